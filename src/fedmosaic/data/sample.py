@@ -1,0 +1,72 @@
+"""One question about some images, with its answer: the only form in which data travel through fedmosaic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedmosaic.errors import DataError
+
+IMAGE_MARK = "<image>"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A validated image-text sample.
+
+    Attributes:
+        id: unique within its task; errors name it.
+        images: keys of the images, in the order of their marks in ``prompt``; what a key means is the
+            :class:`~fedmosaic.data.images.ImageSource`'s business (an index of a bank, or a file's path).
+        prompt: the whole user text with one ``<image>`` mark for each image. Options are part of the text.
+        answer: the gold answer.
+        options: the answers to choose from, or None for an open question.
+
+    Raises:
+        DataError: marks and images differ in number, an option repeats, or the answer is not among the options.
+    """
+
+    id: str
+    images: tuple[str, ...]
+    prompt: str
+    answer: str
+    options: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        marks = self.prompt.count(IMAGE_MARK)
+        if marks != len(self.images):
+            raise DataError(
+                f"sample {self.id!r}: the text has {marks} {IMAGE_MARK} mark(s) but the sample has "
+                f"{len(self.images)} image(s); write one mark for each image, at the place where it is to be seen"
+            )
+        if not self.answer.strip():
+            raise DataError(f"sample {self.id!r}: the answer is empty; give the gold answer")
+        if self.options is None:
+            return
+        if len(set(self.options)) != len(self.options):
+            raise DataError(f"sample {self.id!r}: options repeat: {list(self.options)}; each must be given once")
+        if self.answer not in self.options:
+            raise DataError(
+                f"sample {self.id!r}: the answer {self.answer!r} is not among the options {list(self.options)}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A named set of samples with disjoint splits.
+
+    Attributes:
+        name: e.g. ``odd-one-out@line``.
+        family: ``relation``, ``reasoning`` or ``vqa`` for the built-in benchmark; free text for others.
+        train, validation, test: the samples; no image stands in two of them.
+    """
+
+    name: str
+    family: str
+    train: tuple[Sample, ...]
+    validation: tuple[Sample, ...]
+    test: tuple[Sample, ...]
+
+    def __post_init__(self) -> None:
+        for split in ("train", "test"):
+            if not getattr(self, split):
+                raise DataError(f"task {self.name!r} has no {split} samples; add some or leave the task out")
