@@ -1,0 +1,48 @@
+"""The command line: one module per verb."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import typer
+from rich.console import Console
+
+from fedmosaic.cli.report import report
+from fedmosaic.cli.run import run
+from fedmosaic.cli.tasks import tasks
+from fedmosaic.errors import DataError, FedMosaicError, ModelError, SettingsError
+
+_FAILED, _BAD_USAGE, _INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    name="fedmosaic",
+    help="Personalised federated learning of heterogeneous multimodal models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command()(run)
+app.command()(report)
+app.add_typer(tasks, name="tasks")
+
+
+def main() -> None:
+    """Run the command line; exit status 0 done, 1 failed run, 2 bad usage or settings, 130 interrupted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    console = Console(stderr=True)
+    try:
+        app()
+    except (SettingsError, DataError, ModelError) as error:
+        console.print(f"[bold red]error:[/] {_escaped(error)}", highlight=False, soft_wrap=True)
+        sys.exit(_BAD_USAGE)
+    except FedMosaicError as error:
+        console.print(f"[bold red]failed:[/] {_escaped(error)}", highlight=False, soft_wrap=True)
+        sys.exit(_FAILED)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+
+
+def _escaped(error: Exception) -> str:
+    return str(error).replace("[", r"\[")

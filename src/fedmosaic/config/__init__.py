@@ -1,0 +1,26 @@
+"""Scenario and run settings, validated before anything is touched."""
+
+from fedmosaic.config.home import home
+from fedmosaic.config.scenario import ClientSpec, Scenario, builtin_names, load_scenario
+from fedmosaic.config.settings import (
+    AdapterSettings,
+    EvaluationSettings,
+    RunSettings,
+    TrainingSettings,
+    resolve,
+    validate,
+)
+
+__all__ = [
+    "AdapterSettings",
+    "ClientSpec",
+    "EvaluationSettings",
+    "RunSettings",
+    "Scenario",
+    "TrainingSettings",
+    "builtin_names",
+    "home",
+    "load_scenario",
+    "resolve",
+    "validate",
+]

@@ -1,0 +1,1 @@
+"""Samples, images, tasks, benchmarks and streams."""

@@ -1,0 +1,24 @@
+"""Scoring, and what Self, Others and their means over rounds are made of."""
+
+from fedmosaic.evaluation.score import TaskScore, choose, score_samples, token_f1
+from fedmosaic.evaluation.summary import (
+    Measurement,
+    SampleScores,
+    Summary,
+    client_means,
+    milestones,
+    summarise,
+)
+
+__all__ = [
+    "Measurement",
+    "SampleScores",
+    "Summary",
+    "TaskScore",
+    "choose",
+    "client_means",
+    "milestones",
+    "score_samples",
+    "summarise",
+    "token_f1",
+]

@@ -1,0 +1,6 @@
+"""Base models: one interface to the embedded tiny family and to any transformers checkpoint."""
+
+from fedmosaic.models.base import AnswerLogits, BaseModel, Batch
+from fedmosaic.models.load import load_base_model
+
+__all__ = ["AnswerLogits", "BaseModel", "Batch", "load_base_model"]

@@ -1,0 +1,6 @@
+"""From a run folder to one HTML page that opens offline, and to a table in the terminal."""
+
+from fedmosaic.report.page import write_report
+from fedmosaic.report.terminal import final_table, headline
+
+__all__ = ["final_table", "headline", "write_report"]

@@ -1,0 +1,21 @@
+"""The local loop: one client, its adapter, its optimiser, its stream."""
+
+from fedmosaic.training import events
+from fedmosaic.training.budget import Budget, Meter
+from fedmosaic.training.client import Client, LocalBatch, Mix, Penalty, adapter_state, weights
+from fedmosaic.training.optimiser import SlotOptimiser
+from fedmosaic.training.pool import ModelPool
+
+__all__ = [
+    "Budget",
+    "Client",
+    "LocalBatch",
+    "Meter",
+    "Mix",
+    "ModelPool",
+    "Penalty",
+    "SlotOptimiser",
+    "adapter_state",
+    "events",
+    "weights",
+]

@@ -1,0 +1,308 @@
+"""The adapter of one client: all its trainable weights, attached to a frozen base model in place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fedmosaic.adapters.build import Adapted, AdapterSettings, build, check_free
+from fedmosaic.adapters.gate import gated_pair
+from fedmosaic.adapters.layer import CoLoraLinear
+from fedmosaic.adapters.mix import Mix, Prompt
+from fedmosaic.adapters.slots import Slot, checked_slots
+from fedmosaic.adapters.tensors import copies, load_strictly
+from fedmosaic.errors import SettingsError
+
+Weights = Mapping[str, float] | Literal["gate"]
+
+
+class Adapter:
+    """Slots, gates and frozen Co-LoRA bases in every adapted linear of one model.
+
+    Made by :meth:`attach`. Several adapters can take turns on one base model with :meth:`detach` and :meth:`reattach`.
+
+    Attributes:
+        slots: the slots, in the order in which they are computed.
+        settings: rank, alpha, gate, seed and the other settings that the adapter was made with.
+        placement: layers, block ends and targets.
+        attached: whether the model currently computes with this adapter.
+    """
+
+    def __init__(self, model: nn.Module, decoder: nn.Module, slots: Sequence[Slot], settings: AdapterSettings) -> None:
+        self.slots = tuple(slots)
+        self.settings = settings
+        self.attached = False
+        self._model = model
+        self._mix = Mix()
+        self._required_grad: list[nn.Parameter] = []
+        self.placement, self._adapted = build(model, decoder, settings, self._mix)
+
+    @classmethod
+    def attach(
+        cls,
+        model: nn.Module,
+        decoder: nn.Module,
+        *,
+        slots: Sequence[Slot],
+        rank: int,
+        alpha: float,
+        blocks: int = 0,
+        dropout: float = 0.0,
+        gate: str = "none",
+        gated: tuple[str, str] | None = None,
+        seed: int,
+        architecture: str,
+        modules: Collection[str] | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Adapter:
+        """Put adapters into a model's decoder, in place, and freeze everything else.
+
+        Right after, the model computes what it did before; in use is the gate if there is one, else the first slot.
+
+        Args:
+            model: the whole model; all its own parameters are frozen until :meth:`detach`.
+            decoder: its decoder stack (or ``model`` itself).
+            slots: the branches of every adapted linear.
+            rank: r of every branch.
+            alpha: output scale times r.
+            blocks: number of blocks N_B, the last layer of each carrying Co-LoRA; 0 for none.
+            dropout: on the adapters' input, in training mode (see :meth:`train`).
+            gate: ``none``, ``scalar``, ``sample`` or ``token``.
+            gated: names of the slots that get 1 - g and g; by default the only two slots, in their order.
+            seed: of the initial draws, which depend on it, on ``architecture`` and on the place only.
+            architecture: equal on two clients exactly if ``layer.*`` tensors can be exchanged between them.
+            modules: names of the projections to adapt, e.g. ``{"q_proj", "v_proj"}``; None adapts all.
+            dtype: of the adapters' weights, whatever the model's is.
+
+        Raises:
+            ModelError: the decoder is not part of the model, has no usable structure, or carries an adapter already.
+            SettingsError: a setting is out of range or does not fit the decoder.
+        """
+        names = tuple(slot.name for slot in checked_slots(slots))
+        pair = gated_pair(gate, gated, names)
+        settings = AdapterSettings(
+            slots=names,
+            rank=rank,
+            alpha=alpha,
+            blocks=blocks,
+            dropout=dropout,
+            gate=gate,
+            gated=pair,
+            seed=seed,
+            architecture=architecture,
+            modules=modules,
+            dtype=dtype,
+        )
+        adapter = cls(model, decoder, slots, settings)
+        adapter.mix("gate" if pair else {names[0]: 1.0})
+        adapter.reattach()
+        return adapter
+
+    # ---- on and off the model
+
+    def reattach(self) -> None:
+        """Put this adapter's linears (back) into the model and freeze the model's own parameters.
+
+        Raises:
+            ModelError: another adapter is attached.
+        """
+        if self.attached:
+            return
+        check_free(self._model)
+        self._required_grad = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
+        for parameter in self._required_grad:
+            parameter.requires_grad_(False)
+        for adapted in self._adapted:
+            adapted.put(adapted.linear)
+        self.attached = True
+
+    def detach(self) -> None:
+        """Restore the model exactly: its own linears, and which of its parameters require gradients."""
+        if not self.attached:
+            return
+        for adapted in self._adapted:
+            adapted.put(adapted.linear.base)
+        for parameter in self._required_grad:
+            parameter.requires_grad_(True)
+        self.attached = False
+
+    def linears(self) -> tuple[Adapted, ...]:
+        """Return all adapted linears with their places, in the order of the placement."""
+        return self._adapted
+
+    def train(self, mode: bool = True) -> None:
+        """Switch the adapters' dropout on or off; the base model's mode is not touched."""
+        for adapted in self._adapted:
+            adapted.linear.training = mode
+
+    # ---- which slots enter
+
+    def mix(self, weights: Weights) -> None:
+        """Choose which slots enter the output, and how.
+
+        With gradient checkpointing a backward pass must run under the same mix as its forward pass.
+
+        Args:
+            weights: fixed weights by slot, e.g. ``{"local": 1.0}`` or ``{"local": 0.5, "shared": 0.5}`` (slots left out
+                or at 0 do not enter, an empty mapping gives the base model), or ``"gate"``.
+
+        Raises:
+            SettingsError: an unknown slot, a weight that is not finite, or ``"gate"`` without a gate.
+        """
+        mix, gated = self._mix, self.settings.gated
+        if isinstance(weights, str):
+            if weights != "gate" or gated is None:
+                raise SettingsError(f"mix({weights!r}): expected weights by slot, or 'gate' on an adapter that has one")
+            mix.active, mix.weights, mix.gated = gated, (), True
+            return
+        for name, weight in weights.items():
+            self._check_slot(name)
+            if not math.isfinite(weight):
+                raise SettingsError(f"mix: weight {weight} of slot {name!r} is not a finite number")
+        used = {name: float(weights[name]) for name in self.settings.slots if weights.get(name)}
+        mix.active, mix.weights, mix.gated = tuple(used), tuple(used.values()), False
+
+    @contextmanager
+    def mixed(self, weights: Weights) -> Iterator[None]:
+        """Compute with other weights inside the block, then restore the former mix."""
+        mix = self._mix
+        former = mix.active, mix.weights, mix.gated
+        self.mix(weights)
+        try:
+            yield
+        finally:
+            mix.active, mix.weights, mix.gated = former
+
+    def disabled(self) -> AbstractContextManager[None]:
+        """Compute the base model, bit for bit, inside the block."""
+        return self.mixed({})
+
+    @contextmanager
+    def prompt(self, mask: Tensor) -> Iterator[None]:
+        """Tell a sample gate where the prompts of the batch inside the block are; other gates do not need it.
+
+        The first computation inside must cover the mask's positions; decoding steps (without gradients) then reuse its
+        gate values, so open a new block for every batch.
+
+        Args:
+            mask: (B, T), true at positions that are neither answer nor padding.
+        """
+        former, self._mix.prompt = self._mix.prompt, Prompt(mask.bool())
+        try:
+            yield
+        finally:
+            self._mix.prompt = former
+
+    # ---- tensors out and in
+
+    def schema(self, slot: str) -> dict[str, tuple[int, ...]]:
+        """Return names and shapes of a slot's tensors, in their fixed order."""
+        return {name: tuple(tensor.shape) for name, tensor in self._slot(slot).items()}
+
+    def slot_tensors(self, slot: str) -> dict[str, Tensor]:
+        """Return copies of a slot's tensors.
+
+        Co-LoRA tensors are named ``block.{k}.{module}.P`` (r, r) and ``.Q`` (r,), the same in every architecture; the
+        others ``layer.{i}.{module}.A`` (r, in) and ``.B`` (out, r). See :func:`~fedmosaic.adapters.is_shared`.
+        """
+        return copies(self._slot(slot))
+
+    def load_slot(self, slot: str, tensors: Mapping[str, Tensor]) -> None:
+        """Overwrite a slot in place with tensors named and shaped as :meth:`schema` says.
+
+        Raises:
+            ModelError: a name is missing or unknown, or a shape differs; nothing has been written then.
+        """
+        load_strictly(f"slot {slot!r} of {self.settings.architecture}", self._slot(slot), tensors)
+
+    def copy_slot(self, source: str, target: str) -> None:
+        """Overwrite one slot in place with another's values."""
+        self.load_slot(target, self._slot(source))
+
+    def gate_tensors(self) -> dict[str, Tensor]:
+        """Return copies of the gates' parameters, ``layer.{i}.{module}.beta`` () or ``.w`` (in,); they never travel."""
+        return copies(self._gates())
+
+    def load_gate(self, tensors: Mapping[str, Tensor]) -> None:
+        """Overwrite the gates' parameters in place; raises as :meth:`load_slot`."""
+        load_strictly(f"the {self.settings.gate} gate of {self.settings.architecture}", self._gates(), tensors)
+
+    def colora_shared(self) -> dict[str, Tensor]:
+        """Return copies of Co-LoRA's frozen bases: ``block.{k}.{module}.A`` (r, in) and ``.B`` (out, r)."""
+        return copies(self._bases())
+
+    def load_basis(self, tensors: Mapping[str, Tensor]) -> None:
+        """Overwrite Co-LoRA's frozen bases in place, e.g. with aligned ones; raises as :meth:`load_slot`."""
+        load_strictly(f"the Co-LoRA bases of {self.settings.architecture}", self._bases(), tensors)
+
+    # ---- training
+
+    def train_only(self, *slots: str, gate: bool = False) -> dict[str, list[nn.Parameter]]:
+        """Let exactly these slots (and the gates) require gradients, and drop the gradients of all others.
+
+        Returns:
+            The trainable parameters as ``lora``, ``colora`` and ``gate``, so that each can have its own learning rate;
+            a group may be empty.
+        """
+        groups: dict[str, list[nn.Parameter]] = {}
+        for slot in slots:
+            self._check_slot(slot)
+        for group, members in self.named_groups().items():
+            groups[group] = []
+            for name, parameter in members.items():
+                owner = name.partition("/")[0]
+                parameter.requires_grad_(gate if group == "gate" else owner in slots)
+                if parameter.requires_grad:
+                    groups[group].append(parameter)
+                else:
+                    parameter.grad = None
+        return groups
+
+    def named_groups(self) -> dict[str, dict[str, nn.Parameter]]:
+        """Return everything that could be trained, as ``lora``, ``colora`` and ``gate``, by unique names.
+
+        The names are ``{slot}/{name}`` with the names of :meth:`slot_tensors`, and ``gate/{name}``; an optimiser's
+        state can be kept under them.
+        """
+        groups: dict[str, dict[str, nn.Parameter]] = {"lora": {}, "colora": {}, "gate": {}}
+        for adapted in self._adapted:
+            for slot in self.settings.slots:
+                for letter, parameter in adapted.linear.slot(slot).items():
+                    groups[adapted.linear.kind][f"{slot}/{adapted.target.prefix}.{letter}"] = parameter
+        groups["gate"] = {f"gate/{name}": parameter for name, parameter in self._gates().items()}
+        return groups
+
+    # ---- inside
+
+    def _slot(self, slot: str) -> dict[str, nn.Parameter]:
+        self._check_slot(slot)
+        return {
+            f"{adapted.target.prefix}.{letter}": parameter
+            for adapted in self._adapted
+            for letter, parameter in adapted.linear.slot(slot).items()
+        }
+
+    def _gates(self) -> dict[str, nn.Parameter]:
+        return {
+            f"{adapted.target.by_layer}.{name}": parameter
+            for adapted in self._adapted
+            if adapted.linear.gate is not None
+            for name, parameter in adapted.linear.gate.named_parameters()
+        }
+
+    def _bases(self) -> dict[str, Tensor]:
+        return {
+            f"{adapted.target.prefix}.{letter}": basis
+            for adapted in self._adapted
+            if isinstance(adapted.linear, CoLoraLinear)
+            for letter, basis in (("A", adapted.linear.A), ("B", adapted.linear.B))
+        }
+
+    def _check_slot(self, slot: str) -> None:
+        if slot not in self.settings.slots:
+            raise SettingsError(f"the adapter has no slot {slot!r}; its slots are {', '.join(self.settings.slots)}")

@@ -1,0 +1,136 @@
+"""Making the adapted linears of one model: checks first, so that a refused attachment leaves the model untouched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from fedmosaic.adapters.bases import colora_pair, lora_pair
+from fedmosaic.adapters.gate import make_gate
+from fedmosaic.adapters.layer import AdaptedLinear, CoLoraLinear, LoraLinear
+from fedmosaic.adapters.mix import Mix
+from fedmosaic.adapters.placement import Placement, Target, place
+from fedmosaic.errors import ModelError, SettingsError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterSettings:
+    """What fixes an adapter's tensors and what it computes; see :meth:`Adapter.attach`.
+
+    Attributes:
+        slots: names of the slots.
+        rank: r of every branch.
+        alpha: output scale times r.
+        blocks: number of blocks N_B.
+        dropout: probability on the adapters' input.
+        gate: kind of gate.
+        gated: names of the two slots that the gate mixes, or None without a gate.
+        seed: of the initial draws.
+        architecture: name of the base model's architecture.
+        modules: projections to adapt, or None for all.
+        dtype: of the adapters' weights.
+
+    Raises:
+        SettingsError: a value is out of range.
+    """
+
+    slots: tuple[str, ...]
+    rank: int
+    alpha: float
+    blocks: int
+    dropout: float
+    gate: str
+    gated: tuple[str, str] | None
+    seed: int
+    architecture: str
+    modules: Collection[str] | None
+    dtype: torch.dtype
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise SettingsError(f"rank={self.rank}: expected a positive whole number")
+        if not (math.isfinite(self.alpha) and self.alpha > 0):
+            raise SettingsError(f"alpha={self.alpha}: expected a positive number; the output is scaled by alpha / rank")
+        if not 0 <= self.dropout < 1:
+            raise SettingsError(f"dropout={self.dropout}: expected a probability, 0 or more and below 1")
+        if not self.dtype.is_floating_point:
+            raise SettingsError(f"dtype={self.dtype}: adapters need a floating-point dtype, e.g. torch.float32")
+
+
+@dataclass(frozen=True, slots=True)
+class Adapted:
+    """One adapted linear: where it is and what sits there.
+
+    Attributes:
+        target: its place, relative to the decoder.
+        path: dotted path in the whole model.
+        parent: the module that holds it.
+        linear: the adapted linear (the frozen one is ``linear.base``).
+    """
+
+    target: Target
+    path: str
+    parent: nn.Module
+    linear: AdaptedLinear
+
+    def put(self, module: nn.Module) -> None:
+        """Make ``module`` the parent's child at this place."""
+        setattr(self.parent, self.path.rpartition(".")[2], module)
+
+
+def check_free(model: nn.Module) -> None:
+    """Raise unless the model is without an adapter of ours.
+
+    Raises:
+        ModelError: an adapter is attached.
+    """
+    for path, module in model.named_modules():
+        if isinstance(module, AdaptedLinear):
+            raise ModelError(f"{type(model).__name__} already carries an adapter (at {path}); detach() that one first")
+
+
+def build(
+    model: nn.Module, decoder: nn.Module, settings: AdapterSettings, mix: Mix
+) -> tuple[Placement, tuple[Adapted, ...]]:
+    """Make the adapted linears of a model without putting them in.
+
+    Raises:
+        ModelError: the decoder is not part of the model, has no usable structure, or carries an adapter already.
+        SettingsError: the settings do not fit the decoder.
+    """
+    check_free(model)
+    prefix = next((name for name, module in model.named_modules() if module is decoder), None)
+    if prefix is None:
+        raise ModelError(f"the {type(decoder).__name__} given as `decoder` is not part of {type(model).__name__}")
+    placement = place(decoder, blocks=settings.blocks, modules=settings.modules)
+
+    def adapted() -> Iterator[Adapted]:
+        for target in placement.targets:
+            path = f"{prefix}.{target.path}" if prefix else target.path
+            parent, base = model.get_submodule(path.rpartition(".")[0]), model.get_submodule(path)
+            yield Adapted(target, path, parent, _linear(base, target, settings, mix))
+
+    return placement, tuple(adapted())
+
+
+def _linear(base: nn.Module, target: Target, settings: AdapterSettings, mix: Mix) -> AdaptedLinear:
+    """Make one adapted linear, on the base linear's device and in its mode."""
+    device = next((tensor.device for tensor in (*base.parameters(), *base.buffers())), torch.device("cpu"))
+    draw = lora_pair if target.block is None else colora_pair
+    down, up = draw(target, settings.rank, seed=settings.seed, architecture=settings.architecture)
+    linear = (LoraLinear if target.block is None else CoLoraLinear)(
+        base,
+        down.to(device, settings.dtype),
+        up.to(device, settings.dtype),
+        slots=settings.slots,
+        scale=settings.alpha / settings.rank,
+        dropout=settings.dropout,
+        mix=mix,
+        gate=make_gate(settings.gate, target.in_features, mix, device, settings.dtype),
+    )
+    linear.training = base.training
+    return linear

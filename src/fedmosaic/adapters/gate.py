@@ -1,0 +1,132 @@
+"""Gates: how much of each of two slots enters the output of one linear (FedMosaic, dual adapter).
+
+All give ``1 - g`` to the first slot and ``g`` to the second, and start at ``g = 0.5``:
+
+- ``scalar``: ``g = sigmoid(beta)``, one learnable number per linear (the paper's description; the default).
+- ``token``: ``g_t = sigmoid(w . x_t)``, from each token's own input.
+- ``sample``: ``g = sigmoid(mean of w . x_t)`` over the prompt of each sample. The authors' release takes the mean over
+  answers and padding too, adds noise, and in decoding gates each new token by itself; here training, scoring and
+  decoding see the same value.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fedmosaic.adapters.mix import Mix, Prompt
+from fedmosaic.errors import SettingsError
+
+
+class Gate(nn.Module, ABC):
+    """Base of the gates: :meth:`logit` is ``log(g / (1 - g))``; the two weights follow from it.
+
+    Args:
+        shape: of the learnable part.
+        mix: the adapter's mix, which knows the prompt.
+        device: of the learnable part.
+        dtype: of the learnable part.
+    """
+
+    letter: str
+    sign: Tensor
+
+    def __init__(self, shape: tuple[int, ...], mix: Mix, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.mix = mix
+        self.register_parameter(self.letter, nn.Parameter(torch.zeros(shape, device=device, dtype=dtype)))
+        self.register_buffer("sign", torch.tensor([-1.0, 1.0], device=device, dtype=dtype), persistent=False)
+
+    @abstractmethod
+    def logit(self, rows: Tensor) -> Tensor:
+        """Return the gate's logit, () or (N,), for inputs ``rows`` (N, in_features)."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return the weights of the two slots, (2,) or (N, 2); sigmoid(-z) is 1 - sigmoid(z)."""
+        return torch.sigmoid(self.logit(rows).unsqueeze(-1) * self.sign)
+
+
+class ScalarGate(Gate):
+    """One learnable number ``beta`` for all inputs of a linear."""
+
+    letter = "beta"
+    beta: nn.Parameter
+
+    def logit(self, rows: Tensor) -> Tensor:
+        """Return beta, ()."""
+        return self.beta
+
+
+class TokenGate(Gate):
+    """A direction ``w`` in input space; each token is gated by its own input."""
+
+    letter = "w"
+    w: nn.Parameter
+
+    def logit(self, rows: Tensor) -> Tensor:
+        """Return ``x_t . w``, (N,)."""
+        return rows.to(self.w.dtype) @ self.w
+
+
+class SampleGate(TokenGate):
+    """As :class:`TokenGate`, averaged over the prompt of each sample."""
+
+    def logit(self, rows: Tensor) -> Tensor:
+        """Return one value per sample, repeated over its tokens: (N,).
+
+        Raises:
+            SettingsError: no prompt is set, or the rows fit neither the prompt's mask nor a later decoding step.
+        """
+        prompt = self.mix.prompt
+        if prompt is None:
+            raise SettingsError("gate='sample' needs to know the prompt: compute inside `with adapter.prompt(mask):`")
+        known = prompt.values.get(id(self))
+        if known is not None and not torch.is_grad_enabled() and rows.shape[0] % known.shape[0] == 0:
+            value = known
+        elif rows.shape[0] == prompt.mask.numel():
+            value = self._mean(super().logit(rows), prompt)
+            prompt.values[id(self)] = value.detach()
+        else:
+            raise SettingsError(
+                f"gate='sample': {rows.shape[0]} input rows do not fit the prompt's mask {tuple(prompt.mask.shape)}; "
+                "the first computation inside `with adapter.prompt(mask):` must cover all its positions"
+            )
+        return value.repeat_interleave(rows.shape[0] // value.shape[0])
+
+    @staticmethod
+    def _mean(tokens: Tensor, prompt: Prompt) -> Tensor:
+        mask = prompt.mask.to(tokens)
+        return (tokens.view_as(mask) * mask).sum(1) / mask.sum(1).clamp(min=1)
+
+
+def make_gate(kind: str, in_features: int, mix: Mix, device: torch.device, dtype: torch.dtype) -> Gate | None:
+    """Return the gate of one linear, or None for ``kind="none"``."""
+    if kind == "none":
+        return None
+    if kind == "scalar":
+        return ScalarGate((), mix, device, dtype)
+    return (TokenGate if kind == "token" else SampleGate)((in_features,), mix, device, dtype)
+
+
+def gated_pair(kind: str, gated: tuple[str, str] | None, slots: Sequence[str]) -> tuple[str, str] | None:
+    """Return the two slots that a gate mixes, by default the only two; None without a gate.
+
+    Raises:
+        SettingsError: the kind is unknown, there are not exactly two slots and no pair is named, or the pair is wrong.
+    """
+    if kind not in ("none", "scalar", "sample", "token"):
+        raise SettingsError(f"gate={kind!r} is not a gate; choose none, scalar, sample or token")
+    if kind == "none":
+        return None
+    if gated is None and len(slots) != 2:
+        raise SettingsError(
+            f"gate={kind!r} mixes two slots but the adapter has {', '.join(slots)}; name the pair with `gated`, "
+            "or choose gate='none'"
+        )
+    first, second = gated or slots
+    if first == second or not {first, second} <= set(slots):
+        raise SettingsError(f"gated={gated}: expected two different slots of {', '.join(slots)}")
+    return first, second

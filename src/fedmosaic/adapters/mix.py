@@ -1,0 +1,47 @@
+"""Which slots enter an adapter's output, and with what weights: one object that all linears of an adapter look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(slots=True)
+class Prompt:
+    """The prompt positions of the batch that is being computed, and the gate values that they gave.
+
+    Attributes:
+        mask: (B, T) bool, True at positions that are neither answer nor padding.
+        values: gate of each sample (B,) by linear, kept for the decoding steps that follow.
+    """
+
+    mask: Tensor
+    values: dict[int, Tensor] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Mix:
+    """The slots in use.
+
+    Attributes:
+        active: names of the slots that enter the output, in the adapter's order; empty gives the base model.
+        weights: their fixed weights; not used when ``gated``.
+        gated: whether each linear's gate weighs the slots instead.
+        prompt: set while a sample gate may need it.
+    """
+
+    active: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
+    gated: bool = False
+    prompt: Prompt | None = None
+
+    @property
+    def uniform(self) -> bool:
+        """Whether one factor on the whole output does for all fixed weights."""
+        return len(set(self.weights)) <= 1
+
+    def tensor(self, like: Tensor) -> Tensor:
+        """Return the fixed weights, (slots,), on the device of ``like`` in its dtype."""
+        return torch.tensor(self.weights, dtype=like.dtype, device=like.device)

@@ -1,0 +1,53 @@
+"""Named tensors going in and out of an adapter: copies out, strict copies in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+import torch
+from torch import Tensor
+
+from fedmosaic.errors import ModelError
+
+
+def is_shared(name: str) -> bool:
+    """Whether a slot tensor means the same in every architecture (Co-LoRA's P and Q) and may travel between them.
+
+    The names of all others start with ``layer.``; they fit clients of the same architecture only.
+    """
+    return name.startswith("block.") and name.endswith((".P", ".Q"))
+
+
+def is_slot_tensor(name: str) -> bool:
+    """Whether a tensor of this name belongs to a slot, and not to something else that a client may upload."""
+    return is_shared(name) or (name.startswith("layer.") and name.endswith((".A", ".B")))
+
+
+def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return detached clones."""
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+@torch.no_grad()
+def load_strictly(what: str, own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    """Copy ``given`` into ``own`` in place; all names and shapes are checked before anything is written.
+
+    Raises:
+        ModelError: a name is missing or unknown, or a shape differs.
+    """
+    missing, unknown = sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys())
+    if unknown:
+        near = get_close_matches(unknown[0], own, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ModelError(f"{what} has no tensor {unknown[0]!r}{hint}; {len(unknown)} of {len(given)} names do not fit")
+    if missing:
+        raise ModelError(f"{what}: {missing[0]!r} is missing ({len(missing)} of {len(own)} are)")
+    for name, tensor in own.items():
+        if given[name].shape != tensor.shape:
+            raise ModelError(
+                f"{what}: {name!r} has shape {tuple(given[name].shape)}, expected {tuple(tensor.shape)}; "
+                "rank, blocks and (for layer.* names) the architecture must be the sender's"
+            )
+    for name, tensor in own.items():
+        tensor.copy_(given[name])

@@ -1,0 +1,82 @@
+"""Runs in processes of their own, so that two methods can use two cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from fedmosaic.config import RunSettings
+from fedmosaic.errors import FedMosaicError, RunError
+from fedmosaic.federation import RunFolder, engines
+from fedmosaic.report import write_report
+
+
+class BackgroundRun:
+    """A run in another process; it goes on where its folder stands and ends with the process that started it.
+
+    Args:
+        settings: of the run.
+        path: its folder, new or holding this run.
+    """
+
+    def __init__(self, settings: RunSettings, path: Path) -> None:
+        self.path = path
+        self._process: BaseProcess = multiprocessing.get_context("spawn").Process(
+            target=_work, args=(settings.model_dump_json(), str(path), os.getpid()), daemon=True
+        )
+        self._process.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether it still runs."""
+        return self._process.is_alive()
+
+    def join(self) -> None:
+        """Wait for the end.
+
+        Raises:
+            RunError: it failed.
+        """
+        self._process.join()
+        if self._process.exitcode != 0:
+            failures = [event for event in RunFolder(self.path).events() if event["event"] == "failed"]
+            reason = failures[-1]["error"] if failures else f"exit status {self._process.exitcode}"
+            raise RunError(f"the run in {self.path} failed: {reason}")
+
+    def stop(self) -> None:
+        """End it; it can be resumed."""
+        if self.running:
+            self._process.terminate()
+            self._process.join()
+
+
+def start_or_resume(settings: RunSettings, path: Path) -> RunFolder:
+    """Open the folder of a run, whether it is new or was interrupted."""
+    holds_run = (path / "settings.toml").is_file()
+    return RunFolder.resume(path, settings) if holds_run else RunFolder.create(path, settings)
+
+
+def _work(settings: str, path: str, parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    parsed = RunSettings.model_validate_json(settings)
+    folder = start_or_resume(parsed, Path(path))
+    try:
+        if folder.results() is None:
+            engines.run(parsed, folder)
+        write_report(folder.path)
+    except FedMosaicError as error:
+        folder.event("failed", error=str(error))
+        raise SystemExit(1) from None
+
+
+def _end_with(parent: int) -> None:
+    """A killed parent cannot say goodbye: leave when it is gone, so that nobody writes where it may be resumed."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

@@ -1,0 +1,99 @@
+"""The live display of a run: round, client, loss, time left; and, below, how far the reference run is."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from fedmosaic.cli.background import BackgroundRun
+from fedmosaic.config import RunSettings
+from fedmosaic.federation import RunFolder
+from fedmosaic.training import events
+
+_POLL_SECONDS = 0.5
+
+
+class RunDisplay:
+    """Shows progress while its block runs.
+
+    Args:
+        settings: of the run in this process.
+        console: where to draw; a console that is not a terminal gets one line per round instead.
+        beside: the reference run in another process.
+    """
+
+    def __init__(self, settings: RunSettings, console: Console, *, beside: BackgroundRun | None) -> None:
+        self._settings = settings
+        self._console = console
+        self._beside = beside
+        self._total = settings.rounds * len(settings.scenario.clients)
+        self._bars = Progress(
+            TextColumn("{task.description:<10}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[state]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._main = self._bars.add_task(settings.method, total=self._total, state="starting")
+        self._other = self._bars.add_task("reference", total=self._total, state="", visible=beside is not None)
+        self._last_line = 0
+        self._listening = events.listening(self._on_event)
+
+    def __enter__(self) -> RunDisplay:
+        self._bars.start()
+        self._listening.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listening.__exit__(kind, error, trace)
+        self._bars.stop()
+
+    def wait_for(self, beside: BackgroundRun | None) -> None:
+        """Show the other run until it ends.
+
+        Raises:
+            RunError: it failed.
+        """
+        if beside is None:
+            return
+        self._bars.update(self._main, completed=self._total, state="done")
+        while beside.running:
+            self._show_beside()
+            time.sleep(_POLL_SECONDS)
+        beside.join()
+
+    def _on_event(self, kind: str, fields: dict[str, Any]) -> None:
+        done: float = self._position(fields)
+        if kind == "step":
+            done += fields["step"] / fields["steps"] - 1
+            place = f"round {fields['round']}/{self._settings.rounds}  client {fields['client']}"
+            state = f"{place}  loss {fields['loss']:.3f}"
+            self._bars.update(self._main, completed=done, state=state)
+        elif kind == "trained":
+            self._bars.update(self._main, completed=done)
+            self._show_beside()
+            if not self._console.is_terminal and done % len(self._settings.scenario.clients) == 0:
+                self._console.print(f"round {fields['round']}/{self._settings.rounds} done", highlight=False)
+
+    def _position(self, fields: dict[str, Any]) -> int:
+        ids = [client.id for client in self._settings.scenario.clients]
+        done: int = (fields["round"] - 1) * len(ids) + sorted(ids).index(fields["client"]) + 1
+        return done
+
+    def _show_beside(self) -> None:
+        if self._beside is None:
+            return
+        trained = [event for event in RunFolder(self._beside.path).events() if event["event"] == "trained"]
+        if trained:
+            last = trained[-1]
+            state = f"round {last['round']}/{self._settings.rounds}  loss {last['loss']:.3f}"
+            self._bars.update(self._other, completed=self._position(last), state=state)

@@ -1,0 +1,32 @@
+"""Everything that can be refused or made before a run starts: data, models, adapters, image features."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from fedmosaic.config import RunSettings, home
+from fedmosaic.data.sample import Sample
+from fedmosaic.errors import SettingsError
+from fedmosaic.federation import Machine
+from fedmosaic.methods.registry import make_method
+
+
+def prepare(settings: RunSettings, console: Console) -> None:
+    """Check that the run can start and make what it needs; nothing is written to the run's folder.
+
+    Raises:
+        FedMosaicError: anything that would stop the run later.
+    """
+    make_method(settings.method, settings.method_settings)
+    if settings.engine != "in-process":
+        raise SettingsError(f"engine {settings.engine!r} is not part of this version; use --engine in-process")
+    machine = Machine(settings, folder=home() / "unused")
+    with console.status("data: built on first use, then cached"):
+        tasks = [machine.benchmark.task(name) for name in settings.scenario.task_names]
+    with console.status("base models") as status:
+        for spec in settings.scenario.clients:
+            machine.adapter(spec)
+        samples: list[Sample] = [sample for task in tasks for sample in (*task.train, *task.test)]
+        status.update("image features: computed on first use, then cached")
+        for name in settings.scenario.models:
+            machine.pool.model(name).prepare(samples)

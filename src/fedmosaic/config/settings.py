@@ -1,0 +1,174 @@
+"""All settings of one run, validated; the run folder's ``settings.toml`` is exactly this."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fedmosaic.config.scenario import Scenario
+from fedmosaic.errors import SettingsError
+
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+M = TypeVar("M", bound=BaseModel)
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class TrainingSettings(_Settings):
+    """The local loop of every client (METHODS A.2, A.8)."""
+
+    steps: Positive = 25
+    """Optimiser steps of one client in one round."""
+    batch_size: Positive = 8
+    learning_rate: Rate = 3e-3
+    """Of conventional A and B."""
+    colora_learning_rate: Rate = 1e-2
+    """Of Co-LoRA's P and Q."""
+    gate_learning_rate: Rate = 1e-2
+    weight_decay: Rate = 0.0
+    max_grad_norm: Rate = 1.0
+    """Gradient norm is clipped to this; 0 switches clipping off."""
+
+
+class AdapterSettings(_Settings):
+    """Shape and place of the adapters (METHODS A.1, A.5, A.6)."""
+
+    rank: Positive = 16
+    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 32.0
+    blocks: Annotated[int, Field(ge=0)] = 4
+    """N_B; the last layer of each block carries Co-LoRA. 0 puts conventional LoRA everywhere."""
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
+    gate: Literal["scalar", "sample", "token"] = "scalar"
+
+
+class EvaluationSettings(_Settings):
+    """What is measured when. The final round is always measured on every test sample."""
+
+    milestones: Annotated[int, Field(ge=1)] = 4
+    """Evenly spaced rounds (the last included) at which Others is measured; Self is after every round. The AUC is the
+    mean over these rounds."""
+    samples_per_task: Annotated[int, Field(ge=1)] = 20
+    """Test samples per task at rounds other than the last."""
+    batch_size: Positive = 32
+
+
+class RunSettings(_Settings):
+    """Everything that decides a run's result."""
+
+    scenario: Scenario
+    method: str = "fedmosaic"
+    method_settings: dict[str, Any] = Field(default_factory=dict)
+    engine: Literal["in-process", "simulation", "deployment"] = "in-process"
+    rounds: Positive = 20
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    threads: Positive = 1
+    """Threads of one process; results are reproducible bit for bit at an equal number only."""
+    device: str = "cpu"
+    training: TrainingSettings = TrainingSettings()
+    adapter: AdapterSettings = AdapterSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that name these settings: two runs with equal digests give equal results."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    def to_toml(self) -> str:
+        """Write the settings as TOML (None is left out: TOML has no word for it)."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+    @classmethod
+    def from_toml(cls, path: Path) -> RunSettings:
+        """Read ``settings.toml`` of a run folder."""
+        try:
+            return validate(cls, tomllib.loads(path.read_text(encoding="utf-8")), source=str(path))
+        except FileNotFoundError:
+            raise SettingsError(f"{path} is missing: {path.parent} is not a run folder") from None
+
+
+def resolve(scenario: Scenario, *, overrides: Sequence[str] = (), **explicit: Any) -> RunSettings:
+    """Combine defaults, the scenario's ``[settings]`` and the command line, in this order.
+
+    Args:
+        scenario: who the clients are; its ``settings`` table holds its defaults.
+        overrides: ``key=value`` strings with dotted keys, e.g. ``training.steps=10`` or ``method.temperature=0.2``.
+        explicit: top-level values given as options of their own; None means "not given".
+    """
+    table: dict[str, Any] = json.loads(json.dumps(dict(scenario.settings)))
+    if "method" in table and isinstance(table["method"], Mapping):
+        table["method_settings"] = table.pop("method")
+    for override in overrides:
+        _apply_override(table, override)
+    table.update({key: value for key, value in explicit.items() if value is not None})
+    table["scenario"] = scenario.model_dump(mode="json")
+    return validate(RunSettings, table, source="the settings")
+
+
+def _apply_override(table: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    path = key.strip().split(".")
+    if not sign or not all(path):
+        raise SettingsError(f"--set takes key=value with a dotted key, e.g. training.steps=10; got {override!r}")
+    if path[0] == "method" and len(path) > 1:
+        path[0] = "method_settings"
+    for part in path[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise SettingsError(f"--set {override}: {part!r} is a single value and has no keys below it")
+    table[path[-1]] = _literal(text.strip())
+
+
+def _literal(text: str) -> Any:
+    """A TOML literal if it is one, else the text itself, so that strings need no quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def validate(model: type[M], table: Mapping[str, Any], *, source: str) -> M:
+    """Validate a table, turning pydantic's report into one message a user can act on.
+
+    Raises:
+        SettingsError: names each offending key and value, and the nearest known key for an unknown one.
+    """
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        problems = [_describe(model, dict(problem)) for problem in error.errors()]
+        raise SettingsError(f"{source}: " + "; ".join(problems)) from None
+
+
+def _describe(model: type[BaseModel], problem: Mapping[str, Any]) -> str:
+    path = [str(part) for part in problem["loc"]]
+    key = ".".join(path)
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(model, path[:-1])
+        near = difflib.get_close_matches(path[-1], known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
+        return f"unknown key {key!r}; {hint}"
+    if problem["type"] == "missing":
+        return f"{key!r} is missing"
+    return f"{key} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _known_keys(model: type[BaseModel], path: Sequence[str]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(part)
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return list(model.model_fields) if part.isdigit() else []
+        model = inner
+    return list(model.model_fields)

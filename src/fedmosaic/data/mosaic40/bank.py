@@ -1,0 +1,107 @@
+"""Pictures with what is known about them, and pools of them to ask questions about."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fedmosaic.errors import DataError
+
+Facts = Mapping[str, Any]  # JSON values only: strings, numbers, booleans, lists of these
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One image of the bank.
+
+    Attributes:
+        key: the image's key in the bank, ``"%06d"``.
+        kind: ``icon``, ``count``, ``pair``, ``grid``, ``edit``, ``bars``, ``pie``, ``line``, ``digit`` or ``flag``.
+        domain: its look, e.g. ``blueprint``.
+        facts: what questions are asked about; the keys depend on the kind (see ``scenes.py`` and ``charts.py``).
+    """
+
+    key: str
+    kind: str
+    domain: str
+    facts: Facts = field(hash=False)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.facts[name]
+
+
+class Canvas:
+    """Collects images and pictures while a bank is drawn."""
+
+    def __init__(self) -> None:
+        self.images: list[NDArray[np.uint8]] = []
+        self.pictures: list[Picture] = []
+
+    def add(self, image: Image.Image, kind: str, domain: str, **facts: Any) -> Picture:
+        """Store one 64 x 64 RGB image and return its picture."""
+        picture = Picture(f"{len(self.images):06d}", kind, domain, facts)
+        self.images.append(np.asarray(image.convert("RGB"), dtype=np.uint8))
+        self.pictures.append(picture)
+        return picture
+
+
+class Pool:
+    """The pictures of one part of the benchmark (public, train, validation or test), indexed for asking."""
+
+    def __init__(self, pictures: Iterable[Picture]) -> None:
+        self.pictures = tuple(pictures)
+        self._of: dict[tuple[str, str], list[Picture]] = defaultdict(list)
+        self._icons: dict[tuple[str, str], list[Picture]] = defaultdict(list)
+        self._views: dict[str, list[Picture]] = defaultdict(list)
+        self._by_key = {picture.key: picture for picture in self.pictures}
+        for picture in self.pictures:
+            self._of[picture.kind, picture.domain].append(picture)
+            if picture.kind == "icon":
+                self._icons[picture.domain, picture["category"]].append(picture)
+                self._views[picture["code"]].append(picture)
+
+    def __getitem__(self, key: str) -> Picture:
+        return self._by_key[key]
+
+    def all(self, kind: str, domain: str) -> Sequence[Picture]:
+        """Return all pictures of a kind in a domain.
+
+        Raises:
+            DataError: there are none.
+        """
+        found = self._of.get((kind, domain))
+        if not found:
+            raise DataError(f"the bank holds no {kind!r} pictures in the domain {domain!r}; draw some before asking")
+        return found
+
+    def domains(self, kind: str) -> list[str]:
+        """Return the domains that have pictures of this kind, in a fixed order."""
+        return sorted(domain for k, domain in self._of if k == kind)
+
+    def one(self, kind: str, domain: str, rng: random.Random) -> Picture:
+        """Return a random picture of a kind in a domain."""
+        return rng.choice(self.all(kind, domain))
+
+    def icon(self, category: str, domain: str, rng: random.Random, *, apart_from: Sequence[Picture] = ()) -> Picture:
+        """Return a random icon of a category that shows none of the things already shown."""
+        shown = {picture["code"] for picture in apart_from if picture.kind == "icon"}
+        choice = [picture for picture in self._icons[domain, category] if picture["code"] not in shown]
+        if not choice:
+            raise DataError(f"too few icons of {category!r} in the domain {domain!r}: {len(shown)} are in use already")
+        return rng.choice(choice)
+
+    def categories(self, domain: str, *, least: int = 1) -> list[str]:
+        """Return the categories that have at least ``least`` icons in a domain."""
+        found = (category for (d, category), icons in self._icons.items() if d == domain and len(icons) >= least)
+        return sorted(found)
+
+    def views(self, code: str) -> Sequence[Picture]:
+        """Return all icon pictures of one thing, in all domains."""
+        return self._views[code]

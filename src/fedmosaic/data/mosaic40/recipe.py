@@ -1,0 +1,134 @@
+"""Which pictures are drawn for the clients' tasks and for the public part, and how many."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from fedmosaic.data.mosaic40 import charts, scenes
+from fedmosaic.data.mosaic40.bank import Canvas
+from fedmosaic.data.mosaic40.catalog import PUBLIC, TEST, TRAIN, VALIDATION, Icon, icons
+from fedmosaic.data.mosaic40.tasks import SEEN, UNSEEN, parse
+from fedmosaic.seeding import derive, rng
+
+# How many pictures each (kind, domain) gets in each part of the clients' side.
+CLIENT_COUNTS = {
+    "count": {TRAIN: 160, VALIDATION: 50, TEST: 70},
+    "pair": {TRAIN: 150, VALIDATION: 48, TEST: 66},
+    "grid": {TRAIN: 180, VALIDATION: 44, TEST: 60},
+    "edit": {TRAIN: 44, VALIDATION: 12, TEST: 18},  # icons; each gives up to six edits
+    "bars": {TRAIN: 160, VALIDATION: 46, TEST: 68},
+    "pie": {TRAIN: 160, VALIDATION: 46, TEST: 68},
+    "line": {TRAIN: 160, VALIDATION: 46, TEST: 68},
+    "digit": {TRAIN: 150, VALIDATION: 44, TEST: 60},
+}
+# The public part; no picture in the ``stencil`` look, and few in the looks that are the clients' own.
+PUBLIC_COUNTS = {
+    ("count", "openmoji"): 220,
+    ("count", "twemoji"): 220,
+    ("count", "line"): 140,
+    ("count", "photo"): 140,
+    ("count", "blueprint"): 60,
+    ("count", "night"): 60,
+    ("pair", "openmoji"): 260,
+    ("pair", "twemoji"): 260,
+    ("pair", "line"): 140,
+    ("pair", "photo"): 160,
+    ("grid", "openmoji"): 160,
+    ("grid", "twemoji"): 160,
+    ("grid", "photo"): 80,
+    ("edit", "openmoji"): 60,
+    ("edit", "twemoji"): 60,
+    ("edit", "line"): 25,
+    ("edit", "photo"): 20,
+    ("bars", "bars"): 360,
+    ("bars", "hbars"): 120,
+    ("pie", "pies"): 240,
+    ("line", "lines"): 120,
+    ("line", "screen"): 60,
+    ("digit", "ink"): 600,
+    ("digit", "chalk"): 150,
+}
+PUBLIC_STYLES = ("openmoji", "twemoji", "line", "photo", "blueprint", "pixel", "night")
+# Of the clients' own looks the public part shows only some icons.
+PUBLIC_ICONS = {"blueprint": 150, "pixel": 150, "night": 150}
+
+
+def needed() -> list[tuple[str, str]]:
+    """Return the (kind, domain) pairs that the clients' and the unseen tasks need."""
+    parsed = (parse(name) for name in (*SEEN, *UNSEEN))
+    return sorted({(skill.kind, domain) for skill, domain in parsed})
+
+
+def draw_clients(canvas: Canvas, part: str, seed: int) -> None:
+    """Draw all pictures of one of the clients' parts."""
+    for kind, domain in needed():
+        number = CLIENT_COUNTS.get(kind, {}).get(part, 0)
+        _draw(canvas, kind, domain, number, part, random.Random(derive(seed, part, kind, domain)))
+
+
+def draw_public(canvas: Canvas, seed: int) -> None:
+    """Draw all pictures of the public part."""
+    for style in PUBLIC_STYLES:
+        _draw(canvas, "icon", style, PUBLIC_ICONS.get(style, 0), PUBLIC, random.Random(derive(seed, PUBLIC, style)))
+    for (kind, domain), number in PUBLIC_COUNTS.items():
+        _draw(canvas, kind, domain, number, PUBLIC, random.Random(derive(seed, PUBLIC, kind, domain)))
+    _draw(canvas, "flag", "flags", 0, PUBLIC, random.Random(derive(seed, PUBLIC, "flag")))
+
+
+def _draw(canvas: Canvas, kind: str, domain: str, number: int, part: str, order: random.Random) -> None:
+    """Draw ``number`` pictures of one kind and domain; for icons and flags, 0 means all."""
+    things = [thing for thing in icons() if thing.part == part and (thing.category == "flag") == (kind == "flag")]
+    if kind == "icon":
+        for thing in order.sample(things, number) if number else things:
+            scenes.icon(canvas, thing, domain, order, part)
+    elif kind == "flag":
+        for thing in things:
+            for vendor in ("colour", "flat"):
+                scenes.flag(canvas, thing, vendor)
+    elif kind == "digit":
+        for scan in _scans(part, domain, number):
+            scenes.digit(canvas, scan, domain)
+    elif kind == "edit":
+        _draw_edits(canvas, things, domain, number, part, order)
+    else:
+        for _ in range(number):
+            _draw_one(canvas, kind, domain, things, part, order)
+
+
+def _draw_one(canvas: Canvas, kind: str, domain: str, things: Sequence[Icon], part: str, order: random.Random) -> None:
+    if kind == "bars":
+        charts.bars(canvas, domain, order, part)
+    elif kind == "pie":
+        charts.pie(canvas, order, part)
+    elif kind == "line":
+        charts.line(canvas, domain, order, part)
+    else:
+        {"count": scenes.count, "pair": scenes.pair, "grid": scenes.grid}[kind](canvas, things, domain, order, part)
+
+
+def _draw_edits(
+    canvas: Canvas, things: Sequence[Icon], domain: str, number: int, part: str, order: random.Random
+) -> None:
+    drawn = 0
+    for thing in order.sample(list(things), len(things)):
+        drawn += bool(scenes.edits(canvas, thing, domain, order, part))
+        if drawn == number:
+            return
+
+
+def _scans(part: str, look: str, number: int) -> Iterable[int]:
+    """Return the digit scans of a part: a third of all for clients, the looks from both ends so that few are shared."""
+    total = len(scenes.load_digits_once()[1])
+    scans = rng(40, "digits").permutation(total)
+    cuts = [round(total * share) for share in (0.45, 0.78, 0.87)]
+    mine = dict(zip((PUBLIC, TRAIN, VALIDATION, TEST), (list(s) for s in _cut(scans.tolist(), cuts)), strict=True))[
+        part
+    ]
+    return (mine if look == "ink" else mine[::-1])[:number]
+
+
+def _cut(items: list[int], cuts: Sequence[int]) -> list[list[int]]:
+    ends = [0, *cuts, len(items)]
+    return [items[start:end] for start, end in pairwise(ends)]

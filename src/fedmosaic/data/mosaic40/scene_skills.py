@@ -1,0 +1,165 @@
+"""The kinds of questions about composed scenes, digits, flags and charts; they join the registry of ``skills``."""
+
+from __future__ import annotations
+
+import random
+
+from fedmosaic.data.mosaic40.asking import NUMBERS, ORDINALS, TRUE_FALSE, Ask, Question, yes_no
+from fedmosaic.data.mosaic40.bank import Picture, Pool
+from fedmosaic.data.mosaic40.scenes import CHANGES, FLAG_COLOURS
+from fedmosaic.data.mosaic40.skills import REASONING, RELATION, VQA, skill
+
+SIDES = {"left": "left", "right": "right", "above": "top", "below": "bottom"}
+OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
+WORDED = {"left": "left of", "right": "right of", "above": "above", "below": "below"}
+
+
+def _balanced(pool: Pool, kind: str, domain: str, fact: str, rng: random.Random) -> Picture:
+    """Return a picture; each value of one fact is equally likely."""
+    pictures = pool.all(kind, domain)
+    wanted = rng.choice(sorted({picture[fact] for picture in pictures}))
+    return rng.choice([picture for picture in pictures if picture[fact] == wanted])
+
+
+@skill("count", VQA, "count")
+def count(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """How many things are there?"""
+    picture = _balanced(pool, "count", domain, "number", rng)
+    return Question((picture,), Ask("how many things are there ?", str(picture["number"]), NUMBERS))
+
+
+@skill("count-thing", VQA, "count")
+def count_thing(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """Open: how many things of which kind, e.g. ``3 bird``."""
+    picture = _balanced(pool, "count", domain, "number", rng)
+    ask = Ask("name the number and the kind of the things .", f"{picture['number']} {picture['category']}")
+    return Question((picture,), ask)
+
+
+@skill("count-compare", RELATION, "count")
+def count_compare(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """Which of two images has more things?"""
+    first = _balanced(pool, "count", domain, "number", rng)
+    second = rng.choice([p for p in pool.all("count", domain) if p["number"] != first["number"]])
+    answer = ORDINALS[int(second["number"] > first["number"])]
+    return Question((first, second), Ask("which image has more things ?", answer, ORDINALS[:2], listed=False))
+
+
+@skill("spatial", VQA, "pair")
+def spatial(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """On which side is the named thing?"""
+    picture = _balanced(pool, "pair", domain, "relation", rng)
+    ask = Ask(f"where is the {picture['first']} ?", SIDES[picture["relation"]], tuple(SIDES.values()))
+    return Question((picture,), ask)
+
+
+@skill("spatial-pair", RELATION, "pair")
+def spatial_pair(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """True or false: a statement about the places of two things."""
+    picture = pool.one("pair", domain, rng)
+    true = rng.random() < 0.5
+    relation = picture["relation"] if true else OPPOSITE[picture["relation"]]
+    names = (picture["first"], picture["second"])
+    if rng.random() < 0.5:
+        relation, names = OPPOSITE[relation], (names[1], names[0])
+    text = f"true or false : the {names[0]} is {WORDED[relation]} the {names[1]} ."
+    return Question((picture,), Ask(text, TRUE_FALSE[int(not true)], TRUE_FALSE, listed=False))
+
+
+@skill("arrangement", VQA, "pair")
+def arrangement(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """Open: two things and their relation, e.g. ``bird above boat``; the first in reading order comes first."""
+    picture = _balanced(pool, "pair", domain, "relation", rng)
+    names, relation = (picture["first"], picture["second"]), picture["relation"]
+    if relation in {"right", "below"}:
+        names, relation = (names[1], names[0]), OPPOSITE[relation]
+    ask = Ask("describe how the things are arranged .", f"{names[0]} {relation} {names[1]}")
+    return Question((picture,), ask)
+
+
+@skill("same-arrangement", RELATION, "pair")
+def same_arrangement(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """Are the things beside each other in both images, or above each other in both?"""
+    first = _balanced(pool, "pair", domain, "relation", rng)
+    flat = ("left", "right")
+    same = rng.random() < 0.5
+    choice = [
+        p
+        for p in pool.all("pair", domain)
+        if ((p["relation"] in flat) == (first["relation"] in flat)) == same and p.key != first.key
+    ]
+    return Question((first, rng.choice(choice)), yes_no("are the things arranged the same way in both images ?", same))
+
+
+@skill("change-type", RELATION, "grid")
+def change_type(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """What happened to the things between two images?"""
+    changed = [picture for picture in pool.all("grid", domain) if "change" in picture.facts]
+    wanted = rng.choice(CHANGES)
+    after = rng.choice([picture for picture in changed if picture["change"] == wanted])
+    ask = Ask("what happened to the things in the second image ?", wanted, CHANGES)
+    return Question((pool[after["base"]], after), ask)
+
+
+@skill("digit-compare", RELATION, "digit")
+def digit_compare(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """Which of two digits is larger?"""
+    first = _balanced(pool, "digit", domain, "digit", rng)
+    second = rng.choice([p for p in pool.all("digit", domain) if p["digit"] != first["digit"]])
+    answer = ORDINALS[int(second["digit"] > first["digit"])]
+    return Question((first, second), Ask("which digit is larger ?", answer, ORDINALS[:2], listed=False))
+
+
+@skill("digit-parity", REASONING, "digit")
+def digit_parity(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """Is the digit even or odd?"""
+    picture = _balanced(pool, "digit", domain, "digit", rng)
+    ask = Ask("is this number even or odd ?", ("even", "odd")[picture["digit"] % 2], ("even", "odd"), listed=False)
+    return Question((picture,), ask)
+
+
+@skill("lowest-bar", VQA, "bars")
+def lowest_bar(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """Which bar is the lowest (shortest)?"""
+    picture = pool.one("bars", domain, rng)
+    return Question((picture,), Ask("which bar is the lowest ?", picture["lowest"], tuple(sorted(picture["colours"]))))
+
+
+@skill("bar-count", VQA, "bars")
+def bar_count(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """How many bars are there?"""
+    picture = pool.one("bars", domain, rng)
+    return Question((picture,), Ask("how many bars are there ?", str(len(picture["colours"])), NUMBERS[2:]))
+
+
+@skill("smallest-slice", VQA, "pie")
+def smallest_slice(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """Which slice of a pie is the smallest?"""
+    picture = pool.one("pie", domain, rng)
+    options = tuple(sorted(picture["colours"]))
+    return Question((picture,), Ask("which slice is the smallest ?", picture["lowest"], options))
+
+
+@skill("trend", VQA, "line")
+def trend(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """Does the line go up or down?"""
+    picture = _balanced(pool, "line", domain, "trend", rng)
+    return Question((picture,), Ask("does the line go up or down ?", picture["trend"], ("up", "down"), listed=False))
+
+
+@skill("peak", VQA, "line")
+def peak(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """On which side is the line's highest point?"""
+    picture = _balanced(pool, "line", domain, "peak", rng)
+    text = "is the peak on the left or on the right ?"
+    return Question((picture,), Ask(text, picture["peak"], ("left", "right"), listed=False))
+
+
+@skill("flag-colour", VQA, "flag")
+def flag_colour(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """Has the flag a certain colour?"""
+    clear = [picture for picture in pool.all("flag", domain) if picture["clear"]]
+    has = rng.random() < 0.5
+    wanted = rng.choice([c for c in FLAG_COLOURS if any((c in p["colours"]) == has for p in clear)])
+    flags = [p for p in clear if (wanted in p["colours"]) == has]
+    return Question((rng.choice(flags),), yes_no(f"is there {wanted} in the flag ?", has))

@@ -1,0 +1,236 @@
+"""The kinds of questions about icons and edits. A task is one skill in one visual domain, ``skill@domain``.
+
+Each skill makes one question from the pictures of one part; ``chart_skills`` and ``scene_skills`` hold further ones.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fedmosaic.data.mosaic40.asking import ORDINALS, PLACES, USES, Ask, Question, a, pick, yes_no
+from fedmosaic.data.mosaic40.bank import Picture, Pool
+from fedmosaic.data.mosaic40.kinds import CATEGORIES
+from fedmosaic.data.mosaic40.scenes import EDITS
+from fedmosaic.data.mosaic40.sprites import COLOURS
+
+RELATION, REASONING, VQA = "relation", "reasoning", "vqa"
+FAMILIES = (RELATION, REASONING, VQA)
+
+Maker = Callable[[Pool, str, random.Random], Question]
+
+
+@dataclass(frozen=True, slots=True)
+class Skill:
+    """One kind of question.
+
+    Attributes:
+        name: the part of a task's name before the ``@``.
+        family: ``relation``, ``reasoning`` or ``vqa``.
+        kind: the kind of pictures it needs (see :class:`~fedmosaic.data.mosaic40.bank.Picture`).
+        make: makes one question from a pool, in one domain.
+    """
+
+    name: str
+    family: str
+    kind: str
+    make: Maker
+
+
+SKILLS: dict[str, Skill] = {}
+
+
+def skill(name: str, family: str, kind: str) -> Callable[[Maker], Maker]:
+    """Register a function as a skill."""
+
+    def register(make: Maker) -> Maker:
+        SKILLS[name] = Skill(name, family, kind, make)
+        return make
+
+    return register
+
+
+def _categories(pool: Pool, domain: str, rng: random.Random, number: int, *, least: int = 1) -> list[str]:
+    """Return ``number`` different categories; the first has at least ``least`` icons in the domain."""
+    rich = pool.categories(domain, least=least)
+    first = rng.choice(rich)
+    return [first, *rng.sample([c for c in pool.categories(domain) if c != first], number - 1)]
+
+
+def _several(pool: Pool, category: str, domain: str, rng: random.Random, number: int) -> list[Picture]:
+    chosen: list[Picture] = []
+    for _ in range(number):
+        chosen.append(pool.icon(category, domain, rng, apart_from=chosen))
+    return chosen
+
+
+@skill("category", VQA, "icon")
+def category(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """What kind of thing does the image show?"""
+    (kind,) = _categories(pool, domain, rng, 1)
+    ask = pick("what kind of thing is this ?", kind, CATEGORIES, rng)
+    return Question((pool.icon(kind, domain, rng),), ask)
+
+
+@skill("which-image", VQA, "icon")
+def which_image(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """Which of four images shows a thing of the named kind?"""
+    kinds = _categories(pool, domain, rng, 4)
+    at = rng.randrange(4)
+    images = tuple(pool.icon(kind, domain, rng) for kind in kinds)
+    return Question(images, Ask(f"which image shows {a(kinds[at])} ?", ORDINALS[at], ORDINALS[:4], listed=False))
+
+
+@skill("describe", VQA, "icon")
+def describe(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """Open: the main colour and the kind of a thing, e.g. ``red fruit``."""
+    coloured = [picture for picture in pool.all("icon", domain) if picture["colour"]]
+    colour = rng.choice(sorted({picture["colour"] for picture in coloured}))
+    picture = rng.choice([p for p in coloured if p["colour"] == colour])
+    return Question((picture,), Ask("name the color and the kind of this thing .", f"{colour} {picture['category']}"))
+
+
+@skill("colour", VQA, "icon")
+def colour(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """What is the main colour?"""
+    coloured = [picture for picture in pool.all("icon", domain) if picture["colour"]]
+    wanted = rng.choice(sorted({picture["colour"] for picture in coloured}))
+    picture = rng.choice([p for p in coloured if p["colour"] == wanted])
+    return Question((picture,), pick("what is the main color ?", wanted, COLOURS, rng))
+
+
+@skill("use", REASONING, "icon")
+def use(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """What do people do with the thing?"""
+    return _knowledge(pool, domain, rng, USES, "what do people do with it ?")
+
+
+@skill("place", REASONING, "icon")
+def place(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """Where is the thing found?"""
+    return _knowledge(pool, domain, rng, PLACES, "where is it found ?")
+
+
+def _knowledge(pool: Pool, domain: str, rng: random.Random, table: dict[str, str], text: str) -> Question:
+    present = set(pool.categories(domain))
+    answer = rng.choice(sorted({value for kind, value in table.items() if kind in present}))
+    kind = rng.choice(sorted(k for k, value in table.items() if value == answer and k in present))
+    return Question((pool.icon(kind, domain, rng),), pick(text, answer, sorted(set(table.values())), rng))
+
+
+@skill("same-category", RELATION, "icon")
+def same_category(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """Are two different things of the same kind?"""
+    kind, other = _categories(pool, domain, rng, 2, least=2)
+    same = rng.random() < 0.5
+    first = pool.icon(kind, domain, rng)
+    second = pool.icon(kind if same else other, domain, rng, apart_from=[first])
+    return Question((first, second), yes_no("are both things of the same kind ?", same))
+
+
+@skill("same-thing", RELATION, "icon")
+def same_thing(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """Do two drawings in different domains show the same thing? Half of the others are of the same kind."""
+    kind, other = _categories(pool, domain, rng, 2, least=2)
+    second = pool.icon(kind, domain, rng)
+    same = rng.random() < 0.5
+    views = [v for v in pool.views(second["code"]) if v.domain == "openmoji"]
+    if same and views:
+        first = views[0]
+    else:
+        same = False
+        first = pool.icon(kind if rng.random() < 0.5 else other, "openmoji", rng, apart_from=[second])
+    return Question((first, second), yes_no("do both images show the same thing ?", same))
+
+
+@skill("odd-one-out", REASONING, "icon")
+def odd_one_out(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """Three things of one kind and one of another: which is the other?"""
+    kind, other = _categories(pool, domain, rng, 2, least=3)
+    images = _several(pool, kind, domain, rng, 3)
+    at = rng.randrange(4)
+    images.insert(at, pool.icon(other, domain, rng))
+    return Question(tuple(images), Ask("which image is the odd one out ?", ORDINALS[at], ORDINALS[:4], listed=False))
+
+
+@skill("bongard", REASONING, "icon")
+def bongard(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """Three things share a kind: does the fourth follow this rule?"""
+    kind, other = _categories(pool, domain, rng, 2, least=4)
+    same = rng.random() < 0.5
+    images = _several(pool, kind, domain, rng, 3)
+    images.append(pool.icon(kind if same else other, domain, rng, apart_from=images))
+    return Question(tuple(images), yes_no("does the last image follow the rule of the first three ?", same))
+
+
+@skill("common-concept", REASONING, "icon")
+def common_concept(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """What do three images have in common?"""
+    (kind,) = _categories(pool, domain, rng, 1, least=3)
+    ask = pick("what do all images have in common ?", kind, CATEGORIES, rng)
+    return Question(tuple(_several(pool, kind, domain, rng, 3)), ask)
+
+
+@skill("pattern", REASONING, "icon")
+def pattern(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """The kinds of four images repeat: which kind comes next?"""
+    one, two, three = _categories(pool, domain, rng, 3)
+    sequence, following = rng.choice(
+        (((one, two, one, two), one), ((one, two, three, one), two), ((one, two, two, one), two))
+    )
+    images = tuple(pool.icon(kind, domain, rng) for kind in sequence)
+    shown = sorted(set(sequence))
+    options = [*shown, *rng.sample([c for c in CATEGORIES if c not in shown], 4 - len(shown))]
+    rng.shuffle(options)
+    return Question(images, Ask("which kind comes next ?", following, tuple(options)))
+
+
+@skill("missing", REASONING, "icon")
+def missing(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """Which of four kinds do three images not show?"""
+    kinds = _categories(pool, domain, rng, 4)
+    images = tuple(pool.icon(kind, domain, rng) for kind in kinds[:3])
+    options = rng.sample(kinds, 4)
+    return Question(images, Ask("which of these kinds is not shown ?", kinds[3], tuple(options)))
+
+
+@skill("edit-type", RELATION, "edit")
+def edit_type(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """How was an image changed?"""
+    edited = _edit(pool, domain, rng)
+    ask = Ask("how was the second image changed ?", edited["edit"], EDITS)
+    return Question((pool[edited["base"]], edited), ask)
+
+
+@skill("which-differs", RELATION, "edit")
+def which_differs(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """Two images are equal and one is changed: which?"""
+    edited = _edit(pool, domain, rng)
+    images = [pool[edited["base"]]] * 2
+    at = rng.randrange(3)
+    images.insert(at, edited)
+    return Question(tuple(images), Ask("which image was changed ?", ORDINALS[at], ORDINALS[:3], listed=False))
+
+
+@skill("analogy", REASONING, "edit")
+def analogy(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """A becomes A'; which of two images does B become in the same way?"""
+    while True:
+        shown, right = _edit(pool, domain, rng), _edit(pool, domain, rng)
+        wrong = [p for p in pool.all("edit", domain) if p["base"] == right["base"] and p["edit"] != right["edit"]]
+        if shown["edit"] == right["edit"] and shown["base"] != right["base"]:
+            break
+    at = rng.randrange(2)
+    candidates = [rng.choice(wrong)]
+    candidates.insert(at, right)
+    images = (pool[shown["base"]], shown, pool[right["base"]], *candidates)
+    text = "the first became the second . what does the third become ?"
+    return Question(images, Ask(text, ORDINALS[3 + at], ORDINALS[3:5]))
+
+
+def _edit(pool: Pool, domain: str, rng: random.Random) -> Picture:
+    """Return an edited picture; each kind of edit that the domain has is equally likely."""
+    edited = pool.all("edit", domain)
+    wanted = rng.choice(sorted({picture["edit"] for picture in edited}))
+    return rng.choice([picture for picture in edited if picture["edit"] == wanted])

@@ -1,0 +1,162 @@
+"""Visual domains: how an icon, or several, become a 64 x 64 image with a certain look."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
+from sklearn.datasets import load_sample_images
+
+from fedmosaic.data.mosaic40 import sprites
+from fedmosaic.data.mosaic40.catalog import PUBLIC, TEST, TRAIN, VALIDATION
+from fedmosaic.errors import SettingsError
+
+SIDE = 64  # pixels of an image of the bank
+
+# The look is either a vendor's drawing as it is, or a vendor's drawing changed strongly.
+STYLES = {
+    "openmoji": "colour",
+    "twemoji": "flat",
+    "line": "line",
+    "blueprint": "line",
+    "pixel": "flat",
+    "photo": "colour",
+    "night": "flat",
+    "stencil": "flat",
+}
+# Columns of the sample photographs (640 wide) that each part may cut its backgrounds from.
+_PHOTO_COLUMNS = {PUBLIC: (0, 288), TRAIN: (288, 448), VALIDATION: (448, 544), TEST: (544, 640)}
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """One icon on an image: its code, its box (left, top, side) in pixels, and how the drawing is turned.
+
+    ``turn`` is the angle in degrees, counter-clockwise; ``mirrored`` swaps left and right.
+    """
+
+    code: str
+    left: int
+    top: int
+    side: int
+    turn: int = 0
+    mirrored: bool = False
+
+
+def centred(code: str, side: int = sprites.SIZE, *, turn: int = 0, mirrored: bool = False) -> Placed:
+    """Return one icon in the middle of the image."""
+    corner = (SIDE - side) // 2
+    return Placed(code, corner, corner, side, turn, mirrored)
+
+
+def draw(style: str, icons: Sequence[Placed], *, part: str, seed: int) -> Image.Image:
+    """Draw icons in one style.
+
+    Args:
+        style: a key of :data:`STYLES`.
+        icons: what to draw and where.
+        part: whose photographs the background may be cut from.
+        seed: chooses the background; two images with the same seed have the same background.
+
+    Returns:
+        An RGB image of 64 x 64 pixels.
+    """
+    if style not in STYLES:
+        raise SettingsError(f"unknown visual domain {style!r}; known: {', '.join(STYLES)}")
+    image = _ground(style, part, seed)
+    for placed in icons:
+        image.alpha_composite(*_ink(style, placed))
+    finished = image.convert("RGB")
+    if style == "pixel":
+        small = finished.resize((16, 16), Image.Resampling.BOX)
+        return ImageOps.posterize(small, 4).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+    return finished
+
+
+def _ground(style: str, part: str, seed: int) -> Image.Image:
+    if style == "photo":
+        return _photo_patch(part, seed)
+    plain = {"blueprint": "#1d4e89", "pixel": "#9db4c9", "night": "#0c1022", "stencil": "#c9a26b"}
+    image = Image.new("RGBA", (SIDE, SIDE), plain.get(style, "white"))
+    if style == "blueprint":
+        pen = ImageDraw.Draw(image)
+        for at in range(3, SIDE, 8):
+            pen.line((at, 0, at, SIDE), fill="#2f649f")
+            pen.line((0, at, SIDE, at), fill="#2f649f")
+    return image
+
+
+def _ink(style: str, placed: Placed) -> tuple[Image.Image, tuple[int, int]]:
+    """Return the drawing in the style's ink, and its corner; parts beyond the image's edge are cut off."""
+    side = int(placed.side * 0.82) if style == "photo" else placed.side
+    inset = (placed.side - side) // 2
+    sprite = _inked(style, placed.code)
+    if placed.mirrored:
+        sprite = ImageOps.mirror(sprite)
+    if placed.turn:
+        sprite = sprite.rotate(placed.turn)
+    sprite = sprite.resize((side, side), Image.Resampling.LANCZOS)
+    if style == "photo":
+        sprite = _sticker(sprite)
+    left, top = placed.left + inset, placed.top + inset
+    cut_left, cut_top = max(0, -left), max(0, -top)
+    sprite = sprite.crop((cut_left, cut_top, min(side, SIDE - left), min(side, SIDE - top)))
+    return sprite, (left + cut_left, top + cut_top)
+
+
+@cache
+def _inked(style: str, code: str) -> Image.Image:
+    sprite = sprites.sprite(STYLES[style], code)
+    if style in {"line", "blueprint"}:
+        return _one_ink(sprite, "#e6f0ff" if style == "blueprint" else "#101010", gain=1.3)
+    if style == "stencil":
+        return _one_ink(sprite, "#3a2412", gain=1.0, cut_light=True)
+    if style == "night":
+        alpha = sprite.getchannel("A")
+        dim = Image.blend(sprite.convert("RGB"), Image.new("RGB", sprite.size, "#101c5c"), 0.55)
+        return Image.merge("RGBA", (*dim.split(), alpha))
+    return sprite
+
+
+def _sticker(sprite: Image.Image) -> Image.Image:
+    """Return the drawing with a white rim, or dark things vanish on dark photographs."""
+    alpha = sprite.getchannel("A").point(lambda value: 255 * (value > 100))
+    rim = Image.new("RGBA", sprite.size, "white")
+    rim.putalpha(ImageChops.lighter(alpha, alpha.filter(ImageFilter.MaxFilter(3))))
+    rim.alpha_composite(sprite)
+    return rim
+
+
+def _one_ink(sprite: Image.Image, ink: str, *, gain: float, cut_light: bool = False) -> Image.Image:
+    """Return the drawing's shape in a single colour; light areas are cut out of a stencil."""
+    pixels = np.asarray(sprite, dtype=np.float32)
+    alpha = np.clip(pixels[..., 3] * gain, 0, 255)
+    if cut_light:
+        alpha = alpha * (pixels[..., :3].mean(axis=2) < 205)
+    flat = Image.new("RGBA", sprite.size, ink)
+    flat.putalpha(Image.fromarray(alpha.astype(np.uint8)))
+    return flat
+
+
+@cache
+def _photographs() -> tuple[Image.Image, ...]:
+    return tuple(Image.fromarray(image) for image in load_sample_images().images)
+
+
+def _photo_patch(part: str, seed: int) -> Image.Image:
+    rng = random.Random(seed)
+    photo = rng.choice(_photographs())
+    first, last = _PHOTO_COLUMNS[part]
+    side = rng.randint(64, 96)
+    left, top = rng.randint(first, last - side), rng.randint(0, photo.height - side)
+    return photo.crop((left, top, left + side, top + side)).resize((SIDE, SIDE)).convert("RGBA")
+
+
+def difference(first: Image.Image, second: Image.Image) -> float:
+    """Return the mean absolute difference of two images, in grey levels (0 to 255)."""
+    a, b = (np.asarray(image, dtype=np.float32) for image in (first, second))
+    return float(np.abs(a - b).mean())

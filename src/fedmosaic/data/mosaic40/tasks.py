@@ -1,0 +1,87 @@
+"""Which tasks there are, which client has which, in which order. Fixed before any method was run; never tuned to one.
+
+The shape follows DRAKE (FedMosaic's benchmark): clients 0 to 2 mostly see visual relations, 3 to 5 mostly abstract
+reasoning, 6 to 9 mostly visual questions. Within a client the look and the question both change from task to task.
+The same skill stands in different looks on different clients, and the same look beside different skills.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Mapping
+
+from fedmosaic.data.mosaic40 import scene_skills  # noqa: F401  (registers its skills)
+from fedmosaic.data.mosaic40.bank import Pool
+from fedmosaic.data.mosaic40.catalog import TEST, TRAIN, VALIDATION
+from fedmosaic.data.mosaic40.skills import SKILLS, Skill
+from fedmosaic.data.sample import Sample, Task
+from fedmosaic.errors import DataError
+from fedmosaic.seeding import derive
+
+CLIENTS: tuple[tuple[str, str, str, str], ...] = (
+    ("same-category@openmoji", "edit-type@photo", "which-differs@line", "count-compare@twemoji"),
+    ("spatial-pair@twemoji", "same-category@blueprint", "digit-compare@ink", "change-type@openmoji"),
+    ("which-image@pixel", "edit-type@blueprint", "count-compare@photo", "same-thing@night"),
+    ("category@photo", "odd-one-out@openmoji", "bongard@blueprint", "use@twemoji"),
+    ("common-concept@line", "bongard@photo", "pattern@twemoji", "odd-one-out@pixel"),
+    ("bongard@twemoji", "common-concept@night", "odd-one-out@blueprint", "analogy@openmoji"),
+    ("describe@openmoji", "which-image@blueprint", "lowest-bar@bars", "count@night"),
+    ("spatial@photo", "bar-count@hbars", "trend@lines", "use@line"),
+    ("lowest-bar@hbars", "count-thing@twemoji", "peak@lines", "category@blueprint"),
+    ("trend@screen", "arrangement@photo", "bar-count@bars", "flag-colour@flags"),
+)
+# The first five ask in a way no client is asked; the last three show a look no client sees, nor the base models.
+UNSEEN: tuple[str, ...] = (
+    "digit-parity@chalk",
+    "smallest-slice@pies",
+    "place@photo",
+    "same-arrangement@twemoji",
+    "missing@openmoji",
+    "odd-one-out@stencil",
+    "category@stencil",
+    "same-category@stencil",
+)
+SEEN: tuple[str, ...] = tuple(name for client in CLIENTS for name in client)
+
+SAMPLES = {TRAIN: 240, VALIDATION: 40, TEST: 60}
+
+
+def parse(name: str) -> tuple[Skill, str]:
+    """Return a task's skill and domain."""
+    skill, _, domain = name.partition("@")
+    return SKILLS[skill], domain
+
+
+def make_task(name: str, pools: Mapping[str, Pool], seed: int) -> Task:
+    """Make a task's samples from the pools of the clients' parts."""
+    skill, domain = parse(name)
+    splits = {
+        part: _samples(name, skill, pools[part], domain, part, random.Random(derive(seed, "task", name, part)))
+        for part in SAMPLES
+    }
+    return Task(name, skill.family, splits[TRAIN], splits[VALIDATION], splits[TEST])
+
+
+def _samples(name: str, skill: Skill, pool: Pool, domain: str, part: str, rng: random.Random) -> tuple[Sample, ...]:
+    """Make different samples with balanced answers.
+
+    If the images do not suffice, train samples may differ in their options alone.
+    """
+    found: dict[tuple[object, ...], Sample] = {}
+    answers: Counter[str] = Counter()
+    for attempt in range(SAMPLES[part] * 80):
+        question = skill.make(pool, domain, rng)
+        sample = question.sample(f"{part}-{len(found):03d}")
+        scarce = part == TRAIN and attempt > SAMPLES[part] * 20
+        content = (sample.images, sample.prompt if scarce else question.ask.text, sample.answer)
+        most = SAMPLES[part] if sample.options is None else math.ceil(1.1 * SAMPLES[part] / len(sample.options))
+        if content not in found and answers[sample.answer] < most:
+            found[content] = sample
+            answers[sample.answer] += 1
+        if len(found) == SAMPLES[part]:
+            break
+    if len(found) < SAMPLES[part] // 2:
+        raise DataError(f"task {name!r}: only {len(found)} different {part} samples could be made")
+    return tuple(found.values())

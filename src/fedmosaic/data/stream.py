@@ -1,0 +1,164 @@
+"""The samples of one client over time: which arrive in which round, and which are trained on.
+
+Arriving samples enter a memory without limit. Each training step draws a batch from it that favours samples drawn
+rarely so far: p ~ softmax(-count / 0.125), counts shrink by 1 % before each draw and grow by one when drawn (the
+protocol of FedMosaic's release).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from fedmosaic.data.sample import Sample, Task
+from fedmosaic.errors import SettingsError
+from fedmosaic.seeding import rng
+
+Protocol = Literal["static", "dynamic"]
+
+TEMPERATURE = 0.125
+DECAY = 0.99
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """The state between two rounds: all samples that have arrived, and how often each was drawn (decayed)."""
+
+    samples: tuple[Sample, ...]
+    counts: tuple[float, ...]
+
+
+class Stream:
+    """One client's samples over the rounds. Rounds count from 1.
+
+    Equal arguments give equal batches, whatever was asked before: a resumed run draws what the first run would have.
+
+    Args:
+        tasks: the client's tasks in order.
+        protocol: ``dynamic``: the rounds are divided evenly among the tasks in order (the first tasks get the rounds
+            that are left over; with fewer rounds than tasks, neighbouring tasks share a round), and each task's train
+            samples are shuffled and cut into its rounds. ``static``: all tasks' train samples are mixed, shuffled and
+            cut into the rounds.
+        rounds: how many rounds the run has.
+        seed: the client's seed.
+
+    Raises:
+        SettingsError: no tasks, no rounds, or an unknown protocol.
+    """
+
+    def __init__(self, tasks: Sequence[Task], protocol: Protocol, rounds: int, seed: int) -> None:
+        if not tasks:
+            raise SettingsError("a stream needs at least one task; give the client a task")
+        if rounds < 1:
+            raise SettingsError(f"rounds is {rounds}; expected at least 1")
+        if protocol not in get_args(Protocol):
+            raise SettingsError(f"unknown protocol {protocol!r}; expected one of {', '.join(get_args(Protocol))}")
+        self.tasks = tuple(tasks)
+        self.protocol = protocol
+        self.rounds = rounds
+        self.seed = seed
+        self._plan = self._planned()
+        self._arrivals = self._dealt()
+        self._memories: dict[tuple[int, int, int], _Memory] = {}
+        self._batches: dict[tuple[int, int, int], list[list[Sample]]] = {}
+
+    def tasks_at(self, round: int) -> tuple[Task, ...]:  # noqa: A002  (the project's word)
+        """Return the tasks whose samples arrive in a round.
+
+        Raises:
+            SettingsError: the run has no such round.
+        """
+        self._check(round)
+        return self._plan[round - 1]
+
+    def arrivals(self, round: int) -> tuple[Sample, ...]:  # noqa: A002
+        """Return the samples that arrive in a round, in order.
+
+        Raises:
+            SettingsError: the run has no such round.
+        """
+        self._check(round)
+        return self._arrivals[round - 1]
+
+    def batches(self, round: int, steps: int, batch_size: int) -> list[list[Sample]]:  # noqa: A002
+        """Return the batches of a round.
+
+        Earlier rounds are replayed with the same ``steps`` and ``batch_size`` (once; the result is kept).
+
+        Args:
+            round: counts from 1.
+            steps: how many batches.
+            batch_size: samples of a batch; fewer only while fewer have arrived at all. No sample twice in a batch.
+
+        Raises:
+            SettingsError: the run has no such round, or a number is not positive.
+        """
+        self._check(round)
+        if steps < 1 or batch_size < 1:
+            raise SettingsError(f"steps is {steps} and batch_size is {batch_size}; both must be at least 1")
+        for number in range(1, round + 1):
+            if (number, steps, batch_size) not in self._batches:
+                self._replay(number, steps, batch_size)
+        return [list(batch) for batch in self._batches[round, steps, batch_size]]
+
+    def _check(self, number: int) -> None:
+        if not 1 <= number <= self.rounds:
+            raise SettingsError(f"round {number} does not exist; this stream has the rounds 1 to {self.rounds}")
+
+    def _planned(self) -> list[tuple[Task, ...]]:
+        if self.protocol == "static":
+            return [self.tasks] * self.rounds
+        if self.rounds < len(self.tasks):
+            cuts = np.array_split(np.arange(len(self.tasks)), self.rounds)
+            return [tuple(self.tasks[int(i)] for i in cut) for cut in cuts]
+        owners = (i for i, cut in enumerate(np.array_split(np.arange(self.rounds), len(self.tasks))) for _ in cut)
+        return [(self.tasks[i],) for i in owners]
+
+    def _dealt(self) -> list[tuple[Sample, ...]]:
+        if self.protocol == "static":
+            mixed = [sample for task in self.tasks for sample in task.train]
+            return _cut(_shuffled(mixed, self.seed, "static"), self.rounds)
+        arrivals: list[tuple[Sample, ...]] = [()] * self.rounds
+        for position, task in enumerate(self.tasks):
+            own = [i for i, now in enumerate(self._plan) if any(t is task for t in now)]
+            cuts = _cut(_shuffled(task.train, self.seed, "dynamic", position, task.name), len(own))
+            for i, cut in zip(own, cuts, strict=True):
+                arrivals[i] += cut
+        return arrivals
+
+    def _replay(self, number: int, steps: int, batch_size: int) -> None:
+        before = self._memories.get((number - 1, steps, batch_size), _Memory((), ()))
+        arriving = self._arrivals[number - 1]
+        samples, counts = list(before.samples), np.array(before.counts)
+        draws = rng(self.seed, "draws", number, steps, batch_size)
+        batches, arrived = [], 0
+        for step in range(1, steps + 1):
+            due = -(-step * len(arriving) // steps)
+            due = min(len(arriving), max(due, arrived + batch_size - len(samples)))  # the first batch waits to be full
+            samples += arriving[arrived:due]
+            counts = np.append(counts, np.zeros(due - arrived)) * DECAY
+            arrived = due
+            drawn = _draw(counts, min(batch_size, len(samples)), draws)
+            counts[drawn] += 1
+            batches.append([samples[int(i)] for i in drawn])
+        self._memories[number, steps, batch_size] = _Memory(tuple(samples), tuple(float(c) for c in counts))
+        self._batches[number, steps, batch_size] = batches
+
+
+def _draw(counts: np.ndarray, number: int, draws: np.random.Generator) -> np.ndarray:
+    """Draw without replacement with p ~ softmax(-count / T), by the Gumbel top-k trick: no probability underflows."""
+    keys = -counts / TEMPERATURE + draws.gumbel(size=len(counts))
+    return np.argsort(-keys, kind="stable")[:number]
+
+
+def _shuffled(samples: Sequence[Sample], seed: int, *names: object) -> list[Sample]:
+    order = rng(seed, "stream", *names).permutation(len(samples))
+    return [samples[int(i)] for i in order]
+
+
+def _cut(samples: Sequence[Sample], pieces: int) -> list[tuple[Sample, ...]]:
+    cuts = np.array_split(np.arange(len(samples)), pieces)
+    return [tuple(samples[int(i)] for i in cut) for cut in cuts]

@@ -1,0 +1,97 @@
+"""How well a model answers a task's questions.
+
+Multiple choice is scored by the model's choice: the option to which it gives the highest total log-likelihood as the
+answer. Open answers are generated greedily and scored by token F1 (multiset overlap of lower-case words).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedmosaic.data.sample import Sample
+from fedmosaic.models import BaseModel
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """Scores of single samples, in [0, 1] each."""
+
+    scores: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Accuracy of multiple choice, mean F1 of open answers."""
+        return sum(self.scores) / len(self.scores)
+
+
+def score_samples(model: BaseModel, samples: Sequence[Sample], *, batch_size: int) -> TaskScore:
+    """Score each sample; the model's adapter must be mixed as it is meant to answer.
+
+    Args:
+        model: in evaluation mode.
+        samples: all multiple choice or open, in any mixture.
+        batch_size: samples that go through the model at once.
+    """
+    scores = [0.0] * len(samples)
+    # Samples of like length share a batch: less padding.
+    order = sorted(range(len(samples)), key=lambda i: (samples[i].options is None, len(samples[i].images)))
+    with torch.inference_mode():
+        for kind in (False, True):
+            chosen = [i for i in order if (samples[i].options is None) == kind]
+            for start in range(0, len(chosen), batch_size):
+                rows = chosen[start : start + batch_size]
+                batch = [samples[i] for i in rows]
+                answers = model.answer(batch) if kind else choose(model, batch)
+                for i, sample, answer in zip(rows, batch, answers, strict=True):
+                    scores[i] = token_f1(answer, sample.answer) if kind else float(answer == sample.answer)
+    return TaskScore(tuple(scores))
+
+
+def choose(model: BaseModel, samples: Sequence[Sample]) -> list[str]:
+    """Return each sample's most likely option.
+
+    One pass reads the first answer token of all options; only samples with an option of several tokens need more.
+    """
+    texts = {option for sample in samples for option in sample.options or ()}
+    tokens_of = {text: model.answer_tokens(text) for text in sorted(texts)}
+    batch = model.collate(samples, with_answers=False)
+    last = batch.attention_mask.sum(1) - 1
+    hidden = model.hidden_states(batch)
+    first = torch.log_softmax(model.head(hidden[torch.arange(len(samples)), last]).float(), dim=-1)
+    chosen = []
+    for row, sample in enumerate(samples):
+        options = sample.options or ()
+        tokens = [tokens_of[option] for option in options]
+        if _decided_by_first_token(tokens):
+            likelihood = first[row, [ids[0] for ids in tokens]]
+        else:
+            likelihood = _full_likelihood(model, sample)
+        chosen.append(options[int(likelihood.argmax())])
+    return chosen
+
+
+def _decided_by_first_token(tokens: Sequence[Sequence[int]]) -> bool:
+    """Whether each option is one token (and the end mark), and no two are the same: then the first token names it."""
+    return all(len(ids) <= 2 for ids in tokens) and len({ids[0] for ids in tokens}) == len(tokens)
+
+
+def _full_likelihood(model: BaseModel, sample: Sample) -> Tensor:
+    """(options,) log-likelihood of each whole option, end token included."""
+    variants = [dataclasses.replace(sample, answer=option) for option in sample.options or ()]
+    answers = model.answer_logits(model.collate(variants))
+    token = torch.log_softmax(answers.logits.float(), dim=-1).gather(1, answers.targets[:, None])[:, 0]
+    return token.new_zeros(len(variants)).index_add_(0, answers.rows, token)
+
+
+def token_f1(answer: str, gold: str) -> float:
+    """F1 of the words of two texts, case and punctuation aside; words count as often as they occur."""
+    given, wanted = (Counter(re.findall(r"\w+", text.lower())) for text in (answer, gold))
+    common = sum((given & wanted).values())
+    return 2 * common / (sum(given.values()) + sum(wanted.values())) if common else 0.0

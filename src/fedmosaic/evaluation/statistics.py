@@ -1,0 +1,34 @@
+"""How sure a mean is: bootstrap intervals over samples, t intervals over seeds."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+
+def bootstrap_interval(scores: Sequence[float], *, seed: int, resamples: int = 1000) -> tuple[float, float]:
+    """Return the 95 % percentile-bootstrap interval of the mean.
+
+    Args:
+        scores: scores of single samples.
+        seed: of the resampling.
+        resamples: number of bootstrap samples.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    random = np.random.default_rng(seed)
+    means = values[random.integers(len(values), size=(resamples, len(values)))].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return mean and half-width of the 95 % t interval over seeds; the half-width is NaN for a single value."""
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return mean, math.nan
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    return mean, half

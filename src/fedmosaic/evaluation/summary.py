@@ -1,0 +1,106 @@
+"""Self, Others, last and AUC, from scores per round, client and task (DESIGN, sections 2 and 6)."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedmosaic.evaluation.statistics import bootstrap_interval
+
+Scores = Mapping[str, float]
+"""Task -> mean score of one client's model."""
+SampleScores = Mapping[int, Mapping[str, Sequence[float]]]
+"""Client -> task -> score of each test sample."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What all clients' models scored after one round's local training, on own and on all other clients' tasks."""
+
+    round: int
+    scores: Mapping[int, Scores]
+    """Client -> task -> mean score."""
+
+    @classmethod
+    def of(cls, round_: int, scores: SampleScores) -> Measurement:
+        """From the scores of single samples."""
+        means = {
+            client: {task: statistics.fmean(each) for task, each in tasks.items()} for client, tasks in scores.items()
+        }
+        return cls(round_, dict(sorted(means.items())))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One of ``self`` and ``others`` in ``results.json``."""
+
+    last: float
+    auc: float
+    per_client: list[float]
+    per_task: dict[str, float]
+    per_task_ci95: dict[str, tuple[float, float]]
+    """Bootstrap over the test samples, each scored by the mean over the clients that were asked."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The form in ``results.json``."""
+        return dataclasses.asdict(self)
+
+
+def milestones(rounds: int, count: int) -> list[int]:
+    """``count`` evenly spaced rounds, the last included: 20 rounds, 4 -> 5, 10, 15, 20."""
+    count = min(count, rounds)
+    return sorted({max(1, round(rounds * k / count)) for k in range(1, count + 1)})
+
+
+def client_means(measurement: Measurement, tasks: Mapping[int, Sequence[str]], *, own: bool) -> dict[int, float]:
+    """Each client's unweighted mean over its own tasks, or over all tasks that are not its own.
+
+    Args:
+        measurement: scores of one round.
+        tasks: each client's own tasks.
+        own: Self or Others.
+
+    Returns:
+        client -> mean; a client without such a task is left out (a single client has no others).
+    """
+    means = {}
+    for client, scores in measurement.scores.items():
+        chosen = [score for task, score in scores.items() if (task in tasks[client]) == own]
+        if chosen:
+            means[client] = statistics.fmean(chosen)
+    return means
+
+
+def summarise(
+    history: Sequence[Measurement], samples: SampleScores, tasks: Mapping[int, Sequence[str]], *, own: bool
+) -> Summary | None:
+    """Summarise Self or Others over the milestones; the last measurement is the final one.
+
+    Args:
+        history: measurements of the milestone rounds.
+        samples: scores of single samples of the final round.
+        tasks: each client's own tasks.
+        own: Self or Others.
+
+    Returns:
+        None if no client has such a task.
+    """
+    per_round = [client_means(measurement, tasks, own=own) for measurement in history]
+    if not per_round or not per_round[-1]:
+        return None
+    by_task: dict[str, list[Sequence[float]]] = {}
+    for client, scores in sorted(samples.items()):
+        for task, each in scores.items():
+            if (task in tasks[client]) == own:
+                by_task.setdefault(task, []).append(each)
+    per_sample = {task: [statistics.fmean(s) for s in zip(*by_task[task], strict=True)] for task in sorted(by_task)}
+    return Summary(
+        last=statistics.fmean(per_round[-1].values()),
+        auc=statistics.fmean(statistics.fmean(means.values()) for means in per_round),
+        per_client=[per_round[-1][client] for client in sorted(per_round[-1])],
+        per_task={task: statistics.fmean(values) for task, values in per_sample.items()},
+        per_task_ci95={task: bootstrap_interval(values, seed=0) for task, values in per_sample.items()},
+    )

@@ -1,0 +1,95 @@
+"""The Flower ``ClientApp``: three messages, the same on every engine.
+
+``query.hello``  who am I, what model do I run, what may I upload
+``train``        take the download, train one round, answer with the upload
+``evaluate``     score the model I have after a round
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import tomllib
+from functools import cache, lru_cache
+from pathlib import Path
+
+import torch
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from fedmosaic.config import RunSettings, validate
+from fedmosaic.federation import wire
+from fedmosaic.federation.participant import Machine, Participant
+
+app = ClientApp()
+
+
+@app.query("hello")
+def hello(message: Message, context: Context) -> Message:
+    """Introduce this client."""
+    me = _participant(context)
+    shapes = {name: list(shape) for name, shape in me.machine.method.upload_shapes(me.adapter).items()}
+    meta: dict[str, int | float | str] = {
+        "client": me.spec.id,
+        "architecture": me.base.architecture,
+        "model": me.spec.model,
+    }
+    return Message(wire.pack({**meta, "upload": json.dumps(shapes)}), reply_to=message)
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Train one round."""
+    me = _participant(context)
+    asked = wire.meta(message.content, {"round": int, "run": str}, sender="the server")
+    allowed = me.machine.method.download_shapes(me.adapter)
+    upload, meter = me.train(asked["round"], wire.unpack(message.content, allowed, sender="the server"))
+    content = wire.pack({"client": me.spec.id, "round": asked["round"], "run": asked["run"]}, upload)
+    done = {
+        "loss": meter.loss,
+        "steps": meter.steps,
+        "samples": meter.samples,
+        "flops": meter.flops,
+        "seconds": meter.seconds,
+    }
+    return Message(wire.add_metrics(content, done), reply_to=message)
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Score this client's model."""
+    me = _participant(context)
+    expected = {"round": int, "run": str, "others": bool, "count": int}
+    asked = wire.meta(message.content, expected, sender="the server")
+    start = time.perf_counter()
+    scores = me.evaluate(asked["round"], others=asked["others"], count=asked["count"])
+    content = wire.pack({"client": me.spec.id, "round": asked["round"], "run": asked["run"]})
+    wire.add_metrics(content, {"seconds": time.perf_counter() - start})
+    return Message(wire.add_scores(content, scores), reply_to=message)
+
+
+def _participant(context: Context) -> Participant:
+    """The client that this node is: its position in the scenario is the node's ``partition-id``."""
+    config = context.run_config
+    return _cached_participant(
+        str(config["settings"]), str(config["client-folder"]), int(context.node_config["partition-id"])
+    )
+
+
+@cache
+def _cached_participant(settings: str, folder: str, position: int) -> Participant:
+    machine = _machine(settings, folder)
+    return Participant(machine, machine.settings.scenario.clients[position].id)
+
+
+@lru_cache(maxsize=1)
+def _machine(settings: str, folder: str) -> Machine:
+    parsed = validate(RunSettings, tomllib.loads(settings), source="the run's settings")
+    torch.set_num_threads(parsed.threads)
+    return Machine(settings=parsed, folder=Path(folder))
+
+
+def forget() -> None:
+    """Drop all cached participants and models (before another run in the same process)."""
+    _cached_participant.cache_clear()
+    _machine.cache_clear()

@@ -1,0 +1,40 @@
+"""A client's own disk: its state after each round, keyed by run and client. Nothing in it is ever uploaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from fedmosaic.federation.files import load_tensors, save_tensors
+
+_KEPT_ROUNDS = 2
+
+
+class ClientStore:
+    """Keeps the states of the last two rounds, so that a round that the server repeats starts from the same state.
+
+    Args:
+        folder: the folder of this run and client.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, round_: int, state: dict[str, Tensor]) -> None:
+        """Store the state after ``round_`` and drop those too old to be asked for."""
+        save_tensors(self._path(round_), state, {"round": str(round_)})
+        for path in self.folder.glob("round-*.safetensors"):
+            if int(path.stem.removeprefix("round-")) <= round_ - _KEPT_ROUNDS:
+                path.unlink()
+
+    def load(self, round_: int) -> dict[str, Tensor]:
+        """Return the state after ``round_``.
+
+        Raises:
+            RunError: there is none, or it is damaged.
+        """
+        return load_tensors(self._path(round_))
+
+    def _path(self, round_: int) -> Path:
+        return self.folder / f"round-{round_:04d}.safetensors"

@@ -1,0 +1,123 @@
+"""What a run has done so far: measurements, costs. Kept in checkpoints; ``results.json`` is made from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedmosaic.config import RunSettings
+from fedmosaic.evaluation import Measurement, SampleScores, client_means, milestones, summarise
+
+
+@dataclass
+class Progress:
+    """The history of one run.
+
+    Attributes:
+        tasks: each client's own tasks.
+        round: the last whole round.
+        history: measurements, round 0 (the base models) first.
+        losses: client -> mean training loss of each round.
+        bytes_up, bytes_down: tensors and schemas of all rounds and clients.
+        flops: of all local training.
+        train_seconds, evaluation_seconds: inside the clients; ``seconds``: the whole run.
+    """
+
+    tasks: Mapping[int, Sequence[str]]
+    round: int = 0
+    history: list[Measurement] = field(default_factory=list)
+    losses: dict[int, list[float]] = field(default_factory=dict)
+    bytes_up: int = 0
+    bytes_down: int = 0
+    flops: float = 0.0
+    train_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    seconds: float = 0.0
+
+    def add_training(self, client: int, round_: int, done: Mapping[str, float], *, up: int, down: int) -> None:
+        """Account for one client's round."""
+        losses = self.losses.setdefault(client, [])
+        del losses[round_ - 1 :]
+        losses.append(done["loss"])
+        self.bytes_up += up
+        self.bytes_down += down
+        self.flops += done["flops"]
+        self.train_seconds += done["seconds"]
+
+    def headline(self, measurement: Measurement) -> dict[str, Any]:
+        """Self and Others of one round, means over the clients."""
+        line: dict[str, Any] = {"round": measurement.round}
+        for name, own in (("self", True), ("others", False)):
+            means = client_means(measurement, self.tasks, own=own)
+            line[name] = round(sum(means.values()) / len(means), 4) if means else None
+        return line
+
+    def rows(self) -> list[dict[str, object]]:
+        """Rows of ``rounds.csv``."""
+        rows: list[dict[str, object]] = []
+        for measurement in self.history:
+            own, others = (client_means(measurement, self.tasks, own=flag) for flag in (True, False))
+            for client in measurement.scores:
+                losses = self.losses.get(client, [])
+                loss = losses[measurement.round - 1] if 0 < measurement.round <= len(losses) else None
+                rows.append(
+                    {
+                        "round": measurement.round,
+                        "client": client,
+                        "loss": loss,
+                        "self": own.get(client),
+                        "others": others.get(client),
+                    }
+                )
+        return rows
+
+    def as_json(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        table = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self) if entry.name != "tasks"}
+        history = [{"round": each.round, "scores": each.scores} for each in self.history]
+        return {**table, "history": history}
+
+    @classmethod
+    def from_json(cls, tasks: Mapping[int, Sequence[str]], table: Mapping[str, Any]) -> Progress:
+        """From a checkpoint; JSON's keys are text, clients are numbers."""
+        history = [
+            Measurement(each["round"], {int(client): scores for client, scores in each["scores"].items()})
+            for each in table["history"]
+        ]
+        losses = {int(client): values for client, values in table["losses"].items()}
+        return cls(tasks=tasks, **{**table, "history": history, "losses": losses})
+
+    def results(self, settings: RunSettings, samples: SampleScores) -> dict[str, Any]:
+        """The content of ``results.json`` (DESIGN, section 6).
+
+        Args:
+            settings: the run's.
+            samples: scores of single samples of the final round.
+        """
+        rounds = milestones(settings.rounds, settings.evaluation.milestones)
+        measured = [each for each in self.history if each.round in rounds]
+        messages = self.round * len(self.tasks)
+        initial = self.headline(self.history[0])
+        parts = {}
+        for name, own in (("self", True), ("others", False)):
+            summary = summarise(measured, samples, self.tasks, own=own)
+            parts[name] = summary.as_json() if summary else None
+        return {
+            "scenario": settings.scenario.name,
+            "method": settings.method,
+            "engine": settings.engine,
+            "seed": settings.seed,
+            "rounds": self.round,
+            "protocol": settings.scenario.protocol,
+            "seconds": round(self.seconds, 3),
+            "train_seconds": round(self.train_seconds, 3),
+            "evaluation_seconds": round(self.evaluation_seconds, 3),
+            "flops": self.flops,
+            "bytes_up": self.bytes_up / messages,
+            "bytes_down": self.bytes_down / messages,
+            **parts,
+            "unseen": None,
+            "initial": {"self": initial["self"], "others": initial["others"]},
+        }

@@ -1,0 +1,221 @@
+"""A run is a folder (DESIGN, section 6): readable at any moment, resumable after any kill."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from fedmosaic.config import RunSettings
+from fedmosaic.errors import SettingsError
+from fedmosaic.federation.files import folder_written_atomically, load_tensors, save_tensors, write_atomically
+
+_KEPT_CHECKPOINTS = 2
+
+
+class RunFolder:
+    """Reads and writes one run's folder.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    # ---- opening -------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, path: Path, settings: RunSettings) -> RunFolder:
+        """Start a new run.
+
+        Raises:
+            SettingsError: the folder holds something already, or cannot be made.
+        """
+        cls.check_free(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            write_atomically(path / "settings.toml", settings.to_toml())
+            write_atomically(path / "environment.json", json.dumps(environment(), indent=2) + "\n")
+        except OSError as error:
+            raise SettingsError(f"--out {path} cannot be written: {error.strerror}") from None
+        return cls(path)
+
+    @staticmethod
+    def check_free(path: Path) -> None:
+        """Refuse a folder that holds anything.
+
+        Raises:
+            SettingsError: naming the folder.
+        """
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            kind = "a run" if (path / "settings.toml").exists() else "something else"
+            raise SettingsError(f"--out {path} already holds {kind}; choose another folder, or --resume to go on")
+
+    @classmethod
+    def resume(cls, path: Path, settings: RunSettings) -> RunFolder:
+        """Go on with a run.
+
+        Args:
+            path: its folder.
+            settings: what is asked for now; must be what the run was started with.
+
+        Raises:
+            SettingsError: no run there, or another one.
+        """
+        folder = cls(path)
+        if folder.settings.digest != settings.digest:
+            changed = _differences(folder.settings.model_dump(mode="json"), settings.model_dump(mode="json"))
+            raise SettingsError(f"--out {path} holds a run with other settings ({changed}); choose another folder")
+        return folder
+
+    @property
+    def settings(self) -> RunSettings:
+        """The settings that the run was started with."""
+        return RunSettings.from_toml(self.path / "settings.toml")
+
+    @property
+    def client_folder(self) -> Path:
+        """Private client states of the in-process and simulation engines, where all clients are on this machine."""
+        return self.path / "clients"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from running in this folder.
+
+        Raises:
+            SettingsError: one does already.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise SettingsError(f"another process is running in {self.path}; wait for it or stop it first") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    # ---- events and metrics --------------------------------------------------------------------------------------
+
+    def event(self, kind: str, /, **fields: Any) -> None:
+        """Append one line to ``events.jsonl``; a line is written whole or, if the process dies, not read back."""
+        line = json.dumps({"time": round(time.time(), 3), "event": kind, **fields})
+        with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """All whole events so far."""
+        path = self.path / "events.jsonl"
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                continue
+
+    def write_rounds(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Write ``rounds.csv``: one row per measured round and client."""
+        if not rows:
+            return
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.path / "rounds.csv", text.getvalue())
+
+    def write_scores(self, scores: Mapping[int, Mapping[str, Sequence[float]]]) -> None:
+        """Write ``scores.json``: the final score of every test sample, by client and task."""
+        table = {str(client): scores[client] for client in sorted(scores)}
+        write_atomically(self.path / "scores.json", json.dumps(table) + "\n")
+
+    def scores(self) -> dict[int, dict[str, list[float]]]:
+        """The final score of every test sample, by client and task."""
+        table = json.loads((self.path / "scores.json").read_text(encoding="utf-8"))
+        return {int(client): tasks for client, tasks in table.items()}
+
+    def write_relevance(self, round_: int, weights: Tensor, similarity: Tensor | None) -> None:
+        """Write one round's relevance matrices as ``relevance/round-0007.npz`` (plain arrays, no pickle)."""
+        arrays = {"weights": weights.numpy()}
+        if similarity is not None:
+            arrays["similarity"] = similarity.numpy()
+        data = io.BytesIO()
+        np.savez(data, **arrays)  # type: ignore[arg-type]
+        write_atomically(self.path / "relevance" / f"round-{round_:04d}.npz", data.getvalue())
+
+    def relevance(self) -> dict[int, dict[str, np.ndarray[Any, Any]]]:
+        """Relevance matrices by round."""
+        found = {}
+        for path in sorted((self.path / "relevance").glob("round-*.npz")):
+            with np.load(path, allow_pickle=False) as arrays:
+                found[int(path.stem.removeprefix("round-"))] = {name: arrays[name] for name in arrays.files}
+        return found
+
+    # ---- checkpoints ---------------------------------------------------------------------------------------------
+
+    def save_checkpoint(self, round_: int, progress: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Store the server's state after ``round_``; earlier checkpoints but the last go."""
+        target = self.path / "checkpoints" / f"round-{round_:04d}"
+        with folder_written_atomically(target) as folder:
+            save_tensors(folder / "server.safetensors", tensors)
+            write_atomically(folder / "progress.json", json.dumps(progress))
+        for old in self._checkpoints()[:-_KEPT_CHECKPOINTS]:
+            for file in old.iterdir():
+                file.unlink()
+            old.rmdir()
+
+    def latest_checkpoint(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """The server's state after the last whole round, or None."""
+        checkpoints = self._checkpoints()
+        if not checkpoints:
+            return None
+        progress = json.loads((checkpoints[-1] / "progress.json").read_text(encoding="utf-8"))
+        return progress, load_tensors(checkpoints[-1] / "server.safetensors")
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted((self.path / "checkpoints").glob("round-*"))
+
+    # ---- results -------------------------------------------------------------------------------------------------
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        """Write ``results.json``; its existence means that the run is done."""
+        write_atomically(self.path / "results.json", json.dumps(results, indent=2) + "\n")
+
+    def results(self) -> dict[str, Any] | None:
+        """The results, or None while the run is not done."""
+        path = self.path / "results.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def environment() -> dict[str, Any]:
+    """What a run's numbers may depend on besides its settings."""
+    packages = ("fedmosaic", "torch", "transformers", "flwr", "safetensors", "numpy")
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "packages": {name: version(name) for name in packages},
+    }
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str:
+    found = []
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            if inner := _differences(before, after, f"{prefix}{key}."):
+                found.append(inner)
+        elif before != after:
+            found.append(f"{prefix}{key}: {before!r} there, {after!r} asked" if not isinstance(before, list) else key)
+    return "; ".join(found)

@@ -1,0 +1,203 @@
+"""What crosses the wire: named tensors as one flat array and a schema, validated in full before any use.
+
+One array per message, because Flower's cost is per array, not per byte. What a peer declares is never trusted: the
+npy header, the byte length, the names, the shapes and the values are all checked, and memory is bounded by what the
+receiver expects, not by what the sender claims.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from torch import Tensor
+
+from fedmosaic.errors import WireError
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+_STYPE = "numpy.ndarray"
+_DTYPE = np.dtype("<f4")
+_HEADER_SLACK = 256
+
+
+def pack(meta: Mapping[str, int | float | str], tensors: Mapping[str, Tensor] | None = None) -> RecordDict:
+    """Build a message's content.
+
+    Args:
+        meta: what the message is about (round, client, ...).
+        tensors: floating-point tensors; they travel as float32 in the order of their names.
+    """
+    content = RecordDict({"meta": ConfigRecord(dict(meta))})
+    if tensors:
+        names = sorted(tensors)
+        flat = torch.cat([tensors[name].detach().reshape(-1).to("cpu", torch.float32) for name in names])
+        schema = json.dumps({name: list(tensors[name].shape) for name in names})
+        content["schema"] = ConfigRecord({"tensors": schema})
+        content["tensors"] = ArrayRecord({"flat": Array(flat.numpy().astype(_DTYPE, copy=False))})
+    return content
+
+
+def size(content: RecordDict) -> int:
+    """Bytes of the tensors and their schema in a message's content."""
+    arrays = sum(len(array.data) for record in content.array_records.values() for array in record.values())
+    schema = content.config_records.get("schema")
+    return arrays + (len(str(schema["tensors"])) if schema else 0)
+
+
+def meta(content: RecordDict, expected: Mapping[str, type], *, sender: str) -> dict[str, Any]:
+    """Return the message's ``meta`` table after checking that it has the expected keys and types.
+
+    Raises:
+        WireError: a key is missing or of another type.
+    """
+    record = content.config_records.get("meta")
+    if record is None:
+        raise WireError(f"{sender} sent a message without a 'meta' record")
+    table: dict[str, Any] = {}
+    for key, kind in expected.items():
+        value = record.get(key)
+        if type(value) is not kind:
+            raise WireError(f"{sender} sent {key} = {_quote(value)}; expected {kind.__name__}")
+        table[key] = value
+    return table
+
+
+def unpack(content: RecordDict, allowed: Shapes, *, sender: str, complete: bool = False) -> dict[str, Tensor]:
+    """Return the tensors of a message.
+
+    Args:
+        content: the message's content.
+        allowed: every name that may occur, with its shape.
+        sender: for the error text.
+        complete: whether every allowed name must occur.
+
+    Raises:
+        WireError: an unknown name, a wrong shape, dtype, header or size, or a value that is not finite. Nothing of
+            the message is used then.
+    """
+    shapes = _schema(content, allowed, sender)
+    if complete and (missing := sorted(set(allowed) - set(shapes))):
+        raise WireError(f"{sender} left out {len(missing)} tensor(s), first {missing[0]!r}")
+    count = sum(math.prod(shape) for shape in shapes.values())
+    if not shapes:
+        return {}
+    record = content.array_records.get("tensors")
+    if record is None or list(record) != ["flat"]:
+        raise WireError(f"{sender} sent a schema but not exactly one array 'flat'")
+    flat = torch.from_numpy(_checked(record["flat"], count, sender).copy())
+    parts = torch.split(flat, [math.prod(shape) for shape in shapes.values()])
+    return {name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+
+
+def metrics(content: RecordDict, *, sender: str) -> dict[str, float]:
+    """Return a record of finite numbers.
+
+    Raises:
+        WireError: the record is missing, or holds a list or a value that is not finite.
+    """
+    record = content.metric_records.get("metrics")
+    if record is None:
+        raise WireError(f"{sender} sent a message without metrics")
+    for key, value in record.items():
+        if isinstance(value, list) or not math.isfinite(value):
+            raise WireError(f"{sender} sent the metric {_quote(key)} = {_quote(value)}; expected a finite number")
+    return {key: float(value) for key, value in record.items() if not isinstance(value, list)}
+
+
+def scores(content: RecordDict, *, sender: str) -> dict[str, tuple[float, ...]]:
+    """Return the scores of single samples by task, each in [0, 1].
+
+    Raises:
+        WireError: the record is missing, empty, or holds anything else.
+    """
+    record = content.metric_records.get("scores")
+    if not record:
+        raise WireError(f"{sender} sent a message without scores")
+    for task, values in record.items():
+        if not isinstance(values, list) or not values or not all(0 <= value <= 1 for value in values):
+            raise WireError(f"{sender} sent scores of {_quote(task)} that are not numbers in [0, 1]")
+    return {task: tuple(map(float, values)) for task, values in record.items() if isinstance(values, list)}
+
+
+def add_metrics(content: RecordDict, values: Mapping[str, float]) -> RecordDict:
+    """Add a record of numbers to a message's content and return the content."""
+    content["metrics"] = MetricRecord(dict(values))
+    return content
+
+
+def add_scores(content: RecordDict, values: Mapping[str, Sequence[float]]) -> RecordDict:
+    """Add the scores of single samples by task to a message's content and return the content."""
+    content["scores"] = MetricRecord({task: list(each) for task, each in values.items()})
+    return content
+
+
+def shapes_from_json(text: str, *, sender: str) -> dict[str, tuple[int, ...]]:
+    """Read ``{name: [int, ...]}``.
+
+    Raises:
+        WireError: the text is anything else.
+    """
+    try:
+        table = json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        raise WireError(f"{sender} sent a schema that is not JSON") from None
+    if not isinstance(table, dict):
+        raise WireError(f"{sender} sent a schema that is not a table of shapes")
+    for name, shape in table.items():
+        if not isinstance(shape, list) or not all(type(n) is int and 0 <= n < 2**31 for n in shape) or len(shape) > 8:
+            raise WireError(f"{sender} sent {_quote(name)} with the shape {_quote(shape)}; expected a list of sizes")
+    return {name: tuple(shape) for name, shape in table.items()}
+
+
+def _schema(content: RecordDict, allowed: Shapes, sender: str) -> dict[str, tuple[int, ...]]:
+    record = content.config_records.get("schema")
+    if record is None:
+        return {}
+    text = record.get("tensors")
+    if not isinstance(text, str):
+        raise WireError(f"{sender} sent a schema that is not text")
+    shapes = shapes_from_json(text, sender=sender)
+    for name, shape in shapes.items():
+        if name not in allowed:
+            raise WireError(f"{sender} sent the tensor {_quote(name)}, which is not expected from it")
+        if shape != tuple(allowed[name]):
+            raise WireError(f"{sender} sent {_quote(name)} with shape {shape}; expected {tuple(allowed[name])}")
+    return shapes
+
+
+def _checked(array: Array, count: int, sender: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Read an npy payload without trusting its header; allocates nothing beyond the bytes already received."""
+    want = count * _DTYPE.itemsize
+    if array.stype != _STYPE or tuple(array.shape) != (count,) or array.dtype != "float32":
+        raise WireError(
+            f"{sender} sent a {_quote(array.dtype)} array of shape {_quote(tuple(array.shape))}; "
+            f"expected float32 of shape ({count},)"
+        )
+    if not want < len(array.data) <= want + _HEADER_SLACK:
+        raise WireError(f"{sender} sent {len(array.data)} bytes for an array of {want}")
+    stream = io.BytesIO(array.data)
+    try:
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise ValueError("npy version")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream, max_header_size=_HEADER_SLACK)
+    except ValueError as error:
+        raise WireError(f"{sender} sent an array that is not npy version 1.0: {_quote(str(error))}") from None
+    if shape != (count,) or fortran or dtype != _DTYPE or len(array.data) - stream.tell() != want:
+        raise WireError(f"{sender} sent an array whose header ({_quote(shape)}, {_quote(dtype)}) belies its message")
+    values: np.ndarray[Any, np.dtype[np.float32]] = np.frombuffer(array.data, _DTYPE, offset=stream.tell())
+    if not np.isfinite(values).all():
+        raise WireError(f"{sender} sent {int((~np.isfinite(values)).sum())} value(s) that are not finite")
+    return values
+
+
+def _quote(value: object) -> str:
+    """A short, printable form of something a peer sent."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,30 @@
+"""SFT: supervised fine-tuning on one's own data, the local-only reference.
+
+    L <- L - lr * grad F_k(L)
+
+Nothing is uploaded and nothing is received.
+"""
+
+from __future__ import annotations
+
+from fedmosaic.adapters import Slot
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, Tensors, Uploads
+from fedmosaic.training import Budget, Client
+
+
+class Sft(Method[MethodSettings]):
+    """Every client trains one LoRA alone."""
+
+    name = "sft"
+    title = "SFT (local only)"
+    slots = (Slot("local", travels=False),)
+    answers_with = "local"
+
+    def train(self, client: Client, budget: Budget) -> None:
+        """Train the local slot."""
+        for batch in client.batches(budget):
+            client.step(batch, slots=("local",), mix=self.answers_with)
+
+    def aggregate(self, uploads: Uploads, state: Tensors) -> Aggregation:
+        """Send nothing."""
+        return Aggregation(downloads={})

@@ -1,0 +1,187 @@
+"""What every other package needs from a base model, whatever library or family it comes from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from fedmosaic.data.sample import Sample
+from fedmosaic.errors import ModelError
+
+if TYPE_CHECKING:
+    from fedmosaic.data.mosaic40.public import Dialogue
+
+IGNORED = -100  # the label of a position that is not part of an answer
+
+
+@dataclass
+class Batch:
+    """Token sequences with their images, padded on the right.
+
+    Attributes:
+        input_ids: (B, T) long.
+        attention_mask: (B, T) long; 0 at padding.
+        labels: (B, T) long; the token itself inside an answer (with its end mark), -100 elsewhere. Not shifted.
+        vision: further inputs by name, e.g. ``features`` (images, 4, 256) or ``pixel_values``.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+    vision: dict[str, Tensor] = field(default_factory=dict)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the batch on a device."""
+        vision = {name: tensor.to(device) for name, tensor in self.vision.items()}
+        return Batch(self.input_ids.to(device), self.attention_mask.to(device), self.labels.to(device), vision)
+
+    @property
+    def last(self) -> Tensor:
+        """(B,) position of the last token that is not padding; of a prompt, where the answer is predicted."""
+        return self.attention_mask.sum(1) - 1
+
+
+class AnswerLogits(NamedTuple):
+    """Predictions at the n answer tokens of a batch: logits (n, V), targets (n,), and the row (n,) of each."""
+
+    logits: Tensor
+    targets: Tensor
+    rows: Tensor
+
+
+class BaseModel(ABC):
+    """A client's frozen pretrained model. Adapters are put into ``decoder``; nothing else ever changes.
+
+    Attributes:
+        name: how the user calls it.
+        architecture: equal for two models exactly when weights and shapes are equal, so that ordinary adapters of the two can be
+            averaged.
+        module: the transformers model; no parameter requires a gradient, and it is in eval mode.
+        tokenizer: its tokenizer.
+        decoder: the stack of decoder layers inside ``module``; has ``layers``.
+    """
+
+    name: str
+    architecture: str
+    module: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    decoder: nn.Module
+
+    @abstractmethod
+    def collate(self, samples: Sequence[Sample], *, with_answers: bool = True) -> Batch:
+        """Return the samples as one batch on the model's device.
+
+        Args:
+            samples: at least one.
+            with_answers: append the answers (and label them); False gives the prompts only, to answer them.
+
+        Raises:
+            DataError: an image cannot be loaded.
+        """
+
+    @abstractmethod
+    def collate_dialogues(self, dialogues: Sequence[Dialogue]) -> Batch:
+        """Return dialogues as one batch; the answers of all turns are labelled."""
+
+    @abstractmethod
+    def hidden_states(self, batch: Batch) -> Tensor:
+        """Return what the language head reads, (B, T, d), with gradients flowing to whatever requires them."""
+
+    @abstractmethod
+    def head(self, hidden: Tensor) -> Tensor:
+        """Return logits (..., V) of hidden states (..., d)."""
+
+    def prepare(self, samples: Sequence[Sample]) -> None:
+        """Do now, in large batches, what ``collate`` would otherwise do image by image. Optional."""
+
+    def answer_logits(self, batch: Batch) -> AnswerLogits:
+        """Return the predictions of the answer tokens; the head is computed only there."""
+        hidden = self.hidden_states(batch)[:, :-1]
+        targets = batch.labels[:, 1:]
+        inside = targets != IGNORED
+        return AnswerLogits(self.head(hidden[inside]), targets[inside], inside.nonzero()[:, 0])
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the mean cross-entropy of the batch's answer tokens (a scalar; nats)."""
+        logits, targets, _ = self.answer_logits(batch)
+        return F.cross_entropy(logits.float(), targets)
+
+    @torch.no_grad()
+    def answer(self, samples: Sequence[Sample], *, max_tokens: int = 8) -> list[str]:
+        """Return the greedy answer to each sample's prompt; suited to short answers, as nothing is cached between tokens."""
+        batch = self.collate(samples, with_answers=False)
+        ended = torch.zeros(len(samples), dtype=torch.bool, device=batch.input_ids.device)
+        answers: list[list[int]] = [[] for _ in samples]
+        rows = torch.arange(len(samples), device=ended.device)
+        for _ in range(max_tokens):
+            tokens = self.head(self.hidden_states(batch)[rows, batch.last]).argmax(-1)
+            ended |= torch.isin(tokens, self.end_tokens.to(tokens.device))
+            if bool(ended.all()):
+                break
+            for row in (~ended).nonzero()[:, 0].tolist():
+                answers[row].append(int(tokens[row]))
+            batch = _append(batch, tokens, ~ended)
+        return [str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip() for tokens in answers]
+
+    def answer_tokens(self, answer: str) -> list[int]:
+        """Return the tokens of an answer, its end mark included, as they stand in a batch."""
+        labels = self.collate([Sample(id="", images=(), prompt="answer :", answer=answer)]).labels
+        tokens: list[int] = labels[labels != IGNORED].tolist()
+        return tokens
+
+    @property
+    def end_tokens(self) -> Tensor:
+        """Return the token ids that end an answer."""
+        return torch.tensor([self.tokenizer.eos_token_id])
+
+    @property
+    def device(self) -> torch.device:
+        """Return where the model lives."""
+        return self.module.device
+
+    @property
+    def parameter_count(self) -> int:
+        """Return the number of weights of the whole model, vision tower included."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+
+def pad_right(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
+    """Return integer rows as one (B, longest) tensor."""
+    width = max(map(len, rows))
+    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], dtype=torch.long)
+
+
+def find_decoder(module: PreTrainedModel) -> nn.Module:
+    """Return the submodule whose ``layers`` are the language model's decoder layers.
+
+    Raises:
+        ModelError: there is none.
+    """
+    candidate = module.get_decoder()
+    if isinstance(getattr(candidate, "layers", None), nn.ModuleList):
+        return candidate  # type: ignore[no-any-return]
+    raise ModelError(
+        f"{type(module).__name__}: no stack of decoder layers found (its decoder is a {type(candidate).__name__} without a list "
+        "named `layers`); adapters need a transformers model whose get_decoder() returns one"
+    )
+
+
+def _append(batch: Batch, tokens: Tensor, rows: Tensor) -> Batch:
+    """Write one more token after the last one of each chosen row."""
+    grow = (0, 1)
+    ids, mask, labels = F.pad(batch.input_ids, grow), F.pad(batch.attention_mask, grow), F.pad(batch.labels, grow, value=IGNORED)
+    index = rows.nonzero()[:, 0]
+    ids[index, batch.last[index] + 1] = tokens[index]
+    mask[index, batch.last[index] + 1] = 1
+    vision = {
+        name: F.pad(tensor, grow) if tensor.shape == batch.input_ids.shape and not tensor.is_floating_point() else tensor
+        for name, tensor in batch.vision.items()  # e.g. token types: new tokens are text, 0
+    }
+    return Batch(ids, mask, labels, vision)

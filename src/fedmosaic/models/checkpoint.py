@@ -1,0 +1,191 @@
+"""Any transformers checkpoint as a base model: vision-language models through their processor, text models through their tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from fedmosaic.data.images import ImageSource
+from fedmosaic.data.sample import Sample
+from fedmosaic.errors import DataError, ModelError
+from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, pad_right
+from fedmosaic.models.fingerprint import architecture_name
+from fedmosaic.models.pixels import pad_to_square, wants_squares
+from fedmosaic.models.wording import Turns, Wording
+
+if TYPE_CHECKING:
+    from fedmosaic.data.mosaic40.public import Dialogue
+
+
+class CheckpointModel(BaseModel):
+    """A pretrained model from a transformers folder; its vision tower runs on every batch.
+
+    Prompts go through the model's chat template where it has one. Answers are tokenised as the continuation of the prompt and end
+    with the tokenizer's end-of-sequence token, which for chat models is the end of the turn.
+    """
+
+    def __init__(
+        self, name: str, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, processor: Any | None, images: ImageSource
+    ) -> None:
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.padding_side = "right"
+        self.name = name
+        self.module = module.requires_grad_(False).eval()
+        self.tokenizer = tokenizer
+        self.processor = processor
+        self.images = images
+        self.decoder = find_decoder(module)
+        self.architecture = architecture_name(module)
+        self._wording = Wording(tokenizer, processor)
+        self._check_head()
+
+    def collate(self, samples: Sequence[Sample], *, with_answers: bool = True) -> Batch:
+        """See :meth:`BaseModel.collate`; ``vision`` holds whatever else the processor returns."""
+        turns = [((sample.prompt, sample.answer),) for sample in samples]
+        return self._batch(turns, [sample.images for sample in samples], with_answers=with_answers)
+
+    def collate_dialogues(self, dialogues: Sequence[Dialogue]) -> Batch:
+        """See :meth:`BaseModel.collate_dialogues`."""
+        turns = [dialogue.turns for dialogue in dialogues]
+        return self._batch(turns, [dialogue.images for dialogue in dialogues], with_answers=True)
+
+    def hidden_states(self, batch: Batch) -> Tensor:
+        """Return what the language head reads (B, T, d)."""
+        vision = {
+            name: tensor.to(self.module.dtype) if tensor.is_floating_point() else tensor
+            for name, tensor in batch.vision.items()
+        }
+        output = self.module.base_model(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, **vision
+        )
+        hidden: Tensor = output.last_hidden_state
+        return hidden
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Return logits (..., V), scaled or capped as the model's family does it."""
+        config = self.module.config.get_text_config()
+        logits: Tensor = self.module.get_output_embeddings()(hidden)
+        if scale := getattr(config, "logit_scale", None):  # Cohere
+            logits = logits * scale
+        if scaling := getattr(config, "logits_scaling", None):  # Granite
+            logits = logits / scaling
+        if cap := getattr(config, "final_logit_softcapping", None):  # Gemma
+            logits = torch.tanh(logits / cap) * cap
+        return logits
+
+    @property
+    def end_tokens(self) -> Tensor:
+        """Return the ids that end an answer: the tokenizer's, and those of the generation settings."""
+        more = getattr(self.module.generation_config, "eos_token_id", None) or []
+        ids = {self.tokenizer.eos_token_id, *(more if isinstance(more, list) else [more])}
+        return torch.tensor(sorted(ids))
+
+    def _batch(self, turns: Sequence[Turns], keys: Sequence[Sequence[str]], *, with_answers: bool) -> Batch:
+        worded = [self._wording.pieces(dialogue) for dialogue in turns]
+        inputs = self._process([pieces[0] for pieces in worded], [[self.images.load(key) for key in row] for row in keys])
+        prompts = [
+            ids[mask.bool()].tolist() for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)
+        ]
+        rows, labels = [], []
+        for prompt, pieces, dialogue in zip(prompts, worded, turns, strict=True):
+            row, label = list(prompt), [IGNORED] * len(prompt)
+            if with_answers:
+                more, answers = self._wording.continuation(pieces, [answer for _, answer in dialogue])
+                row += more
+                label += answers
+            rows.append(row)
+            labels.append(label)
+        width = max(map(len, rows)) - inputs["input_ids"].shape[1]
+        vision = {}
+        for name, tensor in inputs.items():
+            if name not in ("input_ids", "attention_mask"):
+                beside_tokens = tensor.shape == inputs["input_ids"].shape and not tensor.is_floating_point()
+                vision[name] = torch.nn.functional.pad(tensor, (0, width)) if beside_tokens else tensor
+        batch = Batch(
+            input_ids=pad_right(rows, int(self.tokenizer.pad_token_id)),
+            attention_mask=pad_right([[1] * len(row) for row in rows], 0),
+            labels=pad_right(labels, IGNORED),
+            vision=vision,
+        )
+        return batch.to(self.device)
+
+    def _process(self, texts: list[str], images: list[list[Image.Image]]) -> dict[str, Tensor]:
+        """Return the processor's tensors for prompts; ``input_ids`` and ``attention_mask`` are right-padded."""
+        common = {"padding": True, "return_tensors": "pt", "add_special_tokens": self._wording.adds_special_tokens}
+        if self.processor is None:
+            if any(images):
+                raise DataError(
+                    f"base model {self.name!r} is a text model, but a sample has images; use a vision-language model for this task"
+                )
+            inputs = self.tokenizer(texts, **common)
+            return {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        if wants_squares(self.processor):
+            images = [[pad_to_square(image) for image in row] for row in images]
+        # Most processors take one list per text; none takes an empty one, so batches that mix both are handed over flat.
+        pictures: Any = images if all(images) else [image for row in images for image in row] or None
+        inputs = self.processor(text=texts, images=pictures, **common)
+        return {name: tensor for name, tensor in inputs.items() if isinstance(tensor, Tensor)}
+
+    @torch.no_grad()
+    def _check_head(self) -> None:
+        """Make sure that ``head(hidden_states)`` is what the model itself computes."""
+        ids = torch.arange(4, device=self.device)[None] + 5
+        batch = Batch(ids, torch.ones_like(ids), torch.full_like(ids, IGNORED))
+        ours = self.head(self.hidden_states(batch)).float()
+        theirs = self.module(input_ids=ids, attention_mask=batch.attention_mask, use_cache=False).logits.float()
+        if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2 * float(theirs.abs().max())):
+            raise ModelError(
+                f"base model {self.name!r}: {type(self.module).__name__} computes its logits in a way that fedmosaic does not know; "
+                "use another checkpoint, or subclass CheckpointModel and override `head`"
+            )
+
+
+def load_checkpoint(
+    name: str,
+    folder: Path,
+    *,
+    images: ImageSource,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> CheckpointModel:
+    """Load a transformers checkpoint with safetensors weights.
+
+    Args:
+        name: how it shall be called.
+        folder: the checkpoint.
+        images: where the samples' images are.
+        device: where the model computes.
+        dtype: of its weights.
+
+    Raises:
+        ModelError: files are missing or of a type that transformers cannot use.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        if type(config) in AutoModelForImageTextToText._model_mapping:
+            processor = AutoProcessor.from_pretrained(folder)
+            module = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+            return CheckpointModel(name, module.to(device), processor.tokenizer, processor, images)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        module = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+        return CheckpointModel(name, module.to(device), tokenizer, None, images)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(
+            f"base model {name!r} cannot be loaded from {folder}: {error}; expected are config.json, safetensors weights and "
+            "the files of its tokenizer (text model) or processor (vision-language model)"
+        ) from error

@@ -1,0 +1,151 @@
+"""Features of the frozen tower, computed once per image and kept on disk: training never runs the tower again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fedmosaic.data.images import ImageSource
+from fedmosaic.models.vision import FEATURE_SIZE, TOKENS_PER_IMAGE, VisionTower, normalise
+
+Progress = Callable[[int, int], None]
+
+_BATCH = 16  # always this many images at once: other sizes pick other kernels, and the last bit would depend on the company
+_SHARD = 1024  # images per file; an interruption loses at most this much work
+
+
+class FeatureStore:
+    """The features of one image source under one tower, shared by all processes that use the same folder.
+
+    Files are only ever added: each holds the features of up to 1024 images and their keys, is written under a temporary name and
+    renamed when complete. A lock keeps two processes from computing the same images; reading needs none.
+    """
+
+    def __init__(self, images: ImageSource, tower: VisionTower, *, home: Path, workers: int = 1) -> None:
+        """Open the store, creating its folder.
+
+        Args:
+            images: where missing images are loaded from.
+            tower: computes what is missing.
+            home: the cache folder; features go to ``home/features/<tower>-<images>``.
+            workers: threads that compute batches side by side (useful when torch itself is set to one thread).
+        """
+        self.images = images
+        self.tower = tower
+        self.workers = workers
+        self.folder = home / "features" / f"{fingerprint(tower)[:16]}-{_digest(images.fingerprint)[:16]}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._rows: dict[str, tuple[Tensor, int]] = {}
+        self._read: set[str] = set()
+
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        """Return the keys, each once and in order, whose features are not on disk yet."""
+        unique = list(dict.fromkeys(keys))
+        if any(key not in self._rows for key in unique):
+            self._refresh()
+        return [key for key in unique if key not in self._rows]
+
+    def prepare(self, keys: Iterable[str], *, progress: Progress | None = None) -> int:
+        """Compute what is missing and return how many images that were.
+
+        Args:
+            keys: image keys; repetitions are fine.
+            progress: called with (images done, images to do) after each batch.
+
+        Raises:
+            DataError: an image is missing or unreadable; finished files stay.
+        """
+        keys = list(keys)
+        if not self.missing(keys):
+            return 0
+        with FileLock(self.folder / "lock"):
+            todo = self.missing(keys)  # another process may have done them while this one waited
+            done = 0
+            for shard in _chunks(todo, _SHARD):
+                features = self._compute(shard, progress=progress, done=done, total=len(todo))
+                self._write(shard, features)
+                done += len(shard)
+        self._refresh()
+        return done
+
+    def get(self, keys: Sequence[str]) -> Tensor:
+        """Return the features (n, 4, 256) fp32 of n images, computing those that are missing."""
+        if not keys:
+            return torch.empty(0, TOKENS_PER_IMAGE, FEATURE_SIZE)
+        if any(key not in self._rows for key in keys):
+            self.prepare(keys)
+        rows = [self._rows[key] for key in keys]
+        return torch.stack([features[row] for features, row in rows]).float()
+
+    def _compute(self, keys: Sequence[str], *, progress: Progress | None, done: int, total: int) -> Tensor:
+        parts = []
+        with ThreadPoolExecutor(self.workers) as pool:
+            for part in pool.map(self._batch, _chunks(keys, _BATCH)):
+                parts.append(part)
+                done += len(part)
+                if progress is not None:
+                    progress(done, total)
+        return torch.cat(parts)
+
+    def _batch(self, keys: Sequence[str]) -> Tensor:
+        pixels = normalise([self.images.load(key) for key in keys])
+        padding = pixels.new_zeros(_BATCH - len(keys), *pixels.shape[1:])
+        weight = self.tower.stem.weight
+        with torch.inference_mode():
+            tokens = self.tower(torch.cat([pixels, padding]).to(weight.device, weight.dtype)).last_hidden_state
+        return tokens[: len(keys)].to("cpu", torch.float16)
+
+    def _write(self, keys: Sequence[str], features: Tensor) -> None:
+        temporary = self.folder / f"{uuid.uuid4().hex}.part"
+        save_file({"features": features.contiguous()}, temporary, metadata={"keys": json.dumps(list(keys))})
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.rename(temporary.with_suffix(".safetensors"))
+
+    def _refresh(self) -> None:
+        for path in sorted(self.folder.glob("*.safetensors")):
+            if path.name not in self._read:
+                self._read_shard(path)
+                self._read.add(path.name)
+
+    def _read_shard(self, path: Path) -> None:
+        try:
+            with safe_open(path, framework="pt") as file:
+                keys = json.loads(file.metadata()["keys"])
+                features = file.get_tensor("features")  # a view of the mapped file: rows are read when they are used
+        except (SafetensorError, KeyError, TypeError, ValueError):
+            path.unlink(missing_ok=True)  # damaged (a full disk, a crash of the machine): it is only a cache
+            return
+        if features.shape != (len(keys), TOKENS_PER_IMAGE, FEATURE_SIZE):
+            path.unlink(missing_ok=True)
+            return
+        for row, key in enumerate(keys):
+            self._rows.setdefault(key, (features, row))
+
+
+def fingerprint(tower: VisionTower) -> str:
+    """Return a digest of all weights of a tower: equal digests, equal features."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in tower.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _chunks(keys: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (keys[start : start + size] for start in range(0, len(keys), size))
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

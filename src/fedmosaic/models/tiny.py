@@ -1,0 +1,103 @@
+"""The embedded vision-language models: real LLaVA models whose image features come from a :class:`FeatureStore`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from fedmosaic.data.sample import Sample
+from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, pad_right
+from fedmosaic.models.features import FeatureStore
+from fedmosaic.models.fingerprint import architecture_name
+from fedmosaic.models.vision import TOKENS_PER_IMAGE
+from fedmosaic.models.vocabulary import IMAGE_ID
+
+if TYPE_CHECKING:
+    from fedmosaic.data.mosaic40.public import Dialogue
+
+
+class TinyModel(BaseModel):
+    """A ``LlavaForConditionalGeneration`` with fedmosaic's frozen tower.
+
+    A sequence is ``<bos> user text answer <eos>``, or ``<bos> user text answer user text answer ...`` for a dialogue; each
+    ``<image>`` mark becomes 4 image tokens. The text is taken as it is: no chat template.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        module: LlavaForConditionalGeneration,
+        tokenizer: PreTrainedTokenizerFast,
+        features: FeatureStore,
+    ) -> None:
+        self.name = name
+        self.module = module.requires_grad_(False).eval()
+        self.tokenizer = tokenizer
+        self.features = features
+        self.decoder = find_decoder(module)
+        self.architecture = architecture_name(module)
+
+    def prepare(self, samples: Sequence[Sample]) -> None:
+        """Compute the missing image features of the samples."""
+        self.features.prepare(key for sample in samples for key in sample.images)
+
+    def collate(self, samples: Sequence[Sample], *, with_answers: bool = True) -> Batch:
+        """See :meth:`BaseModel.collate`; ``vision`` holds ``features`` (images, 4, 256)."""
+        prompts = self._encode([sample.prompt for sample in samples])
+        answers = self._encode([sample.answer for sample in samples]) if with_answers else [[] for _ in samples]
+        end = [self.tokenizer.eos_token_id] if with_answers else []
+        turns = [[(prompt, [*answer, *end])] for prompt, answer in zip(prompts, answers, strict=True)]
+        return self._batch(turns, [key for sample in samples for key in sample.images])
+
+    def collate_dialogues(self, dialogues: Sequence[Dialogue]) -> Batch:
+        """See :meth:`BaseModel.collate_dialogues`; an end mark follows the last answer only."""
+        texts = iter(self._encode([text for dialogue in dialogues for turn in dialogue.turns for text in turn]))
+        turns = [[(next(texts), next(texts)) for _ in dialogue.turns] for dialogue in dialogues]
+        for dialogue_turns in turns:
+            dialogue_turns[-1][1].append(self.tokenizer.eos_token_id)
+        return self._batch(turns, [key for dialogue in dialogues for key in dialogue.images])
+
+    def hidden_states(self, batch: Batch) -> Tensor:
+        """Return the decoder's normed output (B, T, d)."""
+        inputs = {}
+        features = batch.vision.get("features")
+        if features is not None and len(features):
+            projected = self.module.model.multi_modal_projector(features.to(self.module.dtype))
+            # What the tower and projector would return for pixels; handing it in is transformers' own way to cache it.
+            inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=list(projected))}
+        output = self.module.model(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, **inputs
+        )
+        hidden: Tensor = output.last_hidden_state
+        return hidden
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Return logits (..., V)."""
+        logits: Tensor = self.module.lm_head(hidden)
+        return logits
+
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _batch(self, turns: list[list[tuple[list[int], list[int]]]], keys: list[str]) -> Batch:
+        rows, labels = [], []
+        for dialogue in turns:
+            row, label = [self.tokenizer.bos_token_id], [IGNORED]
+            for text, answer in dialogue:
+                prompt = [t for token in text for t in [token] * (TOKENS_PER_IMAGE if token == IMAGE_ID else 1)]
+                row += prompt + answer
+                label += [IGNORED] * len(prompt) + answer
+            rows.append(row)
+            labels.append(label)
+        batch = Batch(
+            input_ids=pad_right(rows, self.tokenizer.pad_token_id),
+            attention_mask=pad_right([[1] * len(row) for row in rows], 0),
+            labels=pad_right(labels, IGNORED),
+            vision={"features": self.features.get(keys)},
+        )
+        return batch.to(self.device)

@@ -1,0 +1,169 @@
+"""Line charts as inline SVG: a few kilobytes each, styled by the page, readable without scripts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+_TOP, _BOTTOM, _LEFT = 12, 38, 50
+_LABEL_GAP = 13
+"""Least distance of two value labels at the right end, in SVG units (text is 12 high)."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line.
+
+    Attributes:
+        points: (round, value).
+        css: classes; they decide colour, width and dashes.
+        name: for the tooltip.
+        dots: mark the points (each with its own tooltip).
+        end: write the last value at the right end.
+    """
+
+    points: Sequence[tuple[int, float]]
+    css: str
+    name: str
+    dots: bool = True
+    end: bool = False
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What both axes show.
+
+    Attributes:
+        rounds: the horizontal axis goes from 0 to here.
+        marks: grid lines of the vertical axis, ascending; it ends at the first and the last.
+        label: its title with the unit.
+        show: how a value is written.
+    """
+
+    rounds: int
+    marks: Sequence[float]
+    label: str
+    show: Callable[[float], str]
+
+
+def fit(
+    lines: Iterable[Line],
+    *,
+    rounds: int,
+    label: str,
+    show: Callable[[float], str],
+    least: float,
+    most: float = math.inf,
+) -> Axes:
+    """Axes that hold all points of ``lines``, with ends on round numbers.
+
+    Args:
+        lines: of all charts that are to share the axes.
+        rounds: of the whole run.
+        label: of the vertical axis.
+        show: how a value is written.
+        least: smallest range, so that noise does not fill the chart.
+        most: a value that is never exceeded.
+    """
+    values = [value for line in lines for _, value in line.points] or [0.0]
+    low, high = min(values), max(values)
+    margin = max(least - (high - low), 0.0) / 2
+    bottom = low - margin if low < 0 else max(low - margin, 0.0)
+    return Axes(rounds, ticks(bottom, min(high + margin, max(most, high))), label, show)
+
+
+def ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """At least two and at most about ``most`` round numbers (1, 2 or 5 times a power of ten) around [low, high]."""
+    width = max(high - low, 1e-9)
+    power = 10.0 ** math.floor(math.log10(width / (most - 1)))
+    step = next(power * factor for factor in (1, 2, 5, 10) if width / (power * factor) <= most - 1)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [k * step for k in range(first, max(last, first + 1) + 1)]
+
+
+def draw(lines: Sequence[Line], axes: Axes, *, title: str, width: int = 540, height: int = 300) -> Markup:
+    """Draw one chart; ``title`` tells a screen reader what it shows."""
+    right = 52 if any(line.end for line in lines) else 14
+    inner_width, inner_height = width - _LEFT - right, height - _TOP - _BOTTOM
+
+    def x(round_: float) -> float:
+        return _LEFT + inner_width * round_ / max(axes.rounds, 1)
+
+    def y(value: float) -> float:
+        return _TOP + inner_height * (axes.marks[-1] - value) / (axes.marks[-1] - axes.marks[0])
+
+    parts = [*_grid(axes, x, y, right=width - right, bottom=height - _BOTTOM)]
+    for line in lines:
+        parts.append(_line(line, axes, x, y))
+    parts += _end_labels([line for line in lines if line.end and line.points], axes, x, y)
+    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        width, height, title, Markup("").join(parts)
+    )
+
+
+_Scale = Callable[[float], float]
+
+
+def _grid(axes: Axes, x: _Scale, y: _Scale, *, right: float, bottom: float) -> list[Markup]:
+    parts = []
+    digits = max(0, -math.floor(math.log10(axes.marks[1] - axes.marks[0]) + 1e-9))
+    for value in axes.marks:
+        parts.append(
+            Markup(
+                '<line class="grid" x1="{}" x2="{:.0f}" y1="{:.1f}" y2="{:.1f}"/>'
+                '<text x="{}" y="{:.1f}" text-anchor="end">{}</text>'
+            ).format(_LEFT, right, y(value), y(value), _LEFT - 6, y(value) + 4, f"{value:.{digits}f}")
+        )
+    for value in _round_ticks(axes.rounds, most=6 if right > 300 else 4):
+        parts.append(
+            Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="middle">{}</text>').format(x(value), bottom + 16, value)
+        )
+    parts.append(
+        Markup(
+            '<text class="label" x="{:.1f}" y="{:.1f}" text-anchor="middle">round</text>'
+            '<text class="label" transform="translate(11 {:.1f}) rotate(-90)" text-anchor="middle">{}</text>'
+        ).format((_LEFT + right) / 2, bottom + 32, (_TOP + bottom) / 2, axes.label)
+    )
+    return parts
+
+
+def _round_ticks(rounds: int, *, most: int) -> list[int]:
+    """Whole rounds from 0 on; always less than or equal to the last."""
+    step = max(1, round(ticks(0, rounds, most)[1]))
+    return list(range(0, rounds + 1, step))
+
+
+def _line(line: Line, axes: Axes, x: _Scale, y: _Scale) -> Markup:
+    path = " ".join(f"{x(round_):.1f},{y(value):.1f}" for round_, value in line.points)
+    parts = [Markup('<polyline points="{}"><title>{}</title></polyline>').format(path, line.name)]
+    for round_, value in line.points if line.dots else ():
+        parts.append(
+            Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3"><title>{}, round {}: {}</title></circle>').format(
+                x(round_), y(value), line.name, round_, axes.show(value)
+            )
+        )
+    return Markup('<g class="line {}">{}</g>').format(line.css, Markup("").join(parts))
+
+
+def _end_labels(lines: Sequence[Line], axes: Axes, x: _Scale, y: _Scale) -> list[Markup]:
+    """The lines' last values right of their last points, moved apart where they would overlap."""
+    ordered = sorted(lines, key=lambda line: y(line.points[-1][1]))
+    heights = _apart([y(line.points[-1][1]) for line in ordered])
+    return [
+        Markup('<text class="end {}" x="{:.1f}" y="{:.1f}">{}</text>').format(
+            line.css, x(line.points[-1][0]) + 7, height + 4, axes.show(line.points[-1][1])
+        )
+        for line, height in zip(ordered, heights, strict=True)
+    ]
+
+
+def _apart(heights: Sequence[float]) -> list[float]:
+    """Ascending heights, moved as little as a sweep down and half of it back up can do."""
+    moved: list[float] = []
+    for height in heights:
+        moved.append(max(height, moved[-1] + _LABEL_GAP) if moved else height)
+    shift = (moved[-1] - heights[-1]) / 2 if moved else 0.0
+    return [height - shift for height in moved]

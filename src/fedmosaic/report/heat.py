@@ -1,0 +1,197 @@
+"""Who learns from whom: relevance matrices as heat-maps over rounds, and their means within and between base models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from fedmosaic.report.chart import Line, draw, fit
+from fedmosaic.report.record import RunRecord
+from fedmosaic.report.rows import short_model
+from fedmosaic.report.text import plural
+
+_MOST_ROUNDS = 60
+"""Rounds on the slider; more of them would only make the page heavy."""
+_MOST_NUMBERS = 20
+"""Clients up to which a cell has room for its number."""
+
+Matrix = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How one kind of matrix is shown."""
+
+    name: str
+    title: str
+    note: str
+    axis: str
+    unit: str
+    factor: float
+    digits: int
+    """Decimals of a cell's number."""
+    precision: int
+    """Decimals behind its colour."""
+    least: float
+    """Smallest range of the means' axis."""
+
+    def show(self, value: float) -> str:
+        return f"{value:.{max(self.digits, 1)}f}"
+
+
+_KINDS = (
+    _Kind(
+        name="weights",
+        title="Weights",
+        note="How much of what a row's client receives comes from each column's client. "
+        "A row adds up to 100 %; an even split would be {even} each.",
+        axis="mean weight (%)",
+        unit="%",
+        factor=100.0,
+        digits=0,
+        precision=1,
+        least=2.0,
+    ),
+    _Kind(
+        name="similarity",
+        title="Similarity",
+        note="Cosine between two clients' task sketches: 1 means that their data pull the probe model the same way.",
+        axis="mean similarity",
+        unit="",
+        factor=1.0,
+        digits=2,
+        precision=2,
+        least=0.1,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: what it shows, and how dark it is from 0 to 1."""
+
+    text: str
+    level: float
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """One kind of matrix over rounds.
+
+    Attributes:
+        name: ``weights`` or ``similarity``.
+        title, note: for people.
+        low, high: values (as shown, in ``unit``) of the palest and the darkest colour, over all rounds.
+        digits: decimals of a cell's number.
+        unit: ``%`` or nothing.
+        frames: rounds x N x N values as shown, None on the diagonal and where not finite.
+        chart: means within and between base models over rounds; empty if all clients have one base model.
+    """
+
+    name: str
+    title: str
+    note: str
+    low: float
+    high: float
+    digits: int
+    unit: str
+    frames: list[list[list[float | None]]]
+    chart: Markup
+
+    def cells(self) -> list[list[Cell]]:
+        """The last round, for readers without scripts and for print."""
+        return [[self._cell(value) for value in row] for row in self.frames[-1]]
+
+    def _cell(self, value: float | None) -> Cell:
+        if value is None:
+            return Cell("", 0.0)
+        return Cell(f"{value:.{self.digits}f}", (value - self.low) / (self.high - self.low))
+
+
+@dataclass(frozen=True)
+class Heat:
+    """The relevance section: labels and one heat-map for each kind of matrix."""
+
+    rounds: list[int]
+    every: int
+    clients: list[int]
+    models: list[str]
+    maps: list[HeatMap]
+    numbers: bool
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the slider's script needs."""
+        keep = ("low", "high", "digits", "unit", "frames")
+        return {
+            "rounds": self.rounds,
+            "clients": self.clients,
+            "maps": {each.name: {key: getattr(each, key) for key in keep} for each in self.maps},
+        }
+
+
+def heat(record: RunRecord) -> Heat | None:
+    """Build the section; None if there are no matrices or only one client."""
+    clients = record.clients
+    if not record.relevance or len(clients) < 2:
+        return None
+    models = [record.settings.scenario.client(client).model for client in clients]
+    every = math.ceil(len(record.relevance) / _MOST_ROUNDS)
+    shown = sorted(record.relevance)[::-1][::every][::-1]  # from the last backwards, so that the last is there
+    maps = [
+        _heat_map(record, kind, shown, models)
+        for kind in _KINDS
+        if all(kind.name in arrays for arrays in record.relevance.values())
+    ]
+    return Heat(shown, every, clients, [short_model(model) for model in models], maps, len(clients) <= _MOST_NUMBERS)
+
+
+def pair_mean(matrix: Matrix, models: Sequence[str], *, same: bool) -> float | None:
+    """Mean of a matrix (N, N) over all ordered pairs of different clients whose base models are equal, or differ."""
+    groups = np.array([[a == b for b in models] for a in models])
+    chosen = matrix[(groups == same) & ~np.eye(len(models), dtype=bool)]
+    chosen = chosen[np.isfinite(chosen)]
+    return float(chosen.mean()) if chosen.size else None
+
+
+def _heat_map(record: RunRecord, kind: _Kind, rounds: Sequence[int], models: Sequence[str]) -> HeatMap:
+    frames = [_values(record.relevance[round_][kind.name] * kind.factor, kind.precision) for round_ in rounds]
+    values = [value for frame in frames for row in frame for value in row if value is not None] or [0.0]
+    low, high = min(0.0, *values), max(values)
+    return HeatMap(
+        name=kind.name,
+        title=kind.title,
+        note=kind.note.format(even=f"{100 / (len(models) - 1):.1f} %"),
+        low=low,
+        high=high if high > low else low + 1.0,
+        digits=kind.digits,
+        unit=kind.unit,
+        frames=frames,
+        chart=_means_chart(record, kind, models),
+    )
+
+
+def _values(matrix: Matrix, precision: int) -> list[list[float | None]]:
+    return [
+        # Adding zero turns -0.0 into 0.0.
+        [round(float(v), precision) + 0.0 if i != j and math.isfinite(v) else None for j, v in enumerate(row)]
+        for i, row in enumerate(matrix)
+    ]
+
+
+def _means_chart(record: RunRecord, kind: _Kind, models: Sequence[str]) -> Markup:
+    lines = []
+    for css, label, same in (("main within", "equal", True), ("main between", "different", False)):
+        means = {r: pair_mean(record.relevance[r][kind.name], models, same=same) for r in sorted(record.relevance)}
+        points = [(round_, mean * kind.factor) for round_, mean in means.items() if mean is not None]
+        lines.append(Line(points, css, f"mean over pairs with {label} base models", end=True))
+    if not all(line.points for line in lines):
+        return Markup("")
+    axes = fit(lines, rounds=record.settings.rounds, label=kind.axis, show=kind.show, least=kind.least)
+    title = f"{kind.axis} of pairs with equal and with different base models, {plural(len(record.relevance), 'round')}"
+    return draw(lines, axes, title=title, width=480, height=200)

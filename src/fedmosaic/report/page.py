@@ -1,0 +1,121 @@
+"""One self-contained HTML page of a run: charts are inline SVG, nothing is loaded from anywhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from fedmosaic.federation.files import write_atomically
+from fedmosaic.report import costs, text, verdict
+from fedmosaic.report.curves import curves
+from fedmosaic.report.heat import heat
+from fedmosaic.report.record import RunRecord, read_run
+from fedmosaic.report.rows import final_rows, mean_row, short_model
+from fedmosaic.report.tasks import of_results, task_rows
+
+_PROTOCOLS = {
+    "dynamic": "each client's tasks come one after another",
+    "static": "each client's tasks are mixed in every round",
+}
+
+
+def write_report(folder: Path) -> Path:
+    """Write ``report.html`` into a run folder; the run need not be done.
+
+    Equal files give an equal page. Everything that comes from files is escaped, and the page's content security policy
+    admits no script but its own.
+
+    Args:
+        folder: a run folder.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        SettingsError: not a run folder.
+        RunError: a file in it is damaged.
+    """
+    record = read_run(folder)
+    page = folder / "report.html"
+    write_atomically(page, render(record, (folder / "settings.toml").read_text(encoding="utf-8")))
+    return page
+
+
+def render(record: RunRecord, settings_text: str) -> str:
+    """The page's HTML.
+
+    Args:
+        record: the run.
+        settings_text: its ``settings.toml``.
+    """
+    environment = Environment(
+        loader=PackageLoader("fedmosaic.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": text.percent, "points": text.points, "direction": text.direction}
+    script = (Path(__file__).parent / "slider.html").read_text(encoding="utf-8")
+    return environment.get_template("page.html").render(
+        script=Markup(script),
+        script_hash=_script_hash(script),
+        settings_text=settings_text,
+        **_content(record),
+    )
+
+
+def _content(record: RunRecord) -> dict[str, Any]:
+    settings = record.settings
+    scenario = settings.scenario
+    return {
+        "settings": settings,
+        "scenario": scenario,
+        "protocol": f"{scenario.protocol} protocol ({_PROTOCOLS[scenario.protocol]})",
+        "models": [short_model(model) for model in scenario.models],
+        "finished": record.results is not None,
+        "status": verdict.status(record),
+        "sentences": verdict.sentences(record),
+        "metrics": ["Self", "Others"] if len(scenario.clients) > 1 else ["Self"],
+        "rows": final_rows(record),
+        "mean": mean_row(record),
+        "last": record.last_round("self"),
+        "last_others": record.last_round("others"),
+        "has_local": record.reference is not None,
+        "reference": record.reference.settings.method if record.reference else "",
+        "reference_status": verdict.status(record.reference) if record.reference else "",
+        "auc": {name: of_results(record.results, name).get("auc") for name in ("self", "others")},
+        "unseen": of_results(record.results, "unseen").get("last"),
+        "curves": curves(record),
+        "not_finite": record.not_finite,
+        "heat": heat(record),
+        "task_rows": task_rows(record),
+        "costs": dict(costs.cost_rows(record)),
+        "times_reference": costs.times_reference(record),
+        "elapsed": text.duration(costs.elapsed(record)),
+        "started": costs.started(record),
+        "resumed": costs.resumed(record),
+        "environment": _flat(record.environment),
+    }
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = str(value)
+    return found
+
+
+def _script_hash(element: str) -> str:
+    """The content security policy's name for the page's one script."""
+    code = element.strip().removeprefix("<script>").removesuffix("</script>")
+    return "sha256-" + base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()

@@ -1,0 +1,169 @@
+"""What the files of a run folder say, read once; a run that is not done is read as far as it got."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+import statistics
+import tomllib
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from fedmosaic.config import RunSettings
+from fedmosaic.errors import RunError, SettingsError
+from fedmosaic.federation.run_folder import RunFolder
+
+Metric = Literal["loss", "self", "others"]
+METRICS: tuple[Metric, ...] = ("loss", "self", "others")
+Matrices = Mapping[int, Mapping[str, np.ndarray[Any, Any]]]
+"""Round -> ``weights`` and, if there, ``similarity``; (N, N) each, in ascending order of the client ids."""
+
+_REFERENCE = "reference"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run, as its folder tells it.
+
+    Attributes:
+        settings: what the run was started with.
+        environment: ``environment.json``.
+        results: ``results.json``; None while the run is not done.
+        values: metric -> round -> client -> value; what was not measured is left out. Self and Others in [0, 1].
+        not_finite: (round, client) of losses that are not finite numbers; they are not in ``values``.
+        events: ``events.jsonl``.
+        relevance: relevance matrices by round.
+        reference: the local-only run beside this one, if there is one.
+    """
+
+    settings: RunSettings
+    environment: Mapping[str, Any]
+    results: Mapping[str, Any] | None
+    values: Mapping[Metric, Mapping[int, Mapping[int, float]]]
+    not_finite: Sequence[tuple[int, int]]
+    events: Sequence[Mapping[str, Any]]
+    relevance: Matrices
+    reference: RunRecord | None = None
+
+    @property
+    def clients(self) -> list[int]:
+        """Client ids, ascending."""
+        return sorted(client.id for client in self.settings.scenario.clients)
+
+    @property
+    def round(self) -> int:
+        """The last whole round."""
+        if self.results is not None:
+            return int(self.results["rounds"])
+        measured = [round_ for metric in METRICS for round_ in self.values[metric]]
+        return max([0, *measured, *(int(e["round"]) for e in self.events if e.get("event") == "checkpoint")])
+
+    def last_round(self, metric: Metric) -> int | None:
+        """The last round after which ``metric`` was measured; the base models (round 0) do not count."""
+        return max((round_ for round_ in self.values[metric] if round_ > 0), default=None)
+
+    def value(self, metric: Metric, round_: int | None, client: int | None) -> float | None:
+        """One client's value, or (client None) the mean over the clients that have one; None if not measured."""
+        measured = self.values[metric].get(-1 if round_ is None else round_, {})
+        if client is not None:
+            return measured.get(client)
+        return statistics.fmean(measured.values()) if measured else None
+
+    def curve(self, metric: Metric, client: int | None) -> list[tuple[int, float]]:
+        """(round, value) of one client, or of the mean over clients, where measured."""
+        points = ((round_, self.value(metric, round_, client)) for round_ in sorted(self.values[metric]))
+        return [(round_, value) for round_, value in points if value is not None]
+
+
+def read_run(path: Path) -> RunRecord:
+    """Read a run folder and the reference run in it.
+
+    Raises:
+        SettingsError: ``path`` is not a run folder.
+        RunError: a file in it is damaged.
+    """
+    record = _read_one(path)
+    if not (path / _REFERENCE / "settings.toml").exists():
+        return record
+    return dataclasses.replace(record, reference=_read_one(path / _REFERENCE))
+
+
+def _read_one(path: Path) -> RunRecord:
+    folder = RunFolder(path)
+    try:
+        settings = folder.settings
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path / 'settings.toml'} is not valid TOML: {error}") from None
+    clients = {client.id for client in settings.scenario.clients}
+    values, not_finite = _read_rounds(path / "rounds.csv", clients)
+    return RunRecord(
+        settings=settings,
+        environment=_read_json(path / "environment.json") or {},
+        results=_read_json(path / "results.json"),
+        values=values,
+        not_finite=not_finite,
+        events=list(folder.events()),
+        relevance=_read_relevance(folder, len(clients)),
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise RunError(f"{path} is damaged: {error}") from None
+    if not isinstance(table, dict):
+        raise RunError(f"{path} is damaged: expected an object, got {type(table).__name__}")
+    return table
+
+
+def _read_rounds(
+    path: Path, clients: set[int]
+) -> tuple[dict[Metric, dict[int, dict[int, float]]], list[tuple[int, int]]]:
+    values: dict[Metric, dict[int, dict[int, float]]] = {metric: {} for metric in METRICS}
+    not_finite: list[tuple[int, int]] = []
+    if not path.exists():
+        return values, not_finite
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        for row in reader:
+            try:
+                round_, client = int(row["round"]), int(row["client"])
+                found = {metric: float(row[metric]) for metric in METRICS if row.get(metric)}
+            except (KeyError, TypeError, ValueError) as error:
+                expected = "expected the columns round, client, loss, self, others with numbers"
+                raise RunError(f"{path}, line {reader.line_num}: {error}; {expected}") from None
+            if client not in clients:
+                raise RunError(
+                    f"{path}, line {reader.line_num}: unknown client {client}; the scenario has {sorted(clients)}"
+                )
+            for metric, value in found.items():
+                if math.isfinite(value):
+                    values[metric].setdefault(round_, {})[client] = value
+                else:
+                    not_finite.append((round_, client))
+    return values, not_finite
+
+
+def _read_relevance(folder: RunFolder, count: int) -> Matrices:
+    try:
+        found = folder.relevance()
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(f"a file in {folder.path / 'relevance'} is damaged ({error}); remove it") from None
+    for round_, arrays in found.items():
+        for name, array in arrays.items():
+            if array.shape != (count, count):
+                raise RunError(
+                    f"{folder.path / 'relevance'}, round {round_}: {name!r} has the shape {array.shape}; "
+                    f"the scenario has {count} clients"
+                )
+    return found

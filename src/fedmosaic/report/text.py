@@ -1,0 +1,65 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+MISSING = "\u2013"
+_MINUS = "\u2212"
+
+
+def percent(fraction: float | None) -> str:
+    """A fraction in [0, 1] as percent with one decimal, without the sign: 0.7123 -> ``71.2``."""
+    return MISSING if fraction is None else f"{fraction * 100:.1f}".replace("-", _MINUS)
+
+
+def points(difference: float | None) -> str:
+    """A difference of fractions in percentage points, signed: 0.031 -> ``+3.1``."""
+    if difference is None:
+        return MISSING
+    rounded = round(difference * 100, 1)
+    return f"{rounded:+.1f}".replace("-", _MINUS) if rounded else "0.0"
+
+
+def direction(difference: float | None) -> str:
+    """``up``, ``down`` or ``same``, of the difference as shown."""
+    rounded = round((difference or 0.0) * 100, 1)
+    return "up" if rounded > 0 else "down" if rounded < 0 else "same"
+
+
+def size(count: float | None) -> str:
+    """Bytes with a decimal unit: 1536000 -> ``1.54 MB``."""
+    return _scaled(count, ("B", "kB", "MB", "GB", "TB", "PB"))
+
+
+def flops(count: float | None) -> str:
+    """Floating-point operations: 3.2e12 -> ``3.20 TFLOP``."""
+    return _scaled(count, ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP"))
+
+
+def duration(seconds: float | None) -> str:
+    """Time in the two largest units that matter: 3725 -> ``1 h 2 min``."""
+    if seconds is None:
+        return MISSING
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def plural(count: int, word: str) -> str:
+    """``1 client``, ``2 clients``."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+def _scaled(count: float | None, units: tuple[str, ...]) -> str:
+    if count is None:
+        return MISSING
+    power = 0
+    while count >= 999.5 and power < len(units) - 1:
+        count /= 1000
+        power += 1
+    whole = power == 0 and float(count).is_integer()
+    digits = 0 if whole or count >= 99.95 else 1 if count >= 9.995 else 2
+    return f"{count:.{digits}f} {units[power]}"

@@ -1,0 +1,45 @@
+"""The run in a sentence or two."""
+
+from __future__ import annotations
+
+from fedmosaic.report.record import RunRecord
+from fedmosaic.report.rows import Gain, final_rows, mean_row, wins
+from fedmosaic.report.text import direction, percent, plural, points
+
+
+def status(record: RunRecord) -> str:
+    """How far the run is."""
+    rounds = record.settings.rounds
+    if record.results is not None:
+        return f"finished, {plural(rounds, 'round')}"
+    return f"not finished: {record.round} of {plural(rounds, 'round')} so far"
+
+
+def sentences(record: RunRecord) -> list[str]:
+    """One sentence on Self and one on Others, as far as measured."""
+    mean, rows = mean_row(record), final_rows(record)
+    found = [
+        _sentence(record.last_round("self"), "their own tasks (Self)", mean.self_, wins(rows, "self_")),
+        _sentence(record.last_round("others"), "the other clients' tasks (Others)", mean.others, wins(rows, "others")),
+    ]
+    return [text for text in found if text] or ["Nothing has been measured after training yet."]
+
+
+def _sentence(round_: int | None, tasks: str, gain: Gain, won: tuple[int, int]) -> str:
+    if gain.final is None:
+        return ""
+    compared = []
+    if gain.over_start is not None:
+        compared.append(f"{_more(gain.over_start)} the base models at the start")
+    if gain.over_local is not None:
+        higher = f"higher for {won[0]} of {plural(won[1], 'client')}"
+        compared.append(f"{_more(gain.over_local)} local-only training ({higher})")
+    text = f"On {tasks} the models score {percent(gain.final)} % after round {round_}"
+    return f"{text}: {' and '.join(compared)}." if compared else f"{text}."
+
+
+def _more(difference: float) -> str:
+    way = direction(difference)
+    if way == "same":
+        return "as much as"
+    return f"{points(abs(difference)).lstrip('+')} points {'more' if way == 'up' else 'less'} than"

@@ -1,0 +1,73 @@
+"""AdamW over the open slots of one adapter, whose moments outlive a round and whose weights do not.
+
+The published code restores an optimiser's own copy of the *weights* and so undoes every download (METHODS F.1). Here an
+optimiser's state is its moments and step counts alone: there is nothing in it that could overwrite what was received.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from fedmosaic.config import TrainingSettings
+
+Groups = Mapping[str, Mapping[str, nn.Parameter]]
+"""Parameters by group (``lora``, ``colora``, ``gate``) and name."""
+
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+class SlotOptimiser:
+    """AdamW with one learning rate per parameter group.
+
+    Args:
+        groups: all parameters that may ever be trained.
+        settings: learning rates, weight decay and the clipping norm.
+    """
+
+    def __init__(self, groups: Groups, settings: TrainingSettings) -> None:
+        self._settings = settings
+        self._named = {name: parameter for group in groups.values() for name, parameter in group.items()}
+        rates = {
+            "lora": settings.learning_rate,
+            "colora": settings.colora_learning_rate,
+            "gate": settings.gate_learning_rate,
+        }
+        self._adamw = torch.optim.AdamW(
+            [{"params": list(group.values()), "lr": rates[kind]} for kind, group in groups.items() if group],
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+
+    def step(self, loss: Tensor) -> None:
+        """Descend along ``loss``; parameters without a gradient stay untouched, their moments too (METHODS F.11)."""
+        self._adamw.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self._settings.max_grad_norm > 0:
+            nn.utils.clip_grad_norm_(self._with_gradient(), self._settings.max_grad_norm)
+        self._adamw.step()
+        self._adamw.zero_grad(set_to_none=True)
+
+    def moments(self) -> dict[str, Tensor]:
+        """Return ``{"exp_avg/NAME": ..., "exp_avg_sq/NAME": ..., "step/NAME": ...}`` of all stepped parameters."""
+        state = self._adamw.state
+        return {
+            f"{moment}/{name}": state[parameter][moment].detach().clone()
+            for name, parameter in self._named.items()
+            if parameter in state
+            for moment in _MOMENTS
+        }
+
+    def load_moments(self, moments: Mapping[str, Tensor]) -> None:
+        """Take up moments saved by :meth:`moments`; weights are not touched."""
+        self._adamw.state.clear()
+        for name in {key.partition("/")[2] for key in moments}:
+            parameter = self._named[name]
+            self._adamw.state[parameter] = {
+                moment: moments[f"{moment}/{name}"].to(parameter.device, copy=True) for moment in _MOMENTS
+            }
+
+    def _with_gradient(self) -> Iterable[nn.Parameter]:
+        return [parameter for parameter in self._named.values() if parameter.grad is not None]

@@ -1,0 +1,21 @@
+"""What all tests share: one cache folder, so that the benchmark is built and its features are computed once."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory) -> Path:
+    """A cache folder of the session's own, unless FEDMOSAIC_TEST_HOME names one to keep between sessions."""
+    kept = os.environ.get("FEDMOSAIC_TEST_HOME")
+    path = Path(kept) if kept else tmp_path_factory.mktemp("home")
+    os.environ["FEDMOSAIC_HOME"] = str(path)
+    return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)

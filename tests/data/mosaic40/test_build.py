@@ -1,0 +1,111 @@
+import json
+import random
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from fedmosaic.data.benchmark import load_benchmark
+from fedmosaic.data.mosaic40 import build, recipe
+from fedmosaic.data.mosaic40.bank import Canvas
+from fedmosaic.data.mosaic40.build import Mosaic40, open_mosaic40
+from fedmosaic.data.mosaic40.catalog import VALIDATION
+from fedmosaic.errors import DataError
+
+
+def test_the_second_opening_builds_nothing(mosaic: Mosaic40, home: Path) -> None:
+    start = time.perf_counter()
+    again = load_benchmark("mosaic40", home=home)
+    assert time.perf_counter() - start < 5
+    assert again.images.fingerprint == mosaic.images.fingerprint
+    assert again.task("category@photo") == mosaic.task("category@photo")
+    assert again.name == "mosaic40"
+
+
+def test_drawing_is_repeatable() -> None:
+    drawn = []
+    for _ in range(2):
+        canvas = Canvas()
+        for kind, domain in (("count", "photo"), ("edit", "blueprint"), ("line", "screen"), ("digit", "chalk")):
+            recipe._draw(canvas, kind, domain, 6, VALIDATION, random.Random(4))
+        drawn.append(canvas)
+    one, two = drawn
+    assert one.pictures == two.pictures
+    assert all((a == b).all() for a, b in zip(one.images, two.images, strict=True))
+
+
+def test_the_checksum_covers_images_and_samples(mosaic: Mosaic40, home: Path, tmp_path: Path) -> None:
+    folder = next((home / "data").glob("mosaic40-v*"))
+    copy = tmp_path / "data" / folder.name
+    shutil.copytree(folder, copy)
+    samples = copy / "samples.json"
+    samples.write_text(samples.read_text().replace('"answer":"yes"', '"answer":"no"', 1))
+    with pytest.raises(DataError, match=r"samples\.json changed"):
+        open_mosaic40(tmp_path)
+    shutil.copy(folder / "samples.json", samples)
+    with (copy / "images.npy").open("r+b") as file:
+        file.seek(5000)
+        file.write(b"\x00\x01\x02")
+    with pytest.raises(DataError, match=r"images\.npy changed"):
+        open_mosaic40(tmp_path)
+
+
+def test_a_manifest_that_cannot_be_read_is_explained(home: Path, mosaic: Mosaic40, tmp_path: Path) -> None:
+    folder = next((home / "data").glob("mosaic40-v*"))
+    copy = tmp_path / "data" / folder.name
+    copy.mkdir(parents=True)
+    (copy / "manifest.json").write_text((folder / "manifest.json").read_text()[:50])
+    with pytest.raises(DataError, match="delete the folder"):
+        open_mosaic40(tmp_path)
+
+
+def _slow_write(written: list[Path]) -> build.Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        written.append(folder)
+        (folder / "a.txt").write_text("x")
+        time.sleep(0.1)
+
+    return write
+
+
+def test_two_openings_at_once_build_once(tmp_path: Path) -> None:
+    written: list[Path] = []
+    folders: list[Path] = []
+    threads = [
+        threading.Thread(target=lambda: folders.append(build._built(tmp_path, "bank", _slow_write(written))))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(written) == 1
+    assert len(set(folders)) == 1
+    manifest = json.loads((folders[0] / "manifest.json").read_text())
+    assert list(manifest["files"]) == ["a.txt"]
+
+
+def test_a_build_that_fails_leaves_nothing_and_can_be_repeated(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        (folder / "half.txt").write_text("x")
+        raise DataError("no space")
+
+    with pytest.raises(DataError, match="no space"):
+        build._built(tmp_path, "bank", fail)
+    assert not [path for path in (tmp_path / "data").iterdir() if path.is_dir()]
+    half = tmp_path / "data" / f"bank-{build._edition()}"
+    half.mkdir()  # as if a disk had lost the files
+    (half / "stale.txt").write_text("x")
+    folder = build._built(tmp_path, "bank", _slow_write([]))
+    assert sorted(path.name for path in folder.iterdir()) == ["a.txt", "manifest.json"]
+
+
+def test_other_packages_make_another_edition(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = build._edition()
+    monkeypatch.setattr(build, "_version", lambda package: "0.0.1")
+    assert build._edition() != before
+    monkeypatch.undo()
+    with pytest.raises(DataError, match="pip install no-such-package"):
+        build._version("no-such-package")

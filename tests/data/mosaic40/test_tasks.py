@@ -1,0 +1,169 @@
+import random
+import re
+from collections import Counter
+
+import pytest
+
+from fedmosaic.data.mosaic40.bank import Canvas, Pool
+from fedmosaic.data.mosaic40.build import Mosaic40, PublicBank
+from fedmosaic.data.mosaic40.recipe import PUBLIC_STYLES
+from fedmosaic.data.mosaic40.skills import FAMILIES, SKILLS
+from fedmosaic.data.mosaic40.tasks import CLIENTS, SEEN, UNSEEN, parse
+from fedmosaic.data.sample import Sample, Task
+from fedmosaic.errors import SettingsError
+
+NAMES = (*SEEN, *UNSEEN)
+ORDINALS = ("first", "second", "third", "fourth", "fifth")
+
+
+def all_samples(task: Task) -> tuple[Sample, ...]:
+    return (*task.train, *task.validation, *task.test)
+
+
+def test_ten_clients_have_forty_distinct_tasks(mosaic: Mosaic40) -> None:
+    assert [len(client) for client in CLIENTS] == [4] * 10
+    assert len(set(NAMES)) == 40 + len(UNSEEN)
+    assert mosaic.task_names() == list(SEEN)
+    assert len(mosaic.unseen_names()) >= 6
+
+
+def test_families_lie_as_in_drake() -> None:
+    families = [[parse(name)[0].family for name in client] for client in CLIENTS]
+    assert {f for client in families for f in client} == set(FAMILIES)
+    for clients, family in ((range(3), "relation"), (range(3, 6), "reasoning"), (range(6, 10), "vqa")):
+        for client in clients:
+            assert Counter(families[client])[family] >= 3
+
+
+def test_look_and_question_both_shift_over_a_clients_time() -> None:
+    for client in CLIENTS:
+        skills, domains = zip(*(name.split("@") for name in client), strict=True)
+        assert len(set(skills)) == 4
+        assert len(set(domains)) >= 3
+        assert all(one != other for one, other in zip(domains, domains[1:], strict=False))
+
+
+def test_some_skills_recur_in_other_looks_on_other_clients() -> None:
+    homes: dict[str, set[int]] = {}
+    for number, client in enumerate(CLIENTS):
+        for name in client:
+            homes.setdefault(name.split("@")[0], set()).add(number)
+    assert sum(len(clients) >= 2 for clients in homes.values()) >= 9
+
+
+def test_unseen_tasks_ask_anew_or_look_anew() -> None:
+    asked = {name.split("@")[0] for name in SEEN}
+    looks = {name.split("@")[1] for name in SEEN}
+    for name in UNSEEN:
+        skill, look = name.split("@")
+        assert skill not in asked or look not in looks
+    assert "stencil" not in looks
+    assert "stencil" not in PUBLIC_STYLES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_task_is_complete_and_well_formed(mosaic: Mosaic40, name: str) -> None:
+    task = mosaic.task(name)
+    assert task.family == parse(name)[0].family
+    assert len(task.train) >= 120
+    assert len(task.validation) >= 30
+    assert len(task.test) >= 55
+    images = [{key for sample in split for key in sample.images} for split in (task.train, task.validation, task.test)]
+    assert not images[0] & images[1]
+    assert not images[0] & images[2]
+    assert not images[1] & images[2]
+    assert len({s.id for s in all_samples(task)}) == len(all_samples(task))
+    assert len({(s.images, s.prompt, s.answer) for s in all_samples(task)}) == len(all_samples(task))
+    for sample in all_samples(task):
+        check_prompt(sample)
+
+
+def check_prompt(sample: Sample) -> None:
+    assert re.fullmatch(r"(\S+ )*answer :", sample.prompt)
+    assert sample.prompt == sample.prompt.lower()
+    number = len(sample.images)
+    marks = "<image> " if number == 1 else "".join(f"<image> {o} " for o in ORDINALS[:number])
+    assert sample.prompt.startswith(marks)
+    assert "<image>" not in sample.prompt.removeprefix(marks)
+    for piece in (sample.answer, *(sample.options or ())):
+        assert 1 <= len(piece.split()) <= 3
+    if " options : " in sample.prompt:
+        listed = sample.prompt.split(" options : ")[1].removesuffix(" answer :").split(" ")
+        assert tuple(listed) == sample.options
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_answer_wins_by_being_frequent(mosaic: Mosaic40, name: str) -> None:
+    task = mosaic.task(name)
+    if task.test[0].options is None:
+        return
+    chance = sum(1 / len(s.options or ()) for s in task.test) / len(task.test)
+    most = Counter(s.answer for s in task.test).most_common(1)[0][1] / len(task.test)
+    assert most <= chance * 1.25
+
+
+def test_many_tasks_show_several_images_and_some_are_open(mosaic: Mosaic40) -> None:
+    first = [mosaic.task(name).test[0] for name in SEEN]
+    assert sum(len(sample.images) > 1 for sample in first) >= 10
+    assert sum(sample.options is None for sample in first) >= 3
+
+
+def test_images_are_few_all_used_and_in_one_split_only(mosaic: Mosaic40, public_bank: PublicBank) -> None:
+    used: dict[str, set[str]] = {"train": set(), "validation": set(), "test": set()}
+    for name in NAMES:
+        for split, keys in used.items():
+            keys.update(key for sample in getattr(mosaic.task(name), split) for key in sample.images)
+    assert set().union(*used.values()) == set(mosaic.images.keys())
+    assert len(mosaic.images) <= 9_000
+    assert len(public_bank.images) <= 8_000
+    pixels = {split: {mosaic.images.load(key).tobytes() for key in keys} for split, keys in used.items()}
+    pixels["public"] = {public_bank.images.load(key).tobytes() for key in public_bank.images.keys()}
+    splits = list(pixels)
+    for i, one in enumerate(splits):
+        for other in splits[i + 1 :]:
+            assert not pixels[one] & pixels[other], (one, other)
+
+
+def test_an_unknown_task_is_answered_with_near_names(mosaic: Mosaic40) -> None:
+    with pytest.raises(SettingsError, match="bongard@photo"):
+        mosaic.task("bongard@phot")
+
+
+def _pool(*icons: tuple[str, str, str]) -> Pool:
+    canvas = Canvas()
+    blank = __import__("PIL.Image").Image.new("RGB", (64, 64))
+    for code, category, domain in icons:
+        canvas.add(blank, "icon", domain, code=code, category=category, colour="", name=code)
+    return Pool(canvas.pictures)
+
+
+def test_questions_about_kinds_have_right_answers() -> None:
+    """Checked from the pictures' facts for each skill, with the rule written anew."""
+    kinds = ("bird", "boat", "tool", "meal")
+    pool = _pool(*((f"{kind}{i}", kind, look) for kind in kinds for i in range(5) for look in ("openmoji", "line")))
+    rng = random.Random(0)
+    for _ in range(60):
+        odd = SKILLS["odd-one-out"].make(pool, "line", rng)
+        counted = Counter(p["category"] for p in odd.images)
+        assert sorted(counted.values()) == [1, 3]
+        assert counted[odd.images[ORDINALS.index(odd.ask.answer)]["category"]] == 1
+        bongard = SKILLS["bongard"].make(pool, "line", rng)
+        assert len({p["code"] for p in bongard.images}) == 4
+        assert (len({p["category"] for p in bongard.images}) == 1) == (bongard.ask.answer == "yes")
+        assert len({p["category"] for p in bongard.images[:3]}) == 1
+        pair = SKILLS["same-category"].make(pool, "line", rng)
+        assert (pair.images[0]["category"] == pair.images[1]["category"]) == (pair.ask.answer == "yes")
+        assert pair.images[0]["code"] != pair.images[1]["code"]
+        same = SKILLS["same-thing"].make(pool, "line", rng)
+        assert [p.domain for p in same.images] == ["openmoji", "line"]
+        assert (same.images[0]["code"] == same.images[1]["code"]) == (same.ask.answer == "yes")
+        which = SKILLS["which-image"].make(pool, "line", rng)
+        shown = which.images[ORDINALS.index(which.ask.answer)]["category"]
+        assert which.ask.text in {f"which image shows a {shown} ?", f"which image shows an {shown} ?"}
+        missing = SKILLS["missing"].make(pool, "line", rng)
+        assert set(missing.ask.options or ()) - {p["category"] for p in missing.images} == {missing.ask.answer}
+        following = SKILLS["pattern"].make(pool, "line", rng)
+        sequence = [p["category"] for p in following.images]
+        period = 3 if sequence[3] == sequence[0] else 2
+        assert following.ask.answer == sequence[4 - period]
+        assert len(set(following.ask.options or ())) == 4

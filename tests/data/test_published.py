@@ -1,0 +1,152 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from fedmosaic.data.benchmark import load_benchmark
+from fedmosaic.data.published import PublishedBenchmark, split_by_image
+from fedmosaic.data.sample import Sample
+from fedmosaic.errors import DataError, SettingsError
+
+
+def record(question: str, answer: str, image: object = None) -> dict[str, Any]:
+    found: dict[str, Any] = {"conversations": [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]}
+    if image is not None:
+        found["image"] = image
+    return found
+
+
+def write(folder: Path, name: str, subset: int, **splits: list[Any]) -> None:
+    for split, records in splits.items():
+        path = folder / "dataset" / name / split / f"dataset-{subset}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(records))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    images = tmp_path / "dataset" / "VSR" / "images"
+    images.mkdir(parents=True)
+    Image.new("RGBA", (6, 4), (0, 0, 255, 255)).save(images / "a.png")
+    Image.new("L", (5, 5), 9).save(images / "b.jpg")
+    for i in range(30):
+        Image.new("RGB", (4, 4), (i, 0, 0)).save(images / f"{i}.png")
+    train = [
+        record(f"<image>\nIs it {i}? Choice list:[yes, no]", "yes", f"dataset/VSR/images/{i}.png") for i in range(30)
+    ]
+    test = [
+        record("<image>\nWhat? Choice list:[cat, dog]", "Dog", "a.png"),
+        record("<image_1> and <Image> differ how?", "in size", ["images/a.png", "dataset/VSR/images/b.jpg"]),
+        record("What is one plus one?", "two"),
+    ]
+    test.append(
+        {"conversations": [{"value": v} for v in ("<image> what?", "a cat", "where?", "outside")], "image": ["a.png"]}
+    )
+    write(tmp_path, "VSR", 0, train=train, test=test)
+    write(tmp_path, "HQ_Edit", 0, train=train, test=test[2:3])
+    return tmp_path
+
+
+def test_a_folder_in_the_published_form_is_read_as_it_is(folder: Path) -> None:
+    benchmark = load_benchmark("published", home=folder / "home", folder=folder)
+    assert benchmark.task_names() == ["VSR-0"]
+    assert benchmark.unseen_names() == ["HQ_Edit-0"]
+    task = benchmark.task("VSR-0")
+    assert task.family == "relation"
+    first, second, third, fourth, fifth = task.test
+    assert (first.prompt, first.answer, first.options) == (
+        "<image>\nWhat? Choice list:[cat, dog]",
+        "dog",
+        ("cat", "dog"),
+    )
+    assert second.prompt == "<image> and <image> differ how?"
+    assert second.images == ("dataset/VSR/images/a.png", "dataset/VSR/images/b.jpg")
+    assert second.options is None
+    assert third.images == ()
+    assert (fourth.prompt, fourth.answer) == ("<image> what?", "a cat")
+    assert (fifth.prompt, fifth.answer) == ("<image> what?\na cat\nwhere?", "outside")
+    assert fifth.images == ("dataset/VSR/images/a.png",)
+    assert {benchmark.images.load(key).mode for s in task.test for key in s.images} == {"RGB"}
+
+
+def test_validation_is_cut_from_train_the_same_way_each_time(folder: Path) -> None:
+    one, two = (PublishedBenchmark(folder).task("VSR-0") for _ in range(2))
+    assert one == two
+    assert len(one.validation) == 3
+    assert len(one.train) == 27
+    assert not {k for s in one.train for k in s.images} & {k for s in one.validation for k in s.images}
+
+
+def test_samples_that_share_images_stay_together() -> None:
+    samples = [Sample(str(i), (f"k{i // 4}", f"k{i // 4 + 100}"), "<image><image>", "a") for i in range(80)]
+    kept, cut = split_by_image(samples, 0.1)
+    assert len(cut) == 8
+    assert len(kept) == 72
+    assert not {k for s in kept for k in s.images} & {k for s in cut for k in s.images}
+    chained = [Sample(str(i), (f"k{i}", f"k{i + 1}"), "<image><image>", "a") for i in range(20)]
+    assert split_by_image(chained, 0.1) == (tuple(chained), ())
+
+
+def _truncate(path: Path) -> None:
+    path.write_text(path.read_text()[:-40])
+
+
+def _replace(*records: Any) -> Callable[[Path], None]:
+    return lambda path: path.write_text(json.dumps(list(records)))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (_truncate, ["truncated"]),
+        (Path.unlink, ["missing"]),
+        (_replace(), ["length 0"]),
+        (lambda path: path.write_text("{}"), ["dict"]),
+        (_replace(record("<image> what?", "cat", "nowhere.png")), ["record 0", "nowhere.png"]),
+        (_replace(record("what?", "cat", "a.png")), ["record 0", "0 <image> mark(s)", "1 image(s)"]),
+        (_replace(record("<image><image> what?", "cat", "a.png")), ["record 0", "2 <image> mark(s)"]),
+        (_replace(record("q", "ok"), record("Choice list:[cat, dog]", "bird")), ["record 1", "'bird'", "cat"]),
+        (_replace(record("Choice list:[cat, cat]", "cat")), ["record 0", "repeat"]),
+        (_replace(record("q", " ")), ["record 0", "empty"]),
+        (_replace({"conversations": [{"value": "only a question"}]}), ["record 0", "question and answer"]),
+        (_replace({"conversations": [{"value": "q"}, {"value": 3}]}), ["record 0", "text 'value'"]),
+        (_replace({"image": "a.png"}), ["record 0", "conversations"]),
+        (_replace(record("<image> q", "a", {"x": 1})), ["record 0", "list of paths"]),
+        (_replace(record("<image> q", "a", "../../../../../etc/hostname")), ["record 0", "hostname"]),
+        (_replace(7), ["record 0"]),
+    ],
+)
+def test_bad_files_and_records_are_named(folder: Path, damage: Callable[[Path], None], words: list[str]) -> None:
+    path = folder / "dataset" / "VSR" / "test" / "dataset-0.json"
+    damage(path)
+    with pytest.raises(DataError) as error:
+        PublishedBenchmark(folder).task("VSR-0")
+    for word in (str(path), *words):
+        assert word in str(error.value)
+
+
+def test_bad_records_can_be_left_out_and_are_told(folder: Path) -> None:
+    path = folder / "dataset" / "VSR" / "test" / "dataset-0.json"
+    _replace(record("q", "fine"), record("<image> q", "a", "nowhere.png"), record("Choice list:[cat, dog]", "bird"))(
+        path
+    )
+    benchmark = PublishedBenchmark(folder, skip_bad=True)
+    assert [sample.answer for sample in benchmark.task("VSR-0").test] == ["fine"]
+    assert len(benchmark.skipped) == 2
+    assert "record 1" in benchmark.skipped[0]
+    assert "record 2" in benchmark.skipped[1]
+
+
+def test_an_empty_folder_and_a_wrong_name_are_explained(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="dataset-ID"):
+        PublishedBenchmark(tmp_path / "empty")
+    with pytest.raises(SettingsError, match="VSR-0"):
+        PublishedBenchmark(folder).task("VSR-1")
+    with pytest.raises(SettingsError, match="data folder"):
+        load_benchmark("published", home=tmp_path)
+    with pytest.raises(SettingsError, match="mosaic40"):
+        load_benchmark("mosaic4", home=tmp_path)

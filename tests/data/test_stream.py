@@ -1,0 +1,135 @@
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedmosaic.data.sample import Sample, Task
+from fedmosaic.data.stream import Stream, _draw
+from fedmosaic.errors import SettingsError
+
+
+def make_task(name: str, number: int) -> Task:
+    samples = tuple(Sample(f"{name}-{i}", (), "q", "a") for i in range(number))
+    return Task(name, "vqa", samples, (), samples[:1])
+
+
+TASKS = st.lists(st.integers(1, 30), min_size=1, max_size=5).map(
+    lambda sizes: [make_task(f"t{i}", size) for i, size in enumerate(sizes)]
+)
+PROTOCOLS = st.sampled_from(["static", "dynamic"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(TASKS, PROTOCOLS, st.integers(1, 12), st.integers(0, 3))
+def test_every_train_sample_arrives_exactly_once(tasks: list[Task], protocol: str, rounds: int, seed: int) -> None:
+    stream = Stream(tasks, protocol, rounds, seed)
+    arrived = Counter(sample.id for r in range(1, rounds + 1) for sample in stream.arrivals(r))
+    assert arrived == Counter(sample.id for task in tasks for sample in task.train)
+
+
+@settings(max_examples=60, deadline=None)
+@given(TASKS, st.integers(1, 12), st.integers(0, 3))
+def test_dynamic_rounds_are_even_and_in_order(tasks: list[Task], rounds: int, seed: int) -> None:
+    stream = Stream(tasks, "dynamic", rounds, seed)
+    named = [[task.name for task in stream.tasks_at(r)] for r in range(1, rounds + 1)]
+    if rounds >= len(tasks):
+        assert all(len(names) == 1 for names in named)
+        lengths = [sum(names == [task.name] for names in named) for task in tasks]
+        assert sum(lengths) == rounds
+        assert max(lengths) - min(lengths) <= 1
+        assert lengths == sorted(lengths, reverse=True)
+    flat = list(dict.fromkeys(name for names in named for name in names))
+    assert flat == [task.name for task in tasks]
+    for r in range(1, rounds + 1):
+        assert {s.id.split("-")[0] for s in stream.arrivals(r)} <= set(named[r - 1])
+
+
+def test_static_mixes_all_tasks_into_every_round() -> None:
+    stream = Stream([make_task("a", 60), make_task("b", 60)], "static", 4, 0)
+    for r in range(1, 5):
+        assert {s.id[0] for s in stream.arrivals(r)} == {"a", "b"}
+        assert len(stream.arrivals(r)) == 30
+
+
+@settings(max_examples=60, deadline=None)
+@given(TASKS, PROTOCOLS, st.integers(1, 6), st.integers(1, 7), st.integers(1, 8), st.integers(0, 3))
+def test_batches_hold_only_what_has_arrived_and_nothing_twice(
+    tasks: list[Task], protocol: str, rounds: int, steps: int, batch_size: int, seed: int
+) -> None:
+    stream = Stream(tasks, protocol, rounds, seed)
+    arrived: set[str] = set()
+    for r in range(1, rounds + 1):
+        arrived |= {sample.id for sample in stream.arrivals(r)}
+        batches = stream.batches(r, steps, batch_size)
+        assert len(batches) == steps
+        for batch in batches:
+            ids = [sample.id for sample in batch]
+            assert len(set(ids)) == len(ids) == min(batch_size, len(ids))
+            assert set(ids) <= arrived
+        assert len(batches[-1]) == min(batch_size, len(arrived))
+
+
+@settings(max_examples=30, deadline=None)
+@given(TASKS, PROTOCOLS, st.integers(2, 6), st.integers(1, 5), st.integers(1, 6))
+def test_a_resumed_stream_draws_what_the_first_would_have(
+    tasks: list[Task], protocol: str, rounds: int, steps: int, batch_size: int
+) -> None:
+    whole = Stream(tasks, protocol, rounds, 7)
+    in_order = [whole.batches(r, steps, batch_size) for r in range(1, rounds + 1)]
+    resumed = Stream(tasks, protocol, rounds, 7)
+    resumed.batches(1, steps + 1, batch_size)  # a question with another budget leaves no trace
+    assert resumed.batches(rounds, steps, batch_size) == in_order[-1]
+    assert resumed.batches(1, steps, batch_size) == in_order[0]
+
+
+def test_seeds_and_clients_differ() -> None:
+    tasks = [make_task("a", 40)]
+    draws = {tuple(s.id for b in Stream(tasks, "static", 2, seed).batches(1, 3, 4) for s in b) for seed in range(5)}
+    assert len(draws) == 5
+
+
+def test_changing_a_returned_batch_changes_nothing() -> None:
+    stream = Stream([make_task("a", 8)], "static", 1, 0)
+    first = stream.batches(1, 2, 4)
+    first[0].clear()
+    assert len(stream.batches(1, 2, 4)[0]) == 4
+
+
+def test_samples_drawn_rarely_come_first() -> None:
+    """40 samples have arrived after round 1; uniform draws would leave their counts with a variance near 10."""
+    stream = Stream([make_task("a", 40)], "static", 2, 0)
+    drawn = Counter(s.id for r in (1, 2) for batch in stream.batches(r, 50, 4) for s in batch)
+    assert len(drawn) == 40
+    assert np.var(list(drawn.values())) < 4
+
+
+def test_the_draw_follows_the_softmax_of_the_counts() -> None:
+    counts = np.array([0.0, 0.125, 0.25])
+    rng = np.random.default_rng(0)
+    first = Counter(int(_draw(counts, 1, rng)[0]) for _ in range(20_000))
+    weights = [math.exp(-c / 0.125) for c in counts]
+    for i, weight in enumerate(weights):
+        assert first[i] / 20_000 == pytest.approx(weight / sum(weights), abs=0.012)
+
+
+def test_huge_counts_do_not_break_the_draw() -> None:
+    counts = np.array([0.0, 500.0, 1000.0])
+    assert sorted(_draw(counts, 3, np.random.default_rng(0))) == [0, 1, 2]
+    assert _draw(counts, 1, np.random.default_rng(0))[0] == 0
+
+
+@pytest.mark.parametrize(("protocol", "rounds", "tasks"), [("static", 0, 1), ("odd", 1, 1), ("static", 1, 0)])
+def test_impossible_streams_are_refused(protocol: str, rounds: int, tasks: int) -> None:
+    with pytest.raises(SettingsError):
+        Stream([make_task("a", 4)] * tasks, protocol, rounds, 0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", [0, 4, -1])
+def test_rounds_outside_the_run_are_refused(number: int) -> None:
+    stream = Stream([make_task("a", 4)], "static", 3, 0)
+    for ask in (stream.tasks_at, stream.arrivals, lambda r: stream.batches(r, 1, 1)):
+        with pytest.raises(SettingsError, match="rounds 1 to 3"):
+            ask(number)

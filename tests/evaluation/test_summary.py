@@ -1,0 +1,58 @@
+import pytest
+from fedmosaic.evaluation import Measurement, client_means, milestones, summarise, token_f1
+from hypothesis import given
+from hypothesis import strategies as st
+
+TASKS = {0: ["a", "b"], 1: ["c"]}
+SAMPLES = {
+    client: {task: [float(i < round(10 * score)) for i in range(10)] for task, score in scores.items()}
+    for client, scores in {0: {"a": 0.6, "b": 0.8, "c": 0.2}, 1: {"a": 0.3, "b": 0.5, "c": 0.9}}.items()
+}
+FIRST = Measurement(5, {0: {"a": 0.2, "b": 0.4, "c": 0.0}, 1: {"a": 0.1, "b": 0.3, "c": 0.5}})
+LAST = Measurement.of(10, SAMPLES)
+
+
+def test_self_and_others_by_hand():
+    assert client_means(LAST, TASKS, own=True) == pytest.approx({0: 0.7, 1: 0.9})
+    assert client_means(LAST, TASKS, own=False) == pytest.approx({0: 0.2, 1: 0.4})
+    own = summarise([FIRST, LAST], SAMPLES, TASKS, own=True)
+    assert own.last == pytest.approx(0.8)
+    assert own.auc == pytest.approx(((0.3 + 0.5) / 2 + 0.8) / 2)
+    assert own.per_client == pytest.approx([0.7, 0.9])
+    assert own.per_task == pytest.approx({"a": 0.6, "b": 0.8, "c": 0.9})
+    low, high = own.per_task_ci95["a"]
+    assert 0 < low < 0.6 < high < 1
+    others = summarise([FIRST, LAST], SAMPLES, TASKS, own=False)
+    assert others.last == pytest.approx(0.3)
+    assert others.per_task == pytest.approx({"a": 0.3, "b": 0.5, "c": 0.2})
+
+
+def test_a_single_client_has_no_others():
+    assert summarise([Measurement(1, {0: {"a": 1.0}})], {0: {"a": [1.0]}}, {0: ["a"]}, own=False) is None
+
+
+def test_milestones_of_the_paper():
+    assert milestones(20, 4) == [5, 10, 15, 20]
+
+
+@given(st.integers(1, 60), st.integers(1, 60))
+def test_the_last_round_is_always_a_milestone(rounds, count):
+    chosen = milestones(rounds, count)
+    assert chosen[-1] == rounds
+    assert len(chosen) == min(rounds, count)
+    assert chosen == sorted(set(chosen))
+    assert chosen[0] >= 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "expected"),
+    [
+        ("red bird", "red bird", 1),
+        ("Red, bird!", "red bird", 1),
+        ("bird", "red bird", 2 / 3),
+        ("a a", "a", 2 / 3),
+        ("", "x", 0),
+    ],
+)
+def test_token_f1(answer, gold, expected):
+    assert token_f1(answer, gold) == pytest.approx(expected)

@@ -1,0 +1,237 @@
+"""Whole runs on the real models: reproducible, resumable, and nothing private on the wire."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from fedmosaic.errors import RunError, SettingsError, WireError
+from fedmosaic.federation import RunFolder, client_app, engines, server_app
+from fedmosaic.federation.files import load_tensors
+from fedmosaic.federation.grid import InProcessGrid
+from flwr.app import ArrayRecord, Context, RecordDict
+from flwr.app import Array as FlowerArray
+
+from tests.federation.scenario import SMALL, small
+
+METHODS = ["fedmosaic", "fedavg", "sft"]
+TIMES = ("seconds", "train_seconds", "evaluation_seconds")
+
+
+def run(path: Path, settings) -> dict:
+    folder = RunFolder.create(path, settings)
+    engines.run(settings, folder)
+    return folder.results()
+
+
+def without_times(results: dict) -> str:
+    return json.dumps({key: value for key, value in results.items() if key not in TIMES})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One finished run per method."""
+    return {method: (path := tmp_path_factory.mktemp("run") / method, run(path, small(method))) for method in METHODS}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_run_folder_has_what_the_contract_names(finished, method):
+    path, results = finished[method]
+    for name in ("settings.toml", "environment.json", "events.jsonl", "rounds.csv", "results.json"):
+        assert (path / name).is_file()
+    assert (path / "relevance").is_dir() == (method == "fedmosaic")
+    keys = "scenario method engine seed rounds protocol seconds train_seconds flops bytes_up bytes_down self others unseen initial"
+    assert set(keys.split()) <= set(results)
+    for part in ("self", "others"):
+        assert 0 <= results[part]["last"] <= 1
+        assert len(results[part]["per_client"]) == 4
+    assert results["flops"] > 0
+    assert (results["bytes_up"] > 0) == (method != "sft")
+
+
+def test_the_same_seed_gives_the_same_results_and_another_seed_others(finished, tmp_path):
+    path, results = finished["fedmosaic"]
+    again = run(tmp_path / "again", small())
+    assert without_times(again) == without_times(results)
+    assert (tmp_path / "again" / "rounds.csv").read_bytes() == (path / "rounds.csv").read_bytes()
+    other = run(tmp_path / "other", small(seed=1))
+    assert without_times(other) != without_times(results)
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize("call", [5, 9, 14, 19])
+def test_a_run_stopped_anywhere_goes_on_to_the_same_results(finished, tmp_path, monkeypatch, call):
+    path, results = finished["fedmosaic"]
+    count = 0
+    deliver = InProcessGrid._deliver
+
+    def failing(self, message):
+        nonlocal count
+        count += 1
+        if count == call:
+            raise Interrupted
+        return deliver(self, message)
+
+    monkeypatch.setattr(InProcessGrid, "_deliver", failing)
+    settings = small()
+    folder = RunFolder.create(tmp_path / "run", settings)
+    with pytest.raises(Interrupted):
+        engines.run(settings, folder)
+    assert folder.results() is None
+    monkeypatch.setattr(InProcessGrid, "_deliver", deliver)
+    engines.run(settings, RunFolder.resume(tmp_path / "run", settings))
+    assert without_times(folder.results()) == without_times(results)
+    for client in range(4):
+        name = f"clients/client-{client:03d}/round-0003.safetensors"
+        ours, theirs = load_tensors(tmp_path / "run" / name), load_tensors(path / name)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def spy(monkeypatch):
+    """Record every message's content, both ways."""
+    seen = []
+    deliver = InProcessGrid._deliver
+
+    def recording(self, message):
+        reply = deliver(self, message)
+        seen.append((message.metadata.message_type, message.content, reply.content))
+        return reply
+
+    monkeypatch.setattr(InProcessGrid, "_deliver", recording)
+    return seen
+
+
+def test_only_the_travelling_slot_and_the_sketch_are_uploaded(tmp_path, monkeypatch):
+    seen = spy(monkeypatch)
+    run(tmp_path / "run", small())
+    uploads = [reply for kind, _, reply in seen if kind == "train"]
+    assert len(uploads) == 12
+    for content in uploads:
+        names = json.loads(content["schema"]["tensors"])
+        assert "sketch" in names
+        assert all(name == "sketch" or name[-2:] in (".A", ".B", ".P", ".Q") for name in names)
+    private = load_tensors(tmp_path / "run" / "clients" / "client-000" / "round-0003.safetensors")
+    assert {key.partition("|")[0] for key in private} == {
+        "slot.local", "slot.personal_global", "gate", "moment", "memory",
+    }  # fmt: skip
+
+
+def test_local_only_training_uploads_nothing(tmp_path, monkeypatch):
+    seen = spy(monkeypatch)
+    run(tmp_path / "run", small("sft"))
+    assert not any(list(content.array_records) for _, request, reply in seen for content in (request, reply))
+
+
+def test_what_the_server_sends_is_what_the_client_starts_from_and_training_moves_on(tmp_path, monkeypatch):
+    seen = spy(monkeypatch)
+    run(tmp_path / "run", small("fedavg"))
+    from fedmosaic.federation import wire  # noqa: PLC0415
+
+    rounds = [entry for entry in seen if entry[0] == "train"]
+    shapes = {name: tuple(shape) for name, shape in json.loads(rounds[0][2]["schema"]["tensors"]).items()}
+    first = [wire.unpack(reply, shapes, sender="x") for _, _, reply in rounds[:4] if _ is not None][0]
+    llamas = [wire.unpack(rounds[i][2], shapes, sender="x") for i in (0, 1, 3)]
+    download = wire.unpack(rounds[4][1], shapes, sender="x")
+    for name in shapes:
+        torch.testing.assert_close(download[name], torch.stack([each[name] for each in llamas]).mean(0))
+    after = wire.unpack(rounds[4][2], shapes, sender="x")
+    moved = [(after[name] - download[name]).abs().max() for name in shapes]
+    back = [(after[name] - first[name]).abs().max() for name in shapes]
+    # Two steps of Adam from the received weights end near them, not near the client's own last weights (METHODS F.1).
+    assert sum(m < b for m, b in zip(moved, back, strict=True)) > 0.9 * len(moved)
+
+
+@pytest.mark.parametrize("change", ["nan", "short", "round", "client", "silent"])
+def test_a_bad_upload_stops_the_run_and_keeps_what_was_finished(tmp_path, monkeypatch, change):
+    settings = small()
+    folder = RunFolder.create(tmp_path / "run", settings)
+    deliver = InProcessGrid._deliver
+
+    def tampering(self, message):
+        reply = deliver(self, message)
+        if message.metadata.message_type == "train" and message.content["meta"]["round"] == 2:
+            _tamper(reply.content, change)
+        return reply
+
+    monkeypatch.setattr(InProcessGrid, "_deliver", tampering)
+    with pytest.raises((WireError, RunError), match="client 0"):
+        engines.run(settings, folder)
+    progress, _ = folder.latest_checkpoint()
+    assert progress["round"] == 1
+    assert folder.results() is None
+
+
+def _tamper(content: RecordDict, change: str) -> None:
+    values = content["tensors"]["flat"].numpy().copy() if change in ("nan", "short") else None
+    if change == "nan":
+        values[3] = float("nan")
+        content["tensors"] = ArrayRecord({"flat": FlowerArray(values)})
+    elif change == "short":
+        content["tensors"] = ArrayRecord({"flat": FlowerArray(values[:-1])})
+    elif change == "silent":
+        del content["schema"]
+    else:
+        content["meta"][change] = 7
+
+
+def test_a_failing_client_is_named_without_its_secrets(tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise OSError("/home/someone/patients.csv")
+
+    settings = small()
+    folder = RunFolder.create(tmp_path / "run", settings)
+    client_app.forget()
+    config = {"settings": settings.to_toml(), "out": str(folder.path), "client-folder": str(folder.client_folder)}
+    nodes = [{"partition-id": i} for i in range(4)]
+    grid = InProcessGrid(client_app.app, node_configs=nodes, run_config=config, catch=True)
+    monkeypatch.setattr("fedmosaic.training.Client.timed", broken)
+    with pytest.raises(RunError) as error:
+        server_app.app(grid, Context(1, 1, {}, RecordDict(), config))
+    assert "patients" not in str(error.value)
+
+
+def test_a_folder_with_another_run_is_refused_and_left_alone(finished, tmp_path):
+    path, _ = finished["sft"]
+    before = sorted((file.name, file.stat().st_mtime_ns) for file in path.rglob("*"))
+    with pytest.raises(SettingsError, match="already holds a run"):
+        RunFolder.create(path, small("sft"))
+    with pytest.raises(SettingsError, match="rounds: 3 there, 4 asked"):
+        RunFolder.resume(path, small("sft", rounds=4))
+    assert sorted((file.name, file.stat().st_mtime_ns) for file in path.rglob("*")) == before
+    (tmp_path / "mine.txt").write_text("keep me")
+    with pytest.raises(SettingsError, match="something else"):
+        RunFolder.create(tmp_path, small())
+    assert (tmp_path / "mine.txt").read_text() == "keep me"
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_resumed_by_the_command_line_to_the_same_results(finished, tmp_path):
+    """Kill -9 a real run after its first round, then --resume it."""
+    from fedmosaic.config.settings import tomli_w  # noqa: PLC0415
+
+    _, results = finished["fedmosaic"]
+    scenario = tmp_path / "small.toml"
+    scenario.write_text(tomli_w.dumps(SMALL.model_dump(mode="json")))
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "fedmosaic", "run", str(scenario), "--out", str(out), "--quiet"]
+    process = subprocess.Popen(command, env=os.environ.copy())
+    deadline = time.monotonic() + 120
+    while not list((out / "checkpoints").glob("round-*")) and time.monotonic() < deadline:
+        assert process.poll() is None
+        os.sched_yield()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "results.json").exists()
+    subprocess.run([*command[:3], "run", "--resume", "--out", str(out), "--quiet"], check=True, env=os.environ.copy())
+    resumed = json.loads((out / "results.json").read_text())
+    assert without_times(resumed) == without_times(results)
+    assert (out / "report.html").is_file()

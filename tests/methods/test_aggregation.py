@@ -1,0 +1,85 @@
+"""The server halves against hand calculation: pure functions of uploads."""
+
+import pytest
+import torch
+from fedmosaic.methods.base import Upload, Uploads
+from fedmosaic.methods.registry import make_method
+from hypothesis import given
+from hypothesis import strategies as st
+
+P, A = "block.0.q_proj.P", "layer.0.q_proj.A"
+
+
+def upload(client, architecture, value, sketch):
+    """One shared tensor, one that only its architecture understands, and a sketch."""
+    width = {"small": 3, "large": 5}[architecture]
+    tensors = {P: torch.full((2, 2), float(value)), A: torch.full((2, width), float(value))}
+    return Upload(client, architecture, {**tensors, "sketch": torch.tensor(sketch)}, samples=8)
+
+
+def four():
+    return Uploads(
+        [
+            upload(3, "large", 8.0, [0.0, 1.0]),
+            upload(0, "small", 1.0, [1.0, 0.0]),
+            upload(1, "small", 2.0, [1.0, 0.0]),
+            upload(2, "small", 4.0, [0.0, 1.0]),
+        ]
+    )
+
+
+def test_fedmosaic_mixes_by_relevance_p_over_all_and_a_within_the_architecture():
+    method = make_method("fedmosaic", {"temperature": 0.5})
+    result = method.aggregate(four(), {})
+    same, other = torch.exp(torch.tensor(1.0 / 0.5)), torch.exp(torch.tensor(0.0))
+    # Client 0: client 1 has its task, 2 and 3 have another.
+    expected = (same * 2 + other * 4 + other * 8) / (same + 2 * other)
+    torch.testing.assert_close(result.downloads[0][P], expected.expand(2, 2))
+    within = (same * 2 + other * 4) / (same + other)
+    torch.testing.assert_close(result.downloads[0][A], within.expand(2, 3))
+    # Client 3 is alone in its architecture: it gets P, but no A.
+    assert A not in result.downloads[3]
+    expected = (other * 1 + other * 2 + same * 4) / (same + 2 * other)
+    torch.testing.assert_close(result.downloads[3][P], expected.expand(2, 2))
+    assert "sketch" not in result.downloads[0]
+    torch.testing.assert_close(result.relevance.sum(1), torch.ones(4))
+
+
+def test_at_high_temperature_fedmosaic_is_the_uniform_mean_of_the_others():
+    result = make_method("fedmosaic", {"temperature": 1e6}).aggregate(four(), {})
+    torch.testing.assert_close(result.downloads[0][P], torch.full((2, 2), (2.0 + 4 + 8) / 3), atol=1e-4, rtol=0)
+
+
+@given(st.permutations(range(4)), st.floats(0.05, 5))
+def test_fedmosaic_does_not_depend_on_the_order_in_which_uploads_arrive(order, temperature):
+    method = make_method("fedmosaic", {"temperature": temperature})
+    uploads = list(four().values())
+    first = method.aggregate(Uploads(uploads), {}).downloads
+    again = method.aggregate(Uploads([uploads[i] for i in order]), {}).downloads
+    for client, tensors in first.items():
+        assert all(torch.equal(tensor, again[client][name]) for name, tensor in tensors.items())
+
+
+def test_fedmosaic_with_one_client_sends_nothing():
+    result = make_method("fedmosaic", {}).aggregate(Uploads([upload(0, "small", 1.0, [1.0, 0.0])]), {})
+    assert result.downloads == {0: {}}
+
+
+def test_fedavg_is_the_mean_within_the_architecture_and_only_there():
+    result = make_method("fedavg", {}).aggregate(four(), {})
+    for client in (0, 1, 2):
+        torch.testing.assert_close(result.downloads[client][A], torch.full((2, 3), 7 / 3))
+        torch.testing.assert_close(result.downloads[client][P], torch.full((2, 2), 7 / 3))
+    torch.testing.assert_close(result.downloads[3][A], torch.full((2, 5), 8.0))
+
+
+def test_sft_sends_nothing():
+    assert make_method("sft", {}).aggregate(four(), {}).downloads == {}
+
+
+@pytest.mark.parametrize("name", ["fedmosaic", "fedavg", "sft"])
+def test_aggregation_leaves_the_uploads_as_they_are(name):
+    uploads = four()
+    make_method(name, {}).aggregate(uploads, {})
+    for client, again in four().items():
+        assert all(torch.equal(uploads[client].tensors[key], tensor) for key, tensor in again.tensors.items())

@@ -1,0 +1,98 @@
+import threading
+
+import pytest
+import torch
+
+from fedmosaic.errors import DataError
+from fedmosaic.models.features import FeatureStore, fingerprint
+from fedmosaic.models.vision import normalise
+from fedmosaic.models.vision_weights import load_tower
+
+
+@pytest.fixture
+def store(noise, tower, tmp_path) -> FeatureStore:
+    return FeatureStore(noise, tower, home=tmp_path)
+
+
+@torch.no_grad()
+def test_features_are_the_towers(store, noise, tower):
+    keys = ["000003", "000000", "000003"]
+    expected = tower(normalise([noise.load(key) for key in keys])).last_hidden_state
+    features = store.get(keys)
+    assert features.dtype == torch.float32
+    assert features.shape == (3, 4, 256)
+    torch.testing.assert_close(features, expected, rtol=2e-3, atol=2e-3)
+
+
+def test_only_missing_images_are_computed(store, noise):
+    assert store.prepare(["000001", "000002", "000001"]) == 2
+    assert sorted(noise.loaded) == ["000001", "000002"]
+    noise.loaded.clear()
+    assert store.prepare(["000002", "000005"]) == 1
+    assert noise.loaded == ["000005"]
+    assert store.missing(["000007", "000001", "000007"]) == ["000007"]
+
+
+def test_another_process_reads_what_the_first_wrote(store, noise, tower, tmp_path):
+    store.prepare(noise.keys())
+    noise.loaded.clear()
+    other = FeatureStore(noise, tower, home=tmp_path)
+    assert torch.equal(other.get(noise.keys()), store.get(noise.keys()))
+    assert noise.loaded == []
+
+
+def test_features_do_not_depend_on_the_company(noise, tower, tmp_path):
+    together = FeatureStore(noise, tower, home=tmp_path / "a").get(noise.keys()[:20])
+    alone = FeatureStore(noise, tower, home=tmp_path / "b").get([noise.keys()[17]])
+    assert torch.equal(alone[0], together[17])
+
+
+def test_workers_change_nothing_but_time(noise, tower, tmp_path):
+    calls = []
+    one = FeatureStore(noise, tower, home=tmp_path / "a")
+    two = FeatureStore(noise, tower, home=tmp_path / "b", workers=2)
+    one.prepare(noise.keys())
+    two.prepare(noise.keys(), progress=lambda done, total: calls.append((done, total)))
+    assert torch.equal(one.get(noise.keys()), two.get(noise.keys()))
+    assert calls == [(16, 40), (32, 40), (40, 40)]
+
+
+def test_two_at_once_compute_each_image_once(noise, tower, tmp_path):
+    stores = [FeatureStore(noise, tower, home=tmp_path) for _ in range(2)]
+    threads = [threading.Thread(target=store.prepare, args=(noise.keys(),)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(noise.loaded) == noise.keys()
+    assert torch.equal(stores[0].get(noise.keys()), stores[1].get(noise.keys()))
+
+
+def test_other_images_or_another_tower_have_their_own_folder(noise, tower, tmp_path):
+    here = FeatureStore(noise, tower, home=tmp_path)
+    noise.fingerprint = "changed"
+    assert FeatureStore(noise, tower, home=tmp_path).folder != here.folder
+    other = load_tower(projection=None)
+    assert fingerprint(other) != fingerprint(tower)
+    assert fingerprint(load_tower()) == fingerprint(tower)
+
+
+def test_damaged_and_half_written_files_are_computed_again(store, noise, tower, tmp_path):
+    expected = store.get(["000000", "000001"])
+    (shard,) = store.folder.glob("*.safetensors")
+    shard.with_suffix(".part").write_bytes(shard.read_bytes()[:100])
+    shard.write_bytes(shard.read_bytes()[:100])
+    noise.loaded.clear()
+    again = FeatureStore(noise, tower, home=tmp_path)
+    assert torch.equal(again.get(["000000", "000001"]), expected)
+    assert noise.loaded == ["000000", "000001"]
+
+
+def test_a_missing_image_is_named_and_nothing_half_done_stays(store):
+    with pytest.raises(DataError, match="999999"):
+        store.get(["000000", "999999"])
+    assert list(store.folder.glob("*.safetensors")) == []
+
+
+def test_no_images_give_no_features(store):
+    assert store.get([]).shape == (0, 4, 256)

@@ -1,0 +1,102 @@
+"""Synthetic run folders, written by the code that writes real ones."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fedmosaic.config import ClientSpec, RunSettings, Scenario
+from fedmosaic.evaluation import Measurement
+from fedmosaic.federation.progress import Progress
+from fedmosaic.federation.run_folder import RunFolder
+from fedmosaic.relevance import relevance_weights
+
+MODELS = ("tiny-llama", "tiny-qwen2", "tiny-gemma")
+MakeRun = Callable[..., Path]
+
+
+def make_run(
+    path: Path,
+    *,
+    clients: int = 4,
+    rounds: int = 8,
+    upto: int | None = None,
+    method: str = "fedmosaic",
+    gain: float = 0.3,
+    relevance: bool = True,
+    others_every: int = 1,
+    seed: int = 0,
+    name: str = "mosaic40-small",
+    title: str = "Four clients, three base models",
+    tasks: int = 2,
+    task_prefix: str = "task",
+    models: tuple[str, ...] = MODELS,
+) -> Path:
+    """Write a run: scores grow from chance by ``gain``; ``upto`` less than ``rounds`` leaves the run unfinished."""
+    specs = [
+        ClientSpec(
+            id=k, model=models[k % len(models)], tasks=tuple(f"{task_prefix}-{k}{chr(97 + t)}" for t in range(tasks))
+        )
+        for k in range(clients)
+    ]
+    scenario = Scenario(name=name, title=title, clients=tuple(specs))
+    settings = RunSettings(scenario=scenario, method=method, rounds=rounds, seed=seed)
+    folder = RunFolder.create(path, settings)
+    rng = random.Random(f"{seed} {method}")
+    progress = Progress({spec.id: list(spec.tasks) for spec in specs})
+    last = rounds if upto is None else upto
+    for round_ in range(last + 1):
+        if round_:
+            folder.event("round", round=round_, rounds=rounds)
+            for spec in specs:
+                done = {"loss": 2.0 / (1 + round_) + rng.random() / 10, "flops": 1.5e11, "seconds": 1.25}
+                progress.add_training(spec.id, round_, done, up=120_000, down=80_000)
+            progress.round = round_
+        progress.history.append(_measure(scenario, round_, rounds, gain, rng, others=round_ % others_every == 0))
+        folder.event("measured", **progress.headline(progress.history[-1]))
+        folder.event("checkpoint", round=round_)
+        if relevance and 0 < round_ < rounds:
+            _relevance(folder, round_, scenario, rng)
+    progress.seconds = 83.4
+    folder.write_rounds(progress.rows())
+    if last == rounds:
+        folder.write_results(progress.results(settings))
+    return path
+
+
+def _measure(
+    scenario: Scenario, round_: int, rounds: int, gain: float, rng: random.Random, *, others: bool
+) -> Measurement:
+    scores: dict[int, dict[str, float]] = {}
+    for spec in scenario.clients:
+        wanted = scenario.task_names if others else list(spec.tasks)
+        scores[spec.id] = {
+            task: 0.3
+            + (gain if task in spec.tasks else gain / 4) * (round_ / rounds) ** 0.5
+            + rng.uniform(-0.04, 0.04)
+            + 0.15 * spec.id / len(scenario.clients)
+            for task in wanted
+        }
+    return Measurement(round_, scores)
+
+
+def _relevance(folder: RunFolder, round_: int, scenario: Scenario, rng: random.Random) -> None:
+    count = len(scenario.clients)
+    similarity = torch.tensor([[rng.uniform(-0.2, 0.9) for _ in range(count)] for _ in range(count)])
+    similarity = ((similarity + similarity.T) / 2).fill_diagonal_(1.0)
+    folder.write_relevance(round_, relevance_weights(similarity, temperature=0.5), similarity)
+
+
+@pytest.fixture(name="make_run")
+def _make_run(tmp_path: Path) -> MakeRun:
+    """``make_run`` below the test's temporary folder: ``make_run("name", ...)``."""
+
+    def make(folder: str = "run", /, **options: Any) -> Path:
+        return make_run(tmp_path / folder, **options)
+
+    return make
