@@ -262,6 +262,18 @@ def test_train_only_opens_exactly_what_it_says(make_model, ids):
     assert not any(p.requires_grad for p in model.parameters())
 
 
+def test_named_groups_hold_every_parameter_once_under_names_that_say_whose_it_is(make_model):
+    model = make_model("llama")
+    adapter = attach(model)
+    groups = adapter.named_groups()
+    named = [(name, id(p)) for group in groups.values() for name, p in group.items()]
+    opened = [p for group in adapter.train_only("local", "personal_global", gate=True).values() for p in group]
+    assert len(dict(named)) == len({key for _, key in named}) == len(named) == len(opened)
+    assert {f"local/{name}" for name in adapter.schema("local")} <= dict(named).keys()
+    assert set(groups["gate"]) == {f"gate/{name}" for name in adapter.gate_tensors()}
+    assert all(is_shared(name.partition("/")[2]) for name in groups["colora"])
+
+
 def test_a_closed_slot_does_not_move_by_momentum(make_model, ids):
     model = make_model("llama")
     adapter = attach(model, gate="none")

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from fedmosaic.adapters import Adapter, Slot
+from fedmosaic.adapters.functional import slot_weights
 from fedmosaic.adapters.gate import gated_pair, make_gate
 from fedmosaic.adapters.mix import Mix, Prompt
 from fedmosaic.errors import SettingsError
@@ -22,7 +23,7 @@ def test_gates_start_at_one_half(kind):
     made = make_gate(
         kind, 4, Mix(prompt=Prompt(torch.ones(2, 3, dtype=torch.bool))), torch.device("cpu"), torch.float32
     )
-    weights = made(torch.randn(6, 4))
+    weights = slot_weights(made(torch.randn(6, 4)))
     assert torch.equal(weights, torch.full_like(weights, 0.5))
 
 
@@ -31,13 +32,15 @@ def test_scalar_gate_gives_one_minus_sigmoid_and_sigmoid():
     with torch.no_grad():
         made.beta.fill_(0.8)
     share = 1 / (1 + torch.exp(torch.tensor(-0.8, dtype=torch.float64)))
-    torch.testing.assert_close(made(torch.zeros(3, 4, dtype=torch.float64)), torch.stack([1 - share, share]))
+    torch.testing.assert_close(
+        slot_weights(made(torch.zeros(3, 4, dtype=torch.float64))), torch.stack([1 - share, share])
+    )
 
 
 def test_token_gate_looks_at_each_token():
     made = gate("token")
     rows = torch.randn(6, 4, dtype=torch.float64)
-    weights = made(rows)
+    weights = slot_weights(made(rows))
     for row, weight in zip(rows, weights, strict=True):
         torch.testing.assert_close(weight[1], torch.sigmoid((row * made.w).sum()))
         torch.testing.assert_close(weight.sum(), torch.ones((), dtype=torch.float64))
@@ -48,12 +51,12 @@ def test_sample_gate_averages_over_the_prompt_only():
     mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0]], dtype=torch.bool)
     made.mix.prompt = Prompt(mask)
     x = torch.randn(2, 4, 4, dtype=torch.float64)
-    weights = made(x.view(8, 4)).view(2, 4, 2)
+    weights = slot_weights(made(x.view(8, 4))).view(2, 4, 2)
     for sample, length in ((0, 2), (1, 3)):
         value = torch.sigmoid((x[sample, :length] @ made.w).mean())
         torch.testing.assert_close(weights[sample, :, 1], value.expand(4))
     x[~mask] = 99.0
-    assert torch.equal(made(x.view(8, 4)).view(2, 4, 2), weights)
+    assert torch.equal(slot_weights(made(x.view(8, 4))).view(2, 4, 2), weights)
 
 
 def test_sample_gate_without_or_with_a_wrong_prompt_says_what_to_do():

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from fedmosaic.config import RunSettings, Scenario, builtin_names, load_scenario, resolve
 from fedmosaic.errors import SettingsError
 

@@ -98,12 +98,13 @@ def test_changing_a_returned_batch_changes_nothing() -> None:
     assert len(stream.batches(1, 2, 4)[0]) == 4
 
 
-def test_samples_drawn_rarely_come_first() -> None:
-    """40 samples have arrived after round 1; uniform draws would leave their counts with a variance near 10."""
-    stream = Stream([make_task("a", 40)], "static", 2, 0)
-    drawn = Counter(s.id for r in (1, 2) for batch in stream.batches(r, 50, 4) for s in batch)
-    assert len(drawn) == 40
-    assert np.var(list(drawn.values())) < 4
+def test_a_sample_that_arrives_late_is_drawn_until_it_has_caught_up() -> None:
+    stream = Stream([make_task("a", 2)], "static", 2, 0)
+    (old,), (new,) = stream.arrivals(1), stream.arrivals(2)
+    assert [s for batch in stream.batches(1, 50, 1) for s in batch] == [old] * 50
+    drawn = [s for batch in stream.batches(2, 60, 1) for s in batch]
+    assert drawn[:10] == [new] * 10  # the old sample's count is near 39: the new one needs some 25 draws to meet it
+    assert 0.3 < drawn[40:].count(new) / 20 < 0.7
 
 
 def test_the_draw_follows_the_softmax_of_the_counts() -> None:

@@ -1,7 +1,8 @@
 import pytest
-from fedmosaic.evaluation.matching import match_option
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fedmosaic.evaluation.matching import match_option
 
 OPTIONS = ("red", "dark red", "blue")
 

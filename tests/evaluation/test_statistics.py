@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
-from fedmosaic.evaluation.statistics import bootstrap_interval, mean_interval
 from scipy import stats
+
+from fedmosaic.evaluation.statistics import bootstrap_interval, mean_interval
 
 
 def test_bootstrap_agrees_with_scipys():

@@ -1,7 +1,8 @@
 import pytest
-from fedmosaic.evaluation import Measurement, client_means, milestones, summarise, token_f1
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fedmosaic.evaluation import Measurement, client_means, milestones, summarise, token_f1
 
 TASKS = {0: ["a", "b"], 1: ["c"]}
 SAMPLES = {

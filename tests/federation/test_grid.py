@@ -1,8 +1,9 @@
 import pytest
-from fedmosaic.federation.grid import InProcessGrid
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
+
+from fedmosaic.federation.grid import InProcessGrid
 
 
 def make_app():

@@ -4,12 +4,13 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from fedmosaic.errors import WireError
-from fedmosaic.federation import wire
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fedmosaic.errors import WireError
+from fedmosaic.federation import wire
 
 SHAPES = {"layer.0.q.A": (2, 3), "block.0.q.Q": (4,)}
 

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from fedmosaic.methods.base import Upload, Uploads
-from fedmosaic.methods.registry import make_method
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fedmosaic.methods.base import Upload, Uploads
+from fedmosaic.methods.registry import make_method
 
 P, A = "block.0.q_proj.P", "layer.0.q_proj.A"
 

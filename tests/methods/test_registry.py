@@ -1,4 +1,5 @@
 import pytest
+
 from fedmosaic.errors import SettingsError
 from fedmosaic.methods.registry import make_method, method_classes
 

@@ -25,7 +25,8 @@ from fedmosaic.models.vocabulary import fit_tokenizer
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{{ m['role'] }} : "
     "{% if m['content'] is string %}{{ m['content'] }}"
-    "{% else %}{% for c in m['content'] %}{{ '<image>' if c['type'] == 'image' else ' ' + c['text'] }}{% endfor %}{% endif %}"
+    "{% else %}{% for c in m['content'] %}{{ '<image>' if c['type'] == 'image' else ' ' + c['text'] }}{% endfor %}"
+    "{% endif %}"
     "{% if m['role'] == 'assistant' %} ;{% endif %}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant :{% endif %}"
 )
@@ -44,7 +45,9 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    corpus = ["what kind of thing is this ? options : bird fish tool boat answer : first second odd one out green red"] * 20
+    corpus = [
+        "what kind of thing is this ? options : bird fish tool boat answer : first second odd one out green red"
+    ] * 20
     return fit_tokenizer("bpe", corpus, vocabulary=400, whole_words=["user", "assistant"])
 
 
@@ -70,7 +73,9 @@ def llava_folder(request, tokenizer, tmp_path_factory):
         patch_size=14,
         projection_dim=32,
     )
-    config = LlavaConfig(vision_config=vision, text_config=LlamaConfig(**SMALL), image_token_index=3, image_seq_length=4)
+    config = LlavaConfig(
+        vision_config=vision, text_config=LlamaConfig(**SMALL), image_token_index=3, image_seq_length=4
+    )
     LlavaForConditionalGeneration(config).save_pretrained(folder)
     images = CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
     LlavaProcessor(

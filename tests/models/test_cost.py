@@ -49,7 +49,9 @@ def counted(model, batch, *, backward):
 @pytest.fixture
 def eager(tiny):
     before = tiny.module.config.text_config._attn_implementation
-    tiny.module.set_attn_implementation("eager")  # torch counts its matrix products; the fused kernel is not counted on a CPU
+    tiny.module.set_attn_implementation(
+        "eager"
+    )  # torch counts its matrix products; the fused kernel is not counted on a CPU
     yield tiny
     release(tiny)
     tiny.module.set_attn_implementation(before)

@@ -2,6 +2,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import LlavaForConditionalGeneration
 
 from fedmosaic.errors import ModelError
@@ -9,7 +10,6 @@ from fedmosaic.models.families import FAMILIES
 from fedmosaic.models.load import load_base_model, read_module, save_without_tower
 from fedmosaic.models.vision import normalise
 from fedmosaic.models.vision_weights import ASSETS
-
 
 BUILT_IN = sorted(FAMILIES)
 
@@ -74,17 +74,15 @@ def test_damaged_files_are_named(tiny, noise, tmp_path):
     folder = tmp_path / "model"
     save_without_tower(tiny.module, tiny.tokenizer, folder)
     (folder / "model.safetensors").write_bytes(b"not safetensors")
-    with pytest.raises(ModelError, match="model.safetensors cannot be read"):
+    with pytest.raises(ModelError, match=r"model\.safetensors cannot be read"):
         load_base_model(str(folder), images=noise, home=tmp_path)
     (folder / "config.json").write_text("{")
-    with pytest.raises(ModelError, match="config.json"):
+    with pytest.raises(ModelError, match=r"config\.json"):
         load_base_model(str(folder), images=noise, home=tmp_path)
 
 
 def test_weights_of_another_shape_are_refused(tiny, tmp_path):
     save_without_tower(tiny.module, tiny.tokenizer, tmp_path / "a")
-    from safetensors.torch import load_file, save_file
-
     state = load_file(tmp_path / "a" / "model.safetensors")
     state.pop(next(key for key in state if "q_proj" in key))
     shutil.copytree(tmp_path / "a", tmp_path / "b")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
 from fedmosaic.data.benchmark import load_benchmark
 from fedmosaic.models import load_base_model
 from fedmosaic.relevance import Probe, answer_gradients

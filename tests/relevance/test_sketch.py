@@ -1,4 +1,5 @@
 import torch
+
 from fedmosaic.relevance import TensorSketch
 
 

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from fedmosaic.relevance import cosine_similarity, mix, relevance_weights
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics.pairwise import cosine_similarity as sklearn_cosine
+
+from fedmosaic.relevance import cosine_similarity, mix, relevance_weights
 
 
 def sketches(count, size=16, seed=0):

@@ -1,7 +1,8 @@
 import torch
+from torch import nn
+
 from fedmosaic.config import TrainingSettings
 from fedmosaic.training import SlotOptimiser
-from torch import nn
 
 SETTINGS = TrainingSettings(learning_rate=0.1, colora_learning_rate=0.2, gate_learning_rate=0.3, max_grad_norm=0.0)
 

@@ -1,139 +1,265 @@
-"""The hot path: several low-rank branches in one down-projection and one up-projection.
+"""The hot path: all branches of one linear, and a plain linear itself, in one autograd function.
 
-Written as autograd functions because plain autograd would also compute the gradients of frozen branches, keep the
-concatenated weights and the weighted latents of every linear until the backward pass, and add up the gradients that
-reach the input through the base linear and through the branches in a pass of its own.
+Plain autograd would compute the gradients of frozen slots too, keep the concatenated weights and the weighted latents
+of every linear until the backward pass, scale and add in passes of their own, and sum up separately the gradients that
+reach the input through the base linear and through the branches. In the tiny models the nodes themselves cost as much
+as the products.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import Function
 
 
-def project_down(rows: Tensor, downs: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """Return ``rows @ [A_1; A_2; ...]^T``, (N, sum of ranks), computed in ``dtype``.
+class Call(NamedTuple):
+    """One computation of an adapted linear, besides its branches.
 
-    Args:
-        rows: (N, in).
-        downs: each A_s, (r_s, in).
-        dtype: dtype of the product.
+    Exactly one of ``weight`` (a plain frozen base, computed here from ``rows``) and ``out`` is given.
+
+    Attributes:
+        rows: (N, in), the input of the base.
+        inputs: (N, in), the input of the branches after dropout; None if it is ``rows``.
+        out: (N, out), what another kind of base has given.
+        logit: the gate's logit, () or (N,), of the second of two slots; None without a gate.
+        weight: (out, in), frozen.
+        bias: (out,), frozen.
+        gates: fixed weights of the slots, (S,); None for 1 or with a gate.
+        scale: factor on the sum of the branches.
+        dtype: dtype of the branches' products.
     """
-    return _Down.apply(rows, None, None, dtype, *downs)[1]  # type: ignore[no-any-return,no-untyped-call]
+
+    rows: Tensor
+    inputs: Tensor | None
+    out: Tensor | None
+    logit: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
+    gates: Tensor | None
+    scale: float
+    dtype: torch.dtype
 
 
-def linear_and_down(
-    linear: nn.Linear, rows: Tensor, downs: Sequence[Tensor], dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """Return a frozen linear's output (N, out) and :func:`project_down`, with one joint gradient for ``rows``.
-
-    Args:
-        linear: the frozen linear; it gets no gradients.
-        rows: (N, in).
-        downs: each A_s, (r_s, in).
-        dtype: dtype of the second product.
-    """
-    return _Down.apply(rows, linear.weight, linear.bias, dtype, *downs)  # type: ignore[no-any-return,no-untyped-call]
-
-
-def project_up(
-    base: Tensor, latent: Tensor, gates: Tensor | None, ups: Sequence[Tensor], *, scale: float, in_place: bool
-) -> Tensor:
-    """Return ``base + scale * sum_s gates_s * latent_s @ B_s^T``, (N, out), in the dtype of ``base``.
+def lora(call: Call, downs: Sequence[Tensor], ups: Sequence[Tensor]) -> Tensor:
+    """Return ``base + scale * sum_s gate_s * B_s A_s x``, (N, out), in the base's dtype.
 
     Args:
-        base: (N, out), the base linear's output.
-        latent: (N, S * r), the slots side by side.
-        gates: weights of the slots, (S,) or (N, S); None for 1.
+        call: base, inputs, gates and scale.
+        downs: each A_s, (r, in).
         ups: each B_s, (out, r).
-        scale: factor on the whole sum.
-        in_place: ``base`` belongs to nobody else and may be overwritten.
     """
-    return _Up.apply(base, latent, gates, scale, in_place, *ups)  # type: ignore[no-any-return,no-untyped-call]
+    if not torch.is_grad_enabled():
+        return _lora(call, downs, ups)[0]
+    tensors = (call.rows, call.inputs, call.out, call.logit)
+    return _Lora.apply(*tensors, call, *downs, *ups)  # type: ignore[no-any-return,no-untyped-call]
 
 
-def weighted(latent: Tensor, gates: Tensor | None) -> Tensor:
-    """Return the latent (N, S * r) with each slot's part multiplied by its weight, (S,) or (N, S)."""
-    if gates is None:
-        return latent
-    by_slot = latent.view(latent.shape[0], gates.shape[-1], -1)
-    return (by_slot * gates.to(latent.dtype).unsqueeze(-1)).view_as(latent)
+def colora(call: Call, down: Tensor, up: Tensor, ps: Sequence[Tensor], qs: Sequence[Tensor]) -> Tensor:
+    """Return ``base + scale * B ((sum_s gate_s P_s) A x + sum_s gate_s Q_s)``, (N, out), in the base's dtype.
+
+    Args:
+        call: base, inputs, gates and scale.
+        down: frozen A, (r, in).
+        up: frozen B, (out, r).
+        ps: each P_s, (r, r).
+        qs: each Q_s, (r,).
+    """
+    if call.logit is not None and call.logit.dim():
+        return _colora_by_row(call, down, up, ps, qs)
+    if not torch.is_grad_enabled():
+        return _colora(call, down, up, ps, qs)[0]
+    tensors = (call.rows, call.inputs, call.out, call.logit)
+    return _CoLora.apply(*tensors, call, down, up, *ps, *qs)  # type: ignore[no-any-return,no-untyped-call]
 
 
-def _joined(tensors: Sequence[Tensor], dim: int, dtype: torch.dtype) -> Tensor:
-    return (tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), dim)).to(dtype)
+def slot_weights(logit: Tensor) -> Tensor:
+    """Return the weights (1 - g, g) of two slots, (2,) or (N, 2)."""
+    return torch.sigmoid(torch.stack((-logit, logit), -1))
 
 
-class _Down(Function):
+class _Lora(Function):
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, weight: Tensor | None, bias: Tensor | None, dtype: torch.dtype, *downs: Tensor
-    ) -> tuple[Tensor | None, Tensor]:
-        ctx.save_for_backward(rows, weight, *downs)
-        ctx.dtype = dtype
-        out = None if weight is None else F.linear(rows, weight, bias)
-        return out, rows.to(dtype) @ _joined(downs, 0, dtype).t()
-
-    @staticmethod
-    def backward(ctx: Any, grad_out: Tensor | None, grad: Tensor) -> tuple[Tensor | None, ...]:
-        rows, weight, *downs = ctx.saved_tensors
-        for_rows, _, _, _, *for_downs = ctx.needs_input_grad
-        to_rows = None
-        if for_rows:
-            joined = _joined(downs, 0, ctx.dtype)
-            if weight is None or grad_out is None:
-                to_rows = grad @ joined
-            else:  # one buffer for both ways back to the input
-                to_rows = (grad_out @ weight.to(grad_out.dtype)).to(ctx.dtype).addmm_(grad, joined)
-            to_rows = to_rows.to(rows.dtype)
-        parts = torch.split(grad, [down.shape[0] for down in downs], dim=1)
-        to_downs = (
-            (part.t() @ rows.to(ctx.dtype)).to(down.dtype) if needed else None
-            for part, down, needed in zip(parts, downs, for_downs, strict=True)
-        )
-        return to_rows, None, None, None, *to_downs
-
-
-class _Up(Function):
-    @staticmethod
-    def forward(
-        ctx: Any, base: Tensor, latent: Tensor, gates: Tensor | None, scale: float, in_place: bool, *ups: Tensor
+        ctx: Any,
+        rows: Tensor,
+        inputs: Tensor | None,
+        out: Tensor | None,
+        logit: Tensor | None,
+        call: Call,
+        *branches: Tensor,
     ) -> Tensor:
-        ctx.save_for_backward(latent, gates, *ups)
-        ctx.scale = scale
-        mixed, joined = weighted(latent, gates), _joined(ups, 1, latent.dtype).t()
-        if base.dtype != latent.dtype:
-            return torch.addmm(base.to(latent.dtype), mixed, joined, alpha=scale).to(base.dtype)
-        if not in_place:
-            return torch.addmm(base, mixed, joined, alpha=scale)
-        ctx.mark_dirty(base)
-        return base.addmm_(mixed, joined, alpha=scale)
+        count = len(branches) // 2
+        result, latent, gates = _lora(call, branches[:count], branches[count:])
+        needed = ctx.needs_input_grad
+        keep_inputs = any(needed[5 : 5 + count])
+        keep_latent = needed[3] or any(needed[5 + count :])
+        _remember(ctx, call, latent if keep_latent else None, gates, keep_inputs, branches)
+        return result
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        latent, gates, *ups = ctx.saved_tensors
-        for_base, for_latent, for_gates, _, _, *for_ups = ctx.needs_input_grad
-        cast = grad.to(latent.dtype)
-        to_latent = to_gates = None
-        if for_latent or for_gates:
-            to_mixed = (cast @ _joined(ups, 1, latent.dtype)).mul_(ctx.scale)
-            to_gates = _gate_gradient(to_mixed, latent, gates) if for_gates else None
-            to_latent = weighted(to_mixed, gates)
-        parts = torch.split(weighted(latent, gates), [up.shape[1] for up in ups], dim=1) if any(for_ups) else ups
-        # (latent^T grad)^T: BLAS is up to twice as fast as for grad^T latent, whose result is tall and thin
-        to_ups = (
-            (part.t() @ cast).mul_(ctx.scale).t().to(up.dtype) if needed else None
-            for part, up, needed in zip(parts, ups, for_ups, strict=True)
-        )
-        return grad if for_base else None, to_latent, to_gates, None, None, *to_ups
+        source, weight, latent, gates, *branches = ctx.saved_tensors
+        needed, dtype, count = ctx.needs_input_grad, ctx.dtype, len(branches) // 2
+        downs, ups, rank = branches[:count], branches[count:], branches[0].shape[0]
+        cast = _in(grad, dtype)
+        to_latent = (cast @ _joined(ups, 1, dtype)).mul_(ctx.scale)
+        to_logit = None
+        if needed[3]:
+            product = to_latent * latent
+            product = product if gates.dim() > 1 else product.sum(0)
+            to_gates = product.view(*product.shape[:-1], count, rank).sum(-1)
+            to_logit = _logit_gradient(to_gates, gates)
+        to_latent = _weighted(to_latent, gates)
+        to_downs: list[Tensor | None] = [None] * count
+        to_ups: list[Tensor | None] = [None] * count
+        for slot in range(count):
+            part = slice(slot * rank, (slot + 1) * rank)
+            if needed[5 + slot]:
+                to_downs[slot] = _in(to_latent[:, part].t() @ _in(source, dtype), downs[slot].dtype)
+            if needed[5 + count + slot]:
+                # (latent^T grad)^T: BLAS is up to twice as fast as for grad^T latent, whose result is tall and thin
+                mixed = latent[:, part] if gates is None or gates.dim() == 1 else latent[:, part] * gates[:, slot, None]
+                factor = ctx.scale if gates is None or gates.dim() > 1 else gates[slot] * ctx.scale
+                to_ups[slot] = _in((mixed.t() @ cast).mul_(factor).t(), ups[slot].dtype)
+        to_rows, to_inputs = _input_gradients(ctx, grad, weight, to_latent, downs)
+        return to_rows, to_inputs, grad if needed[2] else None, to_logit, None, *to_downs, *to_ups
 
 
-def _gate_gradient(to_mixed: Tensor, latent: Tensor, gates: Tensor) -> Tensor:
-    product = to_mixed * latent
-    per_row = product.sum(0, keepdim=True) if gates.dim() == 1 else product
-    return per_row.view(per_row.shape[0], gates.shape[-1], -1).sum(-1).view_as(gates).to(gates.dtype)
+class _CoLora(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: Tensor,
+        inputs: Tensor | None,
+        out: Tensor | None,
+        logit: Tensor | None,
+        call: Call,
+        down: Tensor,
+        up: Tensor,
+        *pq: Tensor,
+    ) -> Tensor:
+        count = len(pq) // 2
+        result, latent, gates, p = _colora(call, down, up, pq[:count], pq[count:])
+        _remember(ctx, call, latent, gates, False, (down, up, p, *pq))
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        _, weight, latent, gates, down, up, p, *pq = ctx.saved_tensors
+        needed, dtype, count = ctx.needs_input_grad, ctx.dtype, len(pq) // 2
+        to_mixed = (_in(grad, dtype) @ _in(up, dtype)).mul_(ctx.scale)
+        to_p, to_q = to_mixed.t() @ latent, to_mixed.sum(0)
+        to_logit = None
+        if needed[3]:
+            pairs = zip(pq[:count], pq[count:], strict=True)
+            to_gates = torch.stack([(to_p * own).sum() + (to_q * shift).sum() for own, shift in pairs])
+            to_logit = _logit_gradient(to_gates, gates)
+        to_pq = [
+            _in(total if gates is None else total * gates[index % count], own.dtype) if needed[7 + index] else None
+            for index, (own, total) in enumerate(zip(pq, [to_p] * count + [to_q] * count, strict=True))
+        ]
+        to_rows, to_inputs = _input_gradients(ctx, grad, weight, to_mixed @ p, (down,))
+        return to_rows, to_inputs, grad if needed[2] else None, to_logit, None, None, None, *to_pq
+
+
+def _lora(call: Call, downs: Sequence[Tensor], ups: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the result, the latent (N, S r) and the slots' weights, (S,) or (N, S)."""
+    out, latent = _enter(call, _joined(downs, 0, call.dtype))
+    gates = call.gates if call.logit is None else slot_weights(call.logit)
+    return _leave(call, out, _weighted(latent, gates), _joined(ups, 1, call.dtype)), latent, gates
+
+
+def _colora(
+    call: Call, down: Tensor, up: Tensor, ps: Sequence[Tensor], qs: Sequence[Tensor]
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """Return the result, the latent A x (N, r), the slots' weights (S,) and the mixed P."""
+    out, latent = _enter(call, _in(down, call.dtype))
+    gates = call.gates if call.logit is None else slot_weights(call.logit)
+    p, q = _in(_total(ps, gates), call.dtype), _in(_total(qs, gates), call.dtype)
+    return _leave(call, out, torch.addmm(q, latent, p.t()), _in(up, call.dtype)), latent, gates, p
+
+
+def _colora_by_row(call: Call, down: Tensor, up: Tensor, ps: Sequence[Tensor], qs: Sequence[Tensor]) -> Tensor:
+    """Co-LoRA with weights that differ between rows: they cannot be folded into P and Q, so mix what these give."""
+    assert call.logit is not None
+    out, latent = _enter(call, _in(down, call.dtype))
+    results = F.linear(latent, _joined(ps, 0, call.dtype), _joined(qs, 0, call.dtype))
+    mixed = _weighted(results, slot_weights(call.logit)).view(latent.shape[0], len(ps), -1).sum(1)
+    return torch.addmm(_in(out, call.dtype), mixed, _in(up, call.dtype).t(), alpha=call.scale).to(out.dtype)
+
+
+def _enter(call: Call, down: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the base's output and the latent."""
+    out = F.linear(call.rows, call.weight, call.bias) if call.weight is not None else call.out
+    assert out is not None
+    return out, _in(call.rows if call.inputs is None else call.inputs, call.dtype) @ down.t()
+
+
+def _leave(call: Call, out: Tensor, mixed: Tensor, up: Tensor) -> Tensor:
+    """Return ``out + scale * mixed @ up^T``; an output computed here belongs to nobody else and is overwritten."""
+    if out.dtype != call.dtype:
+        return torch.addmm(out.to(call.dtype), mixed, up.t(), alpha=call.scale).to(out.dtype)
+    if call.weight is None:
+        return torch.addmm(out, mixed, up.t(), alpha=call.scale)
+    return out.addmm_(mixed, up.t(), alpha=call.scale)
+
+
+def _remember(
+    ctx: Any, call: Call, latent: Tensor | None, gates: Tensor | None, keep: bool, tensors: Sequence[Tensor]
+) -> None:
+    source = call.rows if call.inputs is None else call.inputs
+    ctx.save_for_backward(source if keep else None, call.weight, latent, gates, *tensors)
+    ctx.scale, ctx.dtype, ctx.joint, ctx.dtype_of_rows = call.scale, call.dtype, call.inputs is None, call.rows.dtype
+
+
+def _input_gradients(
+    ctx: Any, grad: Tensor, weight: Tensor | None, to_latent: Tensor, downs: Sequence[Tensor]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the gradients of ``rows`` and of ``inputs``."""
+    through_base = through_branches = None
+    if ctx.needs_input_grad[0] and weight is not None:
+        through_base = grad @ _in(weight, grad.dtype)
+    if ctx.needs_input_grad[0 if ctx.joint else 1]:
+        down = _joined(downs, 0, ctx.dtype)
+        if ctx.joint and through_base is not None:  # one buffer for both ways
+            return _in(_in(through_base, ctx.dtype).addmm_(to_latent, down), ctx.dtype_of_rows), None
+        through_branches = _in(to_latent @ down, ctx.dtype_of_rows)
+    if ctx.joint:
+        return through_branches, None
+    return None if through_base is None else _in(through_base, ctx.dtype_of_rows), through_branches
+
+
+def _logit_gradient(to_gates: Tensor, gates: Tensor) -> Tensor:
+    return (to_gates[..., 1] - to_gates[..., 0]) * gates.prod(-1)
+
+
+def _weighted(latent: Tensor, gates: Tensor | None) -> Tensor:
+    """Return the latent (N, S r) with each slot's part multiplied by its weight, (S,) or (N, S)."""
+    if gates is None:
+        return latent
+    by_slot = latent.view(latent.shape[0], gates.shape[-1], -1)
+    return (by_slot * _in(gates, latent.dtype).unsqueeze(-1)).view_as(latent)
+
+
+def _total(tensors: Sequence[Tensor], gates: Tensor | None) -> Tensor:
+    """Return the sum over slots, weighted if there are weights."""
+    if gates is not None:
+        tensors = [tensor * weight for tensor, weight in zip(tensors, gates.unbind(), strict=True)]
+    total = tensors[0]
+    for tensor in tensors[1:]:
+        total = total + tensor
+    return total
+
+
+def _joined(tensors: Sequence[Tensor], dim: int, dtype: torch.dtype) -> Tensor:
+    return _in(tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), dim), dtype)
+
+
+def _in(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the tensor in this dtype (asking first is several times faster than ``Tensor.to``)."""
+    return tensor if tensor.dtype is dtype else tensor.to(dtype)

@@ -22,7 +22,7 @@ from fedmosaic.errors import SettingsError
 
 
 class Gate(nn.Module, ABC):
-    """Base of the gates: :meth:`logit` is ``log(g / (1 - g))``; the two weights follow from it.
+    """Base of the gates: they give ``log(g / (1 - g))``, and the hot path makes the two weights of it.
 
     Args:
         shape: of the learnable part.
@@ -32,21 +32,15 @@ class Gate(nn.Module, ABC):
     """
 
     letter: str
-    sign: Tensor
 
     def __init__(self, shape: tuple[int, ...], mix: Mix, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__()
         self.mix = mix
         self.register_parameter(self.letter, nn.Parameter(torch.zeros(shape, device=device, dtype=dtype)))
-        self.register_buffer("sign", torch.tensor([-1.0, 1.0], device=device, dtype=dtype), persistent=False)
 
     @abstractmethod
-    def logit(self, rows: Tensor) -> Tensor:
-        """Return the gate's logit, () or (N,), for inputs ``rows`` (N, in_features)."""
-
     def forward(self, rows: Tensor) -> Tensor:
-        """Return the weights of the two slots, (2,) or (N, 2); sigmoid(-z) is 1 - sigmoid(z)."""
-        return torch.sigmoid(self.logit(rows).unsqueeze(-1) * self.sign)
+        """Return the logit of g, () or (N,), for inputs ``rows`` (N, in_features)."""
 
 
 class ScalarGate(Gate):
@@ -55,7 +49,7 @@ class ScalarGate(Gate):
     letter = "beta"
     beta: nn.Parameter
 
-    def logit(self, rows: Tensor) -> Tensor:
+    def forward(self, rows: Tensor) -> Tensor:
         """Return beta, ()."""
         return self.beta
 
@@ -66,7 +60,7 @@ class TokenGate(Gate):
     letter = "w"
     w: nn.Parameter
 
-    def logit(self, rows: Tensor) -> Tensor:
+    def forward(self, rows: Tensor) -> Tensor:
         """Return ``x_t . w``, (N,)."""
         return rows.to(self.w.dtype) @ self.w
 
@@ -74,7 +68,7 @@ class TokenGate(Gate):
 class SampleGate(TokenGate):
     """As :class:`TokenGate`, averaged over the prompt of each sample."""
 
-    def logit(self, rows: Tensor) -> Tensor:
+    def forward(self, rows: Tensor) -> Tensor:
         """Return one value per sample, repeated over its tokens: (N,).
 
         Raises:
@@ -87,7 +81,7 @@ class SampleGate(TokenGate):
         if known is not None and not torch.is_grad_enabled() and rows.shape[0] % known.shape[0] == 0:
             value = known
         elif rows.shape[0] == prompt.mask.numel():
-            value = self._mean(super().logit(rows), prompt)
+            value = self._mean(super().forward(rows), prompt)
             prompt.values[id(self)] = value.detach()
         else:
             raise SettingsError(

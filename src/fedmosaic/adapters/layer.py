@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedmosaic.adapters.functional import linear_and_down, project_down, project_up, weighted
+from fedmosaic.adapters.functional import Call, colora, lora
 from fedmosaic.adapters.gate import Gate
 from fedmosaic.adapters.mix import Mix
 
@@ -80,48 +80,47 @@ class AdaptedLinear(nn.Module, ABC):
         """Register each slot's parameters."""
 
     @abstractmethod
-    def _downs(self) -> list[Tensor]:
-        """Return the down-projections of the slots in use, (r, in) each."""
+    def _compute(self, call: Call) -> Tensor:
+        """Return base plus branches, (N, out)."""
 
+    @property
     @abstractmethod
-    def _add_branches(
-        self, out: Tensor, latent: Tensor, gates: Tensor | None, *, scale: float, in_place: bool
-    ) -> Tensor:
-        """Return ``out`` (N, out) plus the branches for ``latent`` (N, k), weighted by ``gates``, (S,) or (N, S)."""
+    def dtype(self) -> torch.dtype:
+        """Dtype of the adapter's weights."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Map (..., in) to (..., out). Without slots in use this is exactly the base linear."""
-        if not self.mix.active:
+        mix = self.mix
+        if not mix.active:
             return self.base(x, *args, **kwargs)  # type: ignore[no-any-return]
         rows = x.reshape(-1, x.shape[-1])
-        downs = self._downs()
-        dtype = _compute_dtype(downs[0])
-        plain = _is_plain(self.base)
-        if plain and not (self.training and self.dropout):
-            out, latent = linear_and_down(self.base, rows, downs, dtype)  # type: ignore[arg-type]
-        else:
-            # a plain linear gets rows: overwriting a view of its output would cost a copy of the gradient
-            out = self.base(rows) if plain else self.base(x, *args, **kwargs)
+        weight, bias = _plain_weights(self.base)
+        out = None
+        if weight is None:
+            out = self.base(x, *args, **kwargs)
             out = out.reshape(-1, out.shape[-1])
-            latent = project_down(F.dropout(rows, self.dropout, self.training), downs, dtype)
-        gates, factor = self._gates(rows)
-        adapted = self._add_branches(out, latent, gates, scale=self.scale * factor, in_place=plain)
-        return adapted.view(*x.shape[:-1], adapted.shape[-1])
+        gated = mix.gated and self.gate is not None
+        device = x.device.type
+        call = Call(
+            rows=rows,
+            inputs=F.dropout(rows, self.dropout) if self.training and self.dropout else None,
+            out=out,
+            logit=self.gate(rows) if gated and self.gate is not None else None,
+            weight=weight,
+            bias=bias,
+            gates=None if gated or mix.uniform else mix.tensor(x.device, self.dtype),
+            scale=self.scale * mix.weights[0] if mix.uniform and not gated else self.scale,
+            dtype=torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.dtype,
+        )
+        return self._compute(call).view(*x.shape[:-1], -1)
 
     def _register(self, slot: str, **tensors: Tensor) -> None:
         for letter, tensor in tensors.items():
             self.register_parameter(f"{letter}_{slot}", nn.Parameter(tensor))
 
     def _active(self, letter: str) -> list[Tensor]:
-        return [getattr(self, f"{letter}_{name}") for name in self.mix.active]
-
-    def _gates(self, rows: Tensor) -> tuple[Tensor | None, float]:
-        """Return the slots' weights as a tensor, or None and one factor where that is enough."""
-        if self.mix.gated and self.gate is not None:
-            return self.gate(rows), 1.0
-        if self.mix.uniform:
-            return None, self.mix.weights[0]
-        return self.mix.tensor(self._active(self.letters[0])[0]), 1.0
+        own = self._parameters  # not getattr: this is the hot path
+        return [cast(Tensor, own[f"{letter}_{name}"]) for name in self.mix.active]
 
 
 class LoraLinear(AdaptedLinear):
@@ -134,13 +133,13 @@ class LoraLinear(AdaptedLinear):
         for name in slots:
             self._register(name, A=down.clone(), B=up.clone())
 
-    def _downs(self) -> list[Tensor]:
-        return self._active("A")
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of A and B."""
+        return self._active("A")[0].dtype
 
-    def _add_branches(
-        self, out: Tensor, latent: Tensor, gates: Tensor | None, *, scale: float, in_place: bool
-    ) -> Tensor:
-        return project_up(out, latent, gates, self._active("B"), scale=scale, in_place=in_place)
+    def _compute(self, call: Call) -> Tensor:
+        return lora(call, self._active("A"), self._active("B"))
 
 
 class CoLoraLinear(AdaptedLinear):
@@ -158,41 +157,20 @@ class CoLoraLinear(AdaptedLinear):
         for name in slots:
             self._register(name, P=down.new_zeros(rank, rank), Q=down.new_zeros(rank))
 
-    def _downs(self) -> list[Tensor]:
-        return [self.A]
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of A, B, P and Q."""
+        return self.A.dtype
 
-    def _add_branches(
-        self, out: Tensor, latent: Tensor, gates: Tensor | None, *, scale: float, in_place: bool
-    ) -> Tensor:
-        ps, qs, dtype = self._active("P"), self._active("Q"), latent.dtype
-        if gates is None or gates.dim() == 1:
-            mixed = F.linear(latent, _combined(ps, gates).to(dtype), _combined(qs, gates).to(dtype))
-        else:  # weights that differ between rows cannot be folded into P and Q: mix the r-dimensional results
-            results = weighted(F.linear(latent, torch.cat(ps).to(dtype), torch.cat(qs).to(dtype)), gates)
-            mixed = results.view(results.shape[0], len(ps), -1).sum(1)
-        return project_up(out, mixed, None, [self.B], scale=scale, in_place=in_place)
+    def _compute(self, call: Call) -> Tensor:
+        return colora(call, self.A, self.B, self._active("P"), self._active("Q"))
 
 
-def _is_plain(base: nn.Module) -> bool:
-    """Whether the base is a frozen ``nn.Linear`` whose output nobody else sees: then it can be computed with ours."""
-    return (
-        type(base) is nn.Linear
-        and not (base._forward_hooks or base._forward_pre_hooks or base.weight.requires_grad)
-        and (base.bias is None or not base.bias.requires_grad)
-    )
-
-
-def _compute_dtype(own: Tensor) -> torch.dtype:
-    """Return the dtype to multiply in: the adapter's own, or the one of an autocast region."""
-    device = own.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else own.dtype
-
-
-def _combined(tensors: list[Tensor], gates: Tensor | None) -> Tensor:
-    """Return the weighted sum (plain without gates)."""
-    if gates is not None:
-        tensors = [weight * tensor for weight, tensor in zip(gates.unbind(), tensors, strict=True)]
-    total = tensors[0]
-    for tensor in tensors[1:]:
-        total = total + tensor
-    return total
+def _plain_weights(base: nn.Module) -> tuple[Tensor | None, Tensor | None]:
+    """Return weight and bias of a frozen ``nn.Linear`` that nobody hooks: it can be computed with the branches."""
+    if type(base) is not nn.Linear or base._forward_hooks or base._forward_pre_hooks:
+        return None, None
+    weight, bias = base._parameters["weight"], base._parameters["bias"]
+    if weight is None or weight.requires_grad or (bias is not None and bias.requires_grad):
+        return None, None
+    return weight, bias

@@ -42,6 +42,6 @@ class Mix:
         """Whether one factor on the whole output does for all fixed weights."""
         return len(set(self.weights)) <= 1
 
-    def tensor(self, like: Tensor) -> Tensor:
-        """Return the fixed weights, (slots,), on the device of ``like`` in its dtype."""
-        return torch.tensor(self.weights, dtype=like.dtype, device=like.device)
+    def tensor(self, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """Return the fixed weights, (slots,)."""
+        return torch.tensor(self.weights, dtype=dtype, device=device)

@@ -8,6 +8,8 @@ import sys
 import typer
 from rich.console import Console
 
+from fedmosaic.cli.adapt import adapt_run
+from fedmosaic.cli.evaluate import evaluate
 from fedmosaic.cli.report import report
 from fedmosaic.cli.run import run
 from fedmosaic.cli.tasks import tasks
@@ -25,6 +27,8 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(report)
+app.command()(evaluate)
+app.command("adapt")(adapt_run)
 app.add_typer(tasks, name="tasks")
 
 

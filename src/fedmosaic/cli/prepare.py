@@ -28,5 +28,4 @@ def prepare(settings: RunSettings, console: Console) -> None:
             machine.adapter(spec)
         samples: list[Sample] = [sample for task in tasks for sample in (*task.train, *task.test)]
         status.update("image features: computed on first use, then cached")
-        for name in settings.scenario.models:
-            machine.pool.model(name).prepare(samples)
+        machine.pool.prepare(settings.scenario.models, samples)

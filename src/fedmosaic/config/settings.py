@@ -96,6 +96,8 @@ class RunSettings(_Settings):
             return validate(cls, tomllib.loads(path.read_text(encoding="utf-8")), source=str(path))
         except FileNotFoundError:
             raise SettingsError(f"{path} is missing: {path.parent} is not a run folder") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{path} is damaged ({error}); the run in this folder cannot be used") from None
 
 
 def resolve(scenario: Scenario, *, overrides: Sequence[str] = (), **explicit: Any) -> RunSettings:

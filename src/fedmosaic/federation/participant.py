@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -139,9 +140,17 @@ class Participant:
         tasks = scenario.task_names if others else list(self.spec.tasks)
         if round_ == 0:
             return {task: self.machine.base_score(self.spec, task, count, batch_size).scores for task in tasks}
-        client = self._client(round_, after=round_)
+        return self.score(round_, tasks, count=count)
+
+    def score(self, round_: int, tasks: Sequence[str], *, count: int) -> dict[str, tuple[float, ...]]:
+        """Score the model after ``round_`` on any tasks; the last arguments are those of :meth:`evaluate`."""
+        client, batch_size = self.client_after(round_), self.machine.settings.evaluation.batch_size
         with client.adapter.mixed(weights(self.machine.method.answers_with)):
             return {task: self.machine.score(self.base, task, count, batch_size).scores for task in tasks}
+
+    def client_after(self, round_: int) -> Client:
+        """The client in its state after a round."""
+        return self._client(round_, after=round_)
 
     def _client(self, round_: int, *, after: int) -> Client:
         """The client at work in ``round_``, in its state after the round ``after``."""

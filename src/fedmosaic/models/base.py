@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,8 @@ from fedmosaic.errors import ModelError
 
 if TYPE_CHECKING:
     from fedmosaic.data.mosaic40.public import Dialogue
+
+Module = TypeVar("Module", bound=nn.Module)
 
 IGNORED = -100  # the label of a position that is not part of an answer
 
@@ -61,8 +63,8 @@ class BaseModel(ABC):
 
     Attributes:
         name: how the user calls it.
-        architecture: equal for two models exactly when weights and shapes are equal, so that ordinary adapters of the two can be
-            averaged.
+        architecture: equal for two models exactly when weights and shapes are equal, so that ordinary adapters of the
+            two can be averaged.
         module: the transformers model; no parameter requires a gradient, and it is in eval mode.
         tokenizer: its tokenizer.
         decoder: the stack of decoder layers inside ``module``; has ``layers``.
@@ -98,8 +100,8 @@ class BaseModel(ABC):
     def head(self, hidden: Tensor) -> Tensor:
         """Return logits (..., V) of hidden states (..., d)."""
 
-    def prepare(self, samples: Sequence[Sample]) -> None:
-        """Do now, in large batches, what ``collate`` would otherwise do image by image. Optional."""
+    def prepare(self, samples: Sequence[Sample]) -> None:  # noqa: B027 - optional: most models have nothing to do
+        """Do now, in large batches, what ``collate`` would otherwise do image by image."""
 
     def answer_logits(self, batch: Batch) -> AnswerLogits:
         """Return the predictions of the answer tokens; the head is computed only there."""
@@ -115,7 +117,12 @@ class BaseModel(ABC):
 
     @torch.no_grad()
     def answer(self, samples: Sequence[Sample], *, max_tokens: int = 8) -> list[str]:
-        """Return the greedy answer to each sample's prompt; suited to short answers, as nothing is cached between tokens."""
+        """Return the greedy answer to each prompt; meant for short answers, as nothing is cached between tokens.
+
+        Args:
+            samples: their answers are not looked at.
+            max_tokens: longest answer.
+        """
         batch = self.collate(samples, with_answers=False)
         ended = torch.zeros(len(samples), dtype=torch.bool, device=batch.input_ids.device)
         answers: list[list[int]] = [[] for _ in samples]
@@ -158,30 +165,49 @@ def pad_right(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
     return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], dtype=torch.long)
 
 
+def freeze(module: Module) -> Module:
+    """Return the module in eval mode, no parameter requiring a gradient."""
+    module.requires_grad_(False)
+    module.train(False)
+    return module
+
+
+def output_matrix(module: PreTrainedModel) -> nn.Linear:
+    """Return the language head."""
+    head: nn.Linear = module.get_output_embeddings()  # type: ignore[no-untyped-call]
+    return head
+
+
 def find_decoder(module: PreTrainedModel) -> nn.Module:
     """Return the submodule whose ``layers`` are the language model's decoder layers.
 
     Raises:
         ModelError: there is none.
     """
-    candidate = module.get_decoder()
-    if isinstance(getattr(candidate, "layers", None), nn.ModuleList):
-        return candidate  # type: ignore[no-any-return]
+    candidate = module.get_decoder()  # type: ignore[no-untyped-call]
+    if isinstance(candidate, nn.Module) and isinstance(getattr(candidate, "layers", None), nn.ModuleList):
+        return candidate
     raise ModelError(
-        f"{type(module).__name__}: no stack of decoder layers found (its decoder is a {type(candidate).__name__} without a list "
-        "named `layers`); adapters need a transformers model whose get_decoder() returns one"
+        f"{type(module).__name__}: no stack of decoder layers found (its decoder is a {type(candidate).__name__} "
+        "without a list named `layers`); adapters need a transformers model whose get_decoder() returns one"
     )
 
 
 def _append(batch: Batch, tokens: Tensor, rows: Tensor) -> Batch:
     """Write one more token after the last one of each chosen row."""
     grow = (0, 1)
-    ids, mask, labels = F.pad(batch.input_ids, grow), F.pad(batch.attention_mask, grow), F.pad(batch.labels, grow, value=IGNORED)
+    ids, mask, labels = (
+        F.pad(batch.input_ids, grow),
+        F.pad(batch.attention_mask, grow),
+        F.pad(batch.labels, grow, value=IGNORED),
+    )
     index = rows.nonzero()[:, 0]
     ids[index, batch.last[index] + 1] = tokens[index]
     mask[index, batch.last[index] + 1] = 1
     vision = {
-        name: F.pad(tensor, grow) if tensor.shape == batch.input_ids.shape and not tensor.is_floating_point() else tensor
+        name: F.pad(tensor, grow)
+        if tensor.shape == batch.input_ids.shape and not tensor.is_floating_point()
+        else tensor
         for name, tensor in batch.vision.items()  # e.g. token types: new tokens are text, 0
     }
     return Batch(ids, mask, labels, vision)

@@ -1,4 +1,7 @@
-"""Any transformers checkpoint as a base model: vision-language models through their processor, text models through their tokenizer."""
+"""Any transformers checkpoint as a base model.
+
+Vision-language models are driven through their processor, text models through their tokenizer.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from transformers import (
 from fedmosaic.data.images import ImageSource
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import DataError, ModelError
-from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, pad_right
+from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, freeze, output_matrix, pad_right
 from fedmosaic.models.fingerprint import architecture_name
 from fedmosaic.models.pixels import pad_to_square, wants_squares
 from fedmosaic.models.wording import Turns, Wording
@@ -34,18 +37,23 @@ if TYPE_CHECKING:
 class CheckpointModel(BaseModel):
     """A pretrained model from a transformers folder; its vision tower runs on every batch.
 
-    Prompts go through the model's chat template where it has one. Answers are tokenised as the continuation of the prompt and end
-    with the tokenizer's end-of-sequence token, which for chat models is the end of the turn.
+    Prompts go through the model's chat template where it has one. Answers are tokenised as the continuation of the
+    prompt and end with the tokenizer's end-of-sequence token, which for chat models is the end of the turn.
     """
 
     def __init__(
-        self, name: str, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, processor: Any | None, images: ImageSource
+        self,
+        name: str,
+        module: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        processor: Any | None,
+        images: ImageSource,
     ) -> None:
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         tokenizer.padding_side = "right"
         self.name = name
-        self.module = module.requires_grad_(False).eval()
+        self.module = freeze(module)
         self.tokenizer = tokenizer
         self.processor = processor
         self.images = images
@@ -79,7 +87,7 @@ class CheckpointModel(BaseModel):
     def head(self, hidden: Tensor) -> Tensor:
         """Return logits (..., V), scaled or capped as the model's family does it."""
         config = self.module.config.get_text_config()
-        logits: Tensor = self.module.get_output_embeddings()(hidden)
+        logits: Tensor = output_matrix(self.module)(hidden)
         if scale := getattr(config, "logit_scale", None):  # Cohere
             logits = logits * scale
         if scaling := getattr(config, "logits_scaling", None):  # Granite
@@ -97,7 +105,9 @@ class CheckpointModel(BaseModel):
 
     def _batch(self, turns: Sequence[Turns], keys: Sequence[Sequence[str]], *, with_answers: bool) -> Batch:
         worded = [self._wording.pieces(dialogue) for dialogue in turns]
-        inputs = self._process([pieces[0] for pieces in worded], [[self.images.load(key) for key in row] for row in keys])
+        inputs = self._process(
+            [pieces[0] for pieces in worded], [[self.images.load(key) for key in row] for row in keys]
+        )
         prompts = [
             ids[mask.bool()].tolist() for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)
         ]
@@ -130,13 +140,14 @@ class CheckpointModel(BaseModel):
         if self.processor is None:
             if any(images):
                 raise DataError(
-                    f"base model {self.name!r} is a text model, but a sample has images; use a vision-language model for this task"
+                    f"base model {self.name!r} is a text model, but a sample has images; "
+                    "use a vision-language model for this task"
                 )
             inputs = self.tokenizer(texts, **common)
             return {name: inputs[name] for name in ("input_ids", "attention_mask")}
         if wants_squares(self.processor):
             images = [[pad_to_square(image) for image in row] for row in images]
-        # Most processors take one list per text; none takes an empty one, so batches that mix both are handed over flat.
+        # Most processors take one list per text, but no empty list: batches that mix both are handed over flat.
         pictures: Any = images if all(images) else [image for row in images for image in row] or None
         inputs = self.processor(text=texts, images=pictures, **common)
         return {name: tensor for name, tensor in inputs.items() if isinstance(tensor, Tensor)}
@@ -148,10 +159,12 @@ class CheckpointModel(BaseModel):
         batch = Batch(ids, torch.ones_like(ids), torch.full_like(ids, IGNORED))
         ours = self.head(self.hidden_states(batch)).float()
         theirs = self.module(input_ids=ids, attention_mask=batch.attention_mask, use_cache=False).logits.float()
-        if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2 * float(theirs.abs().max())):
+        if ours.shape != theirs.shape or not torch.allclose(
+            ours, theirs, rtol=1e-2, atol=1e-2 * float(theirs.abs().max())
+        ):
             raise ModelError(
-                f"base model {self.name!r}: {type(self.module).__name__} computes its logits in a way that fedmosaic does not know; "
-                "use another checkpoint, or subclass CheckpointModel and override `head`"
+                f"base model {self.name!r}: {type(self.module).__name__} computes its logits in a way that "
+                "fedmosaic does not know; use another checkpoint, or subclass CheckpointModel and override `head`"
             )
 
 
@@ -178,14 +191,14 @@ def load_checkpoint(
     try:
         config = AutoConfig.from_pretrained(folder)
         if type(config) in AutoModelForImageTextToText._model_mapping:
-            processor = AutoProcessor.from_pretrained(folder)
-            module = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+            processor: Any = AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
+            module: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, use_safetensors=True)
             return CheckpointModel(name, module.to(device), processor.tokenizer, processor, images)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         module = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
         return CheckpointModel(name, module.to(device), tokenizer, None, images)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelError(
-            f"base model {name!r} cannot be loaded from {folder}: {error}; expected are config.json, safetensors weights and "
-            "the files of its tokenizer (text model) or processor (vision-language model)"
+            f"base model {name!r} cannot be loaded from {folder}: {error}; expected are config.json, safetensors "
+            "weights and the files of its tokenizer (text model) or processor (vision-language model)"
         ) from error

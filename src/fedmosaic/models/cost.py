@@ -1,9 +1,9 @@
 """How many floating-point operations a forward pass or a training step of a base model's decoder takes.
 
-Counted from the real modules, adapters included: a matrix with k numbers costs 2k operations per token forwards, 2k backwards for the
-gradient of its input, and 2k more for its own gradient if it is trained. Attention costs 4 T^2 d per layer and sequence forwards and
-twice that backwards. Norms, activations and the embedding look-up are left out (below 2 % even in the tiny models). The base is
-frozen, so there is no backward pass below the first layer that holds trained weights.
+Counted from the real modules, adapters included: a matrix with k numbers costs 2k operations per token forwards, 2k
+backwards for the gradient of its input, and 2k more for its own gradient if it is trained. Attention costs 4 T^2 d per
+layer and sequence forwards and twice that backwards. Norms, activations and the embedding look-up are left out, as
+usual. The base is frozen, so there is no backward pass below the first layer that holds trained weights.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from fedmosaic.models.base import BaseModel
+from fedmosaic.models.base import BaseModel, output_matrix
 
 _READS_LAYER_INPUT = ("q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn")
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The size of a batch: ``sequences`` rows of ``length`` tokens, the head computed at ``head_tokens`` positions in all."""
+    """The size of a batch: ``sequences`` rows of ``length`` tokens, the head computed at ``head_tokens`` positions."""
 
     sequences: int
     length: int
@@ -98,5 +98,4 @@ def _attention_flops(model: BaseModel, shape: Shape) -> int:
 
 
 def _head_flops(model: BaseModel, shape: Shape) -> int:
-    weight = model.module.get_output_embeddings().weight
-    return 2 * shape.head_tokens * weight.numel()
+    return 2 * shape.head_tokens * output_matrix(model.module).weight.numel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import (
@@ -38,7 +39,7 @@ class Family:
     seconds: float
 
 
-def _llama(**shared: object) -> PreTrainedConfig:
+def _llama(**shared: Any) -> PreTrainedConfig:
     return LlamaConfig(
         hidden_size=128,
         intermediate_size=384,
@@ -49,7 +50,7 @@ def _llama(**shared: object) -> PreTrainedConfig:
     )
 
 
-def _qwen2(**shared: object) -> PreTrainedConfig:
+def _qwen2(**shared: Any) -> PreTrainedConfig:
     return Qwen2Config(
         hidden_size=160,
         intermediate_size=448,
@@ -60,7 +61,7 @@ def _qwen2(**shared: object) -> PreTrainedConfig:
     )
 
 
-def _gemma(**shared: object) -> PreTrainedConfig:
+def _gemma(**shared: Any) -> PreTrainedConfig:
     return Gemma3TextConfig(
         hidden_size=112,
         intermediate_size=336,

@@ -21,15 +21,17 @@ from fedmosaic.models.vision import FEATURE_SIZE, TOKENS_PER_IMAGE, VisionTower,
 
 Progress = Callable[[int, int], None]
 
-_BATCH = 16  # always this many images at once: other sizes pick other kernels, and the last bit would depend on the company
+_BATCH = (
+    16  # always this many images at once: other sizes pick other kernels, and the last bit would depend on the company
+)
 _SHARD = 1024  # images per file; an interruption loses at most this much work
 
 
 class FeatureStore:
     """The features of one image source under one tower, shared by all processes that use the same folder.
 
-    Files are only ever added: each holds the features of up to 1024 images and their keys, is written under a temporary name and
-    renamed when complete. A lock keeps two processes from computing the same images; reading needs none.
+    Files are only ever added: each holds the features of up to 1024 images and their keys, is written under a temporary
+    name and renamed when complete. A lock keeps two processes from computing the same images; reading needs none.
     """
 
     def __init__(self, images: ImageSource, tower: VisionTower, *, home: Path, workers: int = 1) -> None:
@@ -104,7 +106,8 @@ class FeatureStore:
         weight = self.tower.stem.weight
         with torch.inference_mode():
             tokens = self.tower(torch.cat([pixels, padding]).to(weight.device, weight.dtype)).last_hidden_state
-        return tokens[: len(keys)].to("cpu", torch.float16)
+        features: Tensor = tokens[: len(keys)].to("cpu", torch.float16)
+        return features
 
     def _write(self, keys: Sequence[str], features: Tensor) -> None:
         temporary = self.folder / f"{uuid.uuid4().hex}.part"

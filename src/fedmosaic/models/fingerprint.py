@@ -14,8 +14,8 @@ _SAMPLED = 64  # numbers read from each tensor
 def architecture_name(module: PreTrainedModel) -> str:
     """Return e.g. ``llava-llama-4x128-1f0c33d2``: type, depth x width, and a digest of the weights.
 
-    The digest covers the name, shape and up to 64 evenly spaced values of each parameter, rounded to bf16 so that the same
-    checkpoint loaded in another precision keeps its name.
+    The digest covers the name, shape and up to 64 evenly spaced values of each parameter, rounded to bf16 so that the
+    same checkpoint loaded in another precision keeps its name.
     """
     text = module.config.get_text_config()
     kind = module.config.model_type

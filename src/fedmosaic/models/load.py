@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-from transformers import AutoConfig, LlavaConfig, LlavaForConditionalGeneration, PreTrainedConfig, PreTrainedTokenizerFast
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+)
 
 from fedmosaic.data.images import ImageSource
 from fedmosaic.errors import ModelError
@@ -71,7 +78,8 @@ def load_tiny(
     Raises:
         ModelError: weights are missing, damaged or do not fit the configuration.
     """
-    module = read_module(folder).to(device=device, dtype=dtype)
+    module: Any = read_module(folder)
+    module.to(device=device, dtype=dtype)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     return TinyModel(name, module, tokenizer, FeatureStore(images, module.model.vision_tower, home=home))
 
@@ -90,9 +98,11 @@ def read_module(folder: Path) -> LlavaForConditionalGeneration:
         with safe_open(weights, framework="pt") as file:
             complete = any("vision_tower" in key for key in file.keys())  # noqa: SIM118 - not a mapping
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{weights} cannot be read ({error}); install fedmosaic again or copy the folder again") from error
+        raise ModelError(
+            f"{weights} cannot be read ({error}); install fedmosaic again or copy the folder again"
+        ) from error
     if complete:
-        return LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)  # type: ignore[no-any-return]
+        return LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     module = LlavaForConditionalGeneration(LlavaConfig.from_pretrained(folder))
     module.model.vision_tower = load_tower()
     state = {key: tensor.float() for key, tensor in load_file(weights).items()}
@@ -105,8 +115,6 @@ def read_module(folder: Path) -> LlavaForConditionalGeneration:
 
 def save_without_tower(module: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write what :func:`read_module` reads: configuration, fp16 weights without the tower's, and the tokenizer."""
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     tied = module.all_tied_weights_keys
     state = {
@@ -128,7 +136,11 @@ def _read_config(name: str, folder: Path) -> PreTrainedConfig:
 
 
 def _unknown(name: str, folder: Path) -> str:
-    found = f"the folder {folder} has no config.json" if folder.is_dir() else "there is neither such a built-in model nor such a folder"
+    found = (
+        f"the folder {folder} has no config.json"
+        if folder.is_dir()
+        else "there is neither such a built-in model nor such a folder"
+    )
     return (
         f"unknown base model {name!r}: {found}; use a built-in name ({', '.join(FAMILIES)}) "
         "or the folder of a transformers checkpoint (config.json, safetensors weights, tokenizer or processor files)"

@@ -4,8 +4,8 @@
     u <- NewtonSchulz5((1 - mu) g + mu b)               the nearest (semi-)orthogonal matrix to the Nesterov update
     w <- (1 - lr * decay) w - lr * 0.2 sqrt(max(m, n)) u
 
-The factor 0.2 sqrt(max(m, n)) gives the step AdamW's size (Liu et al. 2025, arXiv 2502.16982). ``torch.optim.Muon`` iterates in
-bf16, which CPUs without bf16 units emulate: it is several times slower there.
+The factor 0.2 sqrt(max(m, n)) gives the step AdamW's size (Liu et al. 2025, arXiv 2502.16982). ``torch.optim.Muon``
+iterates in bf16, which CPUs without bf16 units emulate: it is several times slower there.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Muon(torch.optim.Optimizer):
 def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
     """Return matrices (k, m, n) with all singular values moved close to 1 (between about 0.7 and 1.2)."""
     tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.mT if tall else matrices
+    x: Tensor = matrices.mT if tall else matrices
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     a, b, c = _COEFFICIENTS
     for _ in range(iterations):

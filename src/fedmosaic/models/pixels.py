@@ -19,7 +19,7 @@ def pad_to_square(image: Image.Image) -> Image.Image:
 def wants_squares(processor: Any) -> bool:
     """Return whether a processor would crop or distort images that are not square (as CLIP's and SigLIP's do).
 
-    Processors that keep the aspect ratio (Qwen2-VL, SmolVLM) give a range or a longest edge instead of a height and width.
+    Processors that keep the aspect ratio (Qwen2-VL, SmolVLM) give a longest edge instead of a height and width.
     """
     settings = getattr(processor, "image_processor", None)
     size = getattr(settings, "size", None) or {}

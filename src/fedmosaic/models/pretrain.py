@@ -1,7 +1,8 @@
 """Pretraining an embedded model: ``python -m fedmosaic.models.pretrain --family tiny-llama --out DIR``.
 
-Projector and decoder learn from an endless public mixture of captions and questions; the vision tower stays frozen and its features
-are cached. One thread, counted in CPU seconds, so that two families can be trained side by side on a small machine.
+Projector and decoder learn from an endless public mixture of captions and questions; the vision tower stays frozen and
+its features are cached. One thread, counted in CPU seconds, so that two families can be trained side by side on a small
+machine.
 """
 
 from __future__ import annotations
@@ -103,7 +104,10 @@ def optimisers(module: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]
 
 
 def dialogue_loss(model: TinyModel, dialogues: list[public.Dialogue]) -> Tensor:
-    """Return the cross-entropy of all answers; a dialogue with n answer tokens weighs sqrt(n), so captions do not drown answers."""
+    """Return the cross-entropy of all answers.
+
+    A dialogue with n answer tokens weighs sqrt(n), so that long captions do not drown short answers.
+    """
     logits, targets, rows = model.answer_logits(model.collate_dialogues(dialogues))
     weights = torch.bincount(rows, minlength=len(dialogues)).float().rsqrt()[rows]
     return (F.cross_entropy(logits, targets, reduction="none") * weights).sum() / weights.sum()
@@ -133,7 +137,7 @@ def train(
     while (spent := time.process_time() - start) < recipe.seconds:
         progress = spent / recipe.seconds
         loss = dialogue_loss(model, curriculum.next(progress))
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.module.parameters(), recipe.clip)
         for optimiser in opts:
             for group in optimiser.param_groups:
@@ -188,17 +192,18 @@ def pretrain(family: Family, recipe: Recipe, *, home: Path, out: Path, log: Call
     log(f"{family.name}: {len(tokenizer)} tokens, {model.parameter_count - _size(module.model.vision_tower)} weights")
     begin = time.monotonic()
     steps = train(model, public.public_mixture(bank, derive(recipe.seed, "pretrain")), recipe, log=log)
+    skills = skill_accuracy(model, public.public_samples(bank, 6000, seed=derive(recipe.seed, "pretrain-test")))
     record = {
         "family": family.name,
         "recipe": asdict(recipe),
         "steps": steps,
         "wall_seconds": round(time.monotonic() - begin),
         "bank": bank.checksum,
-        "skills": skill_accuracy(model, public.public_samples(bank, 6000, seed=derive(recipe.seed, "pretrain-test"))),
+        "skills": skills,
     }
     save_without_tower(module, tokenizer, out)
     (out / "pretraining.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    for skill, result in record["skills"].items():
+    for skill, result in skills.items():
         log(f"{skill:16} {result}")
 
 
@@ -214,7 +219,9 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=Recipe.lr, help="peak learning rate")
     parser.add_argument("--batch", type=int, default=Recipe.batch, help="dialogues in a batch")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--home", type=Path, required=True, help="cache folder for the public images and their features")
+    parser.add_argument(
+        "--home", type=Path, required=True, help="cache folder for the public images and their features"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for config, weights, tokenizer and record")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -223,7 +230,11 @@ def main() -> None:
         seconds=arguments.seconds or family.seconds, lr=arguments.lr, batch=arguments.batch, seed=arguments.seed
     )
     pretrain(
-        family, recipe, home=arguments.home, out=arguments.out, log=lambda line: print(line, file=sys.stderr, flush=True)  # noqa: T201
+        family,
+        recipe,
+        home=arguments.home,
+        out=arguments.out,
+        log=lambda line: print(line, file=sys.stderr, flush=True),  # noqa: T201
     )
 
 

@@ -1,7 +1,8 @@
 """Fitting the tower's fixed projection, once, on public images: ``python -m fedmosaic.models.projection``.
 
-The pooled maps (4 positions of each image, 1728 channels) are standardised, the two groups of channels (final and middle map) are
-given equal total weight, and the 256 leading principal components are whitened. The result is shipped with fedmosaic.
+The pooled maps (4 positions of each image, 1728 channels) are standardised, the two groups of channels (final and
+middle map) are given equal total weight, and the 256 leading principal components are whitened. The result is shipped
+with fedmosaic.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ def fit(maps: Tensor) -> dict[str, Tensor]:
     """Return the whitened principal components of maps (rows, 1728).
 
     Returns:
-        ``mean``, ``std`` (1728) with the groups' weights inside ``std``, ``projection`` (256, 1728) with orthonormal rows in
-        fp16, ``scale`` (256): features are ``projection @ ((x - mean) / std) / scale``.
+        ``mean``, ``std`` (1728) with the groups' weights inside ``std``, ``projection`` (256, 1728) with orthonormal
+        rows in fp16, ``scale`` (256): features are ``projection @ ((x - mean) / std) / scale``.
     """
     groups = torch.full((RAW_CHANNELS,), float(RAW_CHANNELS - HEAD_CHANNELS)).sqrt()
     groups[:HEAD_CHANNELS] = HEAD_CHANNELS**0.5

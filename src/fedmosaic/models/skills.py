@@ -69,7 +69,7 @@ def choose(model: BaseModel, samples: Sequence[Sample], *, batch: int = 64) -> l
 
 
 def skill_accuracy(model: BaseModel, samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
-    """Return for each skill the ``accuracy``, the ``chance`` of a blind guess and the ``samples`` counted, in the skills' order.
+    """Return for each skill the ``accuracy``, the ``chance`` of a blind guess and the number of ``samples``.
 
     Args:
         model: the pretrained model.

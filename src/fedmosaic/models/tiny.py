@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from fedmosaic.data.sample import Sample
-from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, pad_right
+from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, freeze, pad_right
 from fedmosaic.models.features import FeatureStore
 from fedmosaic.models.fingerprint import architecture_name
 from fedmosaic.models.vision import TOKENS_PER_IMAGE
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class TinyModel(BaseModel):
     """A ``LlavaForConditionalGeneration`` with fedmosaic's frozen tower.
 
-    A sequence is ``<bos> user text answer <eos>``, or ``<bos> user text answer user text answer ...`` for a dialogue; each
+    A sequence is ``<bos> text answer <eos>``, or ``<bos> text answer text answer ... <eos>`` for a dialogue; each
     ``<image>`` mark becomes 4 image tokens. The text is taken as it is: no chat template.
     """
 
@@ -35,7 +35,7 @@ class TinyModel(BaseModel):
         features: FeatureStore,
     ) -> None:
         self.name = name
-        self.module = module.requires_grad_(False).eval()
+        self.module = freeze(module)
         self.tokenizer = tokenizer
         self.features = features
         self.decoder = find_decoder(module)
@@ -68,7 +68,8 @@ class TinyModel(BaseModel):
         if features is not None and len(features):
             projected = self.module.model.multi_modal_projector(features.to(self.module.dtype))
             # What the tower and projector would return for pixels; handing it in is transformers' own way to cache it.
-            inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=list(projected))}
+            pooled: Any = list(projected)
+            inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=pooled)}
         output = self.module.model(
             input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, **inputs
         )

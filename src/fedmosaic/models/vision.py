@@ -1,8 +1,9 @@
 """The frozen vision tower of the embedded models: EfficientNet-Lite0, reduced to 4 tokens of 256 numbers per image.
 
-Architecture after Tan & Le (ICML 2019, arXiv 1905.11946) in its Lite form (ReLU6, no squeeze-and-excitation). Every batch norm is
-folded into the convolution before it, so the tower has no state besides its weights. A 128 px image gives a middle map (8x8x112)
-and a final map (4x4x1280); both are joined at 4x4, pooled to 2x2 and projected by a fixed whitened PCA.
+Architecture after Tan & Le (ICML 2019, arXiv 1905.11946) in its Lite form (ReLU6, no squeeze-and-excitation). Every
+batch norm is folded into the convolution before it, so the tower has no state besides its weights. A 128 px image gives
+a middle map (8x8x112) and a final map (4x4x1280); both are joined at 4x4, pooled to 2x2 and projected by a fixed
+whitened PCA.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ STEM_CHANNELS = 32
 
 
 class SameConv(nn.Conv2d):
-    """Convolution with TensorFlow's "same" padding, which for stride 2 on even sizes pads one less before than after."""
+    """Convolution with TensorFlow's "same" padding: stride 2 on even sizes pads one less before than after."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> None:
         super().__init__(inputs, outputs, kernel, stride=stride, groups=groups, bias=True, padding=0)
@@ -79,12 +80,12 @@ class InvertedBottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, inputs, h, w) to (n, outputs, h/stride, w/stride)."""
-        y = x if self.expand is None else F.relu6(self.expand(x))
-        y = self.reduce(F.relu6(self.depthwise(y)))
+        wide = x if self.expand is None else F.relu6(self.expand(x))
+        y: Tensor = self.reduce(F.relu6(self.depthwise(wide)))
         return y + x if self.residual else y
 
 
-class VisionTowerConfig(PreTrainedConfig):
+class VisionTowerConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     """Configuration of :class:`VisionTower`; the architecture is fixed, the sizes are for those who read them."""
 
     model_type = "fedmosaic_efflite"
@@ -93,14 +94,14 @@ class VisionTowerConfig(PreTrainedConfig):
     num_channels: int = 3
 
 
-class VisionTower(PreTrainedModel):
+class VisionTower(PreTrainedModel):  # type: ignore[no-untyped-call]
     """The tower as a transformers model, so that it works inside ``LlavaForConditionalGeneration``."""
 
     config: VisionTowerConfig
     config_class = VisionTowerConfig
     main_input_name = "pixel_values"
     base_model_prefix = "vision_tower"
-    input_modalities = ("image",)
+    input_modalities = "image"
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True  # it has no attention that could mind
 
     def __init__(self, config: VisionTowerConfig) -> None:
@@ -119,7 +120,7 @@ class VisionTower(PreTrainedModel):
                 channels = stage.channels
         self.head = SameConv(channels, HEAD_CHANNELS, 1)
         self.projection = nn.Linear(RAW_CHANNELS, config.hidden_size)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def _init_weights(self, module: nn.Module) -> None:
         """Keep torch's initialisation: real weights always come from a file."""

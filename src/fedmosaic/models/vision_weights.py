@@ -1,4 +1,4 @@
-"""Where the tower's weights come from: the ImageNet weights in a pip package, and the projection shipped with fedmosaic."""
+"""Where the tower's weights come from: ImageNet weights in a pip package, and the projection shipped with fedmosaic."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fedmosaic.errors import ModelError
+from fedmosaic.models.base import freeze
 from fedmosaic.models.vision import FEATURE_SIZE, RAW_CHANNELS, VisionTower, VisionTowerConfig
 
 ASSETS = Path(__file__).parent / "assets"
 PROJECTION_FILE = ASSETS / "tower" / "projection.safetensors"
 _WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _BATCH_NORM_EPSILON = 1e-3
-_PARTS = {"_expand_conv": ("expand", "_bn0"), "_depthwise_conv": ("depthwise", "_bn1"), "_project_conv": ("reduce", "_bn2")}
+_PARTS = {
+    "_expand_conv": ("expand", "_bn0"),
+    "_depthwise_conv": ("depthwise", "_bn1"),
+    "_project_conv": ("reduce", "_bn2"),
+}
 
 
 def load_tower(projection: Path | None = PROJECTION_FILE) -> VisionTower:
@@ -36,8 +41,10 @@ def load_tower(projection: Path | None = PROJECTION_FILE) -> VisionTower:
     missing, unexpected = tower.load_state_dict(state, strict=False)
     if unexpected or any(not name.startswith("projection") for name in missing):
         raise ModelError(f"the vision tower's weights do not fit: missing {missing}, unexpected {unexpected}")
-    tower.requires_grad_(False).eval()
-    return tower.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    for parameter in tower.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return freeze(tower)
 
 
 def package_weights() -> dict[str, Tensor]:

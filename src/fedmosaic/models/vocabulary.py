@@ -35,7 +35,7 @@ def fit_tokenizer(
     """
     words = sorted(set(whole_words))
     backend = {"word": _fit_words, "bpe": _fit_bpe, "unigram": _fit_unigram}[kind](corpus, vocabulary, words)
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend,
         pad_token=PAD,
         bos_token=BOS,
@@ -47,7 +47,9 @@ def fit_tokenizer(
     )
     broken = [word for word in words if not is_one_token(tokenizer, word)]
     if broken:
-        raise ModelError(f"not single tokens of the {kind} tokenizer: {broken}; an answer word has no space or punctuation")
+        raise ModelError(
+            f"not single tokens of the {kind} tokenizer: {broken}; an answer word has no space or punctuation"
+        )
     return tokenizer
 
 

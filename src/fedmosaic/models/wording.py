@@ -1,4 +1,4 @@
-"""Turning dialogues into the text that a pretrained model expects: its chat template, its image marks, its end of turn."""
+"""Turning dialogues into the text that a pretrained model expects: chat template, image marks, end of turn."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Wording:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, processor: Any | None) -> None:
         self._tokenizer = tokenizer
         self._processor = processor
-        self._template_owner = next((x for x in (processor, tokenizer) if getattr(x, "chat_template", None)), None)
+        self._template_owner: Any = next((x for x in (processor, tokenizer) if getattr(x, "chat_template", None)), None)
         self.adds_special_tokens = self._template_owner is None
 
     def pieces(self, turns: Turns) -> list[str]:
@@ -70,7 +70,7 @@ class Wording:
         return [*tokens, end], [*labels, end]
 
     def _answer(self, prompt: str, answer: str) -> list[int]:
-        """Return an answer's tokens as they come after the prompt, with a space between where the prompt ends in a word."""
+        """Return an answer's tokens as they come after the prompt, spaced off if the prompt ends in a word."""
         context = prompt[-_CONTEXT:]
         answer = answer if prompt[-1:].isspace() else f" {answer}"
         alone: list[int] = self._tokenizer.encode(context, add_special_tokens=False)

@@ -41,12 +41,14 @@ class Axes:
         marks: grid lines of the vertical axis, ascending; it ends at the first and the last.
         label: its title with the unit.
         show: how a value is written.
+        across: title of the horizontal axis.
     """
 
     rounds: int
     marks: Sequence[float]
     label: str
     show: Callable[[float], str]
+    across: str = "round"
 
 
 def fit(
@@ -123,9 +125,9 @@ def _grid(axes: Axes, x: _Scale, y: _Scale, *, right: float, bottom: float) -> l
         )
     parts.append(
         Markup(
-            '<text class="label" x="{:.1f}" y="{:.1f}" text-anchor="middle">round</text>'
+            '<text class="label" x="{:.1f}" y="{:.1f}" text-anchor="middle">{}</text>'
             '<text class="label" transform="translate(11 {:.1f}) rotate(-90)" text-anchor="middle">{}</text>'
-        ).format((_LEFT + right) / 2, bottom + 32, (_TOP + bottom) / 2, axes.label)
+        ).format((_LEFT + right) / 2, bottom + 32, axes.across, (_TOP + bottom) / 2, axes.label)
     )
     return parts
 
@@ -141,8 +143,8 @@ def _line(line: Line, axes: Axes, x: _Scale, y: _Scale) -> Markup:
     parts = [Markup('<polyline points="{}"><title>{}</title></polyline>').format(path, line.name)]
     for round_, value in line.points if line.dots else ():
         parts.append(
-            Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3"><title>{}, round {}: {}</title></circle>').format(
-                x(round_), y(value), line.name, round_, axes.show(value)
+            Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3"><title>{}, {} {}: {}</title></circle>').format(
+                x(round_), y(value), line.name, axes.across, round_, axes.show(value)
             )
         )
     return Markup('<g class="line {}">{}</g>').format(line.css, Markup("").join(parts))

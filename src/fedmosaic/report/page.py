@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fedmosaic.federation.files import write_atomically
@@ -18,6 +17,7 @@ from fedmosaic.report.heat import heat
 from fedmosaic.report.record import RunRecord, read_run
 from fedmosaic.report.rows import final_rows, mean_row, short_model
 from fedmosaic.report.tasks import of_results, task_rows
+from fedmosaic.report.templates import templates
 
 _PROTOCOLS = {
     "dynamic": "each client's tasks come one after another",
@@ -54,20 +54,16 @@ def render(record: RunRecord, settings_text: str) -> str:
         record: the run.
         settings_text: its ``settings.toml``.
     """
-    environment = Environment(
-        loader=PackageLoader("fedmosaic.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": text.percent, "points": text.points, "direction": text.direction}
     script = (Path(__file__).parent / "slider.html").read_text(encoding="utf-8")
-    return environment.get_template("page.html").render(
-        script=Markup(script),
-        script_hash=_script_hash(script),
-        settings_text=settings_text,
-        **_content(record),
+    return (
+        templates()
+        .get_template("page.html")
+        .render(
+            script=Markup(script),
+            script_hash=_script_hash(script),
+            settings_text=settings_text,
+            **_content(record),
+        )
     )
 
 

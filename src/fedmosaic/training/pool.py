@@ -9,6 +9,7 @@ from pathlib import Path
 from fedmosaic.adapters import Adapter, Slot
 from fedmosaic.config import AdapterSettings
 from fedmosaic.data.images import ImageSource
+from fedmosaic.data.sample import Sample
 from fedmosaic.models import BaseModel, Batch, load_base_model
 from fedmosaic.models.base import IGNORED
 from fedmosaic.models.cost import Shape, train_step_flops
@@ -43,6 +44,11 @@ class ModelPool:
         if name not in self._probes:
             self._probes[name] = load_base_model(name, images=self.images, home=self.home, device=self.device)
         return self._probes[name]
+
+    def prepare(self, names: Sequence[str], samples: Sequence[Sample]) -> None:
+        """Let the models do what they can before training starts, e.g. compute the frozen tower's features."""
+        for name in names:
+            self.model(name).prepare(samples)
 
     def smallest(self, names: Sequence[str]) -> str:
         """The name of the model with the fewest parameters; ties go to the first by name."""

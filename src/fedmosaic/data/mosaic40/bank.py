@@ -43,6 +43,15 @@ class Canvas:
     def __init__(self) -> None:
         self.images: list[NDArray[np.uint8]] = []
         self.pictures: list[Picture] = []
+        self._before: set[bytes] = set()  # the images of the parts that are complete
+
+    def close_part(self) -> None:
+        """Note that what has been drawn so far is one part; no later part may hold the same image."""
+        self._before.update(image.tobytes() for image in self.images)
+
+    def is_repeat(self, image: Image.Image) -> bool:
+        """Whether an earlier part holds exactly this image."""
+        return image.convert("RGB").tobytes() in self._before
 
     def add(self, image: Image.Image, kind: str, domain: str, **facts: Any) -> Picture:
         """Store one 64 x 64 RGB image and return its picture."""
@@ -60,6 +69,7 @@ class Pool:
         self._of: dict[tuple[str, str], list[Picture]] = defaultdict(list)
         self._icons: dict[tuple[str, str], list[Picture]] = defaultdict(list)
         self._views: dict[str, list[Picture]] = defaultdict(list)
+        self._values: dict[tuple[str, str, str], dict[Any, list[Picture]]] = {}
         self._by_key = {picture.key: picture for picture in self.pictures}
         for picture in self.pictures:
             self._of[picture.kind, picture.domain].append(picture)
@@ -80,6 +90,22 @@ class Pool:
         if not found:
             raise DataError(f"the bank holds no {kind!r} pictures in the domain {domain!r}; draw some before asking")
         return found
+
+    def by_fact(self, kind: str, domain: str, fact: str) -> Mapping[Any, Sequence[Picture]]:
+        """Return the pictures of a kind in a domain that have a fact, by its value, values in sorted order."""
+        key = (kind, domain, fact)
+        if key not in self._values:
+            found: dict[Any, list[Picture]] = defaultdict(list)
+            for picture in self.all(kind, domain):
+                if fact in picture.facts:
+                    found[picture[fact]].append(picture)
+            self._values[key] = {value: found[value] for value in sorted(found)}
+        return self._values[key]
+
+    def balanced(self, kind: str, domain: str, fact: str, rng: random.Random) -> Picture:
+        """Return a random picture; each value of one fact, but for the empty text, is equally likely."""
+        by_value = self.by_fact(kind, domain, fact)
+        return rng.choice(by_value[rng.choice([value for value in by_value if value != ""])])
 
     def domains(self, kind: str) -> list[str]:
         """Return the domains that have pictures of this kind, in a fixed order."""

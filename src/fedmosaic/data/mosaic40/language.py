@@ -171,6 +171,9 @@ def _flag(rng: random.Random) -> Ask:
 
 FACTS: tuple[Callable[[random.Random], Ask], ...] = (
     _use,
+    _use,
+    _use,
+    _place,
     _place,
     _odd_word,
     _rule,

@@ -14,14 +14,14 @@ from fedmosaic.seeding import derive, rng
 
 # How many pictures each (kind, domain) gets in each part of the clients' side.
 CLIENT_COUNTS = {
-    "count": {TRAIN: 160, VALIDATION: 50, TEST: 70},
-    "pair": {TRAIN: 150, VALIDATION: 48, TEST: 66},
-    "grid": {TRAIN: 180, VALIDATION: 44, TEST: 60},
-    "edit": {TRAIN: 44, VALIDATION: 12, TEST: 18},  # icons; each gives up to six edits
-    "bars": {TRAIN: 160, VALIDATION: 46, TEST: 68},
-    "pie": {TRAIN: 160, VALIDATION: 46, TEST: 68},
-    "line": {TRAIN: 160, VALIDATION: 46, TEST: 68},
-    "digit": {TRAIN: 150, VALIDATION: 44, TEST: 60},
+    "count": {TRAIN: 170, VALIDATION: 50, TEST: 70},
+    "pair": {TRAIN: 180, VALIDATION: 48, TEST: 66},
+    "grid": {TRAIN: 200, VALIDATION: 44, TEST: 60},
+    "edit": {TRAIN: 38, VALIDATION: 10, TEST: 14},  # icons; each gives up to six edits
+    "bars": {TRAIN: 200, VALIDATION: 46, TEST: 68},
+    "pie": {TRAIN: 180, VALIDATION: 46, TEST: 68},
+    "line": {TRAIN: 200, VALIDATION: 46, TEST: 68},
+    "digit": {TRAIN: 160, VALIDATION: 44, TEST: 64},
 }
 # The public part; no picture in the ``stencil`` look, and few in the looks that are the clients' own.
 PUBLIC_COUNTS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from fedmosaic.data.mosaic40.asking import NUMBERS, ORDINALS, TRUE_FALSE, Ask, Question, yes_no
-from fedmosaic.data.mosaic40.bank import Picture, Pool
+from fedmosaic.data.mosaic40.bank import Pool
 from fedmosaic.data.mosaic40.scenes import CHANGES, FLAG_COLOURS
 from fedmosaic.data.mosaic40.skills import REASONING, RELATION, VQA, skill
 
@@ -14,24 +14,17 @@ OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"
 WORDED = {"left": "left of", "right": "right of", "above": "above", "below": "below"}
 
 
-def _balanced(pool: Pool, kind: str, domain: str, fact: str, rng: random.Random) -> Picture:
-    """Return a picture; each value of one fact is equally likely."""
-    pictures = pool.all(kind, domain)
-    wanted = rng.choice(sorted({picture[fact] for picture in pictures}))
-    return rng.choice([picture for picture in pictures if picture[fact] == wanted])
-
-
 @skill("count", VQA, "count")
 def count(pool: Pool, domain: str, rng: random.Random) -> Question:
     """How many things are there?"""
-    picture = _balanced(pool, "count", domain, "number", rng)
+    picture = pool.balanced("count", domain, "number", rng)
     return Question((picture,), Ask("how many things are there ?", str(picture["number"]), NUMBERS))
 
 
 @skill("count-thing", VQA, "count")
 def count_thing(pool: Pool, domain: str, rng: random.Random) -> Question:
     """Open: how many things of which kind, e.g. ``3 bird``."""
-    picture = _balanced(pool, "count", domain, "number", rng)
+    picture = pool.balanced("count", domain, "number", rng)
     ask = Ask("name the number and the kind of the things .", f"{picture['number']} {picture['category']}")
     return Question((picture,), ask)
 
@@ -39,7 +32,7 @@ def count_thing(pool: Pool, domain: str, rng: random.Random) -> Question:
 @skill("count-compare", RELATION, "count")
 def count_compare(pool: Pool, domain: str, rng: random.Random) -> Question:
     """Which of two images has more things?"""
-    first = _balanced(pool, "count", domain, "number", rng)
+    first = pool.balanced("count", domain, "number", rng)
     second = rng.choice([p for p in pool.all("count", domain) if p["number"] != first["number"]])
     answer = ORDINALS[int(second["number"] > first["number"])]
     return Question((first, second), Ask("which image has more things ?", answer, ORDINALS[:2], listed=False))
@@ -48,8 +41,11 @@ def count_compare(pool: Pool, domain: str, rng: random.Random) -> Question:
 @skill("spatial", VQA, "pair")
 def spatial(pool: Pool, domain: str, rng: random.Random) -> Question:
     """On which side is the named thing?"""
-    picture = _balanced(pool, "pair", domain, "relation", rng)
-    ask = Ask(f"where is the {picture['first']} ?", SIDES[picture["relation"]], tuple(SIDES.values()))
+    picture = pool.balanced("pair", domain, "relation", rng)
+    thing, relation = picture["first"], picture["relation"]
+    if rng.random() < 0.5:
+        thing, relation = picture["second"], OPPOSITE[relation]
+    ask = Ask(f"where is the {thing} ?", SIDES[relation], tuple(SIDES.values()))
     return Question((picture,), ask)
 
 
@@ -69,7 +65,7 @@ def spatial_pair(pool: Pool, domain: str, rng: random.Random) -> Question:
 @skill("arrangement", VQA, "pair")
 def arrangement(pool: Pool, domain: str, rng: random.Random) -> Question:
     """Open: two things and their relation, e.g. ``bird above boat``; the first in reading order comes first."""
-    picture = _balanced(pool, "pair", domain, "relation", rng)
+    picture = pool.balanced("pair", domain, "relation", rng)
     names, relation = (picture["first"], picture["second"]), picture["relation"]
     if relation in {"right", "below"}:
         names, relation = (names[1], names[0]), OPPOSITE[relation]
@@ -80,7 +76,7 @@ def arrangement(pool: Pool, domain: str, rng: random.Random) -> Question:
 @skill("same-arrangement", RELATION, "pair")
 def same_arrangement(pool: Pool, domain: str, rng: random.Random) -> Question:
     """Are the things beside each other in both images, or above each other in both?"""
-    first = _balanced(pool, "pair", domain, "relation", rng)
+    first = pool.balanced("pair", domain, "relation", rng)
     flat = ("left", "right")
     same = rng.random() < 0.5
     choice = [
@@ -94,17 +90,15 @@ def same_arrangement(pool: Pool, domain: str, rng: random.Random) -> Question:
 @skill("change-type", RELATION, "grid")
 def change_type(pool: Pool, domain: str, rng: random.Random) -> Question:
     """What happened to the things between two images?"""
-    changed = [picture for picture in pool.all("grid", domain) if "change" in picture.facts]
-    wanted = rng.choice(CHANGES)
-    after = rng.choice([picture for picture in changed if picture["change"] == wanted])
-    ask = Ask("what happened to the things in the second image ?", wanted, CHANGES)
+    after = pool.balanced("grid", domain, "change", rng)
+    ask = Ask("what happened to the things in the second image ?", after["change"], CHANGES)
     return Question((pool[after["base"]], after), ask)
 
 
 @skill("digit-compare", RELATION, "digit")
 def digit_compare(pool: Pool, domain: str, rng: random.Random) -> Question:
     """Which of two digits is larger?"""
-    first = _balanced(pool, "digit", domain, "digit", rng)
+    first = pool.balanced("digit", domain, "digit", rng)
     second = rng.choice([p for p in pool.all("digit", domain) if p["digit"] != first["digit"]])
     answer = ORDINALS[int(second["digit"] > first["digit"])]
     return Question((first, second), Ask("which digit is larger ?", answer, ORDINALS[:2], listed=False))
@@ -113,7 +107,7 @@ def digit_compare(pool: Pool, domain: str, rng: random.Random) -> Question:
 @skill("digit-parity", REASONING, "digit")
 def digit_parity(pool: Pool, domain: str, rng: random.Random) -> Question:
     """Is the digit even or odd?"""
-    picture = _balanced(pool, "digit", domain, "digit", rng)
+    picture = pool.balanced("digit", domain, "digit", rng)
     ask = Ask("is this number even or odd ?", ("even", "odd")[picture["digit"] % 2], ("even", "odd"), listed=False)
     return Question((picture,), ask)
 
@@ -143,14 +137,14 @@ def smallest_slice(pool: Pool, domain: str, rng: random.Random) -> Question:
 @skill("trend", VQA, "line")
 def trend(pool: Pool, domain: str, rng: random.Random) -> Question:
     """Does the line go up or down?"""
-    picture = _balanced(pool, "line", domain, "trend", rng)
+    picture = pool.balanced("line", domain, "trend", rng)
     return Question((picture,), Ask("does the line go up or down ?", picture["trend"], ("up", "down"), listed=False))
 
 
 @skill("peak", VQA, "line")
 def peak(pool: Pool, domain: str, rng: random.Random) -> Question:
     """On which side is the line's highest point?"""
-    picture = _balanced(pool, "line", domain, "peak", rng)
+    picture = pool.balanced("line", domain, "peak", rng)
     text = "is the peak on the left or on the right ?"
     return Question((picture,), Ask(text, picture["peak"], ("left", "right"), listed=False))
 

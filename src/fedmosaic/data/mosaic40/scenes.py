@@ -31,9 +31,11 @@ CELLS = ("top left", "top right", "bottom left", "bottom right")
 FLAG_COLOURS = ("red", "green", "blue", "yellow", "white", "black")
 
 
-def icon(canvas: Canvas, thing: Icon, style: str, rng: random.Random, part: str) -> Picture:
-    """Draw one icon on its own."""
+def icon(canvas: Canvas, thing: Icon, style: str, rng: random.Random, part: str) -> Picture | None:
+    """Draw one icon on its own; None if another part shows a thing that looks the same in this style."""
     image = styles.draw(style, [styles.centred(thing.code)], part=part, seed=rng.getrandbits(32))
+    if canvas.is_repeat(image):
+        return None
     return canvas.add(
         image,
         "icon",

@@ -13,7 +13,6 @@ from fedmosaic.data.mosaic40.asking import ORDINALS, PLACES, USES, Ask, Question
 from fedmosaic.data.mosaic40.bank import Picture, Pool
 from fedmosaic.data.mosaic40.kinds import CATEGORIES
 from fedmosaic.data.mosaic40.scenes import EDITS
-from fedmosaic.data.mosaic40.sprites import COLOURS
 
 RELATION, REASONING, VQA = "relation", "reasoning", "vqa"
 FAMILIES = (RELATION, REASONING, VQA)
@@ -85,19 +84,9 @@ def which_image(pool: Pool, domain: str, rng: random.Random) -> Question:
 @skill("describe", VQA, "icon")
 def describe(pool: Pool, domain: str, rng: random.Random) -> Question:
     """Open: the main colour and the kind of a thing, e.g. ``red fruit``."""
-    coloured = [picture for picture in pool.all("icon", domain) if picture["colour"]]
-    colour = rng.choice(sorted({picture["colour"] for picture in coloured}))
-    picture = rng.choice([p for p in coloured if p["colour"] == colour])
-    return Question((picture,), Ask("name the color and the kind of this thing .", f"{colour} {picture['category']}"))
-
-
-@skill("colour", VQA, "icon")
-def colour(pool: Pool, domain: str, rng: random.Random) -> Question:
-    """What is the main colour?"""
-    coloured = [picture for picture in pool.all("icon", domain) if picture["colour"]]
-    wanted = rng.choice(sorted({picture["colour"] for picture in coloured}))
-    picture = rng.choice([p for p in coloured if p["colour"] == wanted])
-    return Question((picture,), pick("what is the main color ?", wanted, COLOURS, rng))
+    picture = pool.balanced("icon", domain, "colour", rng)
+    answer = f"{picture['colour']} {picture['category']}"
+    return Question((picture,), Ask("name the color and the kind of this thing .", answer))
 
 
 @skill("use", REASONING, "icon")
@@ -231,6 +220,4 @@ def analogy(pool: Pool, domain: str, rng: random.Random) -> Question:
 
 def _edit(pool: Pool, domain: str, rng: random.Random) -> Picture:
     """Return an edited picture; each kind of edit that the domain has is equally likely."""
-    edited = pool.all("edit", domain)
-    wanted = rng.choice(sorted({picture["edit"] for picture in edited}))
-    return rng.choice([picture for picture in edited if picture["edit"] == wanted])
+    return pool.balanced("edit", domain, "edit", rng)

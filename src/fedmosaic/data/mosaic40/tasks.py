@@ -45,6 +45,9 @@ UNSEEN: tuple[str, ...] = (
 )
 SEEN: tuple[str, ...] = tuple(name for client in CLIENTS for name in client)
 
+# How many questions in a row may be repeats before the images count as used up.
+_PATIENCE = 800
+
 SAMPLES = {TRAIN: 240, VALIDATION: 40, TEST: 60}
 
 
@@ -69,19 +72,27 @@ def _samples(name: str, skill: Skill, pool: Pool, domain: str, part: str, rng: r
 
     If the images do not suffice, train samples may differ in their options alone.
     """
-    found: dict[tuple[object, ...], Sample] = {}
+    number = SAMPLES[part]
+    found: list[Sample] = []
+    known: set[tuple[tuple[str, ...], str]] = set()
     answers: Counter[str] = Counter()
-    for attempt in range(SAMPLES[part] * 80):
+    idle, options_count = 0, False
+    while len(found) < number:
         question = skill.make(pool, domain, rng)
         sample = question.sample(f"{part}-{len(found):03d}")
-        scarce = part == TRAIN and attempt > SAMPLES[part] * 20
-        content = (sample.images, sample.prompt if scarce else question.ask.text, sample.answer)
-        most = SAMPLES[part] if sample.options is None else math.ceil(1.1 * SAMPLES[part] / len(sample.options))
-        if content not in found and answers[sample.answer] < most:
-            found[content] = sample
+        asked = (sample.images, sample.prompt if options_count else question.ask.text)
+        most = number if sample.options is None else math.ceil(1.1 * number / len(sample.options))
+        if asked not in known and answers[sample.answer] < most:
+            found.append(sample)
             answers[sample.answer] += 1
-        if len(found) == SAMPLES[part]:
-            break
+            known |= {(sample.images, sample.prompt), (sample.images, question.ask.text)}
+            idle = 0
+            continue
+        idle += 1
+        if idle == _PATIENCE:
+            if part != TRAIN or options_count:
+                break
+            idle, options_count = 0, True
     if len(found) < SAMPLES[part] // 2:
         raise DataError(f"task {name!r}: only {len(found)} different {part} samples could be made")
-    return tuple(found.values())
+    return tuple(found)

@@ -1,0 +1,106 @@
+"""Which skills help each other and which interfere: train on a task with and without another one, test on the first.
+
+    python benchmarks/interference.py --out results/interference.json          # about 12 minutes on 2 cores
+
+Row task A, column task B: accuracy on A after training on 60 samples of A mixed with 60 of B, minus that after training
+on the 60 of A alone, at equal numbers of samples of A seen (points, mean over seeds, tiny-llama). Positive: B helps A.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from learnable import machine
+
+from fedmosaic.data.sample import Task
+from fedmosaic.federation import Machine
+from fedmosaic.federation.solo import train_alone
+
+MODEL = "tiny-llama"
+SAMPLES, STEPS = 60, 60
+TASKS = (
+    "same-category@openmoji",
+    "same-category@blueprint",
+    "odd-one-out@openmoji",
+    "odd-one-out@pixel",
+    "bongard@twemoji",
+    "bongard@photo",
+    "common-concept@line",
+    "count-compare@twemoji",
+    "count-compare@photo",
+    "edit-type@photo",
+    "lowest-bar@bars",
+    "lowest-bar@hbars",
+    "trend@lines",
+    "trend@screen",
+)
+
+
+@cache
+def here() -> Machine:
+    built = machine()
+    for name in TASKS:
+        task = built.benchmark.task(name)
+        built.pool.prepare([MODEL], [*task.train, *task.test])
+    return built
+
+
+def score(first: str, second: str | None, seed: int) -> float:
+    """Accuracy on the first task after training on it, alone or mixed with the second."""
+    box = here()
+    task, other = box.benchmark.task(first), box.benchmark.task(second) if second else None
+    train = task.train[:SAMPLES] + (other.train[:SAMPLES] if other else ())
+    mixture = Task(task.name, task.family, train, task.validation, task.test)
+    steps = STEPS * (2 if other else 1)
+    spec = next(client for client in box.settings.scenario.clients if client.model == MODEL)
+    scores = train_alone(
+        box, spec, mixture, start=box.start(spec), slot="local", measure_at=(steps,), tests=(task,), seed=seed
+    )
+    return scores[steps][first]
+
+
+def row(first: str, seeds: int) -> dict[str, Any]:
+    alone = [score(first, None, seed) for seed in range(seeds)]
+    mixed = {
+        second: [score(first, second, seed) - alone[seed] for seed in range(seeds)]
+        for second in TASKS
+        if second != first
+    }
+    print(first, statistics.fmean(alone), {name: statistics.fmean(gains) for name, gains in mixed.items()}, flush=True)
+    return {"alone": alone, "gain": mixed}
+
+
+def markdown(results: dict[str, Any]) -> str:
+    names = list(results["rows"])
+    lines = ["| A \\ B | alone |" + "".join(f" {name} |" for name in names), "|---|---|" + "---|" * len(names)]
+    for first in names:
+        entry = results["rows"][first]
+        cells = [
+            "-" if second == first else f"{100 * statistics.fmean(entry['gain'][second]):+.0f}" for second in names
+        ]
+        lines.append(f"| {first} | {100 * statistics.fmean(entry['alone']):.0f} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--markdown", action="store_true", help="print the table of an earlier run's file")
+    arguments = parser.parse_args()
+    if not arguments.markdown:
+        here()  # the features are computed once, before the processes start
+        with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+            rows = dict(zip(TASKS, pool.map(partial(row, seeds=arguments.seeds), TASKS), strict=True))
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        command = f"python benchmarks/interference.py --seeds {arguments.seeds}"
+        results = {"command": command, "samples": SAMPLES, "steps": STEPS, "rows": rows}
+        arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+    print(markdown(json.loads(arguments.out.read_text())))

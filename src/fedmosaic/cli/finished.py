@@ -1,0 +1,25 @@
+"""Opening a finished run again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from fedmosaic.config import RunSettings
+from fedmosaic.errors import SettingsError
+from fedmosaic.federation import Machine, RunFolder
+
+
+def finished_run(path: Path) -> tuple[Machine, RunSettings]:
+    """Return models, data and settings of a finished run, whose clients' states are in its folder.
+
+    Raises:
+        SettingsError: it is no run folder, or the run is not done.
+    """
+    folder = RunFolder(path)
+    settings = folder.settings
+    if folder.results() is None:
+        raise SettingsError(f"the run in {path} is not done; finish it with: fedmosaic run --resume --out {path}")
+    torch.set_num_threads(settings.threads)
+    return Machine(settings, folder.client_folder), settings

@@ -1,0 +1,68 @@
+"""Scoring the models of a finished run again, outside its rounds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from fedmosaic.data.sample import Sample
+from fedmosaic.evaluation import Measurement, Summary, summarise
+from fedmosaic.evaluation.matching import match_option
+from fedmosaic.evaluation.score import choose
+from fedmosaic.federation.participant import Machine, Participant
+from fedmosaic.models import BaseModel
+from fedmosaic.training import weights
+
+
+def examine(machine: Machine, tasks: Sequence[str], *, rounds: int) -> Summary:
+    """Score every client's model after the last round on the given tasks, all of their test samples.
+
+    Args:
+        machine: of the run.
+        tasks: seen or unseen ones.
+        rounds: the run's last round.
+    """
+    _prepare(machine, tasks)
+    ids = [spec.id for spec in machine.settings.scenario.clients]
+    scores = {client: Participant(machine, client).score(rounds, tasks, count=0) for client in ids}
+    everything = {client: list(tasks) for client in ids}
+    summary = summarise([Measurement.of(rounds, scores)], scores, everything, own=True)
+    assert summary is not None  # there is at least one client and one task
+    return summary
+
+
+def agreement(machine: Machine, tasks: Sequence[str], *, rounds: int) -> tuple[float, float, float]:
+    """Compare scoring by likelihood with scoring by generated text on the clients' own multiple-choice samples.
+
+    Returns:
+        Share of equal verdicts (right or wrong), accuracy by likelihood, accuracy by generated text.
+    """
+    _prepare(machine, tasks)
+    pairs: list[tuple[bool, bool]] = []
+    for spec in machine.settings.scenario.clients:
+        participant = Participant(machine, spec.id)
+        client = participant.client_after(rounds)
+        with client.adapter.mixed(weights(machine.method.answers_with)):
+            for task in tasks:
+                if task in spec.tasks or task not in machine.settings.scenario.task_names:
+                    pairs += _verdicts(client.base, machine.benchmark.task(task).test)
+    return (
+        statistics.fmean(one == two for one, two in pairs),
+        statistics.fmean(one for one, _ in pairs),
+        statistics.fmean(two for _, two in pairs),
+    )
+
+
+def _verdicts(model: BaseModel, samples: Sequence[Sample], size: int = 32) -> list[tuple[bool, bool]]:
+    choices = [sample for sample in samples if sample.options is not None]
+    pairs = []
+    for start in range(0, len(choices), size):
+        batch = choices[start : start + size]
+        for sample, chosen, text in zip(batch, choose(model, batch), model.answer(batch), strict=True):
+            pairs.append((chosen == sample.answer, match_option(text, sample.options or ()) == sample.answer))
+    return pairs
+
+
+def _prepare(machine: Machine, tasks: Sequence[str]) -> None:
+    samples = [sample for task in tasks for sample in machine.benchmark.task(task).test]
+    machine.pool.prepare(machine.settings.scenario.models, samples)
