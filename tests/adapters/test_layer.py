@@ -76,8 +76,11 @@ def test_output_is_the_formula(kind, mix, shape):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mix", MIXES)
 @pytest.mark.parametrize("trained", [NAMES, ("local",), ("shared", "received"), ()])
-def test_gradients_are_those_of_the_formula(kind, mix, trained):
+@pytest.mark.parametrize("hooked", [False, True], ids=["joint", "apart"])
+def test_gradients_are_those_of_the_formula(kind, mix, trained, hooked):
     layer = make(kind, mix)
+    if hooked:  # then the base computes by itself
+        layer.base.register_forward_hook(lambda *_: None)
     for name in NAMES:
         for parameter in layer.slot(name).values():
             parameter.requires_grad_(name in trained)
@@ -107,10 +110,30 @@ def test_gradcheck(kind, gate):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_gradients_of_slots_do_not_share_memory(kind):
+    """Or clipping them in place would clip twice."""
+    layer = make(kind, {"local": 1.0, "shared": 1.0})
+    layer(random(4, IN)).sum().backward()
+    grads = [parameter.grad for name in ("local", "shared") for parameter in layer.slot(name).values()]
+    assert len({grad.untyped_storage().data_ptr() for grad in grads}) == len(grads)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_first_layer_whose_input_needs_no_gradient_still_trains(kind):
     layer = make(kind, {"local": 1.0})
     layer(random(4, IN)).sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in layer.slot("local").values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("gate", ["none", "scalar", "token"])
+def test_without_gradients_the_output_is_the_same_and_no_rows_are_fine(kind, gate):
+    layer = make(kind, {"local": 0.3, "shared": 0.7}, gate=gate)
+    x = random(2, 3, IN)
+    recorded = layer(x)
+    with torch.no_grad():
+        assert torch.equal(layer(x), recorded)
+        assert layer(x[:0]).shape == (0, 3, OUT)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -147,15 +170,16 @@ def test_fp32_adapter_on_a_bf16_base(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_autocast_computes_the_branches_in_its_dtype(kind):
+@pytest.mark.parametrize(("gate", "letter"), [("scalar", "beta"), ("token", "w")])
+def test_autocast_computes_the_branches_in_its_dtype(kind, gate, letter):
     mix = {"local": 0.5, "shared": 0.25}
-    layer = make(kind, mix, dtype=torch.float32, gate="scalar")
+    layer = make(kind, mix, dtype=torch.float32, gate=gate)
     x = random(8, IN, dtype=torch.float32).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
         out = layer(x)
     assert out.dtype == torch.bfloat16
     out.float().square().sum().backward()
-    assert layer.gate.beta.grad.dtype == torch.float32
+    assert getattr(layer.gate, letter).grad.dtype == torch.float32
     plain = layer(x)
     torch.testing.assert_close(out.float(), plain, rtol=0.03, atol=0.2)
 
@@ -171,6 +195,33 @@ def test_dropout_acts_in_training_only_and_keeps_the_mean(kind):
     assert not torch.allclose(many[0], many[1])
     deviation = (many.mean(0) - expected[0]) / many.std(0) * many.shape[0] ** 0.5
     assert deviation.abs().max() < 5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("gate", ["none", "scalar", "token"])
+@pytest.mark.parametrize("hooked", [False, True], ids=["joint", "apart"])
+def test_dropout_is_on_the_input_of_the_branches_alone(kind, gate, hooked):
+    layer = make(kind, {"local": 0.5, "shared": 0.5}, dropout=0.5, gate=gate)
+    twin = make(kind, {"local": 0.5, "shared": 0.5}, gate="none")
+    if hooked:
+        layer.base.register_forward_hook(lambda *_: None)
+    if gate != "none":
+        with torch.no_grad():
+            next(layer.gate.parameters()).zero_()
+        for name in ("local", "shared"):
+            for letter, parameter in twin.slot(name).items():
+                parameter.data.copy_(layer.slot(name)[letter])
+    layer.train()
+    x = random(4, IN).requires_grad_()
+    torch.manual_seed(3)
+    found = layer(x)
+    torch.manual_seed(3)
+    dropped = nn.functional.dropout(x, 0.5)
+    expected = twin.base(x) + twin(dropped) - twin.base(dropped)
+    torch.testing.assert_close(found, expected)
+    toward = random(4, OUT)
+    (own,), (other,) = torch.autograd.grad(found, [x], toward), torch.autograd.grad(expected, [x], toward)
+    torch.testing.assert_close(own, other)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -223,10 +274,13 @@ def test_gradient_checkpointing_changes_nothing(kind):
         assert (a is None and b is None) or torch.equal(a, b)
 
 
-def test_frozen_branches_cost_no_saved_copies():
-    """Only inputs, parameters and latents are kept for the backward pass, not the joined weights."""
-    layer = make(LoraLinear, {"local": 0.5, "shared": 0.25, "received": 0.25})
-    own = {parameter.data_ptr() for parameter in layer.parameters()}
+@pytest.mark.parametrize(
+    ("kind", "kept"), [(LoraLinear, {(64, 3 * RANK), (3,)}), (CoLoraLinear, {(64, RANK), (RANK, RANK), (3,)})]
+)
+def test_little_is_kept_for_the_backward_pass(kind, kept):
+    """Beside the input and the layer's own tensors only latents, weights and a mixed P; not the joined A and B."""
+    layer = make(kind, {"local": 0.5, "shared": 0.25, "received": 0.25})
+    own = {tensor.data_ptr() for tensor in (*layer.parameters(), *layer.buffers())}
     x = random(64, IN).requires_grad_()
     extra = []
 
@@ -237,4 +291,4 @@ def test_frozen_branches_cost_no_saved_copies():
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         layer(x)
-    assert set(extra) == {(64, 3 * RANK), (3,)}
+    assert set(extra) == kept

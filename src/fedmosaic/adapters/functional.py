@@ -93,7 +93,7 @@ class _Lora(Function):
         call: Call,
         *branches: Tensor,
     ) -> Tensor:
-        count = len(branches) // 2
+        count = len(branches) // 2  # what needs gradients: 0 rows, 1 inputs, 2 out, 3 logit, from 5 on branches
         result, latent, gates = _lora(call, branches[:count], branches[count:])
         needed = ctx.needs_input_grad
         keep_inputs = any(needed[5 : 5 + count])
@@ -117,15 +117,16 @@ class _Lora(Function):
         to_latent = _weighted(to_latent, gates)
         to_downs: list[Tensor | None] = [None] * count
         to_ups: list[Tensor | None] = [None] * count
+        by_row = gates is not None and gates.dim() > 1
+        mixed = _weighted(latent, gates) if by_row and any(needed[5 + count :]) else latent
         for slot in range(count):
             part = slice(slot * rank, (slot + 1) * rank)
             if needed[5 + slot]:
                 to_downs[slot] = _in(to_latent[:, part].t() @ _in(source, dtype), downs[slot].dtype)
             if needed[5 + count + slot]:
                 # (latent^T grad)^T: BLAS is up to twice as fast as for grad^T latent, whose result is tall and thin
-                mixed = latent[:, part] if gates is None or gates.dim() == 1 else latent[:, part] * gates[:, slot, None]
-                factor = ctx.scale if gates is None or gates.dim() > 1 else gates[slot] * ctx.scale
-                to_ups[slot] = _in((mixed.t() @ cast).mul_(factor).t(), ups[slot].dtype)
+                factor = ctx.scale if gates is None or by_row else gates[slot] * ctx.scale
+                to_ups[slot] = _in((mixed[:, part].t() @ cast).mul_(factor).t(), ups[slot].dtype)
         to_rows, to_inputs = _input_gradients(ctx, grad, weight, to_latent, downs)
         return to_rows, to_inputs, grad if needed[2] else None, to_logit, None, *to_downs, *to_ups
 
@@ -143,9 +144,10 @@ class _CoLora(Function):
         up: Tensor,
         *pq: Tensor,
     ) -> Tensor:
-        count = len(pq) // 2
+        count = len(pq) // 2  # what needs gradients: 0 rows, 1 inputs, 2 out, 3 logit, from 7 on P and Q
         result, latent, gates, p = _colora(call, down, up, pq[:count], pq[count:])
-        _remember(ctx, call, latent, gates, False, (down, up, p, *pq))
+        keep_latent = ctx.needs_input_grad[3] or any(ctx.needs_input_grad[7:])
+        _remember(ctx, call, latent if keep_latent else None, gates, False, (down, up, p, *pq))
         return result
 
     @staticmethod
@@ -153,16 +155,17 @@ class _CoLora(Function):
         _, weight, latent, gates, down, up, p, *pq = ctx.saved_tensors
         needed, dtype, count = ctx.needs_input_grad, ctx.dtype, len(pq) // 2
         to_mixed = (_in(grad, dtype) @ _in(up, dtype)).mul_(ctx.scale)
-        to_p, to_q = to_mixed.t() @ latent, to_mixed.sum(0)
         to_logit = None
-        if needed[3]:
-            pairs = zip(pq[:count], pq[count:], strict=True)
-            to_gates = torch.stack([(to_p * own).sum() + (to_q * shift).sum() for own, shift in pairs])
-            to_logit = _logit_gradient(to_gates, gates)
-        to_pq = [
-            _in(total if gates is None else total * gates[index % count], own.dtype) if needed[7 + index] else None
-            for index, (own, total) in enumerate(zip(pq, [to_p] * count + [to_q] * count, strict=True))
-        ]
+        to_pq: list[Tensor | None] = [None] * len(pq)
+        if latent is not None:
+            to_p, to_q = to_mixed.t() @ latent, to_mixed.sum(0)
+            for index, (own, total) in enumerate(zip(pq, [to_p] * count + [to_q] * count, strict=True)):
+                if needed[7 + index]:
+                    to_pq[index] = _in(total if gates is None else total * gates[index % count], own.dtype)
+            if needed[3]:
+                pairs = zip(pq[:count], pq[count:], strict=True)
+                to_gates = torch.stack([(to_p * own).sum() + (to_q * shift).sum() for own, shift in pairs])
+                to_logit = _logit_gradient(to_gates, gates)
         to_rows, to_inputs = _input_gradients(ctx, grad, weight, to_mixed @ p, (down,))
         return to_rows, to_inputs, grad if needed[2] else None, to_logit, None, None, None, *to_pq
 
@@ -189,7 +192,7 @@ def _colora_by_row(call: Call, down: Tensor, up: Tensor, ps: Sequence[Tensor], q
     assert call.logit is not None
     out, latent = _enter(call, _in(down, call.dtype))
     results = F.linear(latent, _joined(ps, 0, call.dtype), _joined(qs, 0, call.dtype))
-    mixed = _weighted(results, slot_weights(call.logit)).view(latent.shape[0], len(ps), -1).sum(1)
+    mixed = _weighted(results, slot_weights(call.logit)).view(latent.shape[0], len(ps), latent.shape[1]).sum(1)
     return torch.addmm(_in(out, call.dtype), mixed, _in(up, call.dtype).t(), alpha=call.scale).to(out.dtype)
 
 
@@ -242,7 +245,8 @@ def _weighted(latent: Tensor, gates: Tensor | None) -> Tensor:
     """Return the latent (N, S r) with each slot's part multiplied by its weight, (S,) or (N, S)."""
     if gates is None:
         return latent
-    by_slot = latent.view(latent.shape[0], gates.shape[-1], -1)
+    slots = gates.shape[-1]
+    by_slot = latent.view(latent.shape[0], slots, latent.shape[1] // slots)
     return (by_slot * _in(gates, latent.dtype).unsqueeze(-1)).view_as(latent)
 
 

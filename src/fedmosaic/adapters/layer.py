@@ -112,7 +112,8 @@ class AdaptedLinear(nn.Module, ABC):
             scale=self.scale * mix.weights[0] if mix.uniform and not gated else self.scale,
             dtype=torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.dtype,
         )
-        return self._compute(call).view(*x.shape[:-1], -1)
+        result = self._compute(call)
+        return result.view(*x.shape[:-1], result.shape[-1])
 
     def _register(self, slot: str, **tensors: Tensor) -> None:
         for letter, tensor in tensors.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -16,13 +17,27 @@ from fedmosaic.errors import SettingsError
 
 
 class ClientSpec(BaseModel):
-    """One participant: its base model and its tasks in the order in which they come."""
+    """One participant: its base model and its tasks in the order in which they come.
+
+    ``shares`` says, for tasks whose train samples are divided among clients, from which to which fraction of them are
+    this client's; test samples are never divided.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: Annotated[int, Field(ge=0)]
     model: Annotated[str, Field(min_length=1)]
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
+    shares: dict[str, tuple[float, float]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _shares_are_intervals_of_own_tasks(self) -> ClientSpec:
+        for task, (low, high) in self.shares.items():
+            if task not in self.tasks:
+                raise ValueError(f"client {self.id} has a share of {task!r}, which is not among its tasks")
+            if not 0 <= low < high <= 1 + 1e-6:
+                raise ValueError(f"client {self.id}: the share {low} to {high} of {task!r} is not within 0 to 1")
+        return self
 
 
 class Scenario(BaseModel):
@@ -90,11 +105,16 @@ def load_scenario(name: str) -> Scenario:
     path = Path(name)
     if path.suffix == ".json" or (path.suffix == ".toml" and not name.startswith("builtin:")):
         return _parse(path.name, _read(path), path)
+    if match := re.fullmatch(r"(.+)-dirichlet-([1-9]\d*)(?:-([\d.]+))?", name):
+        from fedmosaic.config.dirichlet import divide  # noqa: PLC0415 - it builds on this module
+
+        return divide(load_scenario(match[1]), clients=int(match[2]), alpha=float(match[3] or 0.5))
     if name not in builtin_names():
         near = difflib.get_close_matches(name, builtin_names(), n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise SettingsError(
-            f"unknown scenario {name!r}; {hint}built-in: {', '.join(builtin_names())}; or give a .toml or .json file"
+            f"unknown scenario {name!r}; {hint}built-in: {', '.join(builtin_names())}, NAME-dirichlet-CLIENTS; "
+            "or give a .toml or .json file"
         )
     text = (resources.files("fedmosaic.config") / "scenarios" / f"{name}.toml").read_text(encoding="utf-8")
     return _parse(f"{name}.toml", text, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +15,7 @@ from fedmosaic import seeding
 from fedmosaic.adapters import Adapter
 from fedmosaic.config import ClientSpec, RunSettings, home
 from fedmosaic.data.benchmark import Benchmark, load_benchmark
+from fedmosaic.data.sample import Task
 from fedmosaic.data.stream import Stream
 from fedmosaic.evaluation import TaskScore, score_samples
 from fedmosaic.federation.client_store import ClientStore
@@ -99,7 +101,7 @@ class Participant:
         self.spec = machine.settings.scenario.client(client_id)
         self.base = machine.pool.model(self.spec.model)
         self.store = ClientStore(machine.folder / f"client-{client_id:03d}")
-        tasks = [machine.benchmark.task(name) for name in self.spec.tasks]
+        tasks = [_share(machine.benchmark.task(name), self.spec.shares.get(name)) for name in self.spec.tasks]
         settings = machine.settings
         self.stream = Stream(
             tasks,
@@ -170,3 +172,12 @@ class Participant:
         else:
             client.restore(self.store.load(after))
         return client
+
+
+def _share(task: Task, share: tuple[float, float] | None) -> Task:
+    """The task with a fraction of its train samples, at least one."""
+    if share is None:
+        return task
+    low, high = (round(edge * len(task.train)) for edge in share)
+    low = min(low, len(task.train) - 1)
+    return dataclasses.replace(task, train=task.train[low : max(high, low + 1)])

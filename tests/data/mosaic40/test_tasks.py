@@ -2,6 +2,7 @@ import random
 import re
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -125,6 +126,36 @@ def test_images_are_few_all_used_and_in_one_split_only(mosaic: Mosaic40, public_
     for i, one in enumerate(splits):
         for other in splits[i + 1 :]:
             assert not pixels[one] & pixels[other], (one, other)
+
+
+def test_the_document_lists_the_tasks_as_they_are(mosaic: Mosaic40, public_bank: PublicBank) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "@" in line]
+    listed = {row[-6 if row[0].isdecimal() else 0].strip("`"): row for row in rows if row[0].strip("`")}
+    for client, names in enumerate(CLIENTS):
+        for order, name in enumerate(names, start=1):
+            assert listed[name][:2] == [str(client), str(order)]
+    for name in NAMES:
+        task = mosaic.task(name)
+        cells = listed[name][2 if name in SEEN else 0 :]
+        assert cells[1] == task.family
+        assert cells[2] == str(len(task.test[0].images))
+        assert cells[4] == f"{len(task.train)} / {len(task.validation)} / {len(task.test)}"
+    assert f"{len(mosaic.images):,} images" in text
+    assert f"{len(public_bank.images):,} images" in text
+
+
+@pytest.mark.parametrize("name", ["use@twemoji", "use@line", "place@photo"])
+def test_no_wrong_option_is_defensible(mosaic: Mosaic40, name: str) -> None:
+    doubtful = {
+        "catch": {"eat", "watch"},
+        "watch": {"catch", "eat"},
+        "wear": {"clean"},
+        "kitchen": {"home"},
+        "sea": {"kitchen"},
+    }
+    for sample in all_samples(mosaic.task(name)):
+        assert not doubtful.get(sample.answer, set()) & set(sample.options or ())
 
 
 def test_an_unknown_task_is_answered_with_near_names(mosaic: Mosaic40) -> None:

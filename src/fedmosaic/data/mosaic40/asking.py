@@ -49,6 +49,26 @@ PLACES = {
     "household": "home",
     "device": "home",
 }
+# Answers that would be defensible too: they are never offered as wrong ones.
+ALSO_TRUE = {
+    "fish": ("eat", "watch", "kitchen"),
+    "bird": ("catch", "garden", "eat"),
+    "vegetable": ("grow", "kitchen"),
+    "fruit": ("grow",),
+    "plant": ("home", "watch"),
+    "bug": ("home",),
+    "meal": ("home",),
+    "dessert": ("home",),
+    "drink": ("home",),
+    "household": ("kitchen", "repair"),
+    "device": ("repair", "watch", "hear", "play"),
+    "music": ("play",),
+    "sport": ("wear", "catch", "ride"),
+    "clothing": ("clean",),
+    "vehicle": ("sky", "sea", "repair", "clean"),
+    "building": ("home",),
+    "weather": ("garden", "street"),
+}
 
 
 @dataclass(frozen=True, slots=True)

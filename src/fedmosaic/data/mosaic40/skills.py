@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fedmosaic.data.mosaic40.asking import ORDINALS, PLACES, USES, Ask, Question, a, pick, yes_no
+from fedmosaic.data.mosaic40.asking import ALSO_TRUE, ORDINALS, PLACES, USES, Ask, Question, a, pick, yes_no
 from fedmosaic.data.mosaic40.bank import Picture, Pool
 from fedmosaic.data.mosaic40.kinds import CATEGORIES
 from fedmosaic.data.mosaic40.scenes import EDITS
@@ -105,7 +105,9 @@ def _knowledge(pool: Pool, domain: str, rng: random.Random, table: dict[str, str
     present = set(pool.categories(domain))
     answer = rng.choice(sorted({value for kind, value in table.items() if kind in present}))
     kind = rng.choice(sorted(k for k, value in table.items() if value == answer and k in present))
-    return Question((pool.icon(kind, domain, rng),), pick(text, answer, sorted(set(table.values())), rng))
+    also_true = ALSO_TRUE.get(kind, ())
+    options = sorted(value for value in set(table.values()) if value not in also_true)
+    return Question((pool.icon(kind, domain, rng),), pick(text, answer, options, rng))
 
 
 @skill("same-category", RELATION, "icon")

@@ -1,0 +1,191 @@
+"""The command line in process: exit statuses, one clear message, nothing written on refusal."""
+
+import json
+import sys
+
+import pytest
+import tomli_w
+from PIL import Image
+from tests.federation.scenario import SMALL
+
+from fedmosaic.cli import main
+
+
+def call(monkeypatch, capsys, *arguments):
+    """Return (exit status, standard output, standard error)."""
+    monkeypatch.setattr(sys, "argv", ["fedmosaic", *map(str, arguments)])
+    try:
+        main()
+        status = 0
+    except SystemExit as stop:
+        status = stop.code or 0
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+@pytest.fixture
+def small_file(tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text(tomli_w.dumps(SMALL.model_dump(mode="json")))
+    return path
+
+
+def scenario_file(path, **changes):
+    client = {"id": 0, "model": "tiny-llama", "tasks": ["trend@lines"], **changes.pop("client", {})}
+    path.write_text(tomli_w.dumps({"probe": "tiny-llama", "clients": [client], **changes}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "nosuch"], ["unknown scenario 'nosuch'", "demo"]),
+        (["run", "demo", "--method", "fedmosiac"], ["fedmosiac", "did you mean 'fedmosaic'"]),
+        (["run", "demo", "--set", "training.stepz=3"], ["training.stepz", "steps"]),
+        (["run", "demo", "--set", "method.tau=3"], ["tau", "temperature"]),
+        (["run", "demo", "--set", "adapter.blocks=9"], ["blocks=9", "4 layer"]),
+        (["run", "demo", "--engine", "cloud"], ["cloud", "in-process"]),
+        (["run", "demo", "--rounds", "0"], ["rounds", "0"]),
+        (["run", "demo", "--rounds", "many"], ["many"]),
+        (["report", "nowhere"], ["nowhere", "not a run folder"]),
+        (["evaluate", "nowhere"], ["nowhere", "not a run folder"]),
+        (["tasks", "show", "odd-one-out@mars"], ["odd-one-out@mars", "odd-one-out@"]),
+        (["frobnicate"], ["frobnicate"]),
+    ],
+)
+def test_bad_usage_is_status_2_and_one_message(monkeypatch, capsys, tmp_path, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    status, _, error = call(monkeypatch, capsys, *arguments)
+    assert status == 2
+    for word in words:
+        assert word in " ".join(error.replace("│", " ").split())
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"client": {"tasks": ["trend@moon"]}}, ["trend@moon", "trend@lines"]),
+        ({"client": {"model": "giant-llama"}}, ["giant-llama", "tiny-llama"]),
+        ({"client": {"model": "/no/such/folder"}}, ["/no/such/folder"]),
+        ({"benchmark": "published"}, ["data folder"]),
+    ],
+)
+def test_a_scenario_that_cannot_run_is_refused_before_anything_is_written(
+    monkeypatch, capsys, tmp_path, changes, words
+):
+    path = scenario_file(tmp_path / "s.toml", **changes)
+    status, _, error = call(monkeypatch, capsys, "run", path, "--out", tmp_path / "out")
+    assert status == 2
+    for word in words:
+        assert word in error
+    assert not (tmp_path / "out").exists()
+
+
+def published(tmp_path, record, image=None):
+    """A data folder in the published layout with one record, used for training and testing."""
+    folder = tmp_path / "data" / "dataset" / "Mini"
+    for split in ("train", "test"):
+        (folder / split).mkdir(parents=True)
+        (folder / split / "dataset-0.json").write_text(json.dumps([record] * 4))
+    if image is not None:
+        (tmp_path / "data" / "pictures").mkdir()
+        image(tmp_path / "data" / "pictures" / "one.png")
+    changes = {"benchmark": "published", "data": str(tmp_path / "data"), "client": {"tasks": ["Mini-0"]}}
+    return scenario_file(tmp_path / "s.toml", **changes)
+
+
+def record(question="<image> is it red? Choice list:[yes, no]", answer="yes", image="pictures/one.png"):
+    return {"conversations": [{"value": question}, {"value": answer}], "image": image}
+
+
+@pytest.mark.parametrize(
+    ("entry", "image", "words"),
+    [
+        (record(), None, ["one.png"]),
+        (record(), lambda path: path.write_bytes(b"\x89PNG not really"), ["one.png"]),
+        (
+            record("<image> <image> the same? Choice list:[yes, no]"),
+            lambda path: Image.new("RGB", (8, 8)).save(path),
+            ["2"],
+        ),
+        (record(image=[]), None, ["<image>"]),
+        (record(answer="maybe"), lambda path: Image.new("RGB", (8, 8)).save(path), ["maybe"]),
+    ],
+)
+def test_bad_data_is_named_and_nothing_is_written(monkeypatch, capsys, tmp_path, entry, image, words):
+    path = published(tmp_path, entry, image)
+    status, _, error = call(monkeypatch, capsys, "run", path, "--out", tmp_path / "out")
+    assert status == 2, error
+    for word in words:
+        assert word in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_task_without_samples_is_refused(monkeypatch, capsys, tmp_path):
+    path = published(tmp_path, record(), lambda path: Image.new("RGB", (8, 8)).save(path))
+    (tmp_path / "data" / "dataset" / "Mini" / "test" / "dataset-0.json").write_text("[]")
+    status, _, error = call(monkeypatch, capsys, "run", path, "--out", tmp_path / "out")
+    assert status == 2
+    assert "Mini" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_published_data_folder_runs(monkeypatch, capsys, tmp_path):
+    path = published(tmp_path, record(), lambda path: Image.new("RGB", (40, 30), "red").save(path))
+    options = ["--rounds", 1, "--set", "training.steps=1", "--set", "adapter.blocks=2", "--quiet"]
+    status, _, error = call(monkeypatch, capsys, "run", path, *options, "--out", tmp_path / "out")
+    assert status == 0, error
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["others"] is None
+    assert set(results["self"]["per_task"]) == {"Mini-0"}
+
+
+def test_run_report_evaluate_and_adapt_on_one_folder(monkeypatch, capsys, tmp_path, small_file):
+    out = tmp_path / "out"
+    status, text, error = call(monkeypatch, capsys, "run", small_file, "--rounds", 1, "--reference", "--out", out)
+    assert status == 0, error
+    assert "Self" in text
+    results = json.loads((out / "results.json").read_text())
+    assert json.loads((out / "reference" / "results.json").read_text())["method"] == "sft"
+    assert (out / "report.html").is_file()
+
+    status, _, error = call(monkeypatch, capsys, "run", small_file, "--rounds", 1, "--out", out)
+    assert status == 2
+    assert "already holds a run" in error
+    status, _, _ = call(monkeypatch, capsys, "run", "--resume", "--out", out, "--quiet")
+    assert status == 0
+    assert json.loads((out / "results.json").read_text()) == results
+
+    status, text, _ = call(monkeypatch, capsys, "evaluate", out, "--generated")
+    assert status == 0
+    assert "verdicts agree" in text
+
+    status, _, _ = call(monkeypatch, capsys, "report", out)
+    assert status == 0
+
+
+@pytest.mark.slow
+def test_unseen_tasks_and_adaptation(monkeypatch, capsys, tmp_path, small_file):
+    out = tmp_path / "out"
+    assert call(monkeypatch, capsys, "run", small_file, "--rounds", 1, "--out", out, "--quiet")[0] == 0
+    assert call(monkeypatch, capsys, "evaluate", out, "--unseen")[0] == 0
+    unseen = json.loads((out / "results.json").read_text())["unseen"]
+    assert len(unseen["per_task"]) >= 6
+    assert call(monkeypatch, capsys, "adapt", out, "--task", "smallest-slice@pies", "--seeds", 1)[0] == 0
+    result = json.loads((out / "adapt" / "smallest-slice@pies.json").read_text())
+    assert result["merged"]["200"] > result["merged"]["0"] - 0.1
+    assert result["scratch"].keys() == result["merged"].keys()
+    assert (out / "adapt" / "smallest-slice@pies.html").is_file()
+
+
+def test_tasks_are_listed_and_shown(monkeypatch, capsys, tmp_path):
+    status, text, _ = call(monkeypatch, capsys, "tasks", "list")
+    assert status == 0
+    assert text.count("@") >= 48
+    status, _, _ = call(monkeypatch, capsys, "tasks", "show", "trend@lines", "--out", tmp_path / "sheet.png")
+    assert status == 0
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert min(sheet.size) > 200
