@@ -29,7 +29,8 @@ def random(*shape, dtype=torch.float64):
 def make(kind, mix, *, base=None, dtype=torch.float64, gate="none", dropout=0.0, slots=NAMES):
     """An adapted linear whose slots all hold different random values."""
     torch.manual_seed(0)
-    state = Mix(active=tuple(mix), weights=tuple(mix.values()), gated=gate != "none")
+    weights = tuple(mix.values()) if gate == "none" else ()
+    state = Mix(active=tuple(mix), weights=weights, gated=gate != "none")
     base = base or nn.Linear(IN, OUT, dtype=dtype)
     layer = kind(
         base.requires_grad_(False),

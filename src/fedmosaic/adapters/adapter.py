@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fedmosaic.adapters.build import Adapted, AdapterSettings, build, check_free
+from fedmosaic.adapters.build import Adapted, AdapterShape, build, check_free
 from fedmosaic.adapters.gate import gated_pair
 from fedmosaic.adapters.layer import CoLoraLinear
 from fedmosaic.adapters.mix import Mix, Prompt
@@ -28,19 +28,19 @@ class Adapter:
 
     Attributes:
         slots: the slots, in the order in which they are computed.
-        settings: rank, alpha, gate, seed and the other settings that the adapter was made with.
+        shape: rank, alpha, gate, seed and whatever else the adapter was made with.
         placement: layers, block ends and targets.
         attached: whether the model currently computes with this adapter.
     """
 
-    def __init__(self, model: nn.Module, decoder: nn.Module, slots: Sequence[Slot], settings: AdapterSettings) -> None:
+    def __init__(self, model: nn.Module, decoder: nn.Module, slots: Sequence[Slot], shape: AdapterShape) -> None:
         self.slots = tuple(slots)
-        self.settings = settings
+        self.shape = shape
         self.attached = False
         self._model = model
         self._mix = Mix()
         self._required_grad: list[nn.Parameter] = []
-        self.placement, self._adapted = build(model, decoder, settings, self._mix)
+        self.placement, self._adapted = build(model, decoder, shape, self._mix)
 
     @classmethod
     def attach(
@@ -85,7 +85,7 @@ class Adapter:
         """
         names = tuple(slot.name for slot in checked_slots(slots))
         pair = gated_pair(gate, gated, names)
-        settings = AdapterSettings(
+        shape = AdapterShape(
             slots=names,
             rank=rank,
             alpha=alpha,
@@ -98,7 +98,7 @@ class Adapter:
             modules=modules,
             dtype=dtype,
         )
-        adapter = cls(model, decoder, slots, settings)
+        adapter = cls(model, decoder, slots, shape)
         adapter.mix("gate" if pair else {names[0]: 1.0})
         adapter.reattach()
         return adapter
@@ -154,7 +154,7 @@ class Adapter:
         Raises:
             SettingsError: an unknown slot, a weight that is not finite, or ``"gate"`` without a gate.
         """
-        mix, gated = self._mix, self.settings.gated
+        mix, gated = self._mix, self.shape.gated
         if isinstance(weights, str):
             if weights != "gate" or gated is None:
                 raise SettingsError(f"mix({weights!r}): expected weights by slot, or 'gate' on an adapter that has one")
@@ -164,7 +164,7 @@ class Adapter:
             self._check_slot(name)
             if not math.isfinite(weight):
                 raise SettingsError(f"mix: weight {weight} of slot {name!r} is not a finite number")
-        used = {name: float(weights[name]) for name in self.settings.slots if weights.get(name)}
+        used = {name: float(weights[name]) for name in self.shape.slots if weights.get(name)}
         mix.active, mix.weights, mix.gated = tuple(used), tuple(used.values()), False
 
     @contextmanager
@@ -218,7 +218,7 @@ class Adapter:
         Raises:
             ModelError: a name is missing or unknown, or a shape differs; nothing has been written then.
         """
-        load_strictly(f"slot {slot!r} of {self.settings.architecture}", self._slot(slot), tensors)
+        load_strictly(f"slot {slot!r} of {self.shape.architecture}", self._slot(slot), tensors)
 
     def copy_slot(self, source: str, target: str) -> None:
         """Overwrite one slot in place with another's values."""
@@ -230,7 +230,7 @@ class Adapter:
 
     def load_gate(self, tensors: Mapping[str, Tensor]) -> None:
         """Overwrite the gates' parameters in place; raises as :meth:`load_slot`."""
-        load_strictly(f"the {self.settings.gate} gate of {self.settings.architecture}", self._gates(), tensors)
+        load_strictly(f"the {self.shape.gate} gate of {self.shape.architecture}", self._gates(), tensors)
 
     def colora_shared(self) -> dict[str, Tensor]:
         """Return copies of Co-LoRA's frozen bases: ``block.{k}.{module}.A`` (r, in) and ``.B`` (out, r)."""
@@ -238,7 +238,7 @@ class Adapter:
 
     def load_basis(self, tensors: Mapping[str, Tensor]) -> None:
         """Overwrite Co-LoRA's frozen bases in place, e.g. with aligned ones; raises as :meth:`load_slot`."""
-        load_strictly(f"the Co-LoRA bases of {self.settings.architecture}", self._bases(), tensors)
+        load_strictly(f"the Co-LoRA bases of {self.shape.architecture}", self._bases(), tensors)
 
     # ---- training
 
@@ -271,7 +271,7 @@ class Adapter:
         """
         groups: dict[str, dict[str, nn.Parameter]] = {"lora": {}, "colora": {}, "gate": {}}
         for adapted in self._adapted:
-            for slot in self.settings.slots:
+            for slot in self.shape.slots:
                 for letter, parameter in adapted.linear.slot(slot).items():
                     groups[adapted.linear.kind][f"{slot}/{adapted.target.prefix}.{letter}"] = parameter
         groups["gate"] = {f"gate/{name}": parameter for name, parameter in self._gates().items()}
@@ -304,5 +304,5 @@ class Adapter:
         }
 
     def _check_slot(self, slot: str) -> None:
-        if slot not in self.settings.slots:
-            raise SettingsError(f"the adapter has no slot {slot!r}; its slots are {', '.join(self.settings.slots)}")
+        if slot not in self.shape.slots:
+            raise SettingsError(f"the adapter has no slot {slot!r}; its slots are {', '.join(self.shape.slots)}")

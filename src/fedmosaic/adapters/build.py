@@ -18,7 +18,7 @@ from fedmosaic.errors import ModelError, SettingsError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AdapterSettings:
+class AdapterShape:
     """What fixes an adapter's tensors and what it computes; see :meth:`Adapter.attach`.
 
     Attributes:
@@ -93,44 +93,42 @@ def check_free(model: nn.Module) -> None:
             raise ModelError(f"{type(model).__name__} already carries an adapter (at {path}); detach() that one first")
 
 
-def build(
-    model: nn.Module, decoder: nn.Module, settings: AdapterSettings, mix: Mix
-) -> tuple[Placement, tuple[Adapted, ...]]:
+def build(model: nn.Module, decoder: nn.Module, shape: AdapterShape, mix: Mix) -> tuple[Placement, tuple[Adapted, ...]]:
     """Make the adapted linears of a model without putting them in.
 
     Raises:
         ModelError: the decoder is not part of the model, has no usable structure, or carries an adapter already.
-        SettingsError: the settings do not fit the decoder.
+        SettingsError: the shape does not fit the decoder.
     """
     check_free(model)
     prefix = next((name for name, module in model.named_modules() if module is decoder), None)
     if prefix is None:
         raise ModelError(f"the {type(decoder).__name__} given as `decoder` is not part of {type(model).__name__}")
-    placement = place(decoder, blocks=settings.blocks, modules=settings.modules)
+    placement = place(decoder, blocks=shape.blocks, modules=shape.modules)
 
     def adapted() -> Iterator[Adapted]:
         for target in placement.targets:
             path = f"{prefix}.{target.path}" if prefix else target.path
             parent, base = model.get_submodule(path.rpartition(".")[0]), model.get_submodule(path)
-            yield Adapted(target, path, parent, _linear(base, target, settings, mix))
+            yield Adapted(target, path, parent, _linear(base, target, shape, mix))
 
     return placement, tuple(adapted())
 
 
-def _linear(base: nn.Module, target: Target, settings: AdapterSettings, mix: Mix) -> AdaptedLinear:
+def _linear(base: nn.Module, target: Target, shape: AdapterShape, mix: Mix) -> AdaptedLinear:
     """Make one adapted linear, on the base linear's device and in its mode."""
     device = next((tensor.device for tensor in (*base.parameters(), *base.buffers())), torch.device("cpu"))
     draw = lora_pair if target.block is None else colora_pair
-    down, up = draw(target, settings.rank, seed=settings.seed, architecture=settings.architecture)
+    down, up = draw(target, shape.rank, seed=shape.seed, architecture=shape.architecture)
     linear = (LoraLinear if target.block is None else CoLoraLinear)(
         base,
-        down.to(device, settings.dtype),
-        up.to(device, settings.dtype),
-        slots=settings.slots,
-        scale=settings.alpha / settings.rank,
-        dropout=settings.dropout,
+        down.to(device, shape.dtype),
+        up.to(device, shape.dtype),
+        slots=shape.slots,
+        scale=shape.alpha / shape.rank,
+        dropout=shape.dropout,
         mix=mix,
-        gate=make_gate(settings.gate, target.in_features, mix, device, settings.dtype),
+        gate=make_gate(shape.gate, target.in_features, mix, device, shape.dtype),
     )
     linear.training = base.training
     return linear

@@ -99,17 +99,16 @@ class AdaptedLinear(nn.Module, ABC):
         if weight is None:
             out = self.base(x, *args, **kwargs)
             out = out.reshape(-1, out.shape[-1])
-        gated = mix.gated and self.gate is not None
         device = x.device.type
         call = Call(
             rows=rows,
             inputs=F.dropout(rows, self.dropout) if self.training and self.dropout else None,
             out=out,
-            logit=self.gate(rows) if gated and self.gate is not None else None,
+            logit=self.gate(rows) if mix.gated and self.gate is not None else None,
             weight=weight,
             bias=bias,
-            gates=None if gated or mix.uniform else mix.tensor(x.device, self.dtype),
-            scale=self.scale * mix.weights[0] if mix.uniform and not gated else self.scale,
+            gates=None if mix.uniform else mix.tensor(x.device, self.dtype),
+            scale=self.scale * mix.factor,
             dtype=torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.dtype,
         )
         result = self._compute(call)

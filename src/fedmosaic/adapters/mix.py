@@ -27,7 +27,7 @@ class Mix:
 
     Attributes:
         active: names of the slots that enter the output, in the adapter's order; empty gives the base model.
-        weights: their fixed weights; not used when ``gated``.
+        weights: their fixed weights; empty when ``gated``.
         gated: whether each linear's gate weighs the slots instead.
         prompt: set while a sample gate may need it.
     """
@@ -39,8 +39,13 @@ class Mix:
 
     @property
     def uniform(self) -> bool:
-        """Whether one factor on the whole output does for all fixed weights."""
+        """Whether one factor on the whole sum does (also for a gate, which weighs by itself)."""
         return len(set(self.weights)) <= 1
+
+    @property
+    def factor(self) -> float:
+        """The fixed weight that all slots have, or 1."""
+        return self.weights[0] if self.weights and self.uniform else 1.0
 
     def tensor(self, device: torch.device, dtype: torch.dtype) -> Tensor:
         """Return the fixed weights, (slots,)."""

@@ -1,9 +1,9 @@
 """Which option a generated text means, by the rules of the published evaluation made right (METHODS D.3).
 
-The published rules take the first listed option that is a *substring* of the text, so that "red" answers for "reddish" and
-a short option for the longer one that contains it, and read the article "a" as option A. Here options match as whole
-words, the longest match wins, of several the one that stands first in the text, and a lone letter counts only if it is
-written as one: "B", "(b)", "option b", "b." but not the article in "a dog".
+The published rules take the first listed option that is a *substring* of the text, so that "red" answers for "reddish"
+and a short option for the longer one that contains it, and read the article "a" as option A. Here options match as
+whole words, the longest match wins, of several the one that stands first in the text, and a lone letter counts only if
+it is written as one: "B", "(b)", "option b", "b." but not the article in "a dog".
 """
 
 from __future__ import annotations

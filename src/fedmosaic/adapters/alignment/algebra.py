@@ -1,0 +1,76 @@
+"""The closed forms behind alignment: roots, nearest orthonormal matrices, ridge regression, generalised CCA."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def power(matrix: Tensor, exponent: float, *, ridge: float = 0.0) -> Tensor:
+    """Return a power of a symmetric positive matrix (d, d).
+
+    Args:
+        matrix: its eigenvalues are raised; those below a trillionth of the largest count as that much.
+        exponent: e.g. -0.5.
+        ridge: added to the diagonal first, in units of the diagonal's mean.
+    """
+    values, vectors = torch.linalg.eigh(matrix)
+    values = values + ridge * matrix.diagonal().mean()
+    values = values.clamp(min=float(values[-1].clamp(min=1e-300)) * 1e-12)
+    return (vectors * values**exponent) @ vectors.T
+
+
+def nearest_orthonormal(matrix: Tensor) -> Tensor:
+    """Return the nearest matrix with orthonormal rows (if wide) or columns (if tall): U Vᵀ of the SVD U S Vᵀ."""
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    return left @ right
+
+
+def ridge_map(source: Tensor, cross: Tensor, *, ridge: float) -> Tensor:
+    """Return M (targets, features) with ``target ≈ M source`` in least squares.
+
+    Args:
+        source: (features, features) covariance of the source.
+        cross: (features, targets) covariance between source and target.
+        ridge: in units of the mean variance of the source.
+    """
+    strength = ridge * source.diagonal().mean()
+    regular = source + strength * torch.eye(len(source), dtype=source.dtype)
+    return torch.linalg.solve(regular, cross).T
+
+
+def maxvar(joint: Tensor, widths: Sequence[int], rank: int, *, ridge: float) -> list[Tensor]:
+    """Generalised CCA (MAXVAR; Kettenring 1971): directions of several views whose values agree in all of them.
+
+    With D the block diagonal of the joint covariance C (plus the ridge), the top eigenvectors V of D^-½ C D^-½ are the
+    best rank-r account of all whitened views together. View m is mapped by ``W_m = V_mᵀ D_m^-½``; each row is scaled so
+    that its values have variance 1 in view m, and signed so that its first view's largest weight is positive.
+
+    Args:
+        joint: (total, total) covariance of the concatenated views.
+        widths: number of features of each view.
+        rank: number of directions.
+        ridge: in units of each view's mean variance. Small: correlation alone counts (CCA); large: so does how much a
+            direction varies (joint principal components).
+
+    Returns:
+        W (rank, width) of each view, the most common direction first.
+    """
+    blocks = joint.split(list(widths), dim=0)
+    own = [block.split(list(widths), dim=1)[view] for view, block in enumerate(blocks)]
+    roots = [power(matrix, -0.5, ridge=ridge) for matrix in own]
+    whiten = torch.block_diag(*roots)
+    _, vectors = torch.linalg.eigh(whiten @ joint @ whiten)
+    top = vectors.flip(1)[:, :rank]
+    largest = top[: widths[0]].abs().argmax(0)
+    top = top * top[largest, torch.arange(top.shape[1])].sign()
+    maps = [part.T @ root for part, root in zip(top.split(list(widths)), roots, strict=True)]
+    return [_unit_variance(weights, matrix) for weights, matrix in zip(maps, own, strict=True)]
+
+
+def _unit_variance(weights: Tensor, covariance: Tensor) -> Tensor:
+    variance = ((weights @ covariance) * weights).sum(1)
+    floor = float(covariance.diagonal().mean()) * 1e-12
+    return weights / variance.clamp(min=floor).sqrt()[:, None]
