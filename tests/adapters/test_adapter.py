@@ -100,6 +100,21 @@ def test_mixes_are_exact_and_restored(make_model, ids):
     assert not torch.allclose(alone, gated)
 
 
+@pytest.mark.parametrize("gated", [None, ("personal_global", "local")])
+def test_the_gate_gives_g_to_the_second_slot_of_the_pair(make_model, ids, gated):
+    model = make_model("llama")
+    adapter = attach(model, gated=gated)
+    fill(adapter, "local", "personal_global")
+    adapter.load_gate({name: torch.full_like(beta, 0.7) for name, beta in adapter.gate_tensors().items()})
+    found = logits(model, ids)
+    first, second = gated or ("local", "personal_global")
+    g = torch.sigmoid(torch.tensor(0.7)).item()
+    adapter.mix({first: 1 - g, second: g})
+    torch.testing.assert_close(logits(model, ids), found)
+    adapter.mix({first: g, second: 1 - g})
+    assert not torch.allclose(logits(model, ids), found, atol=1e-3)
+
+
 def test_a_mix_is_restored_after_an_error(make_model, ids):
     model = make_model("llama")
     adapter = attach(model)

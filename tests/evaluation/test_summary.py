@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmosaic.evaluation import Measurement, client_means, milestones, summarise, token_f1
+from fedmosaic.evaluation.score import rouge_l
 
 TASKS = {0: ["a", "b"], 1: ["c"]}
 SAMPLES = {
@@ -57,3 +58,10 @@ def test_the_last_round_is_always_a_milestone(rounds, count):
 )
 def test_token_f1(answer, gold, expected):
     assert token_f1(answer, gold) == pytest.approx(expected)
+
+
+def test_rouge_l_respects_order_and_f1_does_not():
+    assert rouge_l("red bird", "red bird") == pytest.approx(1)
+    assert rouge_l("bird red", "red bird") == pytest.approx(0.5)
+    assert token_f1("bird red", "red bird") == 1
+    assert rouge_l("fish", "red bird") == 0

@@ -109,11 +109,17 @@ def load_scenario(name: str) -> Scenario:
         from fedmosaic.config.dirichlet import divide  # noqa: PLC0415 - it builds on this module
 
         return divide(load_scenario(match[1]), clients=int(match[2]), alpha=float(match[3] or 0.5))
+    from fedmosaic.config.published import published_scenarios  # noqa: PLC0415 - it builds on this module
+
+    published = published_scenarios()
+    if name in published:
+        return published[name]
     if name not in builtin_names():
-        near = difflib.get_close_matches(name, builtin_names(), n=1)
+        near = difflib.get_close_matches(name, [*builtin_names(), *published], n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise SettingsError(
             f"unknown scenario {name!r}; {hint}built-in: {', '.join(builtin_names())}, NAME-dirichlet-CLIENTS; "
+            f"published, given their data: {', '.join(published)}; "
             "or give a .toml or .json file"
         )
     text = (resources.files("fedmosaic.config") / "scenarios" / f"{name}.toml").read_text(encoding="utf-8")

@@ -61,6 +61,8 @@ class EvaluationSettings(_Settings):
     samples_per_task: Annotated[int, Field(ge=1)] = 20
     """Test samples per task at rounds other than the last."""
     batch_size: Positive = 32
+    open_metric: Literal["f1", "rouge-l"] = "f1"
+    """Score of open answers: token F1, or ROUGE-L."""
 
 
 class RunSettings(_Settings):

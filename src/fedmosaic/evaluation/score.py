@@ -1,7 +1,7 @@
 """How well a model answers a task's questions.
 
 Multiple choice is scored by the model's choice: the option to which it gives the highest total log-likelihood as the
-answer. Open answers are generated greedily and scored by token F1 (multiset overlap of lower-case words).
+answer. Open answers are generated greedily and scored by token F1 (multiset overlap of lower-case words) or ROUGE-L.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,14 +33,18 @@ class TaskScore:
         return sum(self.scores) / len(self.scores)
 
 
-def score_samples(model: BaseModel, samples: Sequence[Sample], *, batch_size: int) -> TaskScore:
+def score_samples(
+    model: BaseModel, samples: Sequence[Sample], *, batch_size: int, open_metric: str = "f1"
+) -> TaskScore:
     """Score each sample; the model's adapter must be mixed as it is meant to answer.
 
     Args:
         model: in evaluation mode.
         samples: all multiple choice or open, in any mixture.
         batch_size: samples that go through the model at once.
+        open_metric: ``f1`` or ``rouge-l``, for open answers.
     """
+    overlap = {"f1": token_f1, "rouge-l": rouge_l}[open_metric]
     scores = [0.0] * len(samples)
     # Samples of like length share a batch: less padding.
     order = sorted(range(len(samples)), key=lambda i: (samples[i].options is None, len(samples[i].images)))
@@ -50,7 +56,7 @@ def score_samples(model: BaseModel, samples: Sequence[Sample], *, batch_size: in
                 batch = [samples[i] for i in rows]
                 answers = model.answer(batch) if kind else choose(model, batch)
                 for i, sample, answer in zip(rows, batch, answers, strict=True):
-                    scores[i] = token_f1(answer, sample.answer) if kind else float(answer == sample.answer)
+                    scores[i] = overlap(answer, sample.answer) if kind else float(answer == sample.answer)
     return TaskScore(tuple(scores))
 
 
@@ -95,3 +101,15 @@ def token_f1(answer: str, gold: str) -> float:
     given, wanted = (Counter(re.findall(r"\w+", text.lower())) for text in (answer, gold))
     common = sum((given & wanted).values())
     return 2 * common / (sum(given.values()) + sum(wanted.values())) if common else 0.0
+
+
+def rouge_l(answer: str, gold: str) -> float:
+    """ROUGE-L F-measure (longest common subsequence of words), by the ``rouge_score`` library, without stemming."""
+    return float(_rouge().score(gold, answer)["rougeL"].fmeasure)
+
+
+@cache
+def _rouge() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer  # noqa: PLC0415 - takes a second to import, rarely needed
+
+    return RougeScorer(["rougeL"])

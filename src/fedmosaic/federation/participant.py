@@ -87,7 +87,8 @@ class Machine:
     def score(self, model: BaseModel, task: str, count: int, batch_size: int) -> TaskScore:
         """Score on the first ``count`` test samples of a task, 0 for all."""
         samples = self.benchmark.task(task).test
-        return score_samples(model, samples[:count] if count else samples, batch_size=batch_size)
+        chosen = samples[:count] if count else samples
+        return score_samples(model, chosen, batch_size=batch_size, open_metric=self.settings.evaluation.open_metric)
 
 
 class Participant:

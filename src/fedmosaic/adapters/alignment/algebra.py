@@ -19,13 +19,15 @@ def power(matrix: Tensor, exponent: float, *, ridge: float = 0.0) -> Tensor:
     values, vectors = torch.linalg.eigh(matrix)
     values = values + ridge * matrix.diagonal().mean()
     values = values.clamp(min=float(values[-1].clamp(min=1e-300)) * 1e-12)
-    return (vectors * values**exponent) @ vectors.T
+    result: Tensor = (vectors * values**exponent) @ vectors.T
+    return result
 
 
 def nearest_orthonormal(matrix: Tensor) -> Tensor:
     """Return the nearest matrix with orthonormal rows (if wide) or columns (if tall): U Vᵀ of the SVD U S Vᵀ."""
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-    return left @ right
+    nearest: Tensor = left @ right
+    return nearest
 
 
 def ridge_map(source: Tensor, cross: Tensor, *, ridge: float) -> Tensor:
@@ -38,7 +40,8 @@ def ridge_map(source: Tensor, cross: Tensor, *, ridge: float) -> Tensor:
     """
     strength = ridge * source.diagonal().mean()
     regular = source + strength * torch.eye(len(source), dtype=source.dtype)
-    return torch.linalg.solve(regular, cross).T
+    solution: Tensor = torch.linalg.solve(regular, cross)
+    return solution.T
 
 
 def maxvar(joint: Tensor, widths: Sequence[int], rank: int, *, ridge: float) -> list[Tensor]:
@@ -58,15 +61,16 @@ def maxvar(joint: Tensor, widths: Sequence[int], rank: int, *, ridge: float) -> 
     Returns:
         W (rank, width) of each view, the most common direction first.
     """
-    blocks = joint.split(list(widths), dim=0)
-    own = [block.split(list(widths), dim=1)[view] for view, block in enumerate(blocks)]
+    starts = [sum(widths[:view]) for view in range(len(widths))]
+    parts = [slice(start, start + width) for start, width in zip(starts, widths, strict=True)]
+    own = [joint[part, part] for part in parts]
     roots = [power(matrix, -0.5, ridge=ridge) for matrix in own]
-    whiten = torch.block_diag(*roots)
+    whiten: Tensor = torch.block_diag(*roots)  # type: ignore[no-untyped-call]
     _, vectors = torch.linalg.eigh(whiten @ joint @ whiten)
     top = vectors.flip(1)[:, :rank]
     largest = top[: widths[0]].abs().argmax(0)
     top = top * top[largest, torch.arange(top.shape[1])].sign()
-    maps = [part.T @ root for part, root in zip(top.split(list(widths)), roots, strict=True)]
+    maps = [top[part].T @ root for part, root in zip(parts, roots, strict=True)]
     return [_unit_variance(weights, matrix) for weights, matrix in zip(maps, own, strict=True)]
 
 

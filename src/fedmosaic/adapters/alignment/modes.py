@@ -123,7 +123,8 @@ class Published(InputsOnly):
         diagonal = self.regular * torch.eye(len(bases[pivot].A), dtype=torch.float64)
         own, pivots = products(view, view) + diagonal, products(pivot, pivot) + diagonal
         left, _, right = torch.linalg.svd(power(own, -0.5) @ products(view, pivot) @ power(pivots, -0.5))
-        return power(own, 0.5) @ left @ right @ power(pivots, -0.5)
+        turn: Tensor = power(own, 0.5) @ left @ right @ power(pivots, -0.5)
+        return turn
 
 
 @dataclass(frozen=True)
@@ -142,9 +143,7 @@ class Pivot(InputsOnly):
             return nearest_orthonormal(mapped @ start[pivot].B)
 
         aligned = super().solve(moments, start, pivot)
-        return [
-            basis if view == pivot else Basis(basis.A, carried(view)) for view, basis in enumerate(aligned)
-        ]
+        return [basis if view == pivot else Basis(basis.A, carried(view)) for view, basis in enumerate(aligned)]
 
 
 @dataclass(frozen=True)
@@ -189,7 +188,7 @@ def _without_mean(moments: JointMoments) -> Tensor:
         mean = moments.mean(view)
         unit = mean / mean.norm().clamp(min=1e-300)
         keep.append(torch.eye(width, dtype=torch.float64) - torch.outer(unit, unit))
-    project = torch.block_diag(*keep)
+    project: Tensor = torch.block_diag(*keep)  # type: ignore[no-untyped-call]
     return project @ moments.covariance() @ project
 
 

@@ -84,7 +84,8 @@ def _prompt_ends(batch: Batch) -> list[int]:
     inside = batch.labels != IGNORED
     first = inside.int().argmax(1)
     return [
-        int(at) if bool(any_) else int(last) + 1 for at, any_, last in zip(first, inside.any(1), batch.last, strict=True)
+        int(at) if bool(any_) else int(last) + 1
+        for at, any_, last in zip(first, inside.any(1), batch.last, strict=True)
     ]
 
 
@@ -148,10 +149,8 @@ class _Texts:
         """Return token ids of a text, and the offset at which each ends."""
         if not self._tokenizer.is_fast:
             ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
-            return ids, ends_by_spelling(text, [self._tokenizer.decode([token]) for token in ids])
-        encoded: Mapping[str, list[int]] = self._tokenizer(
-            text, add_special_tokens=False, return_offsets_mapping=True
-        )
+            return ids, ends_by_spelling(text, [str(self._tokenizer.decode([token])) for token in ids])
+        encoded: Mapping[str, list[int]] = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         offsets: list[tuple[int, int]] = encoded["offset_mapping"]  # type: ignore[assignment]
         return list(encoded["input_ids"]), [end if text[start:end].strip() else 0 for start, end in offsets]
 

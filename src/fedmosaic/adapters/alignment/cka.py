@@ -1,0 +1,61 @@
+"""How alike two models' layers are: linear centred kernel alignment (Kornblith et al., 2019, arXiv 1905.00414).
+
+The paper divides models into blocks of equal relative depth because CKA is highest there. Here it tells, too, what can be
+expected of an alignment: bases cannot agree more than the features do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fedmosaic.adapters.alignment.moments import JointMoments
+from fedmosaic.adapters.alignment.observe import INPUTS
+from fedmosaic.adapters.alignment.stream import Positions, View, read
+from fedmosaic.data.sample import Sample
+from fedmosaic.models import BaseModel
+
+
+def linear_cka(moments: JointMoments, one: int, other: int) -> float:
+    """Return ``||C_ab||² / (||C_aa|| ||C_bb||)`` of two views' features: 1 if equal up to rotation and scale, least 0."""
+    cross, own, others = (moments.block(*pair).norm() for pair in ((one, other), (one, one), (other, other)))
+    return float(cross**2 / (own * others).clamp(min=1e-300))
+
+
+def layer_similarity(
+    one: BaseModel,
+    other: BaseModel,
+    samples: Sequence[Sample],
+    *,
+    positions: Positions | None = None,
+    batch_size: int = 32,
+) -> Tensor:
+    """Return the CKA (layers of one, layers of other) of what the decoder layers read, at matched positions.
+
+    Args:
+        one: a base model without an adapter.
+        other: another one.
+        samples: what both read.
+        positions: which positions count, and how much.
+        batch_size: samples that go through a model at once.
+    """
+    views = [View(model, {}, _layers(model)) for model in (one, other)]
+    depths = [len(view.linears) for view in views]
+    names = [str(layer) for layer in range(max(depths))]
+    moments: JointMoments | None = None
+    for reading in read(
+        views, samples, names=names, reads=(INPUTS,), positions=positions or Positions(), batch_size=batch_size
+    ):
+        rows = [features[name][INPUTS] for features in reading.views for name in features]
+        moments = moments or JointMoments([row.shape[1] for row in rows])
+        moments.add(rows, reading.weights)
+    if moments is None:
+        return torch.zeros(*depths)
+    return torch.tensor([[linear_cka(moments, a, depths[0] + b) for b in range(depths[1])] for a in range(depths[0])])
+
+
+def _layers(model: BaseModel) -> dict[str, nn.Module]:
+    layers: nn.ModuleList = model.decoder.layers  # type: ignore[assignment]
+    return {str(index): layer for index, layer in enumerate(layers)}

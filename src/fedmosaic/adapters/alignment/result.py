@@ -1,0 +1,182 @@
+"""Aligned bases of several architectures, and the folder that holds them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fedmosaic.adapters.alignment.algebra import nearest_orthonormal
+from fedmosaic.errors import ModelError, SettingsError
+
+TENSORS, RECORD = "bases.safetensors", "alignment.json"
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """How well one module's latents agree between architectures on held-out samples.
+
+    Attributes:
+        inputs: mean correlation of the latent inputs A x.
+        effects: the same of the answer loss's derivatives along the latent outputs, g B (around zero).
+    """
+
+    inputs: float
+    effects: float
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The frozen bases of every Co-LoRA module in several architectures.
+
+    Attributes:
+        mode: how they were chosen.
+        rank: r.
+        blocks: number of blocks N_B.
+        seed: of the random parts.
+        samples: how many public samples were used.
+        orthonormal: whether rows of A and columns of B are orthonormal.
+        architectures: model name -> architecture (:attr:`BaseModel.architecture`).
+        bases: model name -> ``block.{k}.{module}.A`` (r, in) and ``.B`` (out, r), as ``Adapter.load_basis`` takes them.
+        correlations: by ``block.{k}.{module}``.
+    """
+
+    mode: str
+    rank: int
+    blocks: int
+    seed: int
+    samples: int
+    orthonormal: bool
+    architectures: Mapping[str, str]
+    bases: Mapping[str, dict[str, Tensor]]
+    correlations: Mapping[str, Correlation]
+
+    def basis(self, architecture: str) -> dict[str, Tensor]:
+        """Return the bases of an architecture, whatever its model is called.
+
+        Raises:
+            SettingsError: it is not among the aligned ones.
+        """
+        for name, known in self.architectures.items():
+            if known == architecture:
+                return self.bases[name]
+        raise SettingsError(_not_for([architecture], self.architectures.values()))
+
+    def mean(self) -> Correlation:
+        """Return the mean correlations over all modules."""
+        every = list(self.correlations.values())
+        return Correlation(
+            sum(one.inputs for one in every) / len(every), sum(one.effects for one in every) / len(every)
+        )
+
+    def check(self, *, architectures: Collection[str], rank: int, blocks: int) -> None:
+        """Make sure that these are the bases that a run needs.
+
+        Args:
+            architectures: those of the run's models; the alignment may hold more.
+            rank: the run's.
+            blocks: the run's.
+
+        Raises:
+            SettingsError: they are for other architectures, another rank or another number of blocks.
+        """
+        for what, own, asked in (("rank", self.rank, rank), ("blocks", self.blocks, blocks)):
+            if own != asked:
+                raise SettingsError(
+                    f"the alignment was made for {what}={own} but {what}={asked} is asked; "
+                    f"set adapter.{what}={own}, or make another: fedmosaic align SCENARIO --{what} {asked} --out DIR"
+                )
+        missing = sorted(set(architectures) - set(self.architectures.values()))
+        if missing:
+            raise SettingsError(_not_for(missing, self.architectures.values()))
+
+    def save(self, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
+        """Write the bases and a JSON record of what they are.
+
+        Args:
+            folder: made if needed; an alignment that is in it is replaced.
+            dtype: of the stored bases.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        stored = {
+            f"{self.architectures[name]}/{key}": tensor.to(dtype).contiguous()
+            for name, basis in self.bases.items()
+            for key, tensor in basis.items()
+        }
+        record = {
+            "mode": self.mode,
+            "rank": self.rank,
+            "blocks": self.blocks,
+            "seed": self.seed,
+            "samples": self.samples,
+            "orthonormal": self.orthonormal,
+            "architectures": dict(self.architectures),
+            "correlations": {
+                name: {"inputs": round(one.inputs, 4), "effects": round(one.effects, 4)}
+                for name, one in self.correlations.items()
+            },
+        }
+        draft = folder / f"{TENSORS}.part"
+        save_file(stored, draft)
+        _into_place(draft)
+        draft = folder / f"{RECORD}.part"
+        draft.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        _into_place(draft)
+
+    @classmethod
+    def load(cls, folder: Path) -> Alignment:
+        """Read what :meth:`save` wrote; bases that are meant to be orthonormal are made so again in float32.
+
+        Raises:
+            ModelError: a file is missing or damaged.
+        """
+        try:
+            record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            stored = load_file(folder / TENSORS)
+            return cls(
+                **{key: record[key] for key in ("mode", "rank", "blocks", "seed", "samples", "orthonormal")},
+                architectures=record["architectures"],
+                bases={
+                    name: _bases_of(stored, architecture, record)
+                    for name, architecture in record["architectures"].items()
+                },
+                correlations={name: Correlation(**one) for name, one in record["correlations"].items()},
+            )
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(
+                f"{folder} holds no usable alignment ({error}); make one: fedmosaic align SCENARIO --out {folder}"
+            ) from error
+
+
+def _bases_of(stored: Mapping[str, Tensor], architecture: str, record: Mapping[str, Any]) -> dict[str, Tensor]:
+    start = f"{architecture}/"
+    bases = {key.removeprefix(start): tensor.float() for key, tensor in stored.items() if key.startswith(start)}
+    expected = {f"{module}.{letter}" for module in record["correlations"] for letter in "AB"}
+    if set(bases) != expected:
+        raise ValueError(f"bases of {architecture} are missing or too many: {sorted(set(bases) ^ expected)[0]}")
+    for key, tensor in bases.items():
+        side = 0 if key.endswith(".A") else 1
+        if tensor.dim() != 2 or tensor.shape[side] != record["rank"] or not bool(tensor.isfinite().all()):
+            raise ValueError(f"{architecture} {key} is not a finite matrix of rank {record['rank']}")
+    return {key: nearest_orthonormal(tensor) if record["orthonormal"] else tensor for key, tensor in bases.items()}
+
+
+def _into_place(draft: Path) -> None:
+    with draft.open("rb") as file:
+        os.fsync(file.fileno())
+    draft.rename(draft.with_suffix(""))
+
+
+def _not_for(missing: Collection[str], known: Collection[str]) -> str:
+    return (
+        f"the alignment is not for {', '.join(missing)}; it was made for {', '.join(sorted(set(known)))}. "
+        "Architecture names change with a model's weights: make another with fedmosaic align SCENARIO --out DIR"
+    )
