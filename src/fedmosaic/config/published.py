@@ -1,8 +1,8 @@
 """The published scenarios by name: who has which task and model in DRAKE, HFLB and the text-only benchmarks.
 
 Tasks and assignments are those of the authors' release. Their data are not part of this package: a run needs the data
-folder in the published layout (``FEDMOSAIC_DATA``) and the models, as folders or hub ids. The ids of the Llama 1B and 3B
-checkpoints are the release's; those of the others follow their pattern, and the subset numbers of Fed-Aya and
+folder in the published layout (``FEDMOSAIC_DATA``) and the models, as folders or hub ids. The ids of the Llama 1B and
+3B checkpoints are the release's; those of the others follow their pattern, and the subset numbers of Fed-Aya and
 Fed-LLM-Large are taken to be consecutive: the release's own JSON files, where at hand, are to be preferred.
 """
 

@@ -147,10 +147,17 @@ class CheckpointModel(BaseModel):
             return {name: inputs[name] for name in ("input_ids", "attention_mask")}
         if wants_squares(self.processor):
             images = [[pad_to_square(image) for image in row] for row in images]
-        # Most processors take one list per text, but no empty list: batches that mix both are handed over flat.
-        pictures: Any = images if all(images) else [image for row in images for image in row] or None
-        inputs = self.processor(text=texts, images=pictures, **common)
+        inputs = self._with_images(texts, images, common) if any(images) else self.processor(text=texts, **common)
         return {name: tensor for name, tensor in inputs.items() if isinstance(tensor, Tensor)}
+
+    def _with_images(self, texts: list[str], images: list[list[Image.Image]], common: dict[str, Any]) -> Any:
+        """Hand over one list of images per text; where empty lists are not understood, one list for all."""
+        try:
+            return self.processor(text=texts, images=images, **common)
+        except (ValueError, IndexError, TypeError):
+            if all(images):
+                raise
+        return self.processor(text=texts, images=[image for row in images for image in row], **common)
 
     @torch.no_grad()
     def _check_head(self) -> None:
