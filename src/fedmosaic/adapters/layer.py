@@ -59,6 +59,7 @@ class AdaptedLinear(nn.Module, ABC):
         self.dropout = dropout
         self.mix = mix
         self.gate = gate
+        self._sizes = (down.shape[1], up.shape[0], down.shape[0])  # in, out, r
         self._make(down, up, slots)
 
     @property
@@ -71,6 +72,12 @@ class AdaptedLinear(nn.Module, ABC):
         """The base linear's bias."""
         return self.base.bias
 
+    def multiply_adds(self) -> tuple[int, int]:
+        """Return the multiply-adds per token of the forward pass, and of the gradients of what is trained (see cost)."""
+        rank, wide = self._sizes[2], self._sizes[0] + self._sizes[1]
+        base = self._sizes[0] * self._sizes[1]
+        return base + self._branch_cost(rank, wide), self._trained_cost(rank, wide)
+
     def slot(self, name: str) -> dict[str, nn.Parameter]:
         """Return the slot's parameters by their letters: A (r, in), B (out, r), or P (r, r), Q (r,)."""
         return {letter: getattr(self, f"{letter}_{name}") for letter in self.letters}
@@ -82,6 +89,18 @@ class AdaptedLinear(nn.Module, ABC):
     @abstractmethod
     def _compute(self, call: Call) -> Tensor:
         """Return base plus branches, (N, out)."""
+
+    @abstractmethod
+    def _branch_cost(self, rank: int, wide: int) -> int:
+        """Return the multiply-adds per token of the branches in use; ``wide`` is in + out."""
+
+    @abstractmethod
+    def _trained_cost(self, rank: int, wide: int) -> int:
+        """Return those of the gradients of their trained weights."""
+
+    def _trained(self, letter: str) -> int:
+        """Return how many slots in use have this weight trained."""
+        return sum(tensor.requires_grad for tensor in self._active(letter))
 
     @property
     @abstractmethod
@@ -141,6 +160,12 @@ class LoraLinear(AdaptedLinear):
     def _compute(self, call: Call) -> Tensor:
         return lora(call, self._active("A"), self._active("B"))
 
+    def _branch_cost(self, rank: int, wide: int) -> int:
+        return len(self.mix.active) * rank * wide
+
+    def _trained_cost(self, rank: int, wide: int) -> int:
+        return self._trained("A") * rank * wide
+
 
 class CoLoraLinear(AdaptedLinear):
     """Co-LoRA: all slots share the frozen A and B; P and Q are mixed before the multiplication."""
@@ -164,6 +189,12 @@ class CoLoraLinear(AdaptedLinear):
 
     def _compute(self, call: Call) -> Tensor:
         return colora(call, self.A, self.B, self._active("P"), self._active("Q"))
+
+    def _branch_cost(self, rank: int, wide: int) -> int:
+        return rank * wide + rank * rank if self.mix.active else 0  # P is mixed first, so the slots share one product
+
+    def _trained_cost(self, rank: int, wide: int) -> int:
+        return rank * rank if self._trained("P") else 0
 
 
 def _plain_weights(base: nn.Module) -> tuple[Tensor | None, Tensor | None]:

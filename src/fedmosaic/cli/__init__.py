@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from fedmosaic.cli.adapt import adapt_run
+from fedmosaic.cli.compare import compare
 from fedmosaic.cli.evaluate import evaluate
 from fedmosaic.cli.report import report
 from fedmosaic.cli.run import run
@@ -26,6 +27,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command()(run)
+app.command()(compare)
 app.command()(report)
 app.command()(evaluate)
 app.command("adapt")(adapt_run)

@@ -23,6 +23,9 @@ def prepare(settings: RunSettings, console: Console) -> None:
     machine = Machine(settings, folder=home() / "unused")
     with console.status("data: built on first use, then cached"):
         tasks = [machine.benchmark.task(name) for name in settings.scenario.task_names]
+    skipped: list[str] = getattr(machine.benchmark, "skipped", [])
+    if skipped:
+        console.print(f"left out {len(skipped)} record(s) that cannot be used; first: {skipped[0]}", highlight=False)
     with console.status("base models") as status:
         for spec in settings.scenario.clients:
             machine.adapter(spec)

@@ -32,6 +32,7 @@ def run(
     reference: Annotated[
         bool | None, typer.Option(help="Local-only training beside it, to compare.  [default: the scenario's]")
     ] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out data records that cannot be used.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Run one method on one scenario, and show each client's accuracy on its own and on the others' tasks."""
@@ -41,7 +42,9 @@ def run(
     if resuming and scenario is None and not overrides and all(value is None for value in given.values()):
         settings = RunFolder(out).settings
     else:
-        settings = resolve(load_scenario(scenario or _DEFAULT_SCENARIO), overrides=overrides or [], **given)
+        chosen = load_scenario(scenario or _DEFAULT_SCENARIO)
+        chosen = chosen.model_copy(update={"skip_bad": chosen.skip_bad or skip_bad})
+        settings = resolve(chosen, overrides=overrides or [], **given)
     if not resuming:
         RunFolder.check_free(out)
     prepare(settings, console)

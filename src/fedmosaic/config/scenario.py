@@ -46,6 +46,7 @@ class Scenario(BaseModel):
     Attributes:
         benchmark: ``mosaic40`` (offline) or ``published`` (a data folder in the published layout).
         data: that folder, for ``published``.
+        skip_bad: leave out records of it that cannot be used, instead of refusing them.
         probe: base model of the relevance probe; empty: the smallest of the clients' models.
         reference: a method that is run beside the asked one for comparison (e.g. ``sft``); empty: none.
         settings: run settings that suit this scenario; the command line overrides them.
@@ -57,6 +58,7 @@ class Scenario(BaseModel):
     title: str = ""
     benchmark: Literal["mosaic40", "published"] = "mosaic40"
     data: str = ""
+    skip_bad: bool = False
     protocol: Literal["static", "dynamic"] = "dynamic"
     probe: str = ""
     reference: str = ""

@@ -44,13 +44,14 @@ class Benchmark(Protocol):
         ...
 
 
-def load_benchmark(name: str, *, home: Path, folder: Path | None = None) -> Benchmark:
+def load_benchmark(name: str, *, home: Path, folder: Path | None = None, skip_bad: bool = False) -> Benchmark:
     """Load a benchmark by name.
 
     Args:
         name: ``mosaic40`` (built below ``home`` on first use), or ``published`` (read from ``folder``).
         home: the folder for everything that fedmosaic makes itself.
         folder: the data folder of ``published``: it holds ``dataset/NAME/{train,test}/dataset-ID.json``.
+        skip_bad: leave out records of ``published`` that cannot be used, instead of refusing them.
 
     Raises:
         SettingsError: the name is unknown, or ``published`` is asked for without a folder.
@@ -68,7 +69,7 @@ def load_benchmark(name: str, *, home: Path, folder: Path | None = None) -> Benc
             raise SettingsError(
                 "benchmark 'published' needs a data folder; name the folder that holds dataset/NAME/..."
             )
-        return PublishedBenchmark(folder)
+        return PublishedBenchmark(folder, skip_bad=skip_bad)
     raise unknown("benchmark", name, BENCHMARKS)
 
 

@@ -43,7 +43,8 @@ class Machine:
     def benchmark(self) -> Benchmark:
         """The tasks and images."""
         scenario = self.settings.scenario
-        return load_benchmark(scenario.benchmark, home=home(), folder=Path(scenario.data) if scenario.data else None)
+        folder = Path(scenario.data) if scenario.data else None
+        return load_benchmark(scenario.benchmark, home=home(), folder=folder, skip_bad=scenario.skip_bad)
 
     @cached_property
     def pool(self) -> ModelPool:
@@ -130,6 +131,13 @@ class Participant:
             "trained", client=self.spec.id, round=round_, loss=client.meter.loss, seconds=round(client.meter.seconds, 3)
         )
         return method.upload(client), client.meter
+
+    def dry_round(self) -> Meter:
+        """What the first round costs; nothing is kept."""
+        client = self._client(1, after=0)
+        self.machine.method.receive(client, {})
+        client.timed(lambda each: self.machine.method.train(each, each.budget()))
+        return client.meter
 
     def evaluate(self, round_: int, *, others: bool, count: int) -> dict[str, tuple[float, ...]]:
         """Score the model that the client has after ``round_``; round 0 is the base model.

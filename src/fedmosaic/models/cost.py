@@ -8,7 +8,9 @@ usual. The base is frozen, so there is no backward pass below the first layer th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from torch import nn
 
@@ -78,15 +80,36 @@ def _layers(model: BaseModel) -> nn.ModuleList:
     return layers
 
 
+@runtime_checkable
+class Counted(Protocol):
+    """A module that knows its own cost, because its parameters do not tell it (e.g. an adapted linear)."""
+
+    def multiply_adds(self) -> tuple[int, int]:
+        """Return the multiply-adds per token of the forward pass, and of the gradients of trained weights."""
+        ...
+
+
 def _layer_cost(layer: nn.Module) -> _LayerCost:
     every = trained = entry = 0
-    for name, parameter in layer.named_parameters():
-        if parameter.ndim != 2:
-            continue
-        every += parameter.numel()
-        trained += parameter.numel() if parameter.requires_grad else 0
-        entry += parameter.numel() if any(part in _READS_LAYER_INPUT for part in name.split(".")) else 0
+    for name, module in _parts(layer, ""):
+        if isinstance(module, Counted):
+            own, own_trained = module.multiply_adds()
+        else:
+            matrices = [parameter for parameter in module.parameters(recurse=False) if parameter.ndim == 2]
+            own = sum(parameter.numel() for parameter in matrices)
+            own_trained = sum(parameter.numel() for parameter in matrices if parameter.requires_grad)
+        every += own
+        trained += own_trained
+        entry += own if any(part in _READS_LAYER_INPUT for part in name.split(".")) else 0
     return _LayerCost(every, trained, entry)
+
+
+def _parts(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
+    """Yield a module and all below it, but nothing below one that counts itself."""
+    yield name, module
+    if not isinstance(module, Counted):
+        for child_name, child in module.named_children():
+            yield from _parts(child, f"{name}.{child_name}")
 
 
 def _attention_flops(model: BaseModel, shape: Shape) -> int:

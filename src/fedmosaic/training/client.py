@@ -107,8 +107,9 @@ class Client:
             penalty: added to the loss, e.g. a pull towards received weights.
         """
         self.adapter.train_only(*slots, gate=gate)
-        loss = self.loss(batch, mix=mix)
-        self.meter.flops += self.pool.step_flops(self.spec.model, batch.inputs, trained=(*slots, gate))
+        with self.adapter.mixed(weights(mix)):
+            loss = self.base.loss(batch.inputs)
+            self.meter.flops += self.pool.step_flops(self.spec.model, batch.inputs, key=(*slots, gate, str(mix)))
         self.meter.loss_sum += loss.item()
         self.meter.samples += len(batch.samples)
         self.meter.steps += 1

@@ -54,20 +54,20 @@ class ModelPool:
         """The name of the model with the fewest parameters; ties go to the first by name."""
         return min(sorted(set(names)), key=lambda name: self.model(name).parameter_count)
 
-    def step_flops(self, name: str, batch: Batch, *, trained: tuple[object, ...]) -> int:
+    def step_flops(self, name: str, batch: Batch, *, key: tuple[object, ...]) -> int:
         """Cost of a training step on a batch, with the adapter as it stands; remembered, because counting takes time.
 
         Args:
             name: the base model.
             batch: its shape decides.
-            trained: names what trains now, as a key.
+            key: names what trains and what is mixed now.
         """
         sequences, length = batch.input_ids.shape
         shape = Shape(sequences, length, head_tokens=int((batch.labels != IGNORED).sum()))
-        key = (name, trained, shape)
-        if key not in self._flops:
-            self._flops[key] = train_step_flops(self.model(name), shape)
-        return self._flops[key]
+        whole = (name, key, shape)
+        if whole not in self._flops:
+            self._flops[whole] = train_step_flops(self.model(name), shape)
+        return self._flops[whole]
 
     def adapter(
         self, name: str, *, slots: Sequence[Slot], settings: AdapterSettings, gated: bool, seed: int

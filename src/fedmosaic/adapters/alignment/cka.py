@@ -1,7 +1,7 @@
 """How alike two models' layers are: linear centred kernel alignment (Kornblith et al., 2019, arXiv 1905.00414).
 
-The paper divides models into blocks of equal relative depth because CKA is highest there. Here it tells, too, what can be
-expected of an alignment: bases cannot agree more than the features do.
+The paper divides models into blocks of equal relative depth because CKA is highest there. Here it tells, too, what can
+be expected of an alignment: bases cannot agree more than the features do.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fedmosaic.models import BaseModel
 
 
 def linear_cka(moments: JointMoments, one: int, other: int) -> float:
-    """Return ``||C_ab||² / (||C_aa|| ||C_bb||)`` of two views' features: 1 if equal up to rotation and scale, least 0."""
+    """Return ``||C_ab||² / (||C_aa|| ||C_bb||)`` of two views' features: 1 up to rotation and scale, else less."""
     cross, own, others = (moments.block(*pair).norm() for pair in ((one, other), (one, one), (other, other)))
     return float(cross**2 / (own * others).clamp(min=1e-300))
 

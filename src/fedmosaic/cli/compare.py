@@ -1,0 +1,119 @@
+"""``fedmosaic compare``: methods x seeds on one scenario, resumable, several at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from fedmosaic.cli.background import BackgroundRun
+from fedmosaic.cli.prepare import prepare
+from fedmosaic.config import load_scenario, resolve
+from fedmosaic.errors import SettingsError
+from fedmosaic.federation import RunFolder
+from fedmosaic.federation.comparison import Plan, plan, write_comparison
+from fedmosaic.federation.comparison import compare as summarise
+
+_POLL_SECONDS = 1.0
+
+
+def compare(
+    scenario: Annotated[str, typer.Argument(help="Built-in name, a .toml file, or a published .json file.")] = "demo",
+    methods: Annotated[str, typer.Option(help="Names, separated by commas.")] = "fedmosaic,sft,fedavg",
+    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
+    budget: Annotated[str, typer.Option(help="Equal 'steps', or equal 'flops' (those of sft's steps).")] = "steps",
+    out: Annotated[Path, typer.Option(help="Folder; runs in it that are done or begun are kept.")] = Path(
+        "runs/compare"
+    ),
+    rounds: Annotated[int | None, typer.Option(help="Communication rounds.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="A setting: training.steps=10.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time, each in its own process.")] = 2,
+) -> None:
+    """Run all methods with all seeds and compare them; call it again to go on where it was interrupted."""
+    console = Console()
+    if budget not in ("steps", "flops"):
+        raise SettingsError(f"--budget {budget!r}: expected 'steps' or 'flops'")
+    base = resolve(load_scenario(scenario), overrides=overrides or [], rounds=rounds)
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    for name in names:
+        prepare(base.model_copy(update={"method": name, "method_settings": {}}), console)
+    plans = plan(base, methods=names, seeds=_numbers(seeds), budget=budget, out=out)
+    _run_all(plans, jobs, console)
+    comparison = summarise(plans, budget=budget)
+    write_comparison(out, comparison)
+    console.print(comparison_table(comparison))
+    console.print(f"comparison: {out / 'comparison.json'}", highlight=False, soft_wrap=True)
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise SettingsError(f"--seeds {text!r}: expected whole numbers separated by commas, e.g. 0,1,2") from None
+
+
+def _run_all(plans: Sequence[Plan], jobs: int, console: Console) -> None:
+    """Run what is not done yet, at most ``jobs`` at once; the first failure stops all."""
+    waiting = [each for each in plans if RunFolder(each.path).results() is None]
+    running: list[BackgroundRun] = []
+    try:
+        with Live(console=console, refresh_per_second=2) as live:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    chosen = waiting.pop(0)
+                    running.append(BackgroundRun(chosen.settings, chosen.path))
+                for run in [run for run in running if not run.running]:
+                    run.join()
+                    running.remove(run)
+                if console.is_terminal:
+                    live.update(_live_table(plans))
+                time.sleep(_POLL_SECONDS)
+    finally:
+        for run in running:
+            run.stop()
+
+
+def _live_table(plans: Sequence[Plan]) -> Table:
+    table = Table("run", "round", "Self (%)", "Others (%)")
+    for each in plans:
+        measured = [event for event in RunFolder(each.path).events() if event["event"] == "measured"]
+        last = measured[-1] if measured else {}
+        cells = [f"{100 * last[key]:.1f}" if last.get(key) is not None else "" for key in ("self", "others")]
+        table.add_row(each.path.name, f"{last.get('round', '')}/{each.settings.rounds}", *cells)
+    return table
+
+
+def comparison_table(comparison: Mapping[str, Any]) -> Table:
+    """The comparison for the terminal: mean and 95 % interval over seeds, in percent."""
+    seeds = len(comparison["seeds"])
+    table = Table(
+        "method",
+        "Self last",
+        "Self AUC",
+        "Others last",
+        "Others AUC",
+        "TFLOP",
+        "kB up",
+        "s",
+        title=f"equal {comparison['budget']}, {seeds} seed(s), mean ± 95 % interval (%)",
+    )
+    initial = comparison["initial"]
+    table.add_row("(base models)", _percent(initial["self"]), "", _percent(initial["others"]))
+    for row in comparison["rows"]:
+        scores = [_percent(row[name]) for name in ("self_last", "self_auc", "others_last", "others_auc")]
+        costs = (f"{row['flops'] / 1e12:.1f}", f"{row['bytes_up'] / 1e3:.0f}", f"{row['seconds']:.0f}")
+        table.add_row(row["method"], *scores, *costs)
+    return table
+
+
+def _percent(interval: Mapping[str, float | None] | None) -> str:
+    if interval is None or interval["mean"] is None:
+        return "-"
+    half = interval["ci95"]
+    return f"{100 * interval['mean']:.1f}" + (f" ± {100 * half:.1f}" if half is not None else "")
