@@ -60,6 +60,9 @@ def _numbers(text: str) -> list[int]:
 
 def _run_all(plans: Sequence[Plan], jobs: int, console: Console) -> None:
     """Run what is not done yet, at most ``jobs`` at once; the first failure stops all."""
+    for each in plans:
+        if (each.path / "settings.toml").is_file():
+            RunFolder.resume(each.path, each.settings)  # refuses a folder that holds another run
     waiting = [each for each in plans if RunFolder(each.path).results() is None]
     running: list[BackgroundRun] = []
     try:
