@@ -58,9 +58,9 @@ class EvaluationSettings(_Settings):
     milestones: Annotated[int, Field(ge=1)] = 4
     """Evenly spaced rounds (the last included) at which Others is measured; Self is after every round. The AUC is the
     mean over these rounds."""
-    samples_per_task: Annotated[int, Field(ge=1)] = 20
+    samples_per_task: Annotated[int, Field(ge=1)] = 10
     """Test samples per task at rounds other than the last."""
-    batch_size: Positive = 32
+    batch_size: Positive = 64
     open_metric: Literal["f1", "rouge-l"] = "f1"
     """Score of open answers: token F1, or ROUGE-L."""
 

@@ -20,6 +20,9 @@ from torch import Tensor
 from fedmosaic.data.sample import Sample
 from fedmosaic.models import BaseModel
 
+_ANSWER_TOKENS = 6
+"""Open answers have one to three words; generation stops here if the model does not."""
+
 
 @dataclass(frozen=True)
 class TaskScore:
@@ -54,7 +57,7 @@ def score_samples(
             for start in range(0, len(chosen), batch_size):
                 rows = chosen[start : start + batch_size]
                 batch = [samples[i] for i in rows]
-                answers = model.answer(batch) if kind else choose(model, batch)
+                answers = model.answer(batch, max_tokens=_ANSWER_TOKENS) if kind else choose(model, batch)
                 for i, sample, answer in zip(rows, batch, answers, strict=True):
                     scores[i] = overlap(answer, sample.answer) if kind else float(answer == sample.answer)
     return TaskScore(tuple(scores))

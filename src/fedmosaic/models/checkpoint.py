@@ -46,7 +46,7 @@ class CheckpointModel(BaseModel):
         name: str,
         module: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        processor: Any | None,
+        processor: Any,
         images: ImageSource,
     ) -> None:
         if tokenizer.pad_token_id is None:
@@ -55,7 +55,7 @@ class CheckpointModel(BaseModel):
         self.name = name
         self.module = freeze(module)
         self.tokenizer = tokenizer
-        self.processor = processor
+        self.processor: Any = processor  # None for text models
         self.images = images
         self.decoder = find_decoder(module)
         self.architecture = architecture_name(module)

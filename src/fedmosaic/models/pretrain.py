@@ -12,10 +12,10 @@ import json
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,13 +23,17 @@ from torch import Tensor, nn
 
 from fedmosaic.data.mosaic40 import public
 from fedmosaic.data.mosaic40.build import PublicBank, open_public
+from fedmosaic.data.mosaic40.drills import drills
 from fedmosaic.data.mosaic40.tasks import SEEN, UNSEEN, parse
+from fedmosaic.models.base import Batch
 from fedmosaic.models.families import FAMILIES, Family, build_module
 from fedmosaic.models.features import FeatureStore
-from fedmosaic.models.load import save_without_tower
+from fedmosaic.models.load import load_tiny, save_without_tower
 from fedmosaic.models.muon import Muon
+from fedmosaic.models.naming import Naming
 from fedmosaic.models.skills import skill_accuracy
 from fedmosaic.models.tiny import TinyModel
+from fedmosaic.models.twins import Twins
 from fedmosaic.models.vision_weights import load_tower
 from fedmosaic.models.vocabulary import fit_tokenizer
 from fedmosaic.seeding import derive
@@ -45,18 +49,20 @@ class Recipe:
         lr: peak learning rate of both optimisers.
         warm_up: steps of linear rise.
         decay: share of the time, at the end, of linear decay to 2 %.
-        early: share of the time, at the start, in which several-image dialogues are rare; afterwards single images are.
+        start: share of the curriculum that is left out at the start, when going on with a model.
         clip: largest gradient norm.
+        naming: weight of the naming loss (see ``naming.py``).
         seed: of weights and data.
     """
 
     seconds: float
-    batch: int = 32
-    lr: float = 2e-3
+    batch: int = 24
+    lr: float = 6e-3
     warm_up: int = 100
-    decay: float = 0.6
-    early: float = 0.2
+    decay: float = 0.5
+    start: float = 0.0
     clip: float = 1.0
+    naming: float = 0.5
     seed: int = 0
 
     def learning_rate(self, step: int, progress: float) -> float:
@@ -64,11 +70,40 @@ class Recipe:
         return self.lr * min(1.0, (step + 1) / self.warm_up) * min(1.0, max(0.02, (1 - progress) / self.decay))
 
 
-class Curriculum:
-    """Endless batches of dialogues of about equal length; looking comes first, comparing images later."""
+@dataclass(frozen=True)
+class Phase:
+    """A part of the curriculum.
 
-    def __init__(self, dialogues: Iterator[public.Dialogue], recipe: Recipe) -> None:
-        self._dialogues = dialogues
+    Attributes:
+        until: share of the whole at which it ends.
+        drills: share of drills among the dialogues; half of them are text twins.
+        which: share of the drills that are "which image shows ..." alone.
+        several: share of the mixture's dialogues about several images that are kept.
+    """
+
+    until: float
+    drills: float = 0.0
+    which: float = 0.0
+    several: float = 1.0
+
+
+PHASES = (
+    Phase(0.30, several=0.25),  # looking
+    Phase(0.50, drills=0.95, which=1.0),  # finding
+    Phase(0.62, drills=0.85),  # comparing
+    Phase(1.00, drills=0.40, which=0.4),  # everything
+)
+
+
+class Curriculum:
+    """Endless batches of dialogues of about equal length, phase after phase."""
+
+    def __init__(self, bank: PublicBank, recipe: Recipe) -> None:
+        self._mixture = public.public_mixture(bank, derive(recipe.seed, "pretrain"))
+        self._drills, self._which = (
+            drills(bank, derive(recipe.seed, "pretrain-drills"), which_only=only) for only in (False, True)
+        )
+        self._twins = Twins(bank.pool.pictures)
         self._recipe = recipe
         self._random = random.Random(derive(recipe.seed, "curriculum"))
         self._ready: list[list[public.Dialogue]] = []
@@ -77,17 +112,23 @@ class Curriculum:
         """Return a batch for a share of the time between 0 and 1."""
         if not self._ready:
             size = self._recipe.batch
-            pool = list(islice(filter(lambda dialogue: self._keep(dialogue, progress), self._dialogues), 8 * size))
+            pool = [self._dialogue(progress) for _ in range(8 * size)]
             pool.sort(key=_length)
             self._ready = [pool[start : start + size] for start in range(0, len(pool), size)]
             self._random.shuffle(self._ready)
         return self._ready.pop()
 
-    def _keep(self, dialogue: public.Dialogue, progress: float) -> bool:
-        several = len(dialogue.images) > 1
-        if progress < self._recipe.early:
-            return not several or self._random.random() < 0.15
-        return several or self._random.random() < 0.3
+    def _dialogue(self, progress: float) -> public.Dialogue:
+        place = self._recipe.start + (1 - self._recipe.start) * progress
+        phase = next(phase for phase in PHASES if place < phase.until or phase is PHASES[-1])
+        if self._random.random() < phase.drills:
+            drill = next(self._which if self._random.random() < phase.which else self._drills)
+            twin = self._twins.of(drill, self._random) if self._random.random() < 0.5 else None
+            return twin or drill
+        while True:
+            dialogue = next(self._mixture)
+            if len(dialogue.images) <= 1 or self._random.random() < phase.several:
+                return dialogue
 
 
 def _length(dialogue: public.Dialogue) -> tuple[int, int]:
@@ -103,19 +144,19 @@ def optimisers(module: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]
     return [Muon(inner, lr=recipe.lr), torch.optim.AdamW(rest, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0)]
 
 
-def dialogue_loss(model: TinyModel, dialogues: list[public.Dialogue]) -> Tensor:
-    """Return the cross-entropy of all answers.
+def dialogue_loss(model: TinyModel, batch: Batch) -> Tensor:
+    """Return the cross-entropy of all answers of a batch of dialogues.
 
     A dialogue with n answer tokens weighs sqrt(n), so that long captions do not drown short answers.
     """
-    logits, targets, rows = model.answer_logits(model.collate_dialogues(dialogues))
-    weights = torch.bincount(rows, minlength=len(dialogues)).float().rsqrt()[rows]
+    logits, targets, rows = model.answer_logits(batch)
+    weights = torch.bincount(rows, minlength=len(batch.input_ids)).float().rsqrt()[rows]
     return (F.cross_entropy(logits, targets, reduction="none") * weights).sum() / weights.sum()
 
 
 def train(
     model: TinyModel,
-    dialogues: Iterator[public.Dialogue],
+    bank: PublicBank,
     recipe: Recipe,
     *,
     log: Callable[[str], None],
@@ -124,7 +165,7 @@ def train(
 
     Args:
         model: left frozen and in eval mode again.
-        dialogues: the endless mixture.
+        bank: the public pictures.
         recipe: how.
         log: receives a line about every 30 seconds.
     """
@@ -132,11 +173,16 @@ def train(
     for part in trained:
         part.requires_grad_(True)
     opts = optimisers(model.module, recipe)
-    curriculum = Curriculum(dialogues, recipe)
+    curriculum, naming = Curriculum(bank, recipe), Naming(bank.pool.pictures, model)
     start, step, average, next_line = time.process_time(), 0, 0.0, 30.0
     while (spent := time.process_time() - start) < recipe.seconds:
         progress = spent / recipe.seconds
-        loss = dialogue_loss(model, curriculum.next(progress))
+        chosen = curriculum.next(progress)
+        batch = model.collate_dialogues(chosen)
+        keys = [key for dialogue in chosen for key in dialogue.images]
+        loss = dialogue_loss(model, batch)
+        if keys:
+            loss = loss + recipe.naming * naming.loss(model, keys, batch)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.module.parameters(), recipe.clip)
         for optimiser in opts:
@@ -170,7 +216,19 @@ def answer_words(bank: PublicBank) -> set[str]:
     return {word for text in texts for word in text.split()}
 
 
-def pretrain(family: Family, recipe: Recipe, *, home: Path, out: Path, log: Callable[[str], None]) -> None:
+def new_model(family: Family, bank: PublicBank, *, seed: int, home: Path) -> TinyModel:
+    """Return an untrained model with a tokenizer fitted to the public texts."""
+    tokenizer = fit_tokenizer(
+        family.tokenizer, list(public.corpus(bank)), vocabulary=family.vocabulary, whole_words=answer_words(bank)
+    )
+    module = build_module(family, len(tokenizer), seed=seed)
+    module.model.vision_tower = load_tower()
+    return TinyModel(family.name, module, tokenizer, FeatureStore(bank.images, module.model.vision_tower, home=home))
+
+
+def pretrain(
+    family: Family, recipe: Recipe, *, home: Path, out: Path, init: Path | None, log: Callable[[str], None]
+) -> None:
     """Fit the tokenizer, train, evaluate, and write the assets and ``pretraining.json``.
 
     Args:
@@ -178,22 +236,21 @@ def pretrain(family: Family, recipe: Recipe, *, home: Path, out: Path, log: Call
         recipe: how.
         home: the cache folder: the public bank and its features.
         out: receives the assets.
+        init: assets to go on from, instead of an untrained model.
         log: receives progress lines.
     """
     bank = open_public(home)
-    tokenizer = fit_tokenizer(
-        family.tokenizer, list(public.corpus(bank)), vocabulary=family.vocabulary, whole_words=answer_words(bank)
-    )
-    module = build_module(family, len(tokenizer), seed=recipe.seed)
-    module.model.vision_tower = load_tower()
-    features = FeatureStore(bank.images, module.model.vision_tower, home=home)
-    features.prepare(bank.images.keys())
-    model = TinyModel(family.name, module, tokenizer, features)
-    log(f"{family.name}: {len(tokenizer)} tokens, {model.parameter_count - _size(module.model.vision_tower)} weights")
+    if init is None:
+        model = new_model(family, bank, seed=recipe.seed, home=home)
+    else:
+        model = load_tiny(family.name, init, images=bank.images, home=home)
+    model.features.prepare(bank.images.keys())
+    weights = model.parameter_count - _size(model.module.model.vision_tower)
+    log(f"{family.name}: {len(model.tokenizer)} tokens, {weights} weights")
     begin = time.monotonic()
-    steps = train(model, public.public_mixture(bank, derive(recipe.seed, "pretrain")), recipe, log=log)
+    steps = train(model, bank, recipe, log=log)
     skills = skill_accuracy(model, public.public_samples(bank, 6000, seed=derive(recipe.seed, "pretrain-test")))
-    record = {
+    record: dict[str, Any] = {
         "family": family.name,
         "recipe": asdict(recipe),
         "steps": steps,
@@ -201,7 +258,10 @@ def pretrain(family: Family, recipe: Recipe, *, home: Path, out: Path, log: Call
         "bank": bank.checksum,
         "skills": skills,
     }
-    save_without_tower(module, tokenizer, out)
+    if init is not None:
+        record["before"] = json.loads((init / "pretraining.json").read_text(encoding="utf-8"))
+        record["before"].pop("skills", None)
+    save_without_tower(model.module, model.tokenizer, out)
     (out / "pretraining.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     for skill, result in skills.items():
         log(f"{skill:16} {result}")
@@ -219,6 +279,8 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=Recipe.lr, help="peak learning rate")
     parser.add_argument("--batch", type=int, default=Recipe.batch, help="dialogues in a batch")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--init", type=Path, help="folder of an earlier outcome to go on from")
+    parser.add_argument("--start", type=float, default=0.0, help="share of the curriculum to leave out at the start")
     parser.add_argument(
         "--home", type=Path, required=True, help="cache folder for the public images and their features"
     )
@@ -227,13 +289,18 @@ def main() -> None:
     torch.set_num_threads(1)
     family = FAMILIES[arguments.family]
     recipe = Recipe(
-        seconds=arguments.seconds or family.seconds, lr=arguments.lr, batch=arguments.batch, seed=arguments.seed
+        seconds=arguments.seconds or family.seconds,
+        lr=arguments.lr,
+        batch=arguments.batch,
+        seed=arguments.seed,
+        start=arguments.start,
     )
     pretrain(
         family,
         recipe,
         home=arguments.home,
         out=arguments.out,
+        init=arguments.init,
         log=lambda line: print(line, file=sys.stderr, flush=True),  # noqa: T201
     )
 

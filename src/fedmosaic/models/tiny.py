@@ -27,6 +27,9 @@ class TinyModel(BaseModel):
     ``<image>`` mark becomes 4 image tokens. The text is taken as it is: no chat template.
     """
 
+    module: LlavaForConditionalGeneration
+    tokenizer: PreTrainedTokenizerFast
+
     def __init__(
         self,
         name: str,

@@ -34,7 +34,7 @@ def test_ridge_map_is_least_squares_on_the_augmented_system():
     x, y = random(40, 5), random(40, 3, seed=1)
     covariance, cross = x.T @ x / 40, x.T @ y / 40
     strength = 0.3 * covariance.diagonal().mean()
-    augmented = np.vstack([x.numpy() / 40**0.5, np.sqrt(strength) * np.eye(5)])
+    augmented = np.vstack([x.numpy() / 40**0.5, float(strength) ** 0.5 * np.eye(5)])
     targets = np.vstack([y.numpy() / 40**0.5, np.zeros((5, 3))])
     expected = np.linalg.lstsq(augmented, targets, rcond=None)[0].T
     np.testing.assert_allclose(ridge_map(covariance, cross, ridge=0.3).numpy(), expected, atol=1e-10)

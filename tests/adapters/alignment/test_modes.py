@@ -78,7 +78,7 @@ def test_joint_latent_inputs_are_zero_on_average(planted):
 
 def test_pivot_reproduces_the_pivots_latents_where_a_map_exists(planted):
     world = planted(orthogonal=True)
-    moments, inputs, outputs = moments_of(world)
+    moments, inputs, _ = moments_of(world)
     start = random_bases(world.widths)
     bases = Pivot(ridge=1e-9).solve(moments, start, 0)
     torch.testing.assert_close(bases[0].A, start[0].A)

@@ -1,9 +1,18 @@
 """Alignment: frozen Co-LoRA bases in which the latents of all architectures mean the same."""
 
 from fedmosaic.adapters.alignment.align import align
-from fedmosaic.adapters.alignment.modes import MODES, InputsOnly, Joint, Mode, NoAlignment, Pivot, Published
+from fedmosaic.adapters.alignment.modes import (
+    MODES,
+    InputsOnly,
+    Joint,
+    Mode,
+    NoAlignment,
+    Pivot,
+    Published,
+    find_mode,
+)
 from fedmosaic.adapters.alignment.result import Alignment, Correlation
-from fedmosaic.adapters.alignment.shipped import find_shipped, make_alignment
+from fedmosaic.adapters.alignment.shipped import alignment_for, find_shipped, make_alignment
 from fedmosaic.adapters.alignment.stream import Positions
 
 __all__ = [
@@ -18,6 +27,8 @@ __all__ = [
     "Positions",
     "Published",
     "align",
+    "alignment_for",
+    "find_mode",
     "find_shipped",
     "make_alignment",
 ]

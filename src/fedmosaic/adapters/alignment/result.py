@@ -98,16 +98,16 @@ class Alignment:
         if missing:
             raise SettingsError(_not_for(missing, self.architectures.values()))
 
-    def save(self, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
+    def save(self, folder: Path, *, half: bool = False) -> None:
         """Write the bases and a JSON record of what they are.
 
         Args:
             folder: made if needed; an alignment that is in it is replaced.
-            dtype: of the stored bases.
+            half: store in half precision; orthonormal bases are made so again when they are loaded.
         """
         folder.mkdir(parents=True, exist_ok=True)
         stored = {
-            f"{self.architectures[name]}/{key}": tensor.to(dtype).contiguous()
+            f"{self.architectures[name]}/{key}": tensor.to(torch.float16 if half else torch.float32).contiguous()
             for name, basis in self.bases.items()
             for key, tensor in basis.items()
         }

@@ -1,27 +1,31 @@
-"""Alignments that need not be made: those shipped with the package, and those made before on this machine."""
+"""Where a run's alignment comes from: the package, this machine's cache, or made now from public samples."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from fedmosaic.adapters.alignment.align import align
+from fedmosaic.adapters.alignment.modes import MODES, find_mode
 from fedmosaic.adapters.alignment.result import RECORD, Alignment
-from fedmosaic.data.mosaic40.build import open_public
+from fedmosaic.data.mosaic40.build import VERSION, open_public
 from fedmosaic.data.mosaic40.public import public_samples
 from fedmosaic.models import load_base_model
 from fedmosaic.models.vision_weights import ASSETS
 
 SHIPPED = ASSETS / "alignment"
-SAMPLES = 5000
+DEFAULT, SAMPLES = "joint", 5000
 
 
 def find_shipped(architectures: Collection[str], rank: int, blocks: int) -> Alignment | None:
     """Return the shipped alignment that holds all these architectures, or None.
 
-    Shipped are the embedded models' at the default mode; the command that made them stands in the record's folder.
+    Shipped are the embedded models', in the default mode, as ``fedmosaic align mosaic40 --half`` made them.
 
     Args:
         architectures: :attr:`BaseModel.architecture` of the models of a run.
@@ -36,13 +40,60 @@ def find_shipped(architectures: Collection[str], rank: int, blocks: int) -> Alig
     return None
 
 
+def alignment_for(
+    architectures: Mapping[str, str],
+    *,
+    home: Path,
+    rank: int,
+    blocks: int,
+    mode: str = DEFAULT,
+    device: torch.device | str = "cpu",
+) -> Alignment | None:
+    """Return the alignment of a run's models; what is not shipped is made once and kept in the cache folder.
+
+    Args:
+        architectures: model name -> :attr:`BaseModel.architecture`.
+        home: the cache folder.
+        rank: r.
+        blocks: number of blocks N_B; 0 for no Co-LoRA.
+        mode: one of :data:`~fedmosaic.adapters.alignment.MODES`, or the folder of an alignment.
+        device: where the models compute if it has to be made.
+
+    Returns:
+        None if nothing is to be aligned: mode ``none``, no Co-LoRA, or one architecture only.
+
+    Raises:
+        SettingsError: the mode is unknown, or the folder's alignment is for something else.
+        ModelError: the folder holds no alignment.
+    """
+    wanted = set(architectures.values())
+    if mode == "none" or blocks == 0 or len(wanted) < 2:
+        return None
+    if mode not in MODES and (Path(mode) / RECORD).is_file():
+        given = Alignment.load(Path(mode))
+        given.check(architectures=wanted, rank=rank, blocks=blocks)
+        return given
+    find_mode(mode)
+    shipped = find_shipped(wanted, rank, blocks) if mode == DEFAULT else None
+    if shipped is not None:
+        return shipped
+    key = json.dumps([sorted(architectures.items()), rank, blocks, mode, SAMPLES, VERSION])
+    folder = home / "alignment" / hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        if not (folder / RECORD).is_file():
+            names = list(architectures)
+            make_alignment(names, home=home, rank=rank, blocks=blocks, mode=mode, device=device).save(folder)
+        return Alignment.load(folder)
+
+
 def make_alignment(
     names: Sequence[str],
     *,
     home: Path,
     rank: int,
     blocks: int,
-    mode: str = "joint",
+    mode: str = DEFAULT,
     samples: int = SAMPLES,
     seed: int = 0,
     device: torch.device | str = "cpu",

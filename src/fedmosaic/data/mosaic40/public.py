@@ -106,7 +106,8 @@ def corpus(bank: HasPool, *, dialogues: int = 6000) -> Iterator[str]:
 # -- dialogues about icons ---------------------------------------------------------------------------------------
 
 
-def _domain(pool: Pool, rng: random.Random) -> str:
+def look(pool: Pool, rng: random.Random) -> str:
+    """Return a look for icons; the common ones more often."""
     return rng.choice(("openmoji", "openmoji", "twemoji", "twemoji", "line", "line", "photo", *pool.domains("icon")))
 
 
@@ -118,23 +119,23 @@ def _of(at: int, total: int) -> str:
 def icons(pool: Pool, rng: random.Random) -> Talk:
     """One to four icons of different kinds: what, is it, which, colour, captions."""
     total = rng.choice((1, 1, 2, 3, 4))
-    domain = _domain(pool, rng)
+    domain = look(pool, rng)
     mixed = rng.random() < 0.3
     kinds = rng.sample(CATEGORIES, total)
     if total > 2 and rng.random() < 0.4:
         kinds[-1] = kinds[0]  # two of a kind, so that a kind is no sure sign of one image
     images: list[Picture] = []
     for kind in kinds:
-        look = _domain(pool, rng) if mixed else domain
+        style = look(pool, rng) if mixed else domain
         images.append(
-            pool.icon(kind, look if kind in pool.categories(look, least=2) else "openmoji", rng, apart_from=images)
+            pool.icon(kind, style if kind in pool.categories(style, least=2) else "openmoji", rng, apart_from=images)
         )
     asks = [_what(images, kinds, at, rng) for at in range(total)]
-    asks += [_is_it(kinds, rng) for _ in range(3)]
+    asks += [is_it(kinds, rng) for _ in range(3)]
     asks += [_colour(images, at, rng) for at in range(total) if images[at]["colour"]]
     if total > 1:
         once = [at for at in range(total) if kinds.count(kinds[at]) == 1]
-        asks += [_which(kinds, at, rng) for at in once] * 2
+        asks += [which_image(kinds, at, rng) for at in once] * 2
     asks += [_caption(images)] * (2 if total > 1 else 1)
     return Talk(tuple(images), asks)
 
@@ -142,10 +143,10 @@ def icons(pool: Pool, rng: random.Random) -> Talk:
 def which(pool: Pool, rng: random.Random) -> Talk:
     """Two to four icons of one look: several which-image questions in different words."""
     total = rng.choice((2, 3, 3, 4, 4))
-    domain = _domain(pool, rng)
+    domain = look(pool, rng)
     kinds = rng.sample(pool.categories(domain), total)
     images = tuple(pool.icon(kind, domain, rng) for kind in kinds)
-    asks = [_which(kinds, at, rng) for at in range(total)]
+    asks = [which_image(kinds, at, rng) for at in range(total)]
     asks += [_what(list(images), kinds, at, rng) for at in rng.sample(range(total), 2)]
     return Talk(images, asks)
 
@@ -157,14 +158,16 @@ def _what(images: list[Picture], kinds: list[str], at: int, rng: random.Random) 
     return ask if rng.random() < 0.6 else Ask(text, kinds[at])
 
 
-def _is_it(kinds: list[str], rng: random.Random) -> Ask:
+def is_it(kinds: list[str], rng: random.Random) -> Ask:
+    """Ask whether one of the images is of a kind; half of the time it is."""
     at = rng.randrange(len(kinds))
     right = rng.random() < 0.5
     kind = kinds[at] if right else rng.choice([c for c in CATEGORIES if c != kinds[at]])
     return yes_no(f"is {_of(at, len(kinds))} {a(kind)} ?", right)
 
 
-def _which(kinds: list[str], at: int, rng: random.Random) -> Ask:
+def which_image(kinds: list[str], at: int, rng: random.Random) -> Ask:
+    """Ask in which place the kind ``kinds[at]`` is shown."""
     text = rng.choice(("which image shows {} ?", "find {} .", "where do you see {} ?")).format(a(kinds[at]))
     return Ask(text, ORDINALS[at], ORDINALS[: len(kinds)], listed=False)
 
@@ -238,7 +241,7 @@ def _two_views(pool: Pool, thing: Picture, rng: random.Random) -> tuple[Picture,
 
 def naming(pool: Pool, rng: random.Random) -> Talk:
     """Names of single icons: finer words than kinds."""
-    picture = rng.choice([p for p in pool.all("icon", _domain(pool, rng)) if _has_name(p)])
+    picture = rng.choice([p for p in pool.all("icon", look(pool, rng)) if _has_name(p)])
     kind = picture["category"]
     return Talk((picture,), [Ask("what is its name ?", picture["name"]), _what([picture], [kind], 0, rng)])
 

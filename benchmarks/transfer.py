@@ -1,0 +1,281 @@
+"""The transfer test: does Co-LoRA's P, Q trained in one model say the same in another?
+
+    python benchmarks/transfer.py --out runs/transfer                                   # all of it: CPU-hours
+    python benchmarks/transfer.py --out runs/quick --skills trend@lines,bongard@twemoji --pairs tiny-llama:tiny-qwen2
+
+For each recipe of bases, skill, seed and source model: P and Q (Co-LoRA only, no other adapter) are trained on the
+skill in the source and put into each target model, (i) as they are and (ii) as the start of a few steps on few samples.
+(ii) is compared with the same steps from zero in the same bases. Parts can be run one after another into the same
+folder: rows that are in ``rows.jsonl`` already are not computed again, and the table covers all rows.
+
+A recipe is a mode with other values, e.g. ``joint``, ``none``, ``joint:ridge=0.1:orthonormal=0:answer=8`` (fields of
+the mode, and of the positions' weights). ``--score`` says on what: ``held-out`` (train and validation samples that the
+training does not see; for choosing recipes) or ``test``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from scipy import stats
+
+from fedmosaic.adapters import Adapter, Slot
+from fedmosaic.adapters.alignment import MODES, Alignment, Mode, Positions, align
+from fedmosaic.config import TrainingSettings, home
+from fedmosaic.data.mosaic40.build import open_mosaic40, open_public
+from fedmosaic.data.mosaic40.public import public_samples
+from fedmosaic.data.sample import Sample, Task
+from fedmosaic.evaluation import score_samples
+from fedmosaic.models import BaseModel, load_base_model
+from fedmosaic.seeding import derive, rng
+from fedmosaic.training.optimiser import SlotOptimiser
+
+MODELS = ("tiny-llama", "tiny-qwen2", "tiny-gemma")
+SKILLS = (
+    "trend@lines", "count-compare@twemoji", "bar-count@bars", "lowest-bar@bars", "odd-one-out@openmoji",
+    "bongard@twemoji", "common-concept@line", "digit-compare@ink", "peak@lines", "same-category@openmoji",
+    "which-differs@line", "edit-type@photo",
+)  # fmt: skip
+SEEN = 160  # of a task's train samples; the others are held out
+TUNING = 100  # samples of the few steps
+LEARNED = 0.2  # gain in the source that counts as having learned the skill
+
+Row = dict[str, Any]
+
+
+def parse_recipe(text: str) -> tuple[Mode, Positions]:
+    """Return the mode and the positions' weights of a recipe."""
+    name, *changes = text.split(":")
+    mode, positions = MODES[name], Positions()
+    for change in changes:
+        key, _, value = change.partition("=")
+        if key in {each.name for each in dataclasses.fields(Positions)}:
+            positions = dataclasses.replace(positions, **{key: float(value)})
+        else:
+            kind = type(getattr(mode, key))
+            mode = dataclasses.replace(mode, **{key: kind(float(value))})  # type: ignore[type-var]
+    return mode, positions
+
+
+class Bench:
+    """The models with Co-LoRA in them, the tasks, and the bases of each recipe."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.benchmark = open_mosaic40(home())
+        self.models: dict[str, BaseModel] = {}
+        self.adapters: dict[str, Adapter] = {}
+        for name in arguments.models:
+            self.models[name] = load_base_model(name, images=self.benchmark.images, home=home())
+            self.adapters[name] = _colora_only(self.models[name], rank=arguments.rank, blocks=arguments.blocks)
+        self.tasks = {skill: self.benchmark.task(skill) for skill in arguments.skills}
+        for task in self.tasks.values():
+            self.models[arguments.models[0]].prepare((*task.train, *task.validation, *task.test))
+
+    def use(self, recipe: str) -> None:
+        """Put the recipe's bases into all models."""
+        folder = self.arguments.out / "alignments" / recipe.replace(":", "-")
+        if not (folder / "alignment.json").is_file():
+            self._align(recipe).save(folder)
+        alignment = Alignment.load(folder)
+        for name, model in self.models.items():
+            self.adapters[name].load_basis(alignment.basis(model.architecture))
+
+    def _align(self, recipe: str) -> Alignment:
+        bank = open_public(home())
+        samples = public_samples(bank, self.arguments.samples, seed=0)
+        models = {name: load_base_model(name, images=bank.images, home=home()) for name in self.models}
+        for model in models.values():
+            model.prepare(samples)
+        mode, positions = parse_recipe(recipe)
+        shape = {"rank": self.arguments.rank, "blocks": self.arguments.blocks}
+        return align(models, samples, mode=mode, positions=positions, **shape)
+
+    def rows(self, recipe: str, skill: str, seed: int, source: str, targets: Sequence[str]) -> Iterator[Row]:
+        """Train in the source and try in the targets."""
+        task = self.tasks[skill]
+        before = self.score(source, task)
+        self.reset(source)
+        self.train(source, task.train[:SEEN], self.arguments.steps, seed)
+        learned = {key: self.arguments.scale * value for key, value in self.shared(source).items()}
+        after = self.score(source, task)
+        for target in targets:
+            row = {"recipe": recipe, "skill": skill, "seed": seed, "source": source, "target": target}
+            row |= {"source_before": before, "source_after": after}
+            self.reset(target)
+            row["target_before"] = self.score(target, task)
+            self.load(target, learned)
+            row["as_is"] = self.score(target, task)
+            order = rng(derive(seed, skill), "few").permutation(SEEN)[:TUNING]
+            few = [task.train[int(index)] for index in order]
+            self.train(target, few, self.arguments.few_steps, seed)
+            row["from_transferred"] = self.score(target, task)
+            self.reset(target)
+            self.train(target, few, self.arguments.few_steps, seed)
+            row["from_zero"] = self.score(target, task)
+            yield row
+
+    def reset(self, name: str) -> None:
+        """Set P and Q to zero."""
+        self.load(name, {key: torch.zeros_like(value) for key, value in self.shared(name).items()})
+
+    def shared(self, name: str) -> dict[str, torch.Tensor]:
+        """Return P and Q."""
+        return {key: value for key, value in self.adapters[name].slot_tensors("local").items() if key[0] == "b"}
+
+    def load(self, name: str, tensors: dict[str, torch.Tensor]) -> None:
+        """Set P and Q."""
+        adapter = self.adapters[name]
+        adapter.load_slot("local", {**adapter.slot_tensors("local"), **tensors})
+
+    def train(self, name: str, samples: Sequence[Sample], steps: int, seed: int) -> None:
+        """Take steps on P and Q as a client does."""
+        model, settings = self.models[name], TrainingSettings(colora_learning_rate=self.arguments.lr)
+        groups = {"colora": self.adapters[name].named_groups()["colora"]}
+        self.adapters[name].train_only("local")
+        optimiser = SlotOptimiser(groups, settings)
+        draw = rng(seed, "batches")
+        for _ in range(steps):
+            chosen = draw.choice(len(samples), self.arguments.batch, replace=False)
+            optimiser.step(model.loss(model.collate([samples[int(index)] for index in chosen])))
+
+    def score(self, name: str, task: Task) -> float:
+        """Return the accuracy."""
+        held_out = (*task.train[SEEN:], *task.validation)
+        return score_samples(
+            self.models[name], task.test if self.arguments.score == "test" else held_out, batch_size=60
+        ).mean
+
+
+def _colora_only(model: BaseModel, *, rank: int, blocks: int) -> Adapter:
+    """Attach an adapter and take its conventional linears out again."""
+    adapter = Adapter.attach(
+        model.module,
+        model.decoder,
+        slots=(Slot("local", travels=True),),
+        rank=rank,
+        alpha=2.0 * rank,
+        blocks=blocks,
+        seed=0,
+        architecture=model.architecture,
+    )
+    for adapted in adapter.linears():
+        if adapted.linear.kind == "lora":
+            adapted.put(adapted.linear.base)
+    return adapter
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return mean and half the 95 % t-interval."""
+    if len(values) < 2:
+        return mean(values), float("nan")
+    return mean(values), float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
+
+
+def summarise(rows: Sequence[Row]) -> Row:
+    """Return mean gains in points; intervals are over skills, whose pairs and seeds are averaged first."""
+    gains = {
+        "as_is": lambda row: row["as_is"] - row["target_before"],
+        "few_steps": lambda row: row["from_transferred"] - row["from_zero"],
+        "from_zero": lambda row: row["from_zero"] - row["target_before"],
+        "source": lambda row: row["source_after"] - row["source_before"],
+    }
+    summary: Row = {}
+    for recipe, group in _grouped(rows, "recipe"):
+        learned = [row for row in group if row["source_after"] - row["source_before"] >= LEARNED]
+        summary[recipe] = {"rows": len(group), "learned_rows": len(learned)}
+        for what, chosen in (("all", group), ("learned", learned)):
+            for name, gain in gains.items():
+                by_skill = [100 * mean(map(gain, some)) for _, some in _grouped(chosen, "skill")]
+                if by_skill:
+                    summary[recipe][f"{what}.{name}"] = interval(by_skill)
+    return summary
+
+
+def _grouped(rows: Sequence[Row], key: str) -> list[tuple[str, list[Row]]]:
+    ordered = sorted(rows, key=lambda row: str(row[key]))
+    return [(name, list(group)) for name, group in itertools.groupby(ordered, key=lambda row: str(row[key]))]
+
+
+def show(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the lines of the tables."""
+    columns = ("source", "from_zero", "as_is", "few_steps")
+    yield f"{'gain in points (95 % CI over skills)':45}" + "".join(f"{column:>15}" for column in columns)
+    for recipe, result in summarise(rows).items():
+        for what in ("all", "learned"):
+            cells = [result.get(f"{what}.{column}") for column in columns]
+            count = result["rows" if what == "all" else "learned_rows"]
+            line = "".join(f"{c[0]:+8.1f} ±{c[1]:5.1f}" if c else f"{'-':>15}" for c in cells)
+            yield f"{f'{recipe} ({what}, {count} rows)':45}{line}"
+    yield ""
+    yield f"{'skill':28}" + "".join(f"{recipe[-24:]:>26}" for recipe, _ in _grouped(rows, "recipe"))
+    for skill, group in _grouped(rows, "skill"):
+        cells = []
+        for recipe, _ in _grouped(rows, "recipe"):
+            own = [row for row in group if row["recipe"] == recipe]
+            numbers = [100 * mean(row[a] - row[b] for row in own) for a, b in (
+                ("source_after", "source_before"), ("as_is", "target_before"), ("from_transferred", "from_zero")
+            )] if own else []  # fmt: skip
+            cells.append(" / ".join(f"{number:+.0f}" for number in numbers))
+        yield f"{skill:28}" + "".join(f"{cell:>26}" for cell in cells)
+    yield "(per skill: source's gain / as it is / few steps, against zero)"
+
+
+def _words(text: str) -> list[str]:
+    return text.split(",")
+
+
+def main() -> None:
+    """Run what is not there yet, write ``rows.jsonl`` and ``transfer.json``, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--modes", type=_words, default=["joint", "none"], help="recipes")
+    parser.add_argument("--skills", type=_words, default=list(SKILLS))
+    parser.add_argument("--pairs", type=_words, help="source:target,...  (default: all ordered pairs)")
+    parser.add_argument("--seeds", type=_words, default=["0", "1", "2"])
+    parser.add_argument("--models", type=_words, default=list(MODELS))
+    parser.add_argument("--score", choices=("held-out", "test"), default="test")
+    parser.add_argument("--rank", type=int, default=16)
+    parser.add_argument("--blocks", type=int, default=2)
+    parser.add_argument("--samples", type=int, default=5000, help="public samples for the alignment")
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--few-steps", type=int, default=40)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--lr", type=float, default=1e-2)
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on P and Q when they are put into the target")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    record = arguments.out / "rows.jsonl"
+    rows = [json.loads(line) for line in record.read_text().splitlines()] if record.is_file() else []
+    known = {tuple(row[key] for key in ("recipe", "skill", "seed", "source", "target")) for row in rows}
+    pairs = arguments.pairs or [":".join(pair) for pair in itertools.permutations(arguments.models, 2)]
+    bench, begin = Bench(arguments), time.process_time()
+    for recipe in arguments.modes:
+        bench.use(recipe)
+        for seed, skill, source in itertools.product(map(int, arguments.seeds), arguments.skills, arguments.models):
+            targets = [target for s, target in (pair.split(":") for pair in pairs) if s == source]
+            todo = [target for target in targets if (recipe, skill, seed, source, target) not in known]
+            for row in bench.rows(recipe, skill, seed, source, todo) if todo else ():
+                rows.append(row)
+                with record.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+        print(f"{recipe}: {time.process_time() - begin:.0f} CPU seconds so far", file=sys.stderr)
+    settings = {key: str(value) for key, value in vars(arguments).items()}
+    result = {"settings": settings, "summary": summarise(rows), "rows": rows}
+    (arguments.out / "transfer.json").write_text(json.dumps(result, indent=1) + "\n")
+    print("\n".join(show(rows)))
+
+
+if __name__ == "__main__":
+    main()

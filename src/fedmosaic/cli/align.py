@@ -1,0 +1,56 @@
+"""``fedmosaic align``: the frozen Co-LoRA bases of a scenario's architectures, made to mean the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fedmosaic.adapters.alignment import Alignment, find_mode, make_alignment
+from fedmosaic.config import home, load_scenario, resolve
+
+
+def align(
+    scenario: Annotated[str, typer.Argument(help="Built-in name, a .toml file, or a published .json file.")],
+    out: Annotated[Path, typer.Option(help="Folder for bases.safetensors and alignment.json.")],
+    mode: Annotated[str, typer.Option(help="none, a, published, pivot or joint.")] = "joint",
+    samples: Annotated[int, typer.Option(min=10, help="Public samples; every fifth measures the result.")] = 5000,
+    rank: Annotated[int | None, typer.Option(min=1, help="Rank r.  [default: the scenario's]")] = None,
+    blocks: Annotated[int | None, typer.Option(min=1, help="Number of blocks.  [default: the scenario's]")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice of samples and of random bases.")] = 0,
+    half: Annotated[bool, typer.Option("--half", help="Store in half precision.")] = False,
+) -> None:
+    """Align the Co-LoRA bases of a scenario's architectures on public samples, and show how well they agree."""
+    console = Console()
+    find_mode(mode)
+    known = load_scenario(scenario)
+    settings = resolve(known).adapter
+    with console.status(f"aligning {', '.join(known.models)} on {samples} public samples"):
+        alignment = make_alignment(
+            known.models,
+            home=home(),
+            rank=rank or settings.rank,
+            blocks=blocks or settings.blocks,
+            mode=mode,
+            samples=samples,
+            seed=seed,
+        )
+        alignment.save(out, half=half)
+    console.print(_table(alignment))
+    console.print(f"bases: {out}", highlight=False, soft_wrap=True)
+
+
+def _table(alignment: Alignment) -> Table:
+    """How well each module's latents agree, at a glance."""
+    table = Table("module", title=f"{alignment.mode}: mean correlation between architectures, held-out samples")
+    table.add_column("latent inputs", justify="right")
+    table.add_column("effects of latent outputs", justify="right")
+    for name, one in alignment.correlations.items():
+        table.add_row(name, f"{one.inputs:.2f}", f"{one.effects:.2f}")
+    mean = alignment.mean()
+    table.add_section()
+    table.add_row("mean", f"{mean.inputs:.2f}", f"{mean.effects:.2f}")
+    return table

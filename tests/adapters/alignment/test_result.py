@@ -1,0 +1,141 @@
+import json
+
+import pytest
+import torch
+
+from fedmosaic.adapters.alignment import Alignment, align, alignment_for
+from fedmosaic.adapters.alignment import shipped as shipped_module
+from fedmosaic.adapters.alignment.result import RECORD, TENSORS
+from fedmosaic.errors import ModelError, SettingsError
+
+
+@pytest.fixture(scope="module")
+def alignment(models, samples):
+    pair = {name: models[name] for name in ("tiny-llama", "tiny-gemma")}
+    return align(pair, samples[:20], rank=8, blocks=2, mode="pivot", seed=5)
+
+
+def test_a_folder_gives_back_what_was_saved(alignment, tmp_path):
+    alignment.save(tmp_path / "a")
+    loaded = Alignment.load(tmp_path / "a")
+    assert (loaded.mode, loaded.rank, loaded.blocks, loaded.seed, loaded.samples) == ("pivot", 8, 2, 5, 20)
+    assert loaded.architectures == alignment.architectures
+    assert loaded.correlations.keys() == alignment.correlations.keys()
+    assert loaded.mean().inputs == pytest.approx(alignment.mean().inputs, abs=1e-3)
+    for name, basis in alignment.bases.items():
+        for key, tensor in basis.items():
+            torch.testing.assert_close(loaded.bases[name][key], tensor, atol=1e-6, rtol=0)
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [RECORD, TENSORS]
+
+
+def test_half_precision_is_made_orthonormal_again(alignment, tmp_path):
+    alignment.save(tmp_path, half=True)
+    for basis in Alignment.load(tmp_path).bases.values():
+        for key, tensor in basis.items():
+            gram = tensor @ tensor.T if key.endswith("A") else tensor.T @ tensor
+            torch.testing.assert_close(gram, torch.eye(8), atol=1e-5, rtol=0)
+
+
+def test_another_rank_number_of_blocks_or_architecture_is_refused(alignment):
+    known = set(alignment.architectures.values())
+    alignment.check(architectures=known, rank=8, blocks=2)
+    alignment.check(architectures=list(known)[:1], rank=8, blocks=2)
+    with pytest.raises(SettingsError, match=r"rank=8 but rank=16.*adapter.rank=8"):
+        alignment.check(architectures=known, rank=16, blocks=2)
+    with pytest.raises(SettingsError, match="blocks=2 but blocks=4"):
+        alignment.check(architectures=known, rank=8, blocks=4)
+    with pytest.raises(SettingsError, match=r"not for llava-x-1x2-00; it was made for llava-gemma3.*fedmosaic align"):
+        alignment.check(architectures=[*known, "llava-x-1x2-00"], rank=8, blocks=2)
+    with pytest.raises(SettingsError, match="not for elsewhere"):
+        alignment.basis("elsewhere")
+
+
+def damage_nothing(folder):
+    (folder / RECORD).unlink()
+
+
+def damage_tensors(folder):
+    (folder / TENSORS).write_bytes(b"not safetensors")
+
+
+def damage_json(folder):
+    (folder / RECORD).write_text("{")
+
+
+def damage_rank(folder):
+    record = json.loads((folder / RECORD).read_text())
+    (folder / RECORD).write_text(json.dumps(record | {"rank": 9}))
+
+
+def damage_names(folder):
+    record = json.loads((folder / RECORD).read_text())
+    record["correlations"].pop("block.0.q_proj")
+    (folder / RECORD).write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("damage", [damage_nothing, damage_tensors, damage_json, damage_rank, damage_names])
+def test_a_damaged_folder_is_named(alignment, tmp_path, damage):
+    alignment.save(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(ModelError, match=r"holds no usable alignment.*fedmosaic align"):
+        Alignment.load(tmp_path)
+
+
+def test_shipped_alignments_are_found_by_architectures_rank_and_blocks(alignment, tmp_path, monkeypatch):
+    monkeypatch.setattr(shipped_module, "SHIPPED", tmp_path)
+    known = list(alignment.architectures.values())
+    assert shipped_module.find_shipped(known, 8, 2) is None
+    alignment.save(tmp_path / "one")
+    found = shipped_module.find_shipped(known, 8, 2)
+    assert found is not None
+    assert found.architectures == alignment.architectures
+    assert shipped_module.find_shipped(known[:1], 8, 2) is not None
+    assert shipped_module.find_shipped([*known, "other"], 8, 2) is None
+    assert shipped_module.find_shipped(known, 16, 2) is None
+    assert shipped_module.find_shipped(known, 8, 4) is None
+
+
+@pytest.fixture
+def making(alignment, monkeypatch, tmp_path):
+    """Nothing shipped, and a maker that counts how often it is asked."""
+    calls = []
+
+    def make(names, **_):
+        calls.append(list(names))
+        return alignment
+
+    monkeypatch.setattr(shipped_module, "SHIPPED", tmp_path / "nothing")
+    monkeypatch.setattr(shipped_module, "make_alignment", make)
+    return calls
+
+
+def test_an_alignment_is_made_once_and_then_read_from_the_cache(alignment, making, tmp_path):
+    asked = {"home": tmp_path / "home", "rank": 8, "blocks": 2, "mode": "pivot"}
+    first, second = (alignment_for(alignment.architectures, **asked) for _ in range(2))
+    assert making == [["tiny-llama", "tiny-gemma"]]
+    assert first is not None
+    assert second is not None
+    assert second.architectures == first.architectures == alignment.architectures
+    alignment_for(alignment.architectures, **asked | {"mode": "a"})
+    assert len(making) == 2
+
+
+def test_an_alignment_can_be_a_folder_and_must_fit(alignment, making, tmp_path):
+    alignment.save(tmp_path / "given")
+    asked = {"home": tmp_path, "blocks": 2, "mode": str(tmp_path / "given")}
+    given = alignment_for(alignment.architectures, rank=8, **asked)
+    assert given is not None
+    assert given.seed == 5
+    with pytest.raises(SettingsError, match="rank=8 but rank=4"):
+        alignment_for(alignment.architectures, rank=4, **asked)
+    with pytest.raises(SettingsError, match="mode 'folder'"):
+        alignment_for(alignment.architectures, rank=8, **asked | {"mode": "folder"})
+    assert making == []
+
+
+def test_nothing_is_made_where_nothing_is_to_be_aligned(alignment, making, tmp_path):
+    asked = {"home": tmp_path, "rank": 8, "blocks": 2}
+    assert alignment_for(alignment.architectures, **asked | {"blocks": 0}) is None
+    assert alignment_for(alignment.architectures, **asked, mode="none") is None
+    assert alignment_for({"one": "same", "other": "same"}, **asked) is None
+    assert making == []
