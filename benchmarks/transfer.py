@@ -75,6 +75,7 @@ class Bench:
         self.benchmark = open_mosaic40(home())
         self.models: dict[str, BaseModel] = {}
         self.adapters: dict[str, Adapter] = {}
+        self._known: dict[tuple[object, ...], float] = {}
         for name in arguments.models:
             self.models[name] = load_base_model(name, images=self.benchmark.images, home=home())
             self.adapters[name] = _colora_only(self.models[name], rank=arguments.rank, blocks=arguments.blocks)
@@ -104,26 +105,47 @@ class Bench:
     def rows(self, recipe: str, skill: str, seed: int, source: str, targets: Sequence[str]) -> Iterator[Row]:
         """Train in the source and try in the targets."""
         task = self.tasks[skill]
-        before = self.score(source, task)
+        row = {"recipe": recipe, "skill": skill, "seed": seed, "source": source}
+        row["source_before"] = self.base_score(source, task)
         self.reset(source)
         self.train(source, task.train[:SEEN], self.arguments.steps, seed)
         learned = {key: self.arguments.scale * value for key, value in self.shared(source).items()}
-        after = self.score(source, task)
+        row["source_after"] = self.score(source, task)
+        few = self.few(task, seed)
         for target in targets:
-            row = {"recipe": recipe, "skill": skill, "seed": seed, "source": source, "target": target}
-            row |= {"source_before": before, "source_after": after}
-            self.reset(target)
-            row["target_before"] = self.score(target, task)
+            before, from_zero = self.base_score(target, task), self.from_zero(recipe, target, task, seed)
             self.load(target, learned)
-            row["as_is"] = self.score(target, task)
-            order = rng(derive(seed, skill), "few").permutation(SEEN)[:TUNING]
-            few = [task.train[int(index)] for index in order]
+            as_is = self.score(target, task)
             self.train(target, few, self.arguments.few_steps, seed)
-            row["from_transferred"] = self.score(target, task)
-            self.reset(target)
-            self.train(target, few, self.arguments.few_steps, seed)
-            row["from_zero"] = self.score(target, task)
-            yield row
+            yield row | {
+                "target": target,
+                "target_before": before,
+                "as_is": as_is,
+                "from_transferred": self.score(target, task),
+                "from_zero": from_zero,
+            }
+
+    def few(self, task: Task, seed: int) -> list[Sample]:
+        """Return the few samples that a target sees."""
+        order = rng(derive(seed, task.name), "few").permutation(SEEN)[:TUNING]
+        return [task.train[int(index)] for index in order]
+
+    def base_score(self, name: str, task: Task) -> float:
+        """Return the accuracy without P and Q; measured once."""
+        key = (name, task.name)
+        if key not in self._known:
+            self.reset(name)
+            self._known[key] = self.score(name, task)
+        return self._known[key]
+
+    def from_zero(self, recipe: str, name: str, task: Task, seed: int) -> float:
+        """Return the accuracy after the few steps from P = Q = 0; the same whatever the source, so measured once."""
+        key = (recipe, name, task.name, seed)
+        if key not in self._known:
+            self.reset(name)
+            self.train(name, self.few(task, seed), self.arguments.few_steps, seed)
+            self._known[key] = self.score(name, task)
+        return self._known[key]
 
     def reset(self, name: str) -> None:
         """Set P and Q to zero."""

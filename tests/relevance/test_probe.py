@@ -13,20 +13,20 @@ FAMILIES = ["tiny-llama", "tiny-qwen2", "tiny-gemma"]
 
 
 @pytest.fixture(scope="module")
-def benchmark(home):
+def mosaic(home):
     return load_benchmark("mosaic40", home=home)
 
 
-def samples(benchmark, count=4):
-    one_word = benchmark.task("lowest-bar@bars").train[: count // 2]
-    several = benchmark.task("arrangement@photo").train[: count - count // 2]
+def samples(mosaic, count=4):
+    one_word = mosaic.task("lowest-bar@bars").train[: count // 2]
+    several = mosaic.task("arrangement@photo").train[: count - count // 2]
     return [*one_word, *several]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_per_sample_gradients_equal_autograd(family, benchmark, home):
-    model = load_base_model(family, images=benchmark.images, home=home)
-    batch = samples(benchmark)
+def test_per_sample_gradients_equal_autograd(family, mosaic, home):
+    model = load_base_model(family, images=mosaic.images, home=home)
+    batch = samples(mosaic)
     parts = answer_gradients(model, model.collate(batch))
     weight = output_projection(model.decoder).weight
     weight.requires_grad_(True)
@@ -45,11 +45,11 @@ def make_probe(model, **changes):
     return Probe(model, **{**settings, **changes})
 
 
-def test_sketch_keeps_the_cosines_of_the_full_gradients(benchmark, home):
-    model = load_base_model("tiny-llama", images=benchmark.images, home=home)
+def test_sketch_keeps_the_cosines_of_the_full_gradients(mosaic, home):
+    model = load_base_model("tiny-llama", images=mosaic.images, home=home)
     full, sketched = [], []
-    for name in benchmark.task_names()[:12]:
-        batch = benchmark.task(name).train[:8]
+    for name in mosaic.task_names()[:12]:
+        batch = mosaic.task(name).train[:8]
         parts = answer_gradients(model, model.collate(batch))
         full.append(torch.einsum("no,ni->oi", parts.d, parts.h).flatten())
         probe = make_probe(model, clip=1e9)
@@ -63,9 +63,9 @@ def test_sketch_keeps_the_cosines_of_the_full_gradients(benchmark, home):
     assert error.median() < 0.05
 
 
-def test_no_sample_counts_for_more_than_the_clip(benchmark, home):
-    model = load_base_model("tiny-llama", images=benchmark.images, home=home)
-    (sample,) = samples(benchmark, 2)[:1]
+def test_no_sample_counts_for_more_than_the_clip(mosaic, home):
+    model = load_base_model("tiny-llama", images=mosaic.images, home=home)
+    (sample,) = samples(mosaic, 2)[:1]
     for clip in (1e-3, 1e3):
         probe = make_probe(model, clip=clip)
         probe.observe([sample])
@@ -75,9 +75,9 @@ def test_no_sample_counts_for_more_than_the_clip(benchmark, home):
     assert tight.release().norm() == pytest.approx(1e-3, rel=1e-3)
 
 
-def test_noise_is_of_the_stated_size_private_and_reproducible(benchmark, home):
-    model = load_base_model("tiny-llama", images=benchmark.images, home=home)
-    batch = samples(benchmark)
+def test_noise_is_of_the_stated_size_private_and_reproducible(mosaic, home):
+    model = load_base_model("tiny-llama", images=mosaic.images, home=home)
+    batch = samples(mosaic)
     released = []
     for noise_multiplier, noise_seed in ((0.0, 1), (2.0, 1), (2.0, 1), (2.0, 2)):
         probe = make_probe(model, noise_multiplier=noise_multiplier, noise_seed=noise_seed, clip=0.5)
@@ -90,7 +90,7 @@ def test_noise_is_of_the_stated_size_private_and_reproducible(benchmark, home):
     assert (noisy - clean).std().item() == pytest.approx(0.25, rel=0.1)
 
 
-def test_a_probe_that_saw_nothing_says_so(benchmark, home):
-    model = load_base_model("tiny-llama", images=benchmark.images, home=home)
+def test_a_probe_that_saw_nothing_says_so(mosaic, home):
+    model = load_base_model("tiny-llama", images=mosaic.images, home=home)
     with pytest.raises(ValueError, match="observed no sample"):
         make_probe(model).release()

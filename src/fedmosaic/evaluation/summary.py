@@ -39,7 +39,8 @@ class Summary:
 
     last: float
     auc: float
-    per_client: list[float]
+    per_client: list[float | None]
+    """In the order of the ids; None for a client without such a task."""
     per_task: dict[str, float]
     per_task_ci95: dict[str, tuple[float, float]]
     """Bootstrap over the test samples, each scored by the mean over the clients that were asked."""
@@ -100,7 +101,7 @@ def summarise(
     return Summary(
         last=statistics.fmean(per_round[-1].values()),
         auc=statistics.fmean(statistics.fmean(means.values()) for means in per_round),
-        per_client=[per_round[-1][client] for client in sorted(per_round[-1])],
+        per_client=[per_round[-1].get(client) for client in sorted(tasks)],
         per_task={task: statistics.fmean(values) for task, values in per_sample.items()},
         per_task_ci95={task: bootstrap_interval(values, seed=0) for task, values in per_sample.items()},
     )

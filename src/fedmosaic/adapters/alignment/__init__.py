@@ -1,17 +1,10 @@
 """Alignment: frozen Co-LoRA bases in which the latents of all architectures mean the same."""
 
-from fedmosaic.adapters.alignment.align import align
-from fedmosaic.adapters.alignment.modes import (
-    MODES,
-    InputsOnly,
-    Joint,
-    Mode,
-    NoAlignment,
-    Pivot,
-    Published,
-    find_mode,
-)
-from fedmosaic.adapters.alignment.result import Alignment, Correlation
+from fedmosaic.adapters.alignment.align import MODES, align, find_mode
+from fedmosaic.adapters.alignment.joint import Joint
+from fedmosaic.adapters.alignment.measure import Correlation
+from fedmosaic.adapters.alignment.modes import InputsOnly, Mode, NoAlignment, Pivot, Published
+from fedmosaic.adapters.alignment.result import Alignment
 from fedmosaic.adapters.alignment.shipped import alignment_for, find_shipped, make_alignment
 from fedmosaic.adapters.alignment.stream import Positions
 

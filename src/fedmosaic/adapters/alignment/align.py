@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-import torch
 from torch import Tensor
 
-from fedmosaic.adapters.alignment.modes import Basis, Mode, find_mode
-from fedmosaic.adapters.alignment.moments import JointMoments
-from fedmosaic.adapters.alignment.observe import GRADIENTS, INPUTS
-from fedmosaic.adapters.alignment.result import Alignment, Correlation
-from fedmosaic.adapters.alignment.stream import Positions, View, gather, make_views, passes, read
+from fedmosaic.adapters.alignment.joint import Joint
+from fedmosaic.adapters.alignment.measure import measure
+from fedmosaic.adapters.alignment.modes import InputsOnly, Mode, NoAlignment, Pivot, Published
+from fedmosaic.adapters.alignment.observe import View
+from fedmosaic.adapters.alignment.result import Alignment
+from fedmosaic.adapters.alignment.stream import Bases, Basis, Positions, Source
 from fedmosaic.adapters.bases import colora_pair
 from fedmosaic.adapters.build import check_free
+from fedmosaic.adapters.placement import Target, place
 from fedmosaic.data.sample import Sample
-from fedmosaic.errors import SettingsError
+from fedmosaic.errors import ModelError, SettingsError
 from fedmosaic.models import BaseModel
+
+MODES: dict[str, Mode] = {mode.name: mode for mode in (NoAlignment(), InputsOnly(), Published(), Pivot(), Joint())}
 
 HELD_OUT = 5  # every fifth sample measures the alignment instead of making it
 _LEAST = 2 * HELD_OUT
+
+Targets = Mapping[str, Target]
+"""Co-LoRA modules of one architecture by their common names."""
+
+
+def find_mode(mode: str | Mode) -> Mode:
+    """Return a mode by its name.
+
+    Raises:
+        SettingsError: there is none of this name.
+    """
+    if isinstance(mode, Mode):
+        return mode
+    if mode not in MODES:
+        raise SettingsError(f"alignment mode {mode!r} is not known; choose one of {', '.join(MODES)}")
+    return MODES[mode]
 
 
 def align(
@@ -36,7 +55,7 @@ def align(
 ) -> Alignment:
     """Choose the frozen bases A and B of every Co-LoRA module in every architecture (FedMosaic, Co-LoRA; METHODS A.5).
 
-    The same arguments give the same bases on one machine. Modules meet by block and name, the samples' positions as
+    The same arguments give the same bases on one machine. Modules meet by block and name, positions as
     :mod:`~fedmosaic.adapters.alignment.positions` says.
 
     Args:
@@ -48,7 +67,7 @@ def align(
         seed: of the random bases from which all modes but ``joint`` start.
         positions: how much image, text and answer positions count.
         batch_size: samples that go through a model at once.
-        memory: bytes that moments may take at one time; modules that do not fit wait for another pass over the samples.
+        memory: bytes that moments may take at one time; modules that do not fit wait for further passes over the samples.
 
     Raises:
         SettingsError: an unknown mode, fewer than two architectures, too few samples, or a rank or number of blocks
@@ -58,88 +77,72 @@ def align(
     chosen, positions = find_mode(mode), positions or Positions()
     distinct = {model.architecture: model for model in models.values()}
     _check(models, distinct, samples)
-    views = make_views(list(distinct.values()), blocks=blocks)
+    targets = _common_targets(list(distinct.values()), blocks)
+    views = [
+        View(model, {name: model.decoder.get_submodule(target.path) for name, target in own.items()})
+        for model, own in zip(distinct.values(), targets, strict=True)
+    ]
     sizes = [model.parameter_count for model in distinct.values()]
-    pivot = sizes.index(min(sizes))
-    used = [sample for index, sample in enumerate(samples) if index % HELD_OUT]
-    held_out = samples[::HELD_OUT]
+    made_of = [sample for index, sample in enumerate(samples) if index % HELD_OUT]
     bases: dict[str, list[Basis]] = {}
-    names = list(views[0].targets)
-    for group in passes(views, names, kinds=max(1, len(chosen.reads)), memory=memory):
-        moments = gather(views, used, names=group, reads=chosen.reads, positions=positions, batch_size=batch_size)
-        for name in group:
-            start = [_random(view, name, rank, seed) for view in views]
-            solved = chosen.solve(moments.pop(name), start, pivot)
-            bases[name] = [Basis(basis.A.float().contiguous(), basis.B.float().contiguous()) for basis in solved]
+    for names in _groups(targets, kinds=chosen.kinds, memory=memory):
+        start = {name: [_random(view, own[name], rank, seed) for view, own in zip(views, targets, strict=True)] for name in names}  # fmt: skip # noqa: E501
+        source = Source(views, made_of, names, positions, batch_size)
+        for name, each in chosen.solve(source, start, sizes.index(min(sizes))).items():
+            bases[name] = [Basis(basis.A.float().contiguous(), basis.B.float().contiguous()) for basis in each]
+    held_out = Source(views, samples[::HELD_OUT], list(bases), positions, batch_size)
     tensors = {view.model.architecture: _named(bases, index) for index, view in enumerate(views)}
     return Alignment(
         mode=chosen.name,
+        form=chosen.form,
         rank=rank,
         blocks=blocks,
         seed=seed,
         samples=len(samples),
-        orthonormal=chosen.orthonormal,
         architectures={name: model.architecture for name, model in models.items()},
         bases={name: tensors[model.architecture] for name, model in models.items()},
-        correlations=measure(views, held_out, bases, positions=positions, batch_size=batch_size),
+        correlations=measure(held_out, bases),
     )
 
 
-def measure(
-    views: Sequence[View],
-    samples: Sequence[Sample],
-    bases: Mapping[str, Sequence[Basis]],
-    *,
-    positions: Positions,
-    batch_size: int,
-) -> dict[str, Correlation]:
-    """Return for each module how well its latents agree between architectures, on samples of their own.
-
-    Args:
-        views: the architectures.
-        samples: not those that made the bases.
-        bases: of each module, in the architectures' order.
-        positions: their weights.
-        batch_size: samples in a batch.
-    """
-    rank = len(next(iter(bases.values()))[0].A)
-    inputs = {name: JointMoments([rank] * len(views)) for name in bases}
-    effects = {name: JointMoments([rank] * len(views)) for name in bases}
-    wanted = (INPUTS, GRADIENTS)
-    for reading in read(views, samples, names=list(bases), reads=wanted, positions=positions, batch_size=batch_size):
-        for name, each in bases.items():
-            latents = [x.cpu() @ basis.A.T for x, basis in zip(reading.of(name, INPUTS), each, strict=True)]
-            pushes = [g.cpu() @ basis.B for g, basis in zip(reading.of(name, GRADIENTS), each, strict=True)]
-            inputs[name].add(latents, reading.weights)
-            effects[name].add(pushes, reading.weights)
-    return {
-        name: Correlation(
-            _mean_correlation(inputs[name], centred=True), _mean_correlation(effects[name], centred=False)
-        )
-        for name in bases
-    }
+def _common_targets(models: Sequence[BaseModel], blocks: int) -> list[Targets]:
+    """Return each model's Co-LoRA modules, which have the same names in all."""
+    found = []
+    for model in models:
+        placed = place(model.decoder, blocks=blocks).targets
+        found.append({target.prefix: target for target in placed if target.block is not None})
+    for model, targets in zip(models, found, strict=True):
+        apart = sorted(set(found[0]) ^ set(targets))
+        if apart:
+            raise ModelError(
+                f"{models[0].name} and {model.name} cannot be aligned: {apart[0]} is a linear of only one of them "
+                f"({len(apart)} such); P and Q mean something between architectures of like modules only"
+            )
+    return [{name: targets[name] for name in found[0]} for targets in found]
 
 
-def _mean_correlation(moments: JointMoments, *, centred: bool) -> float:
-    """Mean, over latents and pairs of architectures, of the correlation between the two values of a latent."""
-    views = len(moments.widths)
-    deviations = [
-        moments.block(view, view, centred=centred).diagonal().clamp(min=1e-30).sqrt() for view in range(views)
-    ]
-    found = [
-        moments.block(one, other, centred=centred).diagonal() / (deviations[one] * deviations[other])
-        for one in range(views)
-        for other in range(one)
-    ]
-    return float(torch.cat(found).mean())
+def _groups(targets: Sequence[Targets], *, kinds: int, memory: int) -> Iterator[list[str]]:
+    """Divide the modules into groups whose moments fit into memory together; a group has at least one module."""
+    group: list[str] = []
+    used = 0
+    for name in targets[0]:
+        sides = [(own[name].in_features, own[name].out_features) for own in targets]
+        size = 8 * kinds * max(sum(side) for side in zip(*sides, strict=True)) ** 2
+        if group and used + size > memory:
+            yield group
+            group, used = [], 0
+        group.append(name)
+        used += size
+    if group:
+        yield group
 
 
-def _random(view: View, name: str, rank: int, seed: int) -> Basis:
-    down, up = colora_pair(view.targets[name], rank, seed=seed, architecture=view.model.architecture)
+def _random(view: View, target: Target, rank: int, seed: int) -> Basis:
+    down, up = colora_pair(target, rank, seed=seed, architecture=view.model.architecture)
     return Basis(down.double(), up.double())
 
 
-def _named(bases: Mapping[str, Sequence[Basis]], view: int) -> dict[str, Tensor]:
+def _named(bases: Bases, view: int) -> dict[str, Tensor]:
     return {
         f"{name}.{letter}": tensor
         for name, each in bases.items()

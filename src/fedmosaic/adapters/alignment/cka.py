@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from fedmosaic.adapters.alignment.moments import JointMoments
-from fedmosaic.adapters.alignment.observe import INPUTS
-from fedmosaic.adapters.alignment.stream import Positions, View, read
+from fedmosaic.adapters.alignment.observe import INPUTS, View
+from fedmosaic.adapters.alignment.stream import Positions, Source
 from fedmosaic.data.sample import Sample
 from fedmosaic.models import BaseModel
 
@@ -41,16 +41,20 @@ def layer_similarity(
         positions: which positions count, and how much.
         batch_size: samples that go through a model at once.
     """
-    views = [View(model, {}, _layers(model)) for model in (one, other)]
+    views = [View(model, _layers(model)) for model in (one, other)]
     depths = [len(view.linears) for view in views]
     names = [str(layer) for layer in range(max(depths))]
+    source = Source(views, samples, names, positions or Positions(), batch_size)
     moments: JointMoments | None = None
-    for reading in read(
-        views, samples, names=names, reads=(INPUTS,), positions=positions or Positions(), batch_size=batch_size
-    ):
-        rows = [features[name][INPUTS] for features in reading.views for name in features]
+    for reading in source.readings((INPUTS,)):
+        at, weights = source.matches(reading)
+        rows = [
+            features[name][INPUTS].cpu()[where]
+            for features, where in zip(reading.features, at, strict=True)
+            for name in features
+        ]
         moments = moments or JointMoments([row.shape[1] for row in rows])
-        moments.add(rows, reading.weights)
+        moments.add(rows, weights)
     if moments is None:
         return torch.zeros(*depths)
     return torch.tensor([[linear_cka(moments, a, depths[0] + b) for b in range(depths[1])] for a in range(depths[0])])

@@ -1,7 +1,7 @@
-"""How the frozen bases A and B of one module position are chosen for all architectures, each in closed form.
+"""The modes that follow one architecture, or none: how the frozen bases A and B of all architectures are chosen.
 
-The latent inputs are ``A x``, the latent outputs act through ``B``. A mode sees the joint second moments of the
-architectures' features at matched positions, and the orthonormal random bases that they would have otherwise.
+The latent inputs are ``A x``, the latent outputs act through ``B``. Every mode is closed-form in joint second moments of
+the architectures' features. (The default mode is in :mod:`~fedmosaic.adapters.alignment.joint`.)
 """
 
 from __future__ import annotations
@@ -9,22 +9,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from fedmosaic.adapters.alignment.algebra import maxvar, nearest_orthonormal, power, ridge_map
+from fedmosaic.adapters.alignment.algebra import nearest_orthonormal, power, ridge_map
 from fedmosaic.adapters.alignment.moments import JointMoments
-from fedmosaic.adapters.alignment.observe import GRADIENTS, INPUTS, OUTPUTS
-from fedmosaic.errors import SettingsError
+from fedmosaic.adapters.alignment.observe import INPUTS, OUTPUTS
+from fedmosaic.adapters.alignment.stream import Bases, Basis, Moments, Source
 
-
-class Basis(NamedTuple):
-    """Frozen bases of one module: A (r, in) and B (out, r)."""
-
-    A: Tensor
-    B: Tensor
+Form = Literal["orthonormal", "scaled", "free"]
+"""Of the rows of A and the columns of B: orthonormal, orthonormal up to one factor per basis, or neither."""
 
 
 class Mode(ABC):
@@ -32,21 +28,21 @@ class Mode(ABC):
 
     Attributes:
         name: as given on the command line.
-        reads: which features it needs moments of.
-        orthonormal: whether the rows of A and the columns of B come out orthonormal (FedMosaic, theorem 1).
+        form: of the bases that come out (FedMosaic's theorem 1 holds for the first two).
+        kinds: how many kinds of moments it holds at one time.
     """
 
     name: ClassVar[str]
-    reads: ClassVar[frozenset[str]]
-    orthonormal: bool = True
+    form: ClassVar[Form] = "orthonormal"
+    kinds: ClassVar[int] = 1
 
     @abstractmethod
-    def solve(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
-        """Return the bases of one module position in each architecture.
+    def solve(self, source: Source, start: Bases, pivot: int) -> Bases:
+        """Return the bases of the source's modules in each architecture, in float64.
 
         Args:
-            moments: of the features that the mode reads; views in the architectures' order.
-            start: random orthonormal bases in float64.
+            source: gives the moments that the mode asks for.
+            start: random orthonormal bases.
             pivot: the architecture that the others follow, where a mode has one.
         """
 
@@ -56,15 +52,35 @@ class NoAlignment(Mode):
     """Random orthonormal bases: what the r latents mean differs between architectures."""
 
     name = "none"
-    reads = frozenset()
 
-    def solve(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
+    def solve(self, source: Source, start: Bases, pivot: int) -> Bases:
         """Return the bases as they are."""
-        return list(start)
+        return start
+
+
+class PivotMode(Mode):
+    """A mode in which all other architectures follow the pivot, module by module."""
+
+    reads: ClassVar[tuple[str, ...]] = (INPUTS,)
+
+    def solve(self, source: Source, start: Bases, pivot: int) -> Bases:
+        """Return the start with the followers' bases replaced."""
+        gathered = source.at_positions(self.reads)
+        return {name: self.follow(_of_module(gathered, name), start[name], pivot) for name in source.names}
+
+    @abstractmethod
+    def follow(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
+        """Return one module's bases.
+
+        Args:
+            moments: of what the mode reads.
+            start: random orthonormal bases.
+            pivot: its architecture's number.
+        """
 
 
 @dataclass(frozen=True)
-class InputsOnly(Mode):
+class InputsOnly(PivotMode):
     """A follows the pivot's: least squares ``A_l x_l ≈ A_p x_p``, then nearest row-orthonormal. B stays random.
 
     Attributes:
@@ -72,20 +88,17 @@ class InputsOnly(Mode):
     """
 
     name = "a"
-    reads = frozenset({INPUTS})
     ridge: float = 1e-2
 
-    def solve(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
+    def follow(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
         """Return the start with each A but the pivot's replaced."""
         inputs = moments[INPUTS]
-        return [
-            basis if view == pivot else Basis(self._follow(inputs, start[pivot].A, view, pivot), basis.B)
-            for view, basis in enumerate(start)
-        ]
 
-    def _follow(self, inputs: JointMoments, pivots: Tensor, view: int, pivot: int) -> Tensor:
-        target = inputs.block(view, pivot) @ pivots.T
-        return nearest_orthonormal(ridge_map(inputs.block(view, view), target, ridge=self.ridge))
+        def carried(view: int) -> Tensor:
+            target = inputs.block(view, pivot) @ start[pivot].A.T
+            return nearest_orthonormal(ridge_map(inputs.block(view, view), target, ridge=self.ridge))
+
+        return [basis if v == pivot else Basis(carried(v), basis.B) for v, basis in enumerate(start)]
 
 
 @dataclass(frozen=True)
@@ -101,14 +114,12 @@ class Published(InputsOnly):
     """
 
     name = "published"
-    reads = frozenset({INPUTS})
-    orthonormal: bool = False
+    form = "free"
     regular: float = 1e-4
 
-    def solve(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
+    def follow(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
         """Return aligned A, and B as published."""
-        aligned = super().solve(moments, start, pivot)
-        inputs = moments[INPUTS]
+        inputs, aligned = moments[INPUTS], super().follow(moments, start, pivot)
         return [
             basis if view == pivot else Basis(basis.A, basis.B @ self._turn(inputs, aligned, view, pivot))
             for view, basis in enumerate(aligned)
@@ -132,83 +143,19 @@ class Pivot(InputsOnly):
     """As ``a``, and B mapped through the modules' real outputs, ``y_l ≈ M y_p``: nearest orthonormal to ``M B_p``."""
 
     name = "pivot"
-    reads = frozenset({INPUTS, OUTPUTS})
+    kinds = 2
+    reads = (INPUTS, OUTPUTS)
 
-    def solve(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
+    def follow(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
         """Return A and B that follow the pivot's."""
-        outputs = moments[OUTPUTS]
+        outputs, aligned = moments[OUTPUTS], super().follow(moments, start, pivot)
 
         def carried(view: int) -> Tensor:
             mapped = ridge_map(outputs.block(pivot, pivot), outputs.block(pivot, view), ridge=self.ridge)
             return nearest_orthonormal(mapped @ start[pivot].B)
 
-        aligned = super().solve(moments, start, pivot)
-        return [basis if view == pivot else Basis(basis.A, carried(view)) for view, basis in enumerate(aligned)]
+        return [basis if v == pivot else Basis(basis.A, carried(v)) for v, basis in enumerate(aligned)]
 
 
-@dataclass(frozen=True)
-class Joint(Mode):
-    """A common basis for all architectures at once, by generalised CCA (:func:`~.algebra.maxvar`).
-
-    A: directions of the modules' *inputs* that agree between all architectures, so that a latent input says the same.
-    B: directions along which the *gradients of the answer loss with respect to the modules' outputs* agree, so that a
-    push on a latent output does the same to the answer, to first order. The mean input is projected out: latents are
-    zero on average in every architecture, and Q alone carries constants.
-
-    Attributes:
-        orthonormal: nearest orthonormal bases, against ones whose latents have equal variance in all architectures
-            (scaled by one factor for all so that the rows' mean norm is 1).
-        ridge: of the inputs' CCA, in units of the mean variance.
-        gradient_ridge: of the gradients' CCA.
-    """
-
-    name = "joint"
-    reads = frozenset({INPUTS, GRADIENTS})
-    orthonormal: bool = True
-    ridge: float = 1e-2
-    gradient_ridge: float = 1e-2
-
-    def solve(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
-        """Return the common bases."""
-        rank = len(start[pivot].A)
-        inputs, gradients = moments[INPUTS], moments[GRADIENTS]
-        downs = maxvar(_without_mean(inputs), inputs.widths, rank, ridge=self.ridge)
-        ups = maxvar(gradients.covariance(centred=False), gradients.widths, rank, ridge=self.gradient_ridge)
-        if self.orthonormal:
-            downs, ups = [nearest_orthonormal(each) for each in downs], [nearest_orthonormal(each) for each in ups]
-        else:
-            downs, ups = _common_scale(downs), _common_scale(ups)
-        return [Basis(down, up.T) for down, up in zip(downs, ups, strict=True)]
-
-
-def _without_mean(moments: JointMoments) -> Tensor:
-    """Return the joint covariance of the features, each view's mean direction projected out."""
-    keep = []
-    for view, width in enumerate(moments.widths):
-        mean = moments.mean(view)
-        unit = mean / mean.norm().clamp(min=1e-300)
-        keep.append(torch.eye(width, dtype=torch.float64) - torch.outer(unit, unit))
-    project: Tensor = torch.block_diag(*keep)  # type: ignore[no-untyped-call]
-    return project @ moments.covariance() @ project
-
-
-def _common_scale(maps: Sequence[Tensor]) -> list[Tensor]:
-    """Divide all maps by one number: the mean norm of their rows."""
-    norm = torch.cat([each.norm(dim=1) for each in maps]).mean()
-    return [each / norm for each in maps]
-
-
-MODES: dict[str, Mode] = {mode.name: mode for mode in (NoAlignment(), InputsOnly(), Published(), Pivot(), Joint())}
-
-
-def find_mode(mode: str | Mode) -> Mode:
-    """Return a mode by its name.
-
-    Raises:
-        SettingsError: there is none of this name.
-    """
-    if isinstance(mode, Mode):
-        return mode
-    if mode not in MODES:
-        raise SettingsError(f"alignment mode {mode!r} is not known; choose one of {', '.join(MODES)}")
-    return MODES[mode]
+def _of_module(gathered: Mapping[str, Moments], name: str) -> dict[str, JointMoments]:
+    return {what: moments[name] for what, moments in gathered.items()}

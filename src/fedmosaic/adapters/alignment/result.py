@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fedmosaic.adapters.alignment.algebra import nearest_orthonormal
+from fedmosaic.adapters.alignment.measure import Correlation
 from fedmosaic.errors import ModelError, SettingsError
 
 TENSORS, RECORD = "bases.safetensors", "alignment.json"
-
-
-@dataclass(frozen=True)
-class Correlation:
-    """How well one module's latents agree between architectures on held-out samples.
-
-    Attributes:
-        inputs: mean correlation of the latent inputs A x.
-        effects: the same of the answer loss's derivatives along the latent outputs, g B (around zero).
-    """
-
-    inputs: float
-    effects: float
 
 
 @dataclass(frozen=True)
@@ -43,7 +31,7 @@ class Alignment:
         blocks: number of blocks N_B.
         seed: of the random parts.
         samples: how many public samples were used.
-        orthonormal: whether rows of A and columns of B are orthonormal.
+        form: of the bases: ``orthonormal``, ``scaled`` (orthonormal up to one factor each) or ``free``.
         architectures: model name -> architecture (:attr:`BaseModel.architecture`).
         bases: model name -> ``block.{k}.{module}.A`` (r, in) and ``.B`` (out, r), as ``Adapter.load_basis`` takes them.
         correlations: by ``block.{k}.{module}``.
@@ -54,7 +42,7 @@ class Alignment:
     blocks: int
     seed: int
     samples: int
-    orthonormal: bool
+    form: str
     architectures: Mapping[str, str]
     bases: Mapping[str, dict[str, Tensor]]
     correlations: Mapping[str, Correlation]
@@ -74,7 +62,9 @@ class Alignment:
         """Return the mean correlations over all modules."""
         every = list(self.correlations.values())
         return Correlation(
-            sum(one.inputs for one in every) / len(every), sum(one.effects for one in every) / len(every)
+            inputs=sum(one.inputs for one in every) / len(every),
+            effects=sum(one.effects for one in every) / len(every),
+            updates=sum(one.updates for one in every) / len(every),
         )
 
     def check(self, *, architectures: Collection[str], rank: int, blocks: int) -> None:
@@ -103,7 +93,7 @@ class Alignment:
 
         Args:
             folder: made if needed; an alignment that is in it is replaced.
-            half: store in half precision; orthonormal bases are made so again when they are loaded.
+            half: store in half precision; bases are given their exact form again when they are loaded.
         """
         folder.mkdir(parents=True, exist_ok=True)
         stored = {
@@ -117,10 +107,10 @@ class Alignment:
             "blocks": self.blocks,
             "seed": self.seed,
             "samples": self.samples,
-            "orthonormal": self.orthonormal,
+            "form": self.form,
             "architectures": dict(self.architectures),
             "correlations": {
-                name: {"inputs": round(one.inputs, 4), "effects": round(one.effects, 4)}
+                name: {what: round(value, 4) for what, value in asdict(one).items()}
                 for name, one in self.correlations.items()
             },
         }
@@ -133,7 +123,7 @@ class Alignment:
 
     @classmethod
     def load(cls, folder: Path) -> Alignment:
-        """Read what :meth:`save` wrote; bases that are meant to be orthonormal are made so again in float32.
+        """Read what :meth:`save` wrote; bases are given their exact form again.
 
         Raises:
             ModelError: a file is missing or damaged.
@@ -142,7 +132,7 @@ class Alignment:
             record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
             stored = load_file(folder / TENSORS)
             return cls(
-                **{key: record[key] for key in ("mode", "rank", "blocks", "seed", "samples", "orthonormal")},
+                **{key: record[key] for key in ("mode", "rank", "blocks", "seed", "samples", "form")},
                 architectures=record["architectures"],
                 bases={
                     name: _bases_of(stored, architecture, record)
@@ -166,7 +156,15 @@ def _bases_of(stored: Mapping[str, Tensor], architecture: str, record: Mapping[s
         side = 0 if key.endswith(".A") else 1
         if tensor.dim() != 2 or tensor.shape[side] != record["rank"] or not bool(tensor.isfinite().all()):
             raise ValueError(f"{architecture} {key} is not a finite matrix of rank {record['rank']}")
-    return {key: nearest_orthonormal(tensor) if record["orthonormal"] else tensor for key, tensor in bases.items()}
+    return {key: _reformed(tensor, record["form"]) for key, tensor in bases.items()}
+
+
+def _reformed(basis: Tensor, form: str) -> Tensor:
+    """Undo what storing in half precision has done to the form."""
+    if form == "free":
+        return basis
+    factor = basis.norm() / min(basis.shape) ** 0.5 if form == "scaled" else 1.0
+    return nearest_orthonormal(basis) * factor
 
 
 def _into_place(draft: Path) -> None:

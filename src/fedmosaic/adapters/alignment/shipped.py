@@ -10,8 +10,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
-from fedmosaic.adapters.alignment.align import align
-from fedmosaic.adapters.alignment.modes import MODES, find_mode
+from fedmosaic.adapters.alignment.align import MODES, align, find_mode
 from fedmosaic.adapters.alignment.result import RECORD, Alignment
 from fedmosaic.data.mosaic40.build import VERSION, open_public
 from fedmosaic.data.mosaic40.public import public_samples

@@ -1,25 +1,38 @@
-"""Streaming public samples through several architectures at once, in as little memory as is asked."""
+"""Streaming public samples through all architectures at once, and gathering joint moments on the way."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedmosaic.adapters.alignment.moments import JointMoments
-from fedmosaic.adapters.alignment.observe import Features, observe
-from fedmosaic.adapters.alignment.positions import Match, anchors, match
-from fedmosaic.adapters.placement import Target, place
+from fedmosaic.adapters.alignment.observe import GRADIENTS, INPUTS, Features, View, observe
+from fedmosaic.adapters.alignment.positions import anchors, match
 from fedmosaic.data.sample import Sample
-from fedmosaic.errors import ModelError
-from fedmosaic.models import BaseModel
+from fedmosaic.models import Batch
+
+Moments = dict[str, JointMoments]
+"""Joint moments by module."""
+
+
+class Basis(NamedTuple):
+    """Frozen bases of one module: A (r, in) and B (out, r)."""
+
+    A: Tensor
+    B: Tensor
+
+
+Bases = Mapping[str, Sequence[Basis]]
+"""Bases by module, of each architecture in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Positions:
-    """How much each kind of position counts.
+    """How much each kind of position counts; 0 leaves it out.
 
     Attributes:
         image: weight of one image token.
@@ -38,143 +51,105 @@ class Positions:
 
 
 @dataclass(frozen=True)
-class View:
-    """One architecture as alignment sees it: its Co-LoRA modules by their common names ``block.{k}.{module}``."""
+class Reading:
+    """What all architectures have computed on one batch of samples.
 
-    model: BaseModel
-    targets: Mapping[str, Target]
-    linears: Mapping[str, nn.Module]
-
-
-def make_views(models: Sequence[BaseModel], *, blocks: int) -> list[View]:
-    """Return the models' views.
-
-    Raises:
-        ModelError: two models' decoders have no modules of the same names at their block ends.
-        SettingsError: more blocks than layers.
+    Attributes:
+        samples: the batch's.
+        batches: what each architecture has read.
+        features: of each architecture.
     """
-    views = []
-    for model in models:
-        placed = place(model.decoder, blocks=blocks).targets
-        targets = {target.prefix: target for target in placed if target.block is not None}
-        linears = {name: model.decoder.get_submodule(target.path) for name, target in targets.items()}
-        views.append(View(model, targets, linears))
-    first = views[0]
-    for view in views[1:]:
-        apart = sorted(set(first.targets) ^ set(view.targets))
-        if apart:
-            raise ModelError(
-                f"{first.model.name} and {view.model.name} cannot be aligned: {apart[0]} is a linear of only one of "
-                f"them ({len(apart)} such); P and Q mean something between architectures of like modules only"
-            )
-    return views
+
+    samples: Sequence[Sample]
+    batches: list[Batch]
+    features: list[Features]
+
+    def of(self, name: str, what: str) -> list[Tensor]:
+        """Return one module's inputs, outputs or gradients, (B, T, width) of each architecture."""
+        return [features[name][what] for features in self.features]
 
 
 @dataclass(frozen=True)
-class Reading:
-    """Features of one batch of samples, row by row the same position in every architecture.
+class Source:
+    """The samples and architectures that moments are gathered from.
 
     Attributes:
-        views: features of each architecture.
-        weights: (rows,) by kind of position.
-    """
-
-    views: list[Features]
-    weights: Tensor
-
-    def of(self, name: str, what: str) -> list[Tensor]:
-        """Return one module's inputs, outputs or gradients, (rows, width) of each architecture."""
-        return [features[name][what] for features in self.views]
-
-
-def read(
-    views: Sequence[View],
-    samples: Sequence[Sample],
-    *,
-    names: Sequence[str],
-    reads: Collection[str],
-    positions: Positions,
-    batch_size: int,
-) -> Iterator[Reading]:
-    """Yield the features of all samples, batch by batch; positions of weight 0 are left out.
-
-    Args:
         views: the architectures.
         samples: in any order; those of like length are batched together.
-        names: the modules to read.
-        reads: what to read of them.
-        positions: weights.
+        names: the modules that are read.
+        positions: weights of the kinds of positions.
         batch_size: samples in a batch.
     """
-    order = sorted(samples, key=lambda sample: (len(sample.images), len(sample.prompt)))
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        batches = [view.model.collate(chosen) for view in views]
-        read_by = zip(*(anchors(v.model, chosen, b) for v, b in zip(views, batches, strict=True)), strict=True)
-        found = [
-            (row, one) for row, sample in enumerate(read_by) for one in match(sample) if positions.of(one.kind) > 0
+
+    views: Sequence[View]
+    samples: Sequence[Sample]
+    names: Sequence[str]
+    positions: Positions
+    batch_size: int
+
+    def readings(self, reads: Collection[str]) -> Iterator[Reading]:
+        """Yield what the architectures compute, batch by batch."""
+        order = sorted(self.samples, key=lambda sample: (len(sample.images), len(sample.prompt)))
+        for start in range(0, len(order), self.batch_size):
+            samples = order[start : start + self.batch_size]
+            batches = [view.model.collate(samples) for view in self.views]
+            features = [
+                observe(view, self.names, batch, samples, reads=reads)
+                for view, batch in zip(self.views, batches, strict=True)
+            ]
+            yield Reading(samples, batches, features)
+
+    def matches(self, reading: Reading) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        """Return the matched positions of a reading.
+
+        Returns:
+            Rows and columns (n,) in each architecture's batch, and the matches' weights (n,).
+        """
+        found = [anchors(v.model, reading.samples, b) for v, b in zip(self.views, reading.batches, strict=True)]
+        pairs = [
+            (row, one)
+            for row, sample in enumerate(zip(*found, strict=True))
+            for one in match(sample)
+            if self.positions.of(one.kind) > 0
         ]
-        rows = torch.tensor([row for row, _ in found])
-        features = [
-            observe(
-                view.model,
-                {name: view.linears[name] for name in names if name in view.linears},
-                batch,
-                (rows, column),
-                reads=reads,
-            )
-            for view, batch, column in zip(views, batches, _columns([one for _, one in found]), strict=True)
-        ]
-        yield Reading(features, torch.tensor([positions.of(one.kind) for _, one in found]))
+        rows = torch.tensor([row for row, _ in pairs])
+        columns = torch.tensor([one.columns for _, one in pairs]).T
+        return [(rows, column) for column in columns], torch.tensor([self.positions.of(one.kind) for _, one in pairs])
 
+    def at_positions(self, reads: Collection[str]) -> dict[str, Moments]:
+        """Return joint moments of features at matched positions: inputs, outputs or gradients -> module -> moments."""
+        gathered: dict[str, Moments] = {what: {} for what in reads}
+        for reading in self.readings(reads) if reads else ():
+            at, weights = self.matches(reading)
+            for what, moments in gathered.items():
+                for name in self.names:
+                    rows = [x.cpu()[where] for x, where in zip(reading.of(name, what), at, strict=True)]
+                    _add(moments, name, rows, weights)
+        return gathered
 
-def passes(views: Sequence[View], names: Sequence[str], *, kinds: int, memory: int) -> Iterator[list[str]]:
-    """Divide the modules into groups whose moments fit into memory together; a group has at least one module.
+    def of_updates(self, bases: Bases, *, side: str) -> Moments:
+        """Return joint moments of what single samples would change in each module, seen through one of its bases.
 
-    Args:
-        views: the architectures.
-        names: the modules.
-        kinds: how many kinds of features of a module are gathered.
-        memory: bytes.
-    """
-    group: list[str] = []
-    used = 0
-    for name in names:
-        targets = [view.targets[name] for view in views]
-        width = max(sum(target.in_features for target in targets), sum(target.out_features for target in targets))
-        size = 8 * kinds * width**2
-        if group and used + size > memory:
-            yield group
-            group, used = [], 0
-        group.append(name)
-        used += size
-    if group:
-        yield group
+        A sample's gradient with respect to a module's weight is ``D = sum_t g_t x_tᵀ`` (out, in), and that with respect
+        to P is ``Bᵀ D Aᵀ``. Samples are what architectures have in common here, so no positions need to be matched.
 
-
-def gather(
-    views: Sequence[View],
-    samples: Sequence[Sample],
-    *,
-    names: Sequence[str],
-    reads: Collection[str],
-    positions: Positions,
-    batch_size: int,
-) -> dict[str, dict[str, JointMoments]]:
-    """Return the joint moments of some modules: name -> inputs, outputs or gradients -> moments."""
-    moments: dict[str, dict[str, JointMoments]] = {name: {} for name in names}
-    if not reads:
+        Args:
+            bases: those that D is seen through.
+            side: ``outputs``: r rows ``D Aᵀ`` of width out per sample, one for each latent input; ``inputs``: r rows
+                ``Bᵀ D`` of width in, one for each latent output.
+        """
+        moments: Moments = {}
+        for reading in self.readings((INPUTS, GRADIENTS)):
+            for name in self.names:
+                rows = []
+                for x, g, basis in zip(reading.of(name, INPUTS), reading.of(name, GRADIENTS), bases[name], strict=True):
+                    seen = (x @ basis.A.to(x).T).mT @ g if side == "outputs" else (g @ basis.B.to(g)).mT @ x
+                    rows.append(seen.flatten(0, 1))
+                _add(moments, name, rows)
         return moments
-    for reading in read(views, samples, names=names, reads=reads, positions=positions, batch_size=batch_size):
-        for name in names:
-            for what in sorted(reads):
-                rows = reading.of(name, what)
-                if what not in moments[name]:
-                    moments[name][what] = JointMoments([row.shape[1] for row in rows])
-                moments[name][what].add(rows, reading.weights)
-    return moments
 
 
-def _columns(matches: Sequence[Match]) -> list[Tensor]:
-    """Return each architecture's positions, (rows,) each."""
-    return [torch.tensor(columns) for columns in zip(*(one.columns for one in matches), strict=True)]
+def _add(moments: Moments, name: str, rows: Sequence[Tensor], weights: Tensor | None = None) -> None:
+    if name not in moments:
+        moments[name] = JointMoments([row.shape[1] for row in rows])
+    moments[name].add(rows, weights)

@@ -1,0 +1,116 @@
+"""The default mode: one basis chosen for all architectures at once, so that learning the same moves the same latents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedmosaic.adapters.alignment.algebra import maxvar, nearest_orthonormal
+from fedmosaic.adapters.alignment.modes import Mode
+from fedmosaic.adapters.alignment.moments import JointMoments
+from fedmosaic.adapters.alignment.observe import GRADIENTS, INPUTS
+from fedmosaic.adapters.alignment.stream import Bases, Basis, Source
+
+
+@dataclass(frozen=True)
+class Joint(Mode):
+    """Generalised CCA (:func:`~.algebra.maxvar`) over all architectures, of what a module reads and of what it could learn.
+
+    1. *Start*, at matched positions: A from the modules' inputs (the mean input projected out), so that a latent input
+       says the same; B from the gradients of the answer with respect to the modules' outputs, so that a push on a latent
+       output does the same.
+    2. *Rounds*, by samples: P learns along ``Bᵀ D Aᵀ`` with ``D = sum_t g_t x_tᵀ``. Averaging P between architectures
+       means something exactly if these agree. So B is chosen where the rows ``D Aᵀ`` agree, given A, and then A where
+       the rows ``Bᵀ D`` agree, given B: each is a closed form, and no positions need to be matched.
+    3. *Form*: nearest orthonormal bases, times one factor per basis. The factors make latent inputs, and the gradients of
+       P, equally large in all architectures (their products over the architectures are 1): where norms follow a
+       projection, as in Gemma, an equal push can otherwise do 20 times as much in one family as in another.
+
+    Attributes:
+        ridge: of every CCA, in units of the mean variance. Small: only agreement counts; large: so does how much there is
+            to agree on, and P learns faster.
+        rounds: of step 2, two passes over the samples each.
+    """
+
+    name = "joint"
+    form = "scaled"
+    kinds = 2
+    ridge: float = 0.1
+    rounds: int = 2
+
+    def solve(self, source: Source, start: Bases, pivot: int) -> Bases:
+        """Return the common bases."""
+        rank = len(next(iter(start.values()))[pivot].A)
+        gathered = source.at_positions((INPUTS, GRADIENTS))
+        inputs, gradients = gathered[INPUTS], gathered.pop(GRADIENTS)
+        bases = {
+            name: [Basis(down, up.T) for down, up in zip(
+                self._directions(without_mean(inputs[name]), inputs[name], rank),
+                self._directions(gradients[name].covariance(centred=False), gradients[name], rank),
+                strict=True,
+            )]
+            for name in source.names
+        }  # fmt: skip
+        gradients.clear()
+        for _ in range(self.rounds):
+            bases = self._chosen_again(source, bases, rank, side="outputs")
+            bases = self._chosen_again(source, bases, rank, side="inputs")
+        updates = source.of_updates(bases, side="inputs")
+        return {name: equal_sizes(bases[name], inputs[name], updates[name]) for name in source.names}
+
+    def _directions(self, joint: Tensor, moments: JointMoments, rank: int) -> list[Tensor]:
+        """Return the orthonormal directions (rank, width) of each architecture."""
+        return [nearest_orthonormal(weights) for weights in maxvar(joint, moments.widths, rank, ridge=self.ridge)]
+
+    def _chosen_again(
+        self, source: Source, bases: dict[str, list[Basis]], rank: int, *, side: str
+    ) -> dict[str, list[Basis]]:
+        """Return the bases with all B (``outputs``) or all A (``inputs``) chosen by the samples' updates."""
+        chosen = {}
+        for name, moments in source.of_updates(bases, side=side).items():
+            found = self._directions(moments.covariance(centred=False), moments, rank)
+            chosen[name] = [
+                Basis(basis.A, each.T) if side == "outputs" else Basis(each, basis.B)
+                for basis, each in zip(bases[name], found, strict=True)
+            ]
+        return chosen
+
+
+def without_mean(moments: JointMoments) -> Tensor:
+    """Return the joint covariance of the features, each view's mean direction projected out.
+
+    The latents of a start made of it are zero on average in every architecture, and Q alone carries constants.
+    """
+    keep = []
+    for view, width in enumerate(moments.widths):
+        mean = moments.mean(view)
+        unit = mean / mean.norm().clamp(min=1e-300)
+        keep.append(torch.eye(width, dtype=torch.float64) - torch.outer(unit, unit))
+    project: Tensor = torch.block_diag(*keep)  # type: ignore[no-untyped-call]
+    return project @ moments.covariance() @ project
+
+
+def equal_sizes(bases: Sequence[Basis], inputs: JointMoments, updates: JointMoments) -> list[Basis]:
+    """Scale one module's bases so that latent inputs and gradients of P are equally large in all architectures.
+
+    Args:
+        bases: of each architecture.
+        inputs: moments of the module's inputs.
+        updates: moments of the samples' ``Bᵀ D``, seen through these bases.
+    """
+    latents = _sizes([basis.A for basis in bases], inputs, centred=True)
+    gradients = _sizes([basis.A for basis in bases], updates, centred=False) / latents
+    downs, ups = latents.log().mean().exp() / latents, gradients.log().mean().exp() / gradients
+    return [Basis(basis.A * down, basis.B * up) for basis, down, up in zip(bases, downs, ups, strict=True)]
+
+
+def _sizes(maps: Sequence[Tensor], moments: JointMoments, *, centred: bool) -> Tensor:
+    """Return the root mean square of each architecture's mapped features."""
+    squares = [
+        ((weights @ moments.block(view, view, centred=centred)) * weights).sum(1).mean()
+        for view, weights in enumerate(maps)
+    ]
+    return torch.stack(squares).clamp(min=1e-30).sqrt()
