@@ -73,7 +73,7 @@ class AdaptedLinear(nn.Module, ABC):
         return self.base.bias
 
     def multiply_adds(self) -> tuple[int, int]:
-        """Return the multiply-adds per token of the forward pass, and of the gradients of what is trained (see cost)."""
+        """Return the multiply-adds per token of the forward pass, and of the gradients of trained weights."""
         rank, wide = self._sizes[2], self._sizes[0] + self._sizes[1]
         base = self._sizes[0] * self._sizes[1]
         return base + self._branch_cost(rank, wide), self._trained_cost(rank, wide)

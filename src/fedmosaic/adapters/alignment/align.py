@@ -67,7 +67,7 @@ def align(
         seed: of the random bases from which all modes but ``joint`` start.
         positions: how much image, text and answer positions count.
         batch_size: samples that go through a model at once.
-        memory: bytes that moments may take at one time; modules that do not fit wait for further passes over the samples.
+        memory: bytes that moments may take at one time; modules that do not fit wait for more passes over the samples.
 
     Raises:
         SettingsError: an unknown mode, fewer than two architectures, too few samples, or a rank or number of blocks
@@ -86,7 +86,9 @@ def align(
     made_of = [sample for index, sample in enumerate(samples) if index % HELD_OUT]
     bases: dict[str, list[Basis]] = {}
     for names in _groups(targets, kinds=chosen.kinds, memory=memory):
-        start = {name: [_random(view, own[name], rank, seed) for view, own in zip(views, targets, strict=True)] for name in names}  # fmt: skip # noqa: E501
+        start = {
+            name: [_random(v, own[name], rank, seed) for v, own in zip(views, targets, strict=True)] for name in names
+        }
         source = Source(views, made_of, names, positions, batch_size)
         for name, each in chosen.solve(source, start, sizes.index(min(sizes))).items():
             bases[name] = [Basis(basis.A.float().contiguous(), basis.B.float().contiguous()) for basis in each]

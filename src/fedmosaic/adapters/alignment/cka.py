@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fedmosaic.adapters.alignment.moments import JointMoments
 from fedmosaic.adapters.alignment.observe import INPUTS, View
-from fedmosaic.adapters.alignment.stream import Positions, Source
+from fedmosaic.adapters.alignment.stream import Positions, Source, pick
 from fedmosaic.data.sample import Sample
 from fedmosaic.models import BaseModel
 
@@ -49,7 +49,7 @@ def layer_similarity(
     for reading in source.readings((INPUTS,)):
         at, weights = source.matches(reading)
         rows = [
-            features[name][INPUTS].cpu()[where]
+            pick(features[name][INPUTS], where)
             for features, where in zip(reading.features, at, strict=True)
             for name in features
         ]

@@ -1,4 +1,4 @@
-"""The default mode: one basis chosen for all architectures at once, so that learning the same moves the same latents."""
+"""The default mode: one basis for all architectures at once, in which learning the same moves the same latents."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from fedmosaic.adapters.alignment.stream import Bases, Basis, Source
 
 @dataclass(frozen=True)
 class Joint(Mode):
-    """Generalised CCA (:func:`~.algebra.maxvar`) over all architectures, of what a module reads and of what it could learn.
+    """Generalised CCA (:func:`~.algebra.maxvar`) over all architectures: of what modules read and could learn.
 
     1. *Start*, at matched positions: A from the modules' inputs (the mean input projected out), so that a latent input
-       says the same; B from the gradients of the answer with respect to the modules' outputs, so that a push on a latent
-       output does the same.
+       says the same; B from the gradients of the answer with respect to the modules' outputs, so that a push on a
+       latent output does the same.
     2. *Rounds*, by samples: P learns along ``Bᵀ D Aᵀ`` with ``D = sum_t g_t x_tᵀ``. Averaging P between architectures
        means something exactly if these agree. So B is chosen where the rows ``D Aᵀ`` agree, given A, and then A where
        the rows ``Bᵀ D`` agree, given B: each is a closed form, and no positions need to be matched.
-    3. *Form*: nearest orthonormal bases, times one factor per basis. The factors make latent inputs, and the gradients of
-       P, equally large in all architectures (their products over the architectures are 1): where norms follow a
+    3. *Form*: nearest orthonormal bases, times one factor per basis. The factors make latent inputs, and the gradients
+       of P, equally large in all architectures; their product over the architectures is 1. Where norms follow a
        projection, as in Gemma, an equal push can otherwise do 20 times as much in one family as in another.
 
     Attributes:
-        ridge: of every CCA, in units of the mean variance. Small: only agreement counts; large: so does how much there is
-            to agree on, and P learns faster.
-        rounds: of step 2, two passes over the samples each.
+        ridge: of every CCA, in units of the mean variance. Small: only agreement counts; large: so does how much there
+            is to agree on, and P learns faster.
+        rounds: of step 2, at least one; two passes over the samples each.
     """
 
     name = "joint"
@@ -46,37 +46,25 @@ class Joint(Mode):
         rank = len(next(iter(start.values()))[pivot].A)
         gathered = source.at_positions((INPUTS, GRADIENTS))
         inputs, gradients = gathered[INPUTS], gathered.pop(GRADIENTS)
-        bases = {
-            name: [Basis(down, up.T) for down, up in zip(
-                self._directions(without_mean(inputs[name]), inputs[name], rank),
-                self._directions(gradients[name].covariance(centred=False), gradients[name], rank),
-                strict=True,
-            )]
-            for name in source.names
-        }  # fmt: skip
-        gradients.clear()
+        bases: dict[str, list[Basis]] = {}
+        for name in source.names:
+            downs = self._directions(without_mean(inputs[name]), inputs[name], rank)
+            pushes = gradients.pop(name)
+            ups = self._directions(pushes.covariance(centred=False), pushes, rank)
+            bases[name] = [Basis(down, up.T) for down, up in zip(downs, ups, strict=True)]
         for _ in range(self.rounds):
-            bases = self._chosen_again(source, bases, rank, side="outputs")
-            bases = self._chosen_again(source, bases, rank, side="inputs")
-        updates = source.of_updates(bases, side="inputs")
+            for name, seen in source.of_updates(bases, side="outputs").items():
+                ups = self._directions(seen.covariance(centred=False), seen, rank)
+                bases[name] = [Basis(basis.A, up.T) for basis, up in zip(bases[name], ups, strict=True)]
+            updates = source.of_updates(bases, side="inputs")
+            for name, seen in updates.items():
+                downs = self._directions(seen.covariance(centred=False), seen, rank)
+                bases[name] = [Basis(down, basis.B) for basis, down in zip(bases[name], downs, strict=True)]
         return {name: equal_sizes(bases[name], inputs[name], updates[name]) for name in source.names}
 
     def _directions(self, joint: Tensor, moments: JointMoments, rank: int) -> list[Tensor]:
-        """Return the orthonormal directions (rank, width) of each architecture."""
+        """Return orthonormal directions (rank, width) of each architecture."""
         return [nearest_orthonormal(weights) for weights in maxvar(joint, moments.widths, rank, ridge=self.ridge)]
-
-    def _chosen_again(
-        self, source: Source, bases: dict[str, list[Basis]], rank: int, *, side: str
-    ) -> dict[str, list[Basis]]:
-        """Return the bases with all B (``outputs``) or all A (``inputs``) chosen by the samples' updates."""
-        chosen = {}
-        for name, moments in source.of_updates(bases, side=side).items():
-            found = self._directions(moments.covariance(centred=False), moments, rank)
-            chosen[name] = [
-                Basis(basis.A, each.T) if side == "outputs" else Basis(each, basis.B)
-                for basis, each in zip(bases[name], found, strict=True)
-            ]
-        return chosen
 
 
 def without_mean(moments: JointMoments) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 
 from fedmosaic.adapters.alignment.moments import JointMoments
 from fedmosaic.adapters.alignment.observe import GRADIENTS, INPUTS
-from fedmosaic.adapters.alignment.stream import Bases, Source
+from fedmosaic.adapters.alignment.stream import Bases, Source, pick
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ def measure(source: Source, bases: Bases) -> dict[str, Correlation]:
     for reading in source.readings((INPUTS, GRADIENTS)):
         at, weights = source.matches(reading)
         for name, each in bases.items():
-            latents = [x.cpu() @ basis.A.T for x, basis in zip(reading.of(name, INPUTS), each, strict=True)]
-            pushes = [g.cpu() @ basis.B for g, basis in zip(reading.of(name, GRADIENTS), each, strict=True)]
-            inputs[name].add([x[where] for x, where in zip(latents, at, strict=True)], weights)
-            effects[name].add([g[where] for g, where in zip(pushes, at, strict=True)], weights)
+            latents = [x @ basis.A.to(x).T for x, basis in zip(reading.of(name, INPUTS), each, strict=True)]
+            pushes = [g @ basis.B.to(g) for g, basis in zip(reading.of(name, GRADIENTS), each, strict=True)]
+            inputs[name].add([pick(x, where) for x, where in zip(latents, at, strict=True)], weights)
+            effects[name].add([pick(g, where) for g, where in zip(pushes, at, strict=True)], weights)
             updates[name].add([(g.mT @ x).reshape(-1, 1) for g, x in zip(pushes, latents, strict=True)])
     return {
         name: Correlation(

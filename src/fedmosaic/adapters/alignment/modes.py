@@ -1,7 +1,7 @@
 """The modes that follow one architecture, or none: how the frozen bases A and B of all architectures are chosen.
 
-The latent inputs are ``A x``, the latent outputs act through ``B``. Every mode is closed-form in joint second moments of
-the architectures' features. (The default mode is in :mod:`~fedmosaic.adapters.alignment.joint`.)
+The latent inputs are ``A x``, the latent outputs act through ``B``. Every mode is closed-form in joint second moments
+of the architectures' features. (The default mode is in :mod:`~fedmosaic.adapters.alignment.joint`.)
 """
 
 from __future__ import annotations

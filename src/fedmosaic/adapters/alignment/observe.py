@@ -88,8 +88,8 @@ def lead(view: View, batch: Batch, samples: Sequence[Sample]) -> Tensor:
     """Return by how much the right answer leads over the other options, (B,), in logits.
 
     This is the answer loss without its saturation: the loss of a question that one model answers well and another does
-    not has hardly a gradient in the first; the lead asks both the same. Answers are compared by their first tokens; open
-    questions with all tokens.
+    not has hardly a gradient in the first; the lead asks both the same. Answers are compared by their first tokens;
+    open questions with all tokens.
     """
     answers = view.model.answer_logits(batch)
     firsts = torch.searchsorted(answers.rows.contiguous(), torch.arange(len(samples), device=answers.rows.device))

@@ -123,7 +123,7 @@ class Source:
             at, weights = self.matches(reading)
             for what, moments in gathered.items():
                 for name in self.names:
-                    rows = [x.cpu()[where] for x, where in zip(reading.of(name, what), at, strict=True)]
+                    rows = [pick(x, where) for x, where in zip(reading.of(name, what), at, strict=True)]
                     _add(moments, name, rows, weights)
         return gathered
 
@@ -147,6 +147,11 @@ class Source:
                     rows.append(seen.flatten(0, 1))
                 _add(moments, name, rows)
         return moments
+
+
+def pick(features: Tensor, at: tuple[Tensor, Tensor]) -> Tensor:
+    """Return the features (n, width) at rows and columns (n,) of a batch (B, T, width)."""
+    return features[at[0].to(features.device), at[1].to(features.device)]
 
 
 def _add(moments: Moments, name: str, rows: Sequence[Tensor], weights: Tensor | None = None) -> None:
