@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from fedmosaic.cli.adapt import adapt_run
+from fedmosaic.cli.align import align
 from fedmosaic.cli.compare import compare
 from fedmosaic.cli.evaluate import evaluate
 from fedmosaic.cli.report import report
@@ -31,6 +32,7 @@ app.command()(compare)
 app.command()(report)
 app.command()(evaluate)
 app.command("adapt")(adapt_run)
+app.command()(align)
 app.add_typer(tasks, name="tasks")
 
 

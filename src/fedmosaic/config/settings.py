@@ -50,6 +50,9 @@ class AdapterSettings(_Settings):
     """N_B; the last layer of each block carries Co-LoRA. 0 puts conventional LoRA everywhere."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
     gate: Literal["scalar", "sample", "token"] = "scalar"
+    alignment: str = "joint"
+    """Where Co-LoRA's frozen bases come from if there are several architectures: a mode of ``fedmosaic align`` (none,
+    a, published, pivot, joint), or the folder of an alignment that it made."""
 
 
 class EvaluationSettings(_Settings):

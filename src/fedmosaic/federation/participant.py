@@ -13,7 +13,8 @@ from torch import Tensor
 
 from fedmosaic import seeding
 from fedmosaic.adapters import Adapter
-from fedmosaic.config import ClientSpec, RunSettings, home
+from fedmosaic.adapters.alignment import Alignment, alignment_for
+from fedmosaic.config import AdapterSettings, ClientSpec, RunSettings, home
 from fedmosaic.data.benchmark import Benchmark, load_benchmark
 from fedmosaic.data.sample import Task
 from fedmosaic.data.stream import Stream
@@ -56,19 +57,37 @@ class Machine:
         """The federated method."""
         return make_method(self.settings.method, self.settings.method_settings)
 
+    @property
+    def shape(self) -> AdapterSettings:
+        """The adapters' settings, without blocks if the method has no Co-LoRA."""
+        settings = self.settings.adapter
+        return settings if self.method.colora else settings.model_copy(update={"blocks": 0})
+
+    @cached_property
+    def alignment(self) -> Alignment | None:
+        """Co-LoRA's frozen bases, the same for all clients of an architecture; None where each draws its own."""
+        return alignment_for(
+            self.settings.scenario.models,
+            lambda name: self.pool.model(name).architecture,
+            home=home(),
+            rank=self.shape.rank,
+            blocks=self.shape.blocks,
+            mode=self.shape.alignment,
+            device=self.settings.device,
+        )
+
     def adapter(self, spec: ClientSpec) -> Adapter:
         """The adapter modules of a client's base model, which the clients of this model take turns in."""
-        shape = self.settings.adapter
-        if not self.method.colora:
-            shape = shape.model_copy(update={"blocks": 0})
         adapter = self.pool.adapter(
             spec.model,
             slots=self.method.slots,
-            settings=shape,
+            settings=self.shape,
             gated=self.method.answers_with == "gate",
             seed=seeding.derive(self.settings.seed, "adapter"),
         )
         if spec.model not in self._starts:
+            if self.alignment is not None:
+                adapter.load_basis(self.alignment.basis(self.pool.model(spec.model).architecture))
             self._starts[spec.model] = adapter_state(adapter)
         return adapter
 
