@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -17,7 +16,8 @@ from fedmosaic.evaluation import Measurement, milestones
 from fedmosaic.federation import wire
 from fedmosaic.federation.progress import Progress
 from fedmosaic.federation.run_folder import RunFolder
-from fedmosaic.methods.base import Aggregation, Method, Upload, Uploads
+from fedmosaic.federation.workbench import Workbench
+from fedmosaic.methods.base import Aggregation, Upload, Uploads
 
 _MAX_VALUES = 2**31
 
@@ -44,14 +44,13 @@ class Server:
         grid: the engine.
         settings: the run's settings.
         folder: the run folder; it decides where to go on.
-        method: the federated method's server half.
     """
 
-    def __init__(self, grid: Grid, settings: RunSettings, folder: RunFolder, method: Method[Any]) -> None:
+    def __init__(self, grid: Grid, settings: RunSettings, folder: RunFolder) -> None:
         self.grid = grid
         self.settings = settings
         self.folder = folder
-        self.method = method
+        self.workbench = Workbench(settings)
         self._run = settings.digest
         self._started = time.perf_counter()
 
@@ -64,7 +63,7 @@ class Server:
         start = progress.round + 1
         for round_ in range(start, self.settings.rounds + 1):
             self.folder.event("round", round=round_, rounds=self.settings.rounds)
-            aggregation = self._aggregate(round_, uploads, state)
+            aggregation = self._aggregate(progress, round_, uploads, state)
             uploads = self._train(progress, peers, round_, aggregation)
             state = aggregation.state
             progress.round = round_
@@ -85,10 +84,12 @@ class Server:
         _check_shared_shapes(peers)
         return peers
 
-    def _aggregate(self, round_: int, uploads: Uploads, state: Mapping[str, Tensor]) -> Aggregation:
+    def _aggregate(self, progress: Progress, round_: int, uploads: Uploads, state: Mapping[str, Tensor]) -> Aggregation:
         if not uploads:
             return Aggregation(downloads={})
-        aggregation = self.method.aggregate(uploads, state)
+        before = self.workbench.spent.flops
+        aggregation = self.workbench.aggregate(uploads, state, round_)
+        progress.flops += self.workbench.spent.flops - before
         if aggregation.relevance is not None:
             # The matrix is that of the uploads of the round before, which this round's downloads are made from.
             self.folder.write_relevance(round_ - 1, aggregation.relevance, aggregation.similarity)
