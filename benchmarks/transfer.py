@@ -30,7 +30,7 @@ import torch
 from scipy import stats
 
 from fedmosaic.adapters import Adapter, Slot
-from fedmosaic.adapters.alignment import MODES, Alignment, Mode, Positions, align
+from fedmosaic.adapters.alignment import MODES, Alignment, Mode, Positions, align, is_alignment
 from fedmosaic.config import TrainingSettings, home
 from fedmosaic.data.mosaic40.build import open_mosaic40, open_public
 from fedmosaic.data.mosaic40.public import public_samples
@@ -77,6 +77,7 @@ class Bench:
         self.benchmark = open_mosaic40(home())
         self.models: dict[str, BaseModel] = {}
         self.adapters: dict[str, Adapter] = {}
+        self._alignments: dict[str, Alignment] = {}
         self._known: dict[tuple[object, ...], Scores] = {}
         for name in arguments.models:
             self.models[name] = load_base_model(name, images=self.benchmark.images, home=home())
@@ -87,12 +88,13 @@ class Bench:
 
     def use(self, recipe: str) -> None:
         """Put the recipe's bases into all models."""
-        folder = self.arguments.out / "alignments" / recipe.replace(":", "-")
-        if not (folder / "alignment.json").is_file():
-            self._align(recipe).save(folder)
-        alignment = Alignment.load(folder)
+        if recipe not in self._alignments:
+            folder = self.arguments.out / "alignments" / recipe.replace(":", "-")
+            if not is_alignment(folder):
+                self._align(recipe).save(folder)
+            self._alignments[recipe] = Alignment.load(folder)
         for name, model in self.models.items():
-            self.adapters[name].load_basis(alignment.basis(model.architecture))
+            self.adapters[name].load_basis(self._alignments[recipe].basis(model.architecture))
 
     def _align(self, recipe: str) -> Alignment:
         bank = open_public(home())
@@ -288,16 +290,17 @@ def main() -> None:
     known = {tuple(row[key] for key in ("recipe", "skill", "seed", "source", "target")) for row in rows}
     pairs = arguments.pairs or [":".join(pair) for pair in itertools.permutations(arguments.models, 2)]
     bench, begin = Bench(arguments), time.process_time()
-    for recipe in arguments.modes:
-        bench.use(recipe)
-        for seed, skill, source in itertools.product(map(int, arguments.seeds), arguments.skills, arguments.models):
+    for seed, skill in itertools.product(map(int, arguments.seeds), arguments.skills):  # recipes side by side
+        for recipe, source in itertools.product(arguments.modes, arguments.models):
             targets = [target for s, target in (pair.split(":") for pair in pairs) if s == source]
             todo = [target for target in targets if (recipe, skill, seed, source, target) not in known]
+            if todo:
+                bench.use(recipe)
             for row in bench.rows(recipe, skill, seed, source, todo) if todo else ():
                 rows.append(row)
                 with record.open("a") as file:
                     file.write(json.dumps(row) + "\n")
-        print(f"{recipe}: {time.process_time() - begin:.0f} CPU seconds so far", file=sys.stderr)
+        print(f"seed {seed}, {skill}: {time.process_time() - begin:.0f} CPU seconds so far", file=sys.stderr)
     settings = {key: str(value) for key, value in vars(arguments).items()}
     shown = of_kind(rows, arguments.score)
     result = {"settings": settings, "summary": summarise(shown), "rows": shown}

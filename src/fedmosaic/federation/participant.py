@@ -9,11 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from torch import Tensor
 
 from fedmosaic import seeding
 from fedmosaic.adapters import Adapter
-from fedmosaic.adapters.alignment import Alignment, alignment_for
+from fedmosaic.adapters.alignment import Alignment, alignment_for, is_alignment
 from fedmosaic.config import AdapterSettings, ClientSpec, RunSettings, home
 from fedmosaic.data.benchmark import Benchmark, load_benchmark
 from fedmosaic.data.sample import Sample, Task
@@ -72,6 +73,8 @@ class Machine:
     @cached_property
     def alignment(self) -> Alignment | None:
         """Co-LoRA's frozen bases, the same for all clients of an architecture; None where each draws its own."""
+        if is_alignment(self._kept_alignment):
+            return Alignment.load(self._kept_alignment)
         return alignment_for(
             self.settings.scenario.models,
             lambda name: self.pool.model(name).architecture,
@@ -81,6 +84,17 @@ class Machine:
             mode=self.shape.alignment,
             device=self.settings.device,
         )
+
+    def keep_alignment(self) -> None:
+        """Store the bases beside the states whose P and Q they give a meaning, whatever is shipped or made later."""
+        if self.alignment is not None and not is_alignment(self._kept_alignment):
+            self._kept_alignment.mkdir(parents=True, exist_ok=True)
+            with FileLock(self._kept_alignment / "lock"):
+                self.alignment.save(self._kept_alignment)
+
+    @property
+    def _kept_alignment(self) -> Path:
+        return self.folder / "alignment"
 
     def adapter(self, spec: ClientSpec) -> Adapter:
         """The adapter modules of a client's base model, which the clients of this model take turns in."""
@@ -150,6 +164,7 @@ class Participant:
         method.receive(client, download)
         client.timed(lambda each: method.train(each, each.budget()))
         state = client.state()
+        self.machine.keep_alignment()
         self.store.save(round_, state)
         self._latest = (round_, state)
         events.emit(

@@ -123,7 +123,7 @@ class Alignment:
 
     @classmethod
     def load(cls, folder: Path) -> Alignment:
-        """Read what :meth:`save` wrote; bases are given their exact form again.
+        """Read what :meth:`save` wrote; bases in half precision are given their exact form again.
 
         Raises:
             ModelError: a file is missing or damaged.
@@ -146,9 +146,14 @@ class Alignment:
             ) from error
 
 
+def is_alignment(folder: Path) -> bool:
+    """Say whether :meth:`Alignment.save` has written a folder to its end."""
+    return (folder / RECORD).is_file()
+
+
 def _bases_of(stored: Mapping[str, Tensor], architecture: str, record: Mapping[str, Any]) -> dict[str, Tensor]:
     start = f"{architecture}/"
-    bases = {key.removeprefix(start): tensor.float() for key, tensor in stored.items() if key.startswith(start)}
+    bases = {key.removeprefix(start): tensor for key, tensor in stored.items() if key.startswith(start)}
     expected = {f"{module}.{letter}" for module in record["correlations"] for letter in "AB"}
     if set(bases) != expected:
         raise ValueError(f"bases of {architecture} are missing or too many: {sorted(set(bases) ^ expected)[0]}")
@@ -159,9 +164,10 @@ def _bases_of(stored: Mapping[str, Tensor], architecture: str, record: Mapping[s
     return {key: _reformed(tensor, record["form"]) for key, tensor in bases.items()}
 
 
-def _reformed(basis: Tensor, form: str) -> Tensor:
-    """Undo what storing in half precision has done to the form."""
-    if form == "free":
+def _reformed(stored: Tensor, form: str) -> Tensor:
+    """Undo what storing in half precision has done to the form; what was stored whole is given back bit by bit."""
+    basis = stored.float()
+    if stored.dtype == torch.float32 or form == "free":
         return basis
     factor = basis.norm() / min(basis.shape) ** 0.5 if form == "scaled" else 1.0
     return nearest_orthonormal(basis) * factor

@@ -12,9 +12,10 @@ from filelock import FileLock
 
 from fedmosaic.adapters.alignment.align import MODES, align
 from fedmosaic.adapters.alignment.modes import NoAlignment
-from fedmosaic.adapters.alignment.result import RECORD, Alignment
+from fedmosaic.adapters.alignment.result import RECORD, Alignment, is_alignment
 from fedmosaic.data.mosaic40.build import VERSION, open_public
 from fedmosaic.data.mosaic40.public import public_samples
+from fedmosaic.errors import SettingsError
 from fedmosaic.models import load_base_model
 from fedmosaic.models.vision_weights import ASSETS
 
@@ -46,7 +47,7 @@ def check_mode(mode: str) -> None:
     Raises:
         SettingsError: it is neither a mode nor the folder of an alignment.
     """
-    if mode not in MODES and not (Path(mode) / RECORD).is_file():
+    if mode not in MODES and not is_alignment(Path(mode)):
         raise SettingsError(
             f"adapter.alignment={mode!r} is neither a mode ({', '.join(MODES)}) nor a folder that holds an alignment; "
             f"make one: fedmosaic align SCENARIO --out {mode}"
@@ -101,7 +102,7 @@ def alignment_for(
     folder = home / "alignment" / hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
-        if not (folder / RECORD).is_file():
+        if not is_alignment(folder):
             made = make_alignment(list(architectures), home=home, rank=rank, blocks=blocks, mode=mode, device=device)
             made.save(folder)
         return Alignment.load(folder)
