@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -49,6 +50,11 @@ class Batch:
         """(B,) position of the last token that is not padding; of a prompt, where the answer is predicted."""
         return self.attention_mask.sum(1) - 1
 
+    @property
+    def prompt(self) -> Tensor:
+        """(B, T) bool, true at positions that are neither answer nor padding."""
+        return self.attention_mask.bool() & (self.labels == IGNORED)
+
 
 class AnswerLogits(NamedTuple):
     """Predictions at the n answer tokens of a batch: logits (n, V), targets (n,), and the row (n,) of each."""
@@ -68,6 +74,8 @@ class BaseModel(ABC):
         module: the transformers model; no parameter requires a gradient, and it is in eval mode.
         tokenizer: its tokenizer.
         decoder: the stack of decoder layers inside ``module``; has ``layers``.
+        reading: entered with the prompt's positions (B, T) around every computation of the decoder, so that an adapter
+            can look at them.
     """
 
     name: str
@@ -75,6 +83,7 @@ class BaseModel(ABC):
     module: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     decoder: nn.Module
+    reading: Callable[[Tensor], AbstractContextManager[None]] = staticmethod(lambda _: nullcontext())
 
     @abstractmethod
     def collate(self, samples: Sequence[Sample], *, with_answers: bool = True) -> Batch:
@@ -194,7 +203,7 @@ def find_decoder(module: PreTrainedModel) -> nn.Module:
 
 
 def _append(batch: Batch, tokens: Tensor, rows: Tensor) -> Batch:
-    """Write one more token after the last one of each chosen row."""
+    """Write one more token of the answer after the last one of each chosen row."""
     grow = (0, 1)
     ids, mask, labels = (
         F.pad(batch.input_ids, grow),
@@ -204,6 +213,7 @@ def _append(batch: Batch, tokens: Tensor, rows: Tensor) -> Batch:
     index = rows.nonzero()[:, 0]
     ids[index, batch.last[index] + 1] = tokens[index]
     mask[index, batch.last[index] + 1] = 1
+    labels[index, batch.last[index] + 1] = tokens[index]
     vision = {
         name: F.pad(tensor, grow)
         if tensor.shape == batch.input_ids.shape and not tensor.is_floating_point()
