@@ -14,7 +14,6 @@ from fedmosaic.federation import RunFolder, wire
 from fedmosaic.federation.grid import InProcessGrid
 from fedmosaic.federation.participation import present, schedule
 from fedmosaic.federation.server import Server
-from fedmosaic.methods.registry import make_method
 
 A, P = "layer.0.q_proj.A", "block.0.q_proj.P"
 SKETCH = 3
@@ -70,7 +69,7 @@ def serve(run, path, clients, *, resume=False):
     folder = RunFolder.resume(path, run) if resume else RunFolder.create(path, run)
     nodes = [{"partition-id": position} for position in range(len(run.scenario.clients))]
     grid = InProcessGrid(clients, node_configs=nodes, run_config={})
-    return folder, Server(grid, run, folder, make_method(run.method, run.method_settings)).run()
+    return folder, Server(grid, run, folder).run()
 
 
 def known(run, round_):

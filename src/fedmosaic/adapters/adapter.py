@@ -31,12 +31,16 @@ class Adapter:
         shape: rank, alpha, gate, seed and whatever else the adapter was made with.
         placement: layers, block ends and targets.
         attached: whether the model currently computes with this adapter.
+        training: whether dropout is on (see :meth:`train`).
+        opened: the slots (and ``gate``) that :meth:`train_only` last let require gradients.
     """
 
     def __init__(self, model: nn.Module, decoder: nn.Module, slots: Sequence[Slot], shape: AdapterShape) -> None:
         self.slots = tuple(slots)
         self.shape = shape
         self.attached = False
+        self.training = model.training
+        self.opened: tuple[str, ...] = (*shape.slots, "gate")
         self._model = model
         self._mix = Mix()
         self._required_grad: list[nn.Parameter] = []
@@ -137,6 +141,7 @@ class Adapter:
 
     def train(self, mode: bool = True) -> None:
         """Switch the adapters' dropout on or off; the base model's mode is not touched."""
+        self.training = mode
         for adapted in self._adapted:
             adapted.linear.training = mode
 
@@ -252,6 +257,7 @@ class Adapter:
         groups: dict[str, list[nn.Parameter]] = {}
         for slot in slots:
             self._check_slot(slot)
+        self.opened = (*slots, "gate") if gate else slots
         for group, members in self.named_groups().items():
             groups[group] = []
             for name, parameter in members.items():

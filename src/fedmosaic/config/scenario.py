@@ -61,6 +61,7 @@ class Scenario(BaseModel):
         benchmark: ``mosaic40`` (offline) or ``published`` (a data folder in the published layout).
         data: that folder, for ``published``.
         skip_bad: leave out records of it that cannot be used, instead of refusing them.
+        public: a task of it whose train samples everybody may see, for methods that need such (distillation).
         probe: base model of the relevance probe; empty: the smallest of the clients' models.
         reference: a method that is run beside the asked one for comparison (e.g. ``sft``); empty: none.
         settings: run settings that suit this scenario; the command line overrides them.
@@ -73,6 +74,7 @@ class Scenario(BaseModel):
     benchmark: Literal["mosaic40", "published"] = "mosaic40"
     data: str = ""
     skip_bad: bool = False
+    public: str = ""
     protocol: Literal["static", "dynamic"] = "dynamic"
     probe: str = ""
     reference: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -147,6 +147,44 @@ class FileSource:
             Image.DecompressionBombError,
         ) as error:
             raise DataError(f"{path}: not a readable image ({error}); replace the file or remove its record") from error
+
+
+class MergedSource:
+    """A main source, and a second one whose keys carry a prefix and which is opened when it is first needed.
+
+    Args:
+        main: the images of the samples; its keys stay as they are.
+        prefix: begins the keys of the second source, e.g. ``public/``.
+        second: opens the second source.
+    """
+
+    def __init__(self, main: ImageSource, prefix: str, second: Callable[[], ImageSource]) -> None:
+        self.main = main
+        self.prefix = prefix
+        self._open = second
+        self._second: ImageSource | None = None
+
+    @property
+    def second(self) -> ImageSource:
+        """The second source."""
+        if self._second is None:
+            self._second = self._open()
+        return self._second
+
+    @property
+    def fingerprint(self) -> str:
+        """The main source's; caches keep the second source's features under its own."""
+        return self.main.fingerprint
+
+    def keys(self) -> Sequence[str]:
+        """Return the main source's keys."""
+        return self.main.keys()
+
+    def load(self, key: str) -> Image.Image:
+        """Return one image of either source as RGB; raises as the source does."""
+        if key.startswith(self.prefix):
+            return self.second.load(key.removeprefix(self.prefix))
+        return self.main.load(key)
 
 
 def _check_size(path: Path, width: int, height: int) -> None:

@@ -16,7 +16,7 @@ from fedmosaic.data.benchmark import unknown
 from fedmosaic.data.images import FileSource
 from fedmosaic.data.options import match_answer, parse_options
 from fedmosaic.data.sample import IMAGE_MARK, Sample, Task
-from fedmosaic.errors import DataError
+from fedmosaic.errors import DataError, SettingsError
 from fedmosaic.seeding import rng
 
 VALIDATION_SHARE = 0.1
@@ -49,6 +49,7 @@ class PublishedBenchmark:
     Args:
         folder: holds ``dataset/NAME/...`` (or is that ``dataset`` folder itself).
         skip_bad: leave out records that cannot be used instead of stopping; :attr:`skipped` tells them.
+        public: name of a task whose train samples server and clients may all see; empty for none.
 
     Attributes:
         skipped: what was left out, one message per record.
@@ -59,9 +60,10 @@ class PublishedBenchmark:
 
     name = "published"
 
-    def __init__(self, folder: Path, *, skip_bad: bool = False) -> None:
+    def __init__(self, folder: Path, *, skip_bad: bool = False, public: str = "") -> None:
         self.root = folder
         self.skip_bad = skip_bad
+        self._public = public
         self.skipped: list[str] = []
         self.images = FileSource(folder)
         self._tasks: dict[str, Task] = {}
@@ -79,6 +81,22 @@ class PublishedBenchmark:
     def task_names(self) -> list[str]:
         """Return the names of all tasks that clients may train on."""
         return [name for name in self._files if name not in DRAKE_UNSEEN]
+
+    def public(self, count: int, seed: int) -> Sequence[Sample]:
+        """Return train samples of the task that was named public, drawn without repetition.
+
+        Raises:
+            SettingsError: no task was named, or it has too few samples.
+        """
+        if not self._public:
+            raise SettingsError(
+                f"the data in {self.root} name no public samples, which this method needs; put a public dataset there "
+                'in the same layout and name it in the scenario: public = "NAME-ID"'
+            )
+        train = self.task(self._public).train
+        if len(train) < count:
+            raise SettingsError(f"{self._public} has {len(train)} public samples; this method asks for {count}")
+        return [train[int(index)] for index in rng(seed, "public").permutation(len(train))[:count]]
 
     def unseen_names(self) -> list[str]:
         """Return the names of the tasks for fast adaptation."""

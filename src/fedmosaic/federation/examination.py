@@ -12,7 +12,6 @@ from fedmosaic.evaluation.score import choose
 from fedmosaic.federation import participation
 from fedmosaic.federation.participant import Machine, Participant
 from fedmosaic.models import BaseModel
-from fedmosaic.training import weights
 
 
 def examine(machine: Machine, tasks: Sequence[str], *, rounds: int) -> Summary:
@@ -42,11 +41,10 @@ def agreement(machine: Machine, tasks: Sequence[str], *, rounds: int) -> tuple[f
     pairs: list[tuple[bool, bool]] = []
     for spec in machine.settings.scenario.clients:
         participant = Participant(machine, spec.id)
-        client = participant.client_after(rounds)
-        with client.adapter.mixed(weights(machine.method.answers_with)):
+        with machine.method.answering(participant.client_after(rounds)) as model:
             for task in tasks:
                 if task in spec.tasks or task not in machine.settings.scenario.task_names:
-                    pairs += _verdicts(client.base, machine.benchmark.task(task).test)
+                    pairs += _verdicts(model, machine.benchmark.task(task).test)
     return (
         statistics.fmean(one == two for one, two in pairs),
         statistics.fmean(one for one, _ in pairs),

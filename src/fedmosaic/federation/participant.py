@@ -15,15 +15,15 @@ from fedmosaic import seeding
 from fedmosaic.adapters import Adapter
 from fedmosaic.config import ClientSpec, RunSettings, home
 from fedmosaic.data.benchmark import Benchmark, load_benchmark
-from fedmosaic.data.sample import Task
+from fedmosaic.data.sample import Sample, Task
 from fedmosaic.data.stream import Stream
 from fedmosaic.evaluation import TaskScore, score_samples
 from fedmosaic.federation import participation
 from fedmosaic.federation.client_store import ClientStore
-from fedmosaic.methods.base import Method
+from fedmosaic.methods.base import Method, Upload
 from fedmosaic.methods.registry import make_method
 from fedmosaic.models import BaseModel
-from fedmosaic.training import Client, Meter, ModelPool, adapter_state, events, weights
+from fedmosaic.training import Client, Meter, ModelPool, adapter_state, events
 
 
 @dataclass
@@ -45,7 +45,13 @@ class Machine:
         """The tasks and images."""
         scenario = self.settings.scenario
         folder = Path(scenario.data) if scenario.data else None
-        return load_benchmark(scenario.benchmark, home=home(), folder=folder, skip_bad=scenario.skip_bad)
+        return load_benchmark(
+            scenario.benchmark, home=home(), folder=folder, skip_bad=scenario.skip_bad, public=scenario.public
+        )
+
+    def public(self, count: int, round_: int) -> Sequence[Sample]:
+        """Public samples of one round: the same on the server and on all clients, others in each round."""
+        return self.benchmark.public(count, seeding.derive(self.settings.seed, "public", round_))
 
     @cached_property
     def pool(self) -> ModelPool:
@@ -143,12 +149,13 @@ class Participant:
         )
         return method.upload(client), client.meter
 
-    def dry_round(self) -> Meter:
-        """What the client's first round costs; nothing is kept."""
+    def dry_round(self) -> tuple[Upload, Meter]:
+        """The client's first round: its upload and its cost; nothing is kept."""
         client = self._client(self.spec.joins, after=0)
         self.machine.method.receive(client, {})
         client.timed(lambda each: self.machine.method.train(each, each.budget()))
-        return client.meter
+        tensors = self.machine.method.upload(client)
+        return Upload(self.spec.id, self.base.architecture, tensors, client.meter.samples), client.meter
 
     def evaluate(self, round_: int, *, others: bool, count: int) -> dict[str, tuple[float, ...]]:
         """Score the model that the client has after ``round_``; round 0 is the base model.
@@ -166,9 +173,9 @@ class Participant:
 
     def score(self, round_: int, tasks: Sequence[str], *, count: int) -> dict[str, tuple[float, ...]]:
         """Score the model after ``round_`` on any tasks; the last arguments are those of :meth:`evaluate`."""
-        client, batch_size = self.client_after(round_), self.machine.settings.evaluation.batch_size
-        with client.adapter.mixed(weights(self.machine.method.answers_with)):
-            return {task: self.machine.score(self.base, task, count, batch_size).scores for task in tasks}
+        batch_size = self.machine.settings.evaluation.batch_size
+        with self.machine.method.answering(self.client_after(round_)) as model:
+            return {task: self.machine.score(model, task, count, batch_size).scores for task in tasks}
 
     def client_after(self, round_: int) -> Client:
         """The client in its state after a round: that in which the last round that it trained in has left it."""
@@ -197,6 +204,7 @@ class Participant:
             pool=self.machine.pool,
             settings=self.machine.settings,
             round_=round_,
+            public=self.machine.public,
         )
         client.restore(self.state_after(after))
         return client

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from flwr.app import Message, RecordDict
@@ -18,7 +17,8 @@ from fedmosaic.evaluation import Measurement, milestones
 from fedmosaic.federation import participation, wire
 from fedmosaic.federation.progress import Progress
 from fedmosaic.federation.run_folder import RunFolder
-from fedmosaic.methods.base import Aggregation, Method, Upload, Uploads
+from fedmosaic.federation.workbench import Workbench
+from fedmosaic.methods.base import Aggregation, Upload, Uploads
 
 _MAX_VALUES = 2**31
 
@@ -45,14 +45,13 @@ class Server:
         grid: the engine.
         settings: the run's settings.
         folder: the run folder; it decides where to go on.
-        method: the federated method's server half.
     """
 
-    def __init__(self, grid: Grid, settings: RunSettings, folder: RunFolder, method: Method[Any]) -> None:
+    def __init__(self, grid: Grid, settings: RunSettings, folder: RunFolder) -> None:
         self.grid = grid
         self.settings = settings
         self.folder = folder
-        self.method = method
+        self.workbench = Workbench(settings)
         self._run = settings.digest
         self._schedule = participation.schedule(settings)
         self._started = time.perf_counter()
@@ -68,7 +67,7 @@ class Server:
             self.folder.event("round", round=round_, rounds=self.settings.rounds)
             training = [peer for peer in peers if peer.client in self._schedule[round_]]
             uploads = uploads.since(participation.oldest_that_counts(self.settings, round_))
-            aggregation = self._aggregate(round_, training, uploads, state)
+            aggregation = self._aggregate(progress, round_, training, uploads, state)
             uploads = uploads.updated(self._train(progress, training, round_, aggregation))
             state = aggregation.state
             progress.round = round_
@@ -90,14 +89,21 @@ class Server:
         return peers
 
     def _aggregate(
-        self, round_: int, training: Sequence[Peer], uploads: Uploads, state: Mapping[str, Tensor]
+        self,
+        progress: Progress,
+        round_: int,
+        training: Sequence[Peer],
+        uploads: Uploads,
+        state: Mapping[str, Tensor],
     ) -> Aggregation:
         if not uploads:
             return Aggregation(downloads={})
-        aggregation = self.method.aggregate(uploads, state)
+        before = self.workbench.spent.flops
+        aggregation = self.workbench.aggregate(uploads, state, round_)
+        progress.flops += self.workbench.spent.flops - before
         for peer in training:
             if peer.client not in uploads:
-                welcome = self.method.welcome(peer.architecture, peer.shapes, uploads)
+                welcome = self.workbench.method.welcome(peer.architecture, peer.shapes, uploads)
                 aggregation.downloads[peer.client] = welcome
         if aggregation.relevance is not None:
             # The matrix is that of the uploads up to the round before, which this round's downloads are made from.

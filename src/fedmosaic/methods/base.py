@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from fedmosaic.adapters import Adapter, Slot, is_shared, is_slot_tensor
-from fedmosaic.training import Budget, Client, Mix
+from fedmosaic.models import BaseModel
+from fedmosaic.training import Budget, Client, Mix, weights
 
 Tensors = Mapping[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
@@ -40,6 +42,26 @@ class Upload:
     """Training samples seen in the round."""
     round: int = 0
     """The round it was made in."""
+
+
+class ServerState(Protocol):
+    """What the server has in a round beside the uploads.
+
+    Attributes:
+        tensors: what the last round's :class:`Aggregation` asked to keep.
+        round: the round whose downloads are made.
+    """
+
+    tensors: Tensors
+    round: int
+
+    def trainee(self, client: int, *, learning_rate: float | None = None) -> Client:
+        """A client of the server's own, untrained, with the base model of ``client`` and public samples only.
+
+        For methods that distil on the server. Trainees of one architecture take turns in the same adapter modules:
+        load the slots of one, use it, go on to the next. Their costs count as the run's.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -143,6 +165,12 @@ class Method(ABC, Generic[S]):
     def train(self, client: Client, budget: Budget) -> None:
         """Train on this round's batches."""
 
+    @contextmanager
+    def answering(self, client: Client) -> Iterator[BaseModel]:
+        """The model that the client has, for evaluation. Default: its base model with :attr:`answers_with`."""
+        with client.adapter.mixed(weights(self.answers_with)):
+            yield client.base
+
     def upload(self, client: Client) -> dict[str, Tensor]:
         """What leaves the client after training. Default: the travelling slot."""
         return {} if self.travelling is None else client.adapter.slot_tensors(self.travelling)
@@ -158,7 +186,7 @@ class Method(ABC, Generic[S]):
     # ---- server half ---------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def aggregate(self, uploads: Uploads, state: Tensors) -> Aggregation:
+    def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
         """Turn the uploads into one download per client that made one; pure: same inputs, same outputs.
 
         Where all clients train in every round, the uploads are those of the round before. Else they are each client's

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from fedmosaic import seeding
 from fedmosaic.adapters import Adapter, Slot
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, Shapes, Tensors, Uploads
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Shapes, Tensors, Uploads
 from fedmosaic.relevance import Probe, cosine_similarity, mix, relevance_weights
 from fedmosaic.training import Budget, Client
 
@@ -85,7 +85,7 @@ class FedMosaic(Method[FedMosaicSettings]):
         """The local slot's, and the sketch's."""
         return {**adapter.schema("local"), "sketch": (self.settings.sketch_size,)}
 
-    def aggregate(self, uploads: Uploads, state: Tensors) -> Aggregation:
+    def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
         """Mix the others' adapters for each client by relevance."""
         similarity = cosine_similarity(uploads.stack("sketch"))
         index = {client: row for row, client in enumerate(uploads)}

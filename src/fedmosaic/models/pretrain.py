@@ -27,7 +27,7 @@ from fedmosaic.data.mosaic40.drills import drills
 from fedmosaic.data.mosaic40.tasks import SEEN, UNSEEN, parse
 from fedmosaic.models.base import Batch
 from fedmosaic.models.families import FAMILIES, Family, build_module
-from fedmosaic.models.features import FeatureStore
+from fedmosaic.models.features import Features
 from fedmosaic.models.load import load_tiny, save_without_tower
 from fedmosaic.models.muon import Muon
 from fedmosaic.models.naming import Naming
@@ -223,7 +223,7 @@ def new_model(family: Family, bank: PublicBank, *, seed: int, home: Path) -> Tin
     )
     module = build_module(family, len(tokenizer), seed=seed)
     module.model.vision_tower = load_tower()
-    return TinyModel(family.name, module, tokenizer, FeatureStore(bank.images, module.model.vision_tower, home=home))
+    return TinyModel(family.name, module, tokenizer, Features(bank.images, module.model.vision_tower, home=home))
 
 
 def pretrain(

@@ -1,4 +1,4 @@
-"""The embedded vision-language models: real LLaVA models whose image features come from a :class:`FeatureStore`."""
+"""The embedded vision-language models: real LLaVA models whose image features are cached (:class:`Features`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from fedmosaic.data.sample import Sample
 from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, freeze, pad_right
-from fedmosaic.models.features import FeatureStore
+from fedmosaic.models.features import Features
 from fedmosaic.models.fingerprint import architecture_name
 from fedmosaic.models.vision import TOKENS_PER_IMAGE
 from fedmosaic.models.vocabulary import IMAGE_ID
@@ -35,7 +35,7 @@ class TinyModel(BaseModel):
         name: str,
         module: LlavaForConditionalGeneration,
         tokenizer: PreTrainedTokenizerFast,
-        features: FeatureStore,
+        features: Features,
     ) -> None:
         self.name = name
         self.module = freeze(module)

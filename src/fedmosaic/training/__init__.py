@@ -2,7 +2,7 @@
 
 from fedmosaic.training import events
 from fedmosaic.training.budget import Budget, Meter
-from fedmosaic.training.client import Client, LocalBatch, Mix, Penalty, adapter_state, weights
+from fedmosaic.training.client import Client, LocalBatch, Mix, Penalty, adapter_state, cross_entropy, weights
 from fedmosaic.training.optimiser import SlotOptimiser
 from fedmosaic.training.pool import ModelPool
 
@@ -16,6 +16,7 @@ __all__ = [
     "Penalty",
     "SlotOptimiser",
     "adapter_state",
+    "cross_entropy",
     "events",
     "weights",
 ]
