@@ -20,6 +20,7 @@ from fedmosaic.data.benchmark import Benchmark, load_benchmark
 from fedmosaic.data.sample import Sample, Task
 from fedmosaic.data.stream import Stream
 from fedmosaic.evaluation import TaskScore, score_samples
+from fedmosaic.federation import participation
 from fedmosaic.federation.client_store import ClientStore
 from fedmosaic.methods.base import Method, Upload
 from fedmosaic.methods.registry import make_method
@@ -58,6 +59,11 @@ class Machine:
     def pool(self) -> ModelPool:
         """The base models."""
         return ModelPool(images=self.benchmark.images, home=home(), device=self.settings.device)
+
+    @cached_property
+    def schedule(self) -> participation.Schedule:
+        """Who trains when."""
+        return participation.schedule(self.settings)
 
     @cached_property
     def method(self) -> Method[Any]:
@@ -134,7 +140,8 @@ class Machine:
 class Participant:
     """One client of a run: answers the server's messages from its own state.
 
-    A round is trained from the stored state of the round before, so a repeated message gives the same reply.
+    A round is trained from the stored state of the last round in which the client trained before it, so a repeated
+    message gives the same reply.
     """
 
     def __init__(self, machine: Machine, client_id: int) -> None:
@@ -144,11 +151,15 @@ class Participant:
         self.store = ClientStore(machine.folder / f"client-{client_id:03d}")
         tasks = [_share(machine.benchmark.task(name), self.spec.shares.get(name)) for name in self.spec.tasks]
         settings = machine.settings
+        rounds = self.spec.rounds(settings.rounds)
+        self._trained = [round_ for round_ in rounds if client_id in machine.schedule[round_]]
         self.stream = Stream(
             tasks,
             protocol=settings.scenario.protocol,
-            rounds=settings.rounds,
+            rounds=len(rounds),
             seed=seeding.derive(settings.seed, "stream", client_id),
+            first=rounds.start,
+            idle=set(rounds) - set(self._trained),
         )
         self._latest: tuple[int, dict[str, Tensor]] | None = None
 
@@ -173,8 +184,8 @@ class Participant:
         return method.upload(client), client.meter
 
     def dry_round(self) -> tuple[Upload, Meter]:
-        """The first round's upload and cost; nothing is kept."""
-        client = self._client(1, after=0)
+        """The client's first round: its upload and its cost; nothing is kept."""
+        client = self._client(self.spec.joins, after=0)
         self.machine.method.receive(client, {})
         client.timed(lambda each: self.machine.method.train(each, each.budget()))
         tensors = self.machine.method.upload(client)
@@ -201,8 +212,21 @@ class Participant:
             return {task: self.machine.score(model, task, count, batch_size).scores for task in tasks}
 
     def client_after(self, round_: int) -> Client:
-        """The client in its state after a round."""
+        """The client in its state after a round: that in which the last round that it trained in has left it."""
         return self._client(round_, after=round_)
+
+    def state_after(self, round_: int) -> dict[str, Tensor]:
+        """The stored state behind :meth:`client_after`; the common start if the client has not trained yet.
+
+        Raises:
+            RunError: the client trained, but its state is not there.
+        """
+        trained = max((each for each in self._trained if each <= round_), default=0)
+        if trained == 0:
+            return self.machine.start(self.spec)
+        if self._latest is not None and self._latest[0] == trained:
+            return self._latest[1]
+        return self.store.load(trained)
 
     def _client(self, round_: int, *, after: int) -> Client:
         """The client at work in ``round_``, in its state after the round ``after``."""
@@ -216,12 +240,7 @@ class Participant:
             round_=round_,
             public=self.machine.public,
         )
-        if after == 0:
-            client.restore(self.machine.start(self.spec))
-        elif self._latest is not None and self._latest[0] == after:
-            client.restore(self._latest[1])
-        else:
-            client.restore(self.store.load(after))
+        client.restore(self.state_after(after))
         return client
 
 
