@@ -5,7 +5,7 @@ import torch
 
 from fedmosaic.errors import DataError
 from fedmosaic.models.features import FeatureStore, fingerprint
-from fedmosaic.models.vision import normalise
+from fedmosaic.models.pixels import normalise
 from fedmosaic.models.vision_weights import load_tower
 
 

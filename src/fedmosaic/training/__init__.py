@@ -2,7 +2,7 @@
 
 from fedmosaic.training import events
 from fedmosaic.training.budget import Budget, Meter
-from fedmosaic.training.client import Client, LocalBatch, Mix, Penalty, adapter_state, weights
+from fedmosaic.training.client import Client, LocalBatch, Mix, Penalty, adapter_state, load_adapter_state, weights
 from fedmosaic.training.optimiser import SlotOptimiser
 from fedmosaic.training.pool import ModelPool
 
@@ -17,5 +17,6 @@ __all__ = [
     "SlotOptimiser",
     "adapter_state",
     "events",
+    "load_adapter_state",
     "weights",
 ]
