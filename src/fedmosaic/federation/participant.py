@@ -17,7 +17,12 @@ from fedmosaic.adapters import Adapter
 from fedmosaic.adapters.alignment import Alignment, alignment_for, is_alignment
 from fedmosaic.config import AdapterSettings, ClientSpec, RunSettings, home
 from fedmosaic.data.benchmark import Benchmark, load_benchmark
+<<<<<<< HEAD
 from fedmosaic.data.sample import Sample, Task
+=======
+from fedmosaic.data.images import ImageSource
+from fedmosaic.data.sample import Task
+>>>>>>> export
 from fedmosaic.data.stream import Stream
 from fedmosaic.evaluation import TaskScore, score_samples
 from fedmosaic.federation import participation
@@ -35,10 +40,14 @@ class Machine:
     Attributes:
         settings: the run's settings.
         folder: where the participants' private states live.
+        images: where images come from, if not from the benchmark.
+        cache: where image features are kept.
     """
 
     settings: RunSettings
     folder: Path
+    images: ImageSource | None = None
+    cache: Path = field(default_factory=home)
     _base_scores: dict[tuple[str, str, int], TaskScore] = field(default_factory=dict)
     _starts: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
@@ -58,7 +67,8 @@ class Machine:
     @cached_property
     def pool(self) -> ModelPool:
         """The base models."""
-        return ModelPool(images=self.benchmark.images, home=home(), device=self.settings.device)
+        images = self.benchmark.images if self.images is None else self.images
+        return ModelPool(images=images, home=self.cache, device=self.settings.device)
 
     @cached_property
     def schedule(self) -> participation.Schedule:
@@ -122,6 +132,10 @@ class Machine:
         self.adapter(spec)
         return self._starts[spec.model]
 
+    def store(self, client_id: int) -> ClientStore:
+        """A participant's private states."""
+        return ClientStore(self.folder / f"client-{client_id:03d}")
+
     def base_score(self, spec: ClientSpec, task: str, count: int, batch_size: int) -> TaskScore:
         """Score of the base model without adapter; equal for all clients of one architecture, so measured once."""
         key = (spec.model, task, count)
@@ -148,7 +162,7 @@ class Participant:
         self.machine = machine
         self.spec = machine.settings.scenario.client(client_id)
         self.base = machine.pool.model(self.spec.model)
-        self.store = ClientStore(machine.folder / f"client-{client_id:03d}")
+        self.store = machine.store(client_id)
         tasks = [_share(machine.benchmark.task(name), self.spec.shares.get(name)) for name in self.spec.tasks]
         settings = machine.settings
         rounds = self.spec.rounds(settings.rounds)

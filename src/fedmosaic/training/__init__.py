@@ -2,7 +2,11 @@
 
 from fedmosaic.training import events
 from fedmosaic.training.budget import Budget, Meter
+<<<<<<< HEAD
 from fedmosaic.training.client import Client, LocalBatch, Mix, Penalty, adapter_state, cross_entropy, weights
+=======
+from fedmosaic.training.client import Client, LocalBatch, Mix, Penalty, adapter_state, load_adapter_state, weights
+>>>>>>> export
 from fedmosaic.training.optimiser import SlotOptimiser
 from fedmosaic.training.pool import ModelPool
 
@@ -18,5 +22,6 @@ __all__ = [
     "adapter_state",
     "cross_entropy",
     "events",
+    "load_adapter_state",
     "weights",
 ]
