@@ -5,13 +5,8 @@ import torch
 
 from fedmosaic.data.images import MergedSource
 from fedmosaic.errors import DataError
-<<<<<<< HEAD
 from fedmosaic.models.features import Features, FeatureStore, fingerprint
-from fedmosaic.models.vision import normalise
-=======
-from fedmosaic.models.features import FeatureStore, fingerprint
 from fedmosaic.models.pixels import normalise
->>>>>>> export
 from fedmosaic.models.vision_weights import load_tower
 
 

@@ -17,12 +17,8 @@ from fedmosaic.adapters import Adapter
 from fedmosaic.adapters.alignment import Alignment, alignment_for, is_alignment
 from fedmosaic.config import AdapterSettings, ClientSpec, RunSettings, home
 from fedmosaic.data.benchmark import Benchmark, load_benchmark
-<<<<<<< HEAD
-from fedmosaic.data.sample import Sample, Task
-=======
 from fedmosaic.data.images import ImageSource
-from fedmosaic.data.sample import Task
->>>>>>> export
+from fedmosaic.data.sample import Sample, Task
 from fedmosaic.data.stream import Stream
 from fedmosaic.evaluation import TaskScore, score_samples
 from fedmosaic.federation import participation

@@ -19,14 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-<<<<<<< HEAD
 from fedmosaic.data.images import ImageSource, MergedSource
-from fedmosaic.models.vision import FEATURE_SIZE, TOKENS_PER_IMAGE, VisionTower, normalise
-=======
-from fedmosaic.data.images import ImageSource
 from fedmosaic.models.pixels import normalise
 from fedmosaic.models.vision import FEATURE_SIZE, TOKENS_PER_IMAGE, VisionTower
->>>>>>> export
 
 Progress = Callable[[int, int], None]
 

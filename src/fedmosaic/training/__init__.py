@@ -2,11 +2,16 @@
 
 from fedmosaic.training import events
 from fedmosaic.training.budget import Budget, Meter
-<<<<<<< HEAD
-from fedmosaic.training.client import Client, LocalBatch, Mix, Penalty, adapter_state, cross_entropy, weights
-=======
-from fedmosaic.training.client import Client, LocalBatch, Mix, Penalty, adapter_state, load_adapter_state, weights
->>>>>>> export
+from fedmosaic.training.client import (
+    Client,
+    LocalBatch,
+    Mix,
+    Penalty,
+    adapter_state,
+    cross_entropy,
+    load_adapter_state,
+    weights,
+)
 from fedmosaic.training.optimiser import SlotOptimiser
 from fedmosaic.training.pool import ModelPool
 
