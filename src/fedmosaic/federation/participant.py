@@ -17,9 +17,11 @@ from fedmosaic.adapters import Adapter
 from fedmosaic.adapters.alignment import Alignment, alignment_for, is_alignment
 from fedmosaic.config import AdapterSettings, ClientSpec, RunSettings, home
 from fedmosaic.data.benchmark import Benchmark, load_benchmark
+from fedmosaic.data.images import ImageSource
 from fedmosaic.data.sample import Sample, Task
 from fedmosaic.data.stream import Stream
 from fedmosaic.evaluation import TaskScore, score_samples
+from fedmosaic.federation import participation
 from fedmosaic.federation.client_store import ClientStore
 from fedmosaic.methods.base import Method, Upload
 from fedmosaic.methods.registry import make_method
@@ -34,10 +36,14 @@ class Machine:
     Attributes:
         settings: the run's settings.
         folder: where the participants' private states live.
+        images: where images come from, if not from the benchmark.
+        cache: where image features are kept.
     """
 
     settings: RunSettings
     folder: Path
+    images: ImageSource | None = None
+    cache: Path = field(default_factory=home)
     _base_scores: dict[tuple[str, str, int], TaskScore] = field(default_factory=dict)
     _starts: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
@@ -57,7 +63,13 @@ class Machine:
     @cached_property
     def pool(self) -> ModelPool:
         """The base models."""
-        return ModelPool(images=self.benchmark.images, home=home(), device=self.settings.device)
+        images = self.benchmark.images if self.images is None else self.images
+        return ModelPool(images=images, home=self.cache, device=self.settings.device)
+
+    @cached_property
+    def schedule(self) -> participation.Schedule:
+        """Who trains when."""
+        return participation.schedule(self.settings)
 
     @cached_property
     def method(self) -> Method[Any]:
@@ -116,6 +128,10 @@ class Machine:
         self.adapter(spec)
         return self._starts[spec.model]
 
+    def store(self, client_id: int) -> ClientStore:
+        """A participant's private states."""
+        return ClientStore(self.folder / f"client-{client_id:03d}")
+
     def base_score(self, spec: ClientSpec, task: str, count: int, batch_size: int) -> TaskScore:
         """Score of the base model without adapter; equal for all clients of one architecture, so measured once."""
         key = (spec.model, task, count)
@@ -134,21 +150,26 @@ class Machine:
 class Participant:
     """One client of a run: answers the server's messages from its own state.
 
-    A round is trained from the stored state of the round before, so a repeated message gives the same reply.
+    A round is trained from the stored state of the last round in which the client trained before it, so a repeated
+    message gives the same reply.
     """
 
     def __init__(self, machine: Machine, client_id: int) -> None:
         self.machine = machine
         self.spec = machine.settings.scenario.client(client_id)
         self.base = machine.pool.model(self.spec.model)
-        self.store = ClientStore(machine.folder / f"client-{client_id:03d}")
+        self.store = machine.store(client_id)
         tasks = [_share(machine.benchmark.task(name), self.spec.shares.get(name)) for name in self.spec.tasks]
         settings = machine.settings
+        rounds = self.spec.rounds(settings.rounds)
+        self._trained = [round_ for round_ in rounds if client_id in machine.schedule[round_]]
         self.stream = Stream(
             tasks,
             protocol=settings.scenario.protocol,
-            rounds=settings.rounds,
+            rounds=len(rounds),
             seed=seeding.derive(settings.seed, "stream", client_id),
+            first=rounds.start,
+            idle=set(rounds) - set(self._trained),
         )
         self._latest: tuple[int, dict[str, Tensor]] | None = None
 
@@ -173,8 +194,8 @@ class Participant:
         return method.upload(client), client.meter
 
     def dry_round(self) -> tuple[Upload, Meter]:
-        """The first round's upload and cost; nothing is kept."""
-        client = self._client(1, after=0)
+        """The client's first round: its upload and its cost; nothing is kept."""
+        client = self._client(self.spec.joins, after=0)
         self.machine.method.receive(client, {})
         client.timed(lambda each: self.machine.method.train(each, each.budget()))
         tensors = self.machine.method.upload(client)
@@ -201,8 +222,21 @@ class Participant:
             return {task: self.machine.score(model, task, count, batch_size).scores for task in tasks}
 
     def client_after(self, round_: int) -> Client:
-        """The client in its state after a round."""
+        """The client in its state after a round: that in which the last round that it trained in has left it."""
         return self._client(round_, after=round_)
+
+    def state_after(self, round_: int) -> dict[str, Tensor]:
+        """The stored state behind :meth:`client_after`; the common start if the client has not trained yet.
+
+        Raises:
+            RunError: the client trained, but its state is not there.
+        """
+        trained = max((each for each in self._trained if each <= round_), default=0)
+        if trained == 0:
+            return self.machine.start(self.spec)
+        if self._latest is not None and self._latest[0] == trained:
+            return self._latest[1]
+        return self.store.load(trained)
 
     def _client(self, round_: int, *, after: int) -> Client:
         """The client at work in ``round_``, in its state after the round ``after``."""
@@ -216,12 +250,7 @@ class Participant:
             round_=round_,
             public=self.machine.public,
         )
-        if after == 0:
-            client.restore(self.machine.start(self.spec))
-        elif self._latest is not None and self._latest[0] == after:
-            client.restore(self._latest[1])
-        else:
-            client.restore(self.store.load(after))
+        client.restore(self.state_after(after))
         return client
 
 

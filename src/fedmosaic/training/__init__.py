@@ -2,7 +2,16 @@
 
 from fedmosaic.training import events
 from fedmosaic.training.budget import Budget, Meter
-from fedmosaic.training.client import Client, LocalBatch, Mix, Penalty, adapter_state, cross_entropy, weights
+from fedmosaic.training.client import (
+    Client,
+    LocalBatch,
+    Mix,
+    Penalty,
+    adapter_state,
+    cross_entropy,
+    load_adapter_state,
+    weights,
+)
 from fedmosaic.training.optimiser import SlotOptimiser
 from fedmosaic.training.pool import ModelPool
 
@@ -18,5 +27,6 @@ __all__ = [
     "adapter_state",
     "cross_entropy",
     "events",
+    "load_adapter_state",
     "weights",
 ]
