@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def write_plot(summary: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         for group in GROUPS
         if (cell := result.get(f"{group}.{panel}"))
     ]
-    reach = max([5.0, *(abs(mean) + (half if half == half else 0.0) for mean, half in cells)]) * 1.05
+    reach = max([5.0, *(abs(mean) + _drawn(half) for mean, half in cells)]) * 1.05
     height = _TOP + _ROW * len(summary) + 50
     parts = [*_legend()]
     for number, (panel, title) in enumerate(PANELS.items()):
@@ -43,6 +44,11 @@ def write_plot(summary: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         'font-family="system-ui, sans-serif" font-size="13"><rect width="100%" height="100%" fill="#fff"/>{2}</svg>\n'
     ).format(_LEFT + 2 * _PANEL + _GAP + 20, height, Markup("").join(parts))
     path.write_text(picture, encoding="utf-8")
+
+
+def _drawn(half: float) -> float:
+    """Half an interval's length; a single skill has none."""
+    return 0.0 if math.isnan(half) else half
 
 
 def _x(left: float, value: float, reach: float) -> float:
@@ -69,7 +75,7 @@ def _axis(left: float, title: str, reach: float, *, bottom: float) -> list[Marku
 
 
 def _interval(left: float, y: float, mean: float, half: float, *, colour: str, reach: float) -> Markup:
-    half = half if half == half else 0.0  # one skill has no interval
+    half = _drawn(half)
     return Markup(
         '<g stroke="{0}" fill="{0}"><title>{1:+.1f} ± {2:.1f}</title>'
         '<line x1="{3:.1f}" x2="{4:.1f}" y1="{5}" y2="{5}" stroke-width="2"/>'
