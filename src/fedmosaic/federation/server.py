@@ -67,7 +67,7 @@ class Server:
             self.folder.event("round", round=round_, rounds=self.settings.rounds)
             training = [peer for peer in peers if peer.client in self._schedule[round_]]
             uploads = uploads.since(participation.oldest_that_counts(self.settings, round_))
-            aggregation = self._aggregate(progress, round_, training, uploads, state)
+            aggregation = self._aggregate(progress, round_, training, uploads.towards(self._schedule[round_]), state)
             uploads = uploads.updated(self._train(progress, training, round_, aggregation))
             state = aggregation.state
             progress.round = round_
