@@ -126,7 +126,7 @@ class AdaptedLinear(nn.Module, ABC):
             logit=self.gate(rows) if mix.gated and self.gate is not None else None,
             weight=weight,
             bias=bias,
-            gates=None if mix.uniform else mix.tensor(x.device, self.dtype),
+            gates=None if mix.uniform else mix.tensor(rows.shape[0], x.device, self.dtype),
             scale=self.scale * mix.factor,
             dtype=torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.dtype,
         )

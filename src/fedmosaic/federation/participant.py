@@ -67,6 +67,8 @@ class Machine:
         shape = self.settings.adapter
         if not self.method.colora:
             shape = shape.model_copy(update={"blocks": 0})
+        if self.method.gate:
+            shape = shape.model_copy(update={"gate": self.method.gate})
         adapter = self.pool.adapter(
             spec.model,
             slots=self.method.slots,

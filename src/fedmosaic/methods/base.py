@@ -126,6 +126,10 @@ class Method(ABC, Generic[S]):
         slots: the adapter's slots; at most one travels.
         answers_with: how the slots are mixed when the client's model answers (and by default when it trains).
         colora: whether block-end layers carry Co-LoRA instead of conventional LoRA.
+        gate: kind of gate where ``answers_with`` is ``"gate"``; empty: the run's setting ``adapter.gate``.
+        elastic: whether clients may leave out, or send and receive smaller, tensors than :meth:`upload_shapes` and
+            :meth:`download_shapes` announce (ranks or depths that differ between clients or change in a run).
+        handles: what may differ between clients beside their samples, for ``docs/methods.md``.
         Settings: the settings dataclass.
     """
 
@@ -134,6 +138,9 @@ class Method(ABC, Generic[S]):
     slots: ClassVar[tuple[Slot, ...]]
     answers_with: ClassVar[Mix]
     colora: ClassVar[bool] = False
+    gate: ClassVar[str] = ""
+    elastic: ClassVar[bool] = False
+    handles: ClassVar[str] = ""
     Settings: ClassVar[type[Any]] = MethodSettings
 
     def __init__(self, settings: S) -> None:
