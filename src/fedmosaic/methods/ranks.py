@@ -72,11 +72,14 @@ def position(client: Client) -> int:
 
 
 def truncated(tensors: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
-    """Return the first ranks: rows of each A (also of what belongs to it), columns of each B; the rest as it is."""
-    return {
-        name: tensor[:rank] if name.endswith(".A") else tensor[:, :rank] if name.endswith(".B") else tensor
-        for name, tensor in tensors.items()
-    }
+    """Return the first ranks: rows of each A (or its moments), columns of each B; numbers as they are."""
+
+    def prefix(name: str, tensor: Tensor) -> Tensor:
+        if tensor.ndim == 0:
+            return tensor
+        return tensor[:rank] if name.endswith(".A") else tensor[:, :rank]
+
+    return {name: prefix(name, tensor) for name, tensor in tensors.items()}
 
 
 def padded(tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
