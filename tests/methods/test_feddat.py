@@ -34,7 +34,8 @@ def test_the_losses_are_those_of_the_paper():
     logits = {}
     for name, mix in (("shared", {"shared": 1.0}), ("dat", DAT)):
         with torch.no_grad(), client.adapter.mixed(mix):
-            logits[name], targets, _ = client.base.answer_logits(batch.inputs)
+            answers = client.base.answer_logits(batch.inputs)
+        logits[name], targets = answers.logits, answers.targets
     soft = {name: torch.softmax(each / 3, 1) for name, each in logits.items()}
     for student, teacher, mixes in (("shared", "dat", ("shared", DAT)), ("dat", "shared", (DAT, "shared"))):
         divergence = (soft[teacher] * (soft[teacher] / soft[student]).log()).sum(1).mean()

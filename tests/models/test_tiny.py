@@ -6,7 +6,7 @@ from fedmosaic.data.mosaic40.public import Dialogue
 from fedmosaic.models.base import IGNORED
 from fedmosaic.models.families import FAMILIES, build_module
 from fedmosaic.models.fingerprint import architecture_name
-from fedmosaic.models.vision import normalise
+from fedmosaic.models.pixels import normalise
 from fedmosaic.models.vocabulary import IMAGE_ID
 
 SHAPES = {"tiny-llama": (4, 128), "tiny-qwen2": (6, 160), "tiny-gemma": (5, 112)}

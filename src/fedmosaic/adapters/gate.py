@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmosaic.adapters.mix import Mix, Prompt
-from fedmosaic.errors import SettingsError
+from fedmosaic.errors import ModelError, SettingsError
 
 
 class Gate(nn.Module, ABC):
@@ -33,6 +33,7 @@ class Gate(nn.Module, ABC):
         dtype: of the learnable part.
     """
 
+    kind: str
     letter: str
 
     def __init__(self, shape: tuple[int, ...], mix: Mix, device: torch.device, dtype: torch.dtype) -> None:
@@ -44,10 +45,22 @@ class Gate(nn.Module, ABC):
     def forward(self, rows: Tensor) -> Tensor:
         """Return the logit of g, () or (N,), for inputs ``rows`` (N, in_features)."""
 
+    def constant(self) -> Tensor:
+        """Return the logit of g that all inputs share, ().
+
+        Raises:
+            ModelError: it depends on the input.
+        """
+        raise ModelError(
+            f"a {self.kind} gate weighs the slots anew for every input, so they cannot be folded into one update; "
+            "only fixed weights and gate='scalar' can (run with --set adapter.gate=scalar)"
+        )
+
 
 class ScalarGate(Gate):
     """One learnable number ``beta`` for all inputs of a linear."""
 
+    kind = "scalar"
     letter = "beta"
     beta: nn.Parameter
 
@@ -55,10 +68,15 @@ class ScalarGate(Gate):
         """Return beta, ()."""
         return self.beta
 
+    def constant(self) -> Tensor:
+        """Return beta, ()."""
+        return self.beta
+
 
 class StepSize(Gate):
     """One learnable number ``s``, the weight of the only slot."""
 
+    kind = "step"
     letter = "s"
     s: nn.Parameter
 
@@ -70,10 +88,15 @@ class StepSize(Gate):
         """Return s, ()."""
         return self.s
 
+    def constant(self) -> Tensor:
+        """Return s, ()."""
+        return self.s
+
 
 class TokenGate(Gate):
     """A direction ``w`` in input space; each token is gated by its own input."""
 
+    kind = "token"
     letter = "w"
     w: nn.Parameter
 
@@ -84,6 +107,8 @@ class TokenGate(Gate):
 
 class SampleGate(TokenGate):
     """As :class:`TokenGate`, averaged over the prompt of each sample."""
+
+    kind = "sample"
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return one value per sample, repeated over its tokens: (N,).

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from fedmosaic.adapters.alignment import Alignment, find_mode, make_alignment
 from fedmosaic.config import home, load_scenario, resolve
+from fedmosaic.errors import SettingsError
 
 
 def align(
@@ -27,6 +28,11 @@ def align(
     console = Console()
     find_mode(mode)
     known = load_scenario(scenario)
+    if len(known.models) < 2:
+        raise SettingsError(
+            f"all clients of {known.name} run {known.models[0]}; alignment is between architectures: it needs at least "
+            "two"
+        )
     settings = resolve(known).adapter
     with console.status(f"aligning {', '.join(known.models)} on {samples} public samples"):
         alignment = make_alignment(

@@ -33,13 +33,15 @@ S = TypeVar("S", bound=MethodSettings)
 
 @dataclass(frozen=True)
 class Upload:
-    """What the server knows of one client after a round."""
+    """What the server last heard of one client."""
 
     client: int
     architecture: str
     tensors: Tensors
     samples: int = 0
     """Training samples seen in the round."""
+    round: int = 0
+    """The round it was made in."""
 
 
 class ServerState(Protocol):
@@ -77,7 +79,7 @@ class Aggregation:
 
 
 class Uploads(Mapping[int, Upload]):
-    """All uploads of a round by client id, in ascending order (node ids and arrival order are random)."""
+    """Each client's last upload by client id, in ascending order (node ids and arrival order are random)."""
 
     def __init__(self, uploads: Sequence[Upload]) -> None:
         self._by_client = {upload.client: upload for upload in sorted(uploads, key=lambda upload: upload.client)}
@@ -90,6 +92,14 @@ class Uploads(Mapping[int, Upload]):
 
     def __len__(self) -> int:
         return len(self._by_client)
+
+    def since(self, round_: int) -> Uploads:
+        """Those made in a round or later."""
+        return Uploads([upload for upload in self.values() if upload.round >= round_])
+
+    def updated(self, newer: Uploads) -> Uploads:
+        """These, with the newer ones in place of the same clients'."""
+        return Uploads(list({**self, **newer}.values()))
 
     def stack(self, name: str, clients: Sequence[int] | None = None) -> Tensor:
         """(N, ...) the tensor ``name`` of the given clients, default all."""
@@ -151,6 +161,11 @@ class Method(ABC, Generic[S]):
         """Name of the slot that is uploaded, if any."""
         return next((slot.name for slot in self.slots if slot.travels), None)
 
+    @property
+    def answers_by_mixing(self) -> bool:
+        """Whether :attr:`answers_with` is all of how the model answers, so that it can be folded into one adapter."""
+        return type(self).answering is Method.answering
+
     # ---- client half ---------------------------------------------------------------------------------------------
 
     def receive(self, client: Client, download: Tensors) -> None:
@@ -184,7 +199,21 @@ class Method(ABC, Generic[S]):
 
     @abstractmethod
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
-        """Turn a round's uploads into one download per client; pure: same inputs, same outputs."""
+        """Turn the uploads into one download per client that made one; pure: same inputs, same outputs.
+
+        Where all clients train in every round, the uploads are those of the round before. Else they are each client's
+        last one, and only the clients that train next are sent their downloads.
+        """
+
+    def welcome(self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
+        """What a client without an upload receives, when others have made some. Default: the uniform mean.
+
+        Args:
+            architecture: the newcomer's.
+            shapes: of what it will upload; means are sent of adapter tensors among these only.
+            uploads: the others'; Co-LoRA's P and Q count from all, other tensors from the same architecture.
+        """
+        return uniform_mean(architecture, shapes, uploads)
 
 
 def mean_within_architecture(uploads: Uploads) -> dict[int, dict[str, Tensor]]:
@@ -196,3 +225,18 @@ def mean_within_architecture(uploads: Uploads) -> dict[int, dict[str, Tensor]]:
             for client in clients:
                 downloads[client][name] = mean
     return downloads
+
+
+def uniform_mean(architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
+    """Uniform mean, for a client that has not uploaded anything, of every adapter tensor that others have for it."""
+    means = {}
+    for name, shape in shapes.items():
+        found = [
+            upload.tensors[name]
+            for upload in uploads.values()
+            if is_slot_tensor(name) and name in upload.tensors and upload.tensors[name].shape == shape
+            if is_shared(name) or upload.architecture == architecture
+        ]
+        if found:
+            means[name] = torch.stack(found).mean(0)
+    return means

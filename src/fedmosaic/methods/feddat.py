@@ -15,6 +15,7 @@ Original: bottleneck adapters in vision-language encoders, T = 3. Adapted: LoRA 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from pydantic import Field
@@ -61,8 +62,8 @@ class FedDat(Method[FedDatSettings]):
     def train(self, client: Client, budget: Budget) -> None:
         """Train the shared slot with the DAT as its teacher, then the local one the other way round."""
         for batch in client.batches(budget):
-            client.descend(lambda b=batch: self._loss(client, b, "shared", teacher=_DAT), batch, slots=("shared",))
-            client.descend(lambda b=batch: self._loss(client, b, _DAT, teacher="shared"), batch, slots=("local",))
+            client.descend(partial(self._loss, client, batch, "shared", teacher=_DAT), batch, slots=("shared",))
+            client.descend(partial(self._loss, client, batch, _DAT, teacher="shared"), batch, slots=("local",))
 
     def _loss(self, client: Client, batch: LocalBatch, student: Mix, *, teacher: Mix) -> Tensor:
         wanted, given = client.predict(batch, mix=teacher), client.answers(batch, mix=student)

@@ -57,6 +57,11 @@ class FedDpa(Method[FedDpaSettings]):
     handles = "tasks"
     Settings = FedDpaSettings
 
+    @property
+    def answers_by_mixing(self) -> bool:
+        """Only without instance weights."""
+        return not self.settings.by_instance
+
     def train(self, client: Client, budget: Budget) -> None:
         """Train the shared slot, then the local one; of an odd number of steps the shared slot gets one more."""
         seen: list[Sample] = []

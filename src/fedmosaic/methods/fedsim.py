@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from fedmosaic.adapters import Slot
 from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Uploads, mean_within_architecture
-from fedmosaic.models import AnswerLogits, BaseModel, Batch, Wrapper
+from fedmosaic.models import BaseModel, Batch, Wrapper
 from fedmosaic.training import Budget, Client, LocalBatch, cross_entropy
 
 
@@ -34,11 +35,11 @@ class FedSim(Method[MethodSettings]):
     def train(self, client: Client, budget: Budget) -> None:
         """Train both slots jointly on the summed logits."""
         for batch in client.batches(budget):
-            client.descend(lambda batch=batch: self._loss(client, batch), batch, slots=("shared", "personal"))
+            client.descend(partial(self._loss, client, batch), batch, slots=("shared", "personal"))
 
     def _loss(self, client: Client, batch: LocalBatch) -> Tensor:
         shared, personal = client.answers(batch, mix="shared"), client.answers(batch, mix="personal")
-        return cross_entropy(AnswerLogits(shared.logits + personal.logits, shared.targets, shared.rows))
+        return cross_entropy(shared._replace(logits=shared.logits + personal.logits))
 
     @contextmanager
     def answering(self, client: Client) -> Iterator[BaseModel]:

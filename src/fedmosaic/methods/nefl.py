@@ -18,17 +18,16 @@ in the original, compute does not fall with the ratio: the base is computed whol
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from fedmosaic.adapters import Adapter, Slot, is_slot_tensor
 from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Shapes, Tensors, Uploads
-from fedmosaic.methods.ranks import padded, position, truncated
+from fedmosaic.methods.ranks import elementwise_welcome, mean_over_holders, padded, position, truncated
 from fedmosaic.training import Budget, Client
 
 
@@ -105,7 +104,7 @@ class Nefl(Method[NeflSettings]):
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
         """Average every element over the submodels that contain it, and step sizes over equal submodels."""
-        groups: dict[object, list[int]] = {}
+        groups: dict[tuple[object, str], list[int]] = {}
         for client, upload in uploads.items():
             submodel = frozenset((name, tensor.shape) for name, tensor in upload.tensors.items())
             for name in upload.tensors:
@@ -118,13 +117,6 @@ class Nefl(Method[NeflSettings]):
                 downloads[client][name] = mean[tuple(map(slice, uploads[client].tensors[name].shape))]
         return Aggregation(downloads=downloads)
 
-
-def mean_over_holders(tensors: Sequence[Tensor]) -> Tensor:
-    """Return the mean of each element over the tensors that are large enough to contain it."""
-    shape = [max(sizes) for sizes in zip(*(tensor.shape for tensor in tensors), strict=True)]
-    total, holders = torch.zeros(shape), torch.zeros(shape)
-    for tensor in tensors:
-        inside = tuple(map(slice, tensor.shape))
-        total[inside] += tensor
-        holders[inside] += 1
-    return total / holders.clamp(min=1)
+    def welcome(self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
+        """A newcomer's start: the mean over the submodels that have an element."""
+        return elementwise_welcome(architecture, shapes, uploads)

@@ -6,7 +6,7 @@ zero. There both gradients are zero, too, so training keeps them there; only the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
@@ -65,6 +65,10 @@ class RankedLora(Method[R]):
         """The client's ranks."""
         return truncated(client.snapshot("shared"), self.rank(client))
 
+    def welcome(self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
+        """A newcomer's start: the mean over those who have an element."""
+        return elementwise_welcome(architecture, shapes, uploads)
+
 
 def position(client: Client) -> int:
     """The client's place in the scenario, from 0."""
@@ -90,6 +94,26 @@ def padded(tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
         if name in tensors:
             full[name][tuple(map(slice, tensors[name].shape))] = tensors[name]
     return full
+
+
+def mean_over_holders(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the mean of each element over the tensors that are large enough to contain it."""
+    shape = [max(sizes) for sizes in zip(*(tensor.shape for tensor in tensors), strict=True)]
+    total, holders = torch.zeros(shape), torch.zeros(shape)
+    for tensor in tensors:
+        inside = tuple(map(slice, tensor.shape))
+        total[inside] += tensor
+        holders[inside] += 1
+    return total / holders.clamp(min=1)
+
+
+def elementwise_welcome(
+    architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads
+) -> dict[str, Tensor]:
+    """Return what a newcomer whose tensors may be smaller than ``shapes`` can cut its own out of."""
+    peers = [upload.tensors for upload in uploads.values() if upload.architecture == architecture]
+    held = {name: [tensors[name] for tensors in peers if name in tensors] for name in shapes}
+    return {name: mean_over_holders(tensors) for name, tensors in held.items() if tensors}
 
 
 def pair(upload: Upload, name: str) -> tuple[Tensor, Tensor]:

@@ -103,6 +103,9 @@ class CheckpointModel(BaseModel):
         ids = {self.tokenizer.eos_token_id, *(more if isinstance(more, list) else [more])}
         return torch.tensor(sorted(ids))
 
+    def _save_processor(self, folder: Path) -> None:
+        (self.tokenizer if self.processor is None else self.processor).save_pretrained(folder)
+
     def _batch(self, turns: Sequence[Turns], keys: Sequence[Sequence[str]], *, with_answers: bool) -> Batch:
         worded = [self._wording.pieces(dialogue) for dialogue in turns]
         inputs = self._process(

@@ -218,15 +218,9 @@ class Client:
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Become the client of this :meth:`state`."""
-        parts: dict[str, dict[str, Tensor]] = {"gate": {}, "moment": {}, "memory": {}}
-        for key, tensor in state.items():
-            part, _, name = key.partition("|")
-            parts.setdefault(part, {})[name] = tensor
-        for slot in self.adapter.slots:
-            self.adapter.load_slot(slot.name, parts.get(f"slot.{slot.name}", {}))
-        self.adapter.load_gate(parts["gate"])
-        self.optimiser.load_moments(parts["moment"])
-        self.memory = {name: tensor.clone() for name, tensor in parts["memory"].items()}
+        load_adapter_state(self.adapter, state)
+        self.optimiser.load_moments(_part(state, "moment"))
+        self.memory = {name: tensor.clone() for name, tensor in _part(state, "memory").items()}
 
 
 def adapter_state(adapter: Adapter) -> dict[str, Tensor]:
@@ -234,3 +228,14 @@ def adapter_state(adapter: Adapter) -> dict[str, Tensor]:
     parts = {f"slot.{slot.name}": adapter.slot_tensors(slot.name) for slot in adapter.slots}
     parts["gate"] = adapter.gate_tensors()
     return {f"{part}|{name}": tensor for part, table in parts.items() for name, tensor in table.items()}
+
+
+def load_adapter_state(adapter: Adapter, state: Mapping[str, Tensor]) -> None:
+    """Overwrite all slots and gates of an adapter with those in a client's state."""
+    for slot in adapter.slots:
+        adapter.load_slot(slot.name, _part(state, f"slot.{slot.name}"))
+    adapter.load_gate(_part(state, "gate"))
+
+
+def _part(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{part}|"): tensor for key, tensor in state.items() if key.startswith(f"{part}|")}

@@ -4,8 +4,8 @@ from fedmosaic.adapters.alignment.align import MODES, align, find_mode
 from fedmosaic.adapters.alignment.joint import Joint
 from fedmosaic.adapters.alignment.measure import Correlation
 from fedmosaic.adapters.alignment.modes import InputsOnly, Mode, NoAlignment, Pivot, Published
-from fedmosaic.adapters.alignment.result import Alignment
-from fedmosaic.adapters.alignment.shipped import alignment_for, find_shipped, make_alignment
+from fedmosaic.adapters.alignment.result import Alignment, is_alignment
+from fedmosaic.adapters.alignment.shipped import alignment_for, check_mode, find_shipped, make_alignment
 from fedmosaic.adapters.alignment.stream import Positions
 
 __all__ = [
@@ -21,7 +21,9 @@ __all__ = [
     "Published",
     "align",
     "alignment_for",
+    "check_mode",
     "find_mode",
     "find_shipped",
+    "is_alignment",
     "make_alignment",
 ]
