@@ -159,6 +159,10 @@ class Method(ABC, Generic[S]):
         slots: the adapter's slots; at most one travels.
         answers_with: how the slots are mixed when the client's model answers (and by default when it trains).
         colora: whether block-end layers carry Co-LoRA instead of conventional LoRA.
+        gate: kind of gate where ``answers_with`` is ``"gate"``; empty: the run's setting ``adapter.gate``.
+        elastic: whether clients may leave out, or send and receive smaller, tensors than :meth:`upload_shapes` and
+            :meth:`download_shapes` announce (ranks or depths that differ between clients or change in a run).
+        handles: what may differ between clients beside their samples, for ``docs/methods.md``.
         Settings: the settings dataclass.
     """
 
@@ -167,6 +171,9 @@ class Method(ABC, Generic[S]):
     slots: ClassVar[tuple[Slot, ...]]
     answers_with: ClassVar[Mix]
     colora: ClassVar[bool] = False
+    gate: ClassVar[str] = ""
+    elastic: ClassVar[bool] = False
+    handles: ClassVar[str] = ""
     Settings: ClassVar[type[Any]] = MethodSettings
 
     def __init__(self, settings: S) -> None:
@@ -176,6 +183,11 @@ class Method(ABC, Generic[S]):
     def travelling(self) -> str | None:
         """Name of the slot that is uploaded, if any."""
         return next((slot.name for slot in self.slots if slot.travels), None)
+
+    @property
+    def answers_by_mixing(self) -> bool:
+        """Whether :attr:`answers_with` is all of how the model answers, so that it can be folded into one adapter."""
+        return type(self).answering is Method.answering
 
     # ---- client half ---------------------------------------------------------------------------------------------
 
