@@ -78,9 +78,9 @@ class Machine:
 
     @property
     def shape(self) -> AdapterSettings:
-        """The adapters' settings, without blocks if the method has no Co-LoRA."""
-        settings = self.settings.adapter
-        return settings if self.method.colora else settings.model_copy(update={"blocks": 0})
+        """The adapters' settings: without blocks if the method has no Co-LoRA, with the method's gate if it has one."""
+        own = {} if self.method.colora else {"blocks": 0}
+        return self.settings.adapter.model_copy(update=own | ({"gate": self.method.gate} if self.method.gate else {}))
 
     @cached_property
     def alignment(self) -> Alignment | None:

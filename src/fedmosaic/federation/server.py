@@ -67,7 +67,7 @@ class Server:
             self.folder.event("round", round=round_, rounds=self.settings.rounds)
             training = [peer for peer in peers if peer.client in self._schedule[round_]]
             uploads = uploads.since(participation.oldest_that_counts(self.settings, round_))
-            aggregation = self._aggregate(progress, round_, training, uploads, state)
+            aggregation = self._aggregate(progress, round_, training, uploads.towards(self._schedule[round_]), state)
             uploads = uploads.updated(self._train(progress, training, round_, aggregation))
             state = aggregation.state
             progress.round = round_
@@ -122,11 +122,12 @@ class Server:
             for peer in peers
         }
         by_node = {peer.node: peer for peer in peers}
+        elastic = self.workbench.method.elastic
         uploads = []
         for node, content in self._exchange("train", requests, round_=round_):
             peer = by_node[node]
             self._check_origin(peer, content, round_)
-            tensors = wire.unpack(content, peer.shapes, sender=peer.title, complete=True)
+            tensors = wire.unpack(content, peer.shapes, sender=peer.title, complete=not elastic, elastic=elastic)
             done = wire.metrics(content, sender=peer.title)
             uploads.append(Upload(peer.client, peer.architecture, tensors, int(done.get("samples", 0)), round_))
             progress.add_training(peer.client, round_, done, up=wire.size(content), down=wire.size(requests[node]))

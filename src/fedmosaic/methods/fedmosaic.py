@@ -89,15 +89,16 @@ class FedMosaic(Method[FedMosaicSettings]):
         """Mix the others' adapters for each client by relevance."""
         similarity = cosine_similarity(uploads.stack("sketch"))
         index = {client: row for row, client in enumerate(uploads)}
-        downloads: dict[int, dict[str, Tensor]] = {client: {} for client in uploads}
+        downloads: dict[int, dict[str, Tensor]] = {client: {} for client in uploads.receivers}
         for clients, names in uploads.comparable(across_architectures=True):
-            if len(clients) == 1:
+            receivers = [row for row, client in enumerate(clients) if client in downloads]
+            if len(clients) == 1 or not receivers:
                 continue
             rows = [index[client] for client in clients]
-            weights = self._weights(similarity[rows][:, rows])
-            for name in names:
-                for client, mixed in zip(clients, mix(weights, uploads.stack(name, clients)), strict=True):
-                    downloads[client][name] = mixed
+            weights = self._weights(similarity[rows][:, rows])[receivers]
+            mixed = mix(weights, uploads.matrix(names, clients), most=self.settings.peers)
+            for row, values in zip(receivers, mixed, strict=True):
+                downloads[clients[row]] |= uploads.unflattened(values, names, clients[row])
         return Aggregation(downloads=downloads, relevance=self._weights(similarity), similarity=similarity)
 
     def _weights(self, similarity: Tensor) -> Tensor:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fedmosaic import seeding
@@ -18,10 +18,10 @@ from fedmosaic.data.stream import Stream
 from fedmosaic.models import AnswerLogits, BaseModel, Batch
 from fedmosaic.training import events
 from fedmosaic.training.budget import Budget, Meter
+from fedmosaic.training.losses import Penalty, cross_entropy
 from fedmosaic.training.optimiser import SlotOptimiser
 from fedmosaic.training.pool import ModelPool
 
-Penalty = Callable[[Adapter], Tensor]
 Public = Callable[[int, int], Sequence[Sample]]
 Mix = str | Mapping[str, float]
 """How slots enter the output: ``"gate"``, the name of the one slot that does, or weights by slot."""
@@ -32,11 +32,6 @@ def weights(mix: Mix) -> Weights:
     if mix == "gate":
         return "gate"
     return {mix: 1.0} if isinstance(mix, str) else mix
-
-
-def cross_entropy(answers: AnswerLogits) -> Tensor:
-    """Mean token cross-entropy (a scalar; nats)."""
-    return F.cross_entropy(answers.logits.float(), answers.targets)
 
 
 @dataclass(frozen=True)
@@ -119,18 +114,20 @@ class Client:
     def answers(self, batch: LocalBatch, *, mix: Mix) -> AnswerLogits:
         """Predictions at the answer tokens, with the slots mixed as given; metered with the backward pass to come."""
         with self.adapter.mixed(weights(mix)):
-            self._meter_pass(batch, mix)
+            self._meter_pass(batch.inputs, mix)
             return self.base.answer_logits(batch.inputs)
 
     def predict(self, batch: LocalBatch, *, mix: Mix) -> AnswerLogits:
         """:meth:`answers` as a teacher gives them: without gradients and without dropout (METHODS F.7)."""
-        training = self.adapter.training
-        self.adapter.train(False)
-        try:
-            with torch.no_grad():
-                return self.answers(batch, mix=mix)
-        finally:
-            self.adapter.train(training)
+        with self._as_teacher():
+            return self.answers(batch, mix=mix)
+
+    def embed(self, samples: Sequence[Sample], *, mix: Mix) -> Tensor:
+        """(B, d) last hidden state at the end of each sample's prompt, computed as in :meth:`predict`."""
+        inputs = self.base.collate(samples, with_answers=False)
+        with self._as_teacher(), self.adapter.mixed(weights(mix)):
+            self._meter_pass(inputs, mix)
+            return self.base.hidden_states(inputs)[torch.arange(len(samples)), inputs.last]
 
     def loss(self, batch: LocalBatch, *, mix: Mix) -> Tensor:
         """Mean token cross-entropy over the answers, with the slots mixed as given."""
@@ -183,10 +180,21 @@ class Client:
         """A copy of a slot's tensors."""
         return self.adapter.slot_tensors(slot)
 
-    def _meter_pass(self, batch: LocalBatch, mix: Mix) -> None:
+    @contextmanager
+    def _as_teacher(self) -> Iterator[None]:
+        """Without gradients and without dropout."""
+        training = self.adapter.training
+        self.adapter.train(False)
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.adapter.train(training)
+
+    def _meter_pass(self, inputs: Batch, mix: Mix) -> None:
         """Count a forward pass, and a backward pass where gradients will be asked for."""
         trained = self.adapter.opened if torch.is_grad_enabled() else None
-        self.meter.flops += self.pool.pass_flops(self.spec.model, batch.inputs, trained=trained, mix=str(mix))
+        self.meter.flops += self.pool.pass_flops(self.spec.model, inputs, trained=trained, mix=str(mix))
 
     # ---- what the federation calls -------------------------------------------------------------------------------
 
