@@ -55,8 +55,9 @@ def test_a_round_and_the_next(machine):
     with method.answering(client) as model, torch.inference_mode():
         answers = model.answer_logits(model.collate(samples))
     assert answers.logits.isfinite().all()
-    again = participant._client(2, after=0)
-    again.restore(client.state())
+    state = client.state()
+    again = participant._client(2, after=0)  # in the same adapter modules
+    again.restore(state)
     with method.answering(again) as model, torch.inference_mode():
         assert torch.equal(model.answer_logits(model.collate(samples)).logits, answers.logits)
 

@@ -2,7 +2,7 @@
 
     python -m fedmosaic.report.methods docs/methods.md
 
-The first table is read off the classes; the second is measured on the demo scenario: bytes in a round of one step of
+The first table is read off the classes; the second is measured on the demo scenario: bytes in a round of one sample of
 all clients, FLOPs in a round of the scenario's steps with one client of each base model, the server's included.
 """
 
@@ -94,7 +94,7 @@ def what_they_cost(costs: Mapping[str, Cost]) -> str:
 
 def measure(settings: RunSettings) -> Cost:
     """Run a round without keeping anything, and weigh what would travel."""
-    training = settings.training.model_copy(update={"steps": 1})
+    training = settings.training.model_copy(update={"steps": 1, "batch_size": 1})  # what travels has the same size
     quick = settings.model_copy(update={"training": training})
     machine = Machine(quick, Path("unused"))
     clients = quick.scenario.clients
