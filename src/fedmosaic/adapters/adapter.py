@@ -229,6 +229,10 @@ class Adapter:
         """Overwrite one slot in place with another's values."""
         self.load_slot(target, self._slot(source))
 
+    def parameters(self, slot: str) -> dict[str, nn.Parameter]:
+        """Return a slot's live parameters by the names of :meth:`slot_tensors`, e.g. to penalise them."""
+        return self._slot(slot)
+
     def gate_tensors(self) -> dict[str, Tensor]:
         """Return copies of the gates' parameters, ``layer.{i}.{module}.beta`` () or ``.w`` (in,); they never travel."""
         return copies(self._gates())

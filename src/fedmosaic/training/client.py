@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fedmosaic import seeding
@@ -18,10 +17,10 @@ from fedmosaic.data.stream import Stream
 from fedmosaic.models import AnswerLogits, BaseModel, Batch
 from fedmosaic.training import events
 from fedmosaic.training.budget import Budget, Meter
+from fedmosaic.training.losses import Penalty, cross_entropy
 from fedmosaic.training.optimiser import SlotOptimiser
 from fedmosaic.training.pool import ModelPool
 
-Penalty = Callable[[Adapter], Tensor]
 Public = Callable[[int, int], Sequence[Sample]]
 Mix = str | Mapping[str, float]
 """How slots enter the output: ``"gate"``, the name of the one slot that does, or weights by slot."""
@@ -32,11 +31,6 @@ def weights(mix: Mix) -> Weights:
     if mix == "gate":
         return "gate"
     return {mix: 1.0} if isinstance(mix, str) else mix
-
-
-def cross_entropy(answers: AnswerLogits) -> Tensor:
-    """Mean token cross-entropy (a scalar; nats)."""
-    return F.cross_entropy(answers.logits.float(), answers.targets)
 
 
 @dataclass(frozen=True)
@@ -104,15 +98,20 @@ class Client:
             yield LocalBatch(samples, self.base.collate(samples))
             events.emit("step", client=self.id, round=self.round, step=step, steps=len(drawn), loss=self.meter.loss)
 
-    def public_batches(self, count: int) -> list[LocalBatch]:
+    def public_batches(self, count: int, *, round_: int | None = None) -> list[LocalBatch]:
         """Return ``count`` public samples in batches; on the server and all clients the same in one round.
+
+        Args:
+            count: how many samples.
+            round_: whose samples, e.g. the last round's, to use what was said about them; default: this round's.
 
         Raises:
             SettingsError: the benchmark has no public samples.
         """
         if self._public is None:
             raise ValueError("this client was made without access to public samples")
-        samples, size = self._public(count, self.round), self.settings.training.batch_size
+        samples = self._public(count, self.round if round_ is None else round_)
+        size = self.settings.training.batch_size
         chunks = [samples[start : start + size] for start in range(0, count, size)]
         return [LocalBatch(chunk, self.base.collate(chunk)) for chunk in chunks]
 
