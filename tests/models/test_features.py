@@ -6,7 +6,7 @@ import torch
 from fedmosaic.data.images import MergedSource
 from fedmosaic.errors import DataError
 from fedmosaic.models.features import Features, FeatureStore, fingerprint
-from fedmosaic.models.vision import normalise
+from fedmosaic.models.pixels import normalise
 from fedmosaic.models.vision_weights import load_tower
 
 

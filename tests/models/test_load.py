@@ -8,7 +8,7 @@ from transformers import LlavaForConditionalGeneration
 from fedmosaic.errors import ModelError
 from fedmosaic.models.families import FAMILIES
 from fedmosaic.models.load import load_base_model, read_module, save_without_tower
-from fedmosaic.models.vision import normalise
+from fedmosaic.models.pixels import normalise
 from fedmosaic.models.vision_weights import ASSETS
 
 BUILT_IN = sorted(FAMILIES)

@@ -76,7 +76,7 @@ class Adapter:
             alpha: output scale times r.
             blocks: number of blocks N_B, the last layer of each carrying Co-LoRA; 0 for none.
             dropout: on the adapters' input, in training mode (see :meth:`train`).
-            gate: ``none``, ``scalar``, ``sample`` or ``token``.
+            gate: ``none``, ``scalar``, ``sample``, ``token`` or (with one slot) ``step``.
             gated: names of the slots that get 1 - g and g; by default the only two slots, in their order.
             seed: of the initial draws, which depend on it, on ``architecture`` and on the place only.
             architecture: equal on two clients exactly if ``layer.*`` tensors can be exchanged between them.
@@ -176,12 +176,24 @@ class Adapter:
     def mixed(self, weights: Weights) -> Iterator[None]:
         """Compute with other weights inside the block, then restore the former mix."""
         mix = self._mix
-        former = mix.active, mix.weights, mix.gated
+        former = mix.active, mix.weights, mix.gated, mix.by_sample
+        mix.by_sample = None
         self.mix(weights)
         try:
             yield
         finally:
-            mix.active, mix.weights, mix.gated = former
+            mix.active, mix.weights, mix.gated, mix.by_sample = former
+
+    @contextmanager
+    def mixed_by_sample(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        """Compute with weights that differ between the samples of the batches inside the block.
+
+        Args:
+            weights: (B,) by slot; slots left out do not enter.
+        """
+        with self.mixed(dict.fromkeys(weights, 1.0)):
+            self._mix.by_sample = torch.stack([weights[name] for name in self._mix.active], -1)
+            yield
 
     def disabled(self) -> AbstractContextManager[None]:
         """Compute the base model, bit for bit, inside the block."""
@@ -234,7 +246,7 @@ class Adapter:
         return self._slot(slot)
 
     def gate_tensors(self) -> dict[str, Tensor]:
-        """Return copies of the gates' parameters, ``layer.{i}.{module}.beta`` () or ``.w`` (in,); they never travel."""
+        """Return copies of the gates' parameters: ``layer.{i}.{module}.beta`` (), ``.s`` () or ``.w`` (in,)."""
         return copies(self._gates())
 
     def load_gate(self, tensors: Mapping[str, Tensor]) -> None:

@@ -21,6 +21,8 @@ class ClientSpec(BaseModel):
 
     ``shares`` says, for tasks whose train samples are divided among clients, from which to which fraction of them are
     this client's; test samples are never divided.
+
+    ``joins`` and ``leaves`` are the first and the last round that the client takes part in; ``leaves = 0``: to the end.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,6 +31,8 @@ class ClientSpec(BaseModel):
     model: Annotated[str, Field(min_length=1)]
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     shares: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    joins: Annotated[int, Field(ge=1)] = 1
+    leaves: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _shares_are_intervals_of_own_tasks(self) -> ClientSpec:
@@ -38,6 +42,16 @@ class ClientSpec(BaseModel):
             if not 0 <= low < high <= 1 + 1e-6:
                 raise ValueError(f"client {self.id}: the share {low} to {high} of {task!r} is not within 0 to 1")
         return self
+
+    @model_validator(mode="after")
+    def _joins_before_it_leaves(self) -> ClientSpec:
+        if self.leaves and self.leaves < self.joins:
+            raise ValueError(f"client {self.id} joins in round {self.joins} but leaves after round {self.leaves}")
+        return self
+
+    def rounds(self, last: int) -> range:
+        """The rounds in which the client takes part, in a run of ``last`` rounds."""
+        return range(self.joins, min(self.leaves or last, last) + 1)
 
 
 class Scenario(BaseModel):

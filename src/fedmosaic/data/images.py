@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -132,21 +133,52 @@ class FileSource:
         Raises:
             DataError: the file is missing, lies outside the folder, is corrupt, or has absurd dimensions.
         """
-        path = self._path(key)
-        try:
-            with Image.open(path) as image:
-                _check_size(path, *image.size)
-                return _as_rgb(image)
-        except DataError:
-            raise
-        except (
-            OSError,
-            SyntaxError,
-            ValueError,
-            UnidentifiedImageError,
-            Image.DecompressionBombError,
-        ) as error:
-            raise DataError(f"{path}: not a readable image ({error}); replace the file or remove its record") from error
+        return read_image(self._path(key))
+
+
+@dataclass(frozen=True)
+class GivenImages:
+    """A few image files from anywhere; the key of the i-th is ``str(i)``."""
+
+    paths: Sequence[Path]
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the files' bytes."""
+        digest = hashlib.blake2b(digest_size=16)
+        for path in self.paths:
+            digest.update(hashlib.blake2b(path.read_bytes()).digest())
+        return digest.hexdigest()
+
+    def keys(self) -> Sequence[str]:
+        """Return the keys in the files' order."""
+        return [str(i) for i in range(len(self.paths))]
+
+    def load(self, key: str) -> Image.Image:
+        """Return one image as RGB; raises as :func:`read_image`."""
+        return read_image(self.paths[int(key)])
+
+
+def read_image(path: Path) -> Image.Image:
+    """Return an image file as RGB; transparent parts become white.
+
+    Raises:
+        DataError: the file is missing, corrupt, or has absurd dimensions.
+    """
+    try:
+        with Image.open(path) as image:
+            _check_size(path, *image.size)
+            return _as_rgb(image)
+    except DataError:
+        raise
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+    ) as error:
+        raise DataError(f"{path}: not a readable image ({error}); replace the file or remove its record") from error
 
 
 class MergedSource:

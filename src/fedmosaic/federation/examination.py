@@ -9,12 +9,13 @@ from fedmosaic.data.sample import Sample
 from fedmosaic.evaluation import Measurement, Summary, summarise
 from fedmosaic.evaluation.matching import match_option
 from fedmosaic.evaluation.score import choose
+from fedmosaic.federation import participation
 from fedmosaic.federation.participant import Machine, Participant
 from fedmosaic.models import BaseModel
 
 
 def examine(machine: Machine, tasks: Sequence[str], *, rounds: int) -> Summary:
-    """Score every client's model after the last round on the given tasks, all of their test samples.
+    """Score the models of all clients there after the last round on the given tasks, all of their test samples.
 
     Args:
         machine: of the run.
@@ -22,7 +23,7 @@ def examine(machine: Machine, tasks: Sequence[str], *, rounds: int) -> Summary:
         rounds: the run's last round.
     """
     _prepare(machine, tasks)
-    ids = [spec.id for spec in machine.settings.scenario.clients]
+    ids = participation.present(machine.settings, rounds)
     scores = {client: Participant(machine, client).score(rounds, tasks, count=0) for client in ids}
     everything = {client: list(tasks) for client in ids}
     summary = summarise([Measurement.of(rounds, scores)], scores, everything, own=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from fedmosaic import seeding
 from fedmosaic.config import RunSettings
 from fedmosaic.federation.participant import Machine
-from fedmosaic.methods.base import Aggregation, Uploads
+from fedmosaic.methods.base import Aggregation, Method, Uploads
 from fedmosaic.training import Client, Meter
 
 
@@ -34,6 +35,11 @@ class Workbench:
         self.spent = Meter()
         self._machine = Machine(settings, Path("unused"))
         self._trainees: list[Client] = []
+
+    @property
+    def method(self) -> Method[Any]:
+        """The method whose server half this is."""
+        return self._machine.method
 
     def trainee(self, client: int, *, learning_rate: float | None = None) -> Client:
         """A client of the server's own, untrained; see :class:`~fedmosaic.methods.base.ServerState`."""
@@ -66,7 +72,7 @@ class Workbench:
         self._trainees.clear()
         torch.manual_seed(seeding.derive(self._machine.settings.seed, "server", round_))
         start = time.perf_counter()
-        aggregation = self._machine.method.aggregate(uploads, self)
+        aggregation = self.method.aggregate(uploads, self)
         self.spent.seconds += time.perf_counter() - start
         self.spent.flops += sum(trainee.meter.flops for trainee in self._trainees)
         return aggregation

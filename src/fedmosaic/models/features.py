@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fedmosaic.data.images import ImageSource, MergedSource
-from fedmosaic.models.vision import FEATURE_SIZE, TOKENS_PER_IMAGE, VisionTower, normalise
+from fedmosaic.models.pixels import normalise
+from fedmosaic.models.vision import FEATURE_SIZE, TOKENS_PER_IMAGE, VisionTower
 
 Progress = Callable[[int, int], None]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -13,6 +14,7 @@ from fedmosaic.data.sample import Sample
 from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, freeze, pad_right
 from fedmosaic.models.features import Features
 from fedmosaic.models.fingerprint import architecture_name
+from fedmosaic.models.standalone import save_standalone
 from fedmosaic.models.vision import TOKENS_PER_IMAGE
 from fedmosaic.models.vocabulary import IMAGE_ID
 
@@ -29,6 +31,7 @@ class TinyModel(BaseModel):
 
     module: LlavaForConditionalGeneration
     tokenizer: PreTrainedTokenizerFast
+    own_code = True
 
     def __init__(
         self,
@@ -73,9 +76,10 @@ class TinyModel(BaseModel):
             # What the tower and projector would return for pixels; handing it in is transformers' own way to cache it.
             pooled: Any = list(projected)
             inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=pooled)}
-        output = self.module.model(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, **inputs
-        )
+        with self.reading(batch.prompt):
+            output = self.module.model(
+                input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, **inputs
+            )
         hidden: Tensor = output.last_hidden_state
         return hidden
 
@@ -83,6 +87,9 @@ class TinyModel(BaseModel):
         """Return logits (..., V)."""
         logits: Tensor = self.module.lm_head(hidden)
         return logits
+
+    def _save_processor(self, folder: Path) -> None:
+        save_standalone(self.tokenizer, folder)
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -118,18 +119,20 @@ class Client:
     def answers(self, batch: LocalBatch, *, mix: Mix) -> AnswerLogits:
         """Predictions at the answer tokens, with the slots mixed as given; metered with the backward pass to come."""
         with self.adapter.mixed(weights(mix)):
-            self._meter_pass(batch, mix)
+            self._meter_pass(batch.inputs, mix)
             return self.base.answer_logits(batch.inputs)
 
     def predict(self, batch: LocalBatch, *, mix: Mix) -> AnswerLogits:
         """:meth:`answers` as a teacher gives them: without gradients and without dropout (METHODS F.7)."""
-        training = self.adapter.training
-        self.adapter.train(False)
-        try:
-            with torch.no_grad():
-                return self.answers(batch, mix=mix)
-        finally:
-            self.adapter.train(training)
+        with self._as_teacher():
+            return self.answers(batch, mix=mix)
+
+    def embed(self, samples: Sequence[Sample], *, mix: Mix) -> Tensor:
+        """(B, d) last hidden state at the end of each sample's prompt, computed as in :meth:`predict`."""
+        inputs = self.base.collate(samples, with_answers=False)
+        with self._as_teacher(), self.adapter.mixed(weights(mix)):
+            self._meter_pass(inputs, mix)
+            return self.base.hidden_states(inputs)[torch.arange(len(samples)), inputs.last]
 
     def loss(self, batch: LocalBatch, *, mix: Mix) -> Tensor:
         """Mean token cross-entropy over the answers, with the slots mixed as given."""
@@ -182,10 +185,21 @@ class Client:
         """A copy of a slot's tensors."""
         return self.adapter.slot_tensors(slot)
 
-    def _meter_pass(self, batch: LocalBatch, mix: Mix) -> None:
+    @contextmanager
+    def _as_teacher(self) -> Iterator[None]:
+        """Without gradients and without dropout."""
+        training = self.adapter.training
+        self.adapter.train(False)
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.adapter.train(training)
+
+    def _meter_pass(self, inputs: Batch, mix: Mix) -> None:
         """Count a forward pass, and a backward pass where gradients will be asked for."""
         trained = self.adapter.opened if torch.is_grad_enabled() else None
-        self.meter.flops += self.pool.pass_flops(self.spec.model, batch.inputs, trained=trained, mix=str(mix))
+        self.meter.flops += self.pool.pass_flops(self.spec.model, inputs, trained=trained, mix=str(mix))
 
     # ---- what the federation calls -------------------------------------------------------------------------------
 
@@ -209,15 +223,9 @@ class Client:
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Become the client of this :meth:`state`."""
-        parts: dict[str, dict[str, Tensor]] = {"gate": {}, "moment": {}, "memory": {}}
-        for key, tensor in state.items():
-            part, _, name = key.partition("|")
-            parts.setdefault(part, {})[name] = tensor
-        for slot in self.adapter.slots:
-            self.adapter.load_slot(slot.name, parts.get(f"slot.{slot.name}", {}))
-        self.adapter.load_gate(parts["gate"])
-        self.optimiser.load_moments(parts["moment"])
-        self.memory = {name: tensor.clone() for name, tensor in parts["memory"].items()}
+        load_adapter_state(self.adapter, state)
+        self.optimiser.load_moments(_part(state, "moment"))
+        self.memory = {name: tensor.clone() for name, tensor in _part(state, "memory").items()}
 
 
 def adapter_state(adapter: Adapter) -> dict[str, Tensor]:
@@ -225,3 +233,14 @@ def adapter_state(adapter: Adapter) -> dict[str, Tensor]:
     parts = {f"slot.{slot.name}": adapter.slot_tensors(slot.name) for slot in adapter.slots}
     parts["gate"] = adapter.gate_tensors()
     return {f"{part}|{name}": tensor for part, table in parts.items() for name, tensor in table.items()}
+
+
+def load_adapter_state(adapter: Adapter, state: Mapping[str, Tensor]) -> None:
+    """Overwrite all slots and gates of an adapter with those in a client's state."""
+    for slot in adapter.slots:
+        adapter.load_slot(slot.name, _part(state, f"slot.{slot.name}"))
+    adapter.load_gate(_part(state, "gate"))
+
+
+def _part(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{part}|"): tensor for key, tensor in state.items() if key.startswith(f"{part}|")}
