@@ -43,11 +43,13 @@ class Classroom:
 
     Attributes:
         groups: the clients of each architecture.
+        students: the architectures of which a client will receive something.
         batches: the public samples as the models of each architecture read them.
     """
 
     def __init__(self, uploads: Uploads, state: ServerState, settings: DistillationSettings, slot: str) -> None:
         self.groups = by_architecture(uploads)
+        self.students = list(dict.fromkeys(uploads[client].architecture for client in uploads.receivers))
         self._uploads = uploads
         self._state = state
         self._rate = settings.server_learning_rate
@@ -121,7 +123,8 @@ def taught_by_all(
     """
     lessons = list(room.lessons(temperature=temperature, pooled=pooled).values())
     downloads = {}
-    for architecture, clients in room.groups.items():
+    for architecture in room.students:
+        clients = room.groups[architecture]
         goal = room.targets(architecture, lessons, temperature=temperature)
         learned = room.learn(architecture, means[clients[0]], [goal])
         downloads.update(dict.fromkeys(clients, learned))

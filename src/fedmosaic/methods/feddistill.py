@@ -36,6 +36,7 @@ class FedDistill(Method[FedDistillSettings]):
     title = "FedDistill"
     slots = (Slot("shared", travels=True),)
     answers_with = "shared"
+    handles = "architectures and tokenizers"
     Settings = FedDistillSettings
 
     def train(self, client: Client, budget: Budget) -> None:

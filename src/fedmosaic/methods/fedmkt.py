@@ -15,7 +15,8 @@ samples; so what it learns is in the state that is evaluated.
 Original: one large server model and small client models; tokens are paired by minimum edit distance. Here every
 architecture has a server model, which starts as the clients do; tokens are paired by text and position
 (:mod:`fedmosaic.training.translation`); l is that of the whole answer, as means over the tokens of different tokenizers
-do not compare. Public samples are others in each round, and both directions use those on which the knowledge was made.
+do not compare. Public samples are others in each round, and both directions use those on which the knowledge was made:
+the last round's, from the clients that trained in it.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class FedMkt(Method[FedMktSettings]):
     title = "FedMKT"
     slots = (Slot("local", travels=False),)
     answers_with = "local"
+    handles = "architectures, tokenizers and adapters"
     Settings = FedMktSettings
 
     @property
@@ -76,11 +78,11 @@ class FedMkt(Method[FedMktSettings]):
         for batch in client.batches(budget):
             client.step(batch, slots=("local",), mix="local")
         public = self._public(client, client.round)
-        client.memory = Knowledge.of(client, public, mix="local", size=self.size).tensors()
+        client.memory = {**self._knowledge(client, public).tensors(), "round": torch.tensor(client.round)}
 
     def upload(self, client: Client) -> dict[str, Tensor]:
         """The knowledge, and no weights."""
-        return dict(client.memory)
+        return {name: client.memory[name] for name in self.size.shapes()}
 
     def upload_shapes(self, adapter: Adapter) -> Shapes:
         """The knowledge's."""
@@ -97,21 +99,24 @@ class FedMkt(Method[FedMktSettings]):
         public = {name: self._public(server, state.round - 1) for name, server in servers.items()}
         sources = [
             Source(servers[name].base, public[name], self._best(servers[name].base, clients, uploads))
-            for name, clients in groups.items()
+            for name, clients in by_architecture(uploads.since(state.round - 1)).items()
         ]
         downloads: dict[int, dict[str, Tensor]] = {}
-        kept: dict[str, Tensor] = {}
+        kept = dict(state.tensors)
         for name, clients in groups.items():
             server, batches = servers[name], public[name]
-            before = Knowledge.of(server, batches, mix="local", size=self.size)
+            before = self._knowledge(server, batches)
             self._learn(server, batches, select(sources, before.loss))
-            after = Knowledge.of(server, batches, mix="local", size=self.size)
+            after = self._knowledge(server, batches)
             downloads.update(dict.fromkeys(clients, after.tensors()))
             kept |= {f"{name}|{key}": tensor for key, tensor in server.state().items()}
         return Aggregation(downloads=downloads, state=kept)
 
     def _public(self, client: Client, round_: int) -> list[LocalBatch]:
         return client.public_batches(self.settings.public_samples, round_=round_)
+
+    def _knowledge(self, client: Client, batches: Sequence[LocalBatch]) -> Knowledge:
+        return Knowledge.of(client, batches, mix="local", size=self.size)
 
     def _learn_from_server(self, client: Client) -> None:
         """Consume what was received; nothing was in the first round."""
@@ -120,7 +125,9 @@ class FedMkt(Method[FedMktSettings]):
         if received:
             batches = self._public(client, client.round - 1)
             knowledge = Knowledge.read(received, vocabulary=vocabulary_size(client.base), sender="the server")
-            self._learn(client, batches, select([Source(client.base, batches, knowledge)], memory["public.loss"]))
+            current = int(memory["round"]) == client.round - 1
+            own = memory["public.loss"] if current else self._knowledge(client, batches).loss
+            self._learn(client, batches, select([Source(client.base, batches, knowledge)], own))
 
     def _learn(self, student: Client, batches: Sequence[LocalBatch], lessons: Sequence[Lesson]) -> None:
         """Train on the answers of public samples, and on what the selected sources say of them."""

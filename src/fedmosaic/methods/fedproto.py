@@ -54,6 +54,7 @@ class FedProto(Method[FedProtoSettings]):
     title = "FedProto"
     slots = (Slot("local", travels=False),)
     answers_with = "local"
+    handles = "architectures and adapters"
     Settings = FedProtoSettings
 
     def receive(self, client: Client, download: Tensors) -> None:
@@ -93,14 +94,20 @@ class FedProto(Method[FedProtoSettings]):
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
         """Average each class over the clients that have it, weighted by their samples."""
+        return Aggregation(downloads=dict.fromkeys(uploads, self._common(uploads)))
+
+    def welcome(self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
+        """The same prototypes, which fit every model."""
+        return self._common(uploads)
+
+    def _common(self, uploads: Uploads) -> dict[str, Tensor]:
         said = [Prototypes.read(upload.tensors) for upload in uploads.values()]
         common = Prototypes.mean(
             torch.stack([mean for each in said for mean in each.means.values()]),
             [label for each in said for label in each.means],
             [count for each in said for count in each.counts.values()],
         )
-        download = common.tensors(self.settings.classes, self.settings.dimension)
-        return Aggregation(downloads=dict.fromkeys(uploads, download))
+        return common.tensors(self.settings.classes, self.settings.dimension)
 
     def _classes(self, client: Client, batch: LocalBatch) -> list[int]:
         return [class_of(sample.answer, client.settings.seed) for sample in batch.samples]

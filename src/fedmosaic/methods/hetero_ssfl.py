@@ -18,7 +18,7 @@ answers, a representation is what the head reads where the answer is predicted, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Annotated
@@ -49,6 +49,7 @@ class HeteroSsfl(Method[HeteroSsflSettings]):
     title = "Hetero-SSFL"
     slots = (Slot("local", travels=False),)
     answers_with = "local"
+    handles = "architectures and adapters"
     Settings = HeteroSsflSettings
 
     def receive(self, client: Client, download: Tensors) -> None:
@@ -85,8 +86,16 @@ class HeteroSsfl(Method[HeteroSsflSettings]):
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
         """Average the Gram matrices, each at unit norm."""
-        common = torch.stack([unit(grams) for grams in uploads.stack("gram")]).mean(0)
-        return Aggregation(downloads={client: {"gram": common} for client in uploads})
+        return Aggregation(downloads=dict.fromkeys(uploads, self._common(uploads)))
+
+    def welcome(self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
+        """The same matrix, which fits every model."""
+        return self._common(uploads)
+
+    def _common(self, uploads: Uploads) -> dict[str, Tensor]:
+        """The mean over the clients that trained in the last round; the others' matrices are of other samples."""
+        last = uploads.since(max(upload.round for upload in uploads.values()))
+        return {"gram": torch.stack([unit(grams) for grams in last.stack("gram")]).mean(0)}
 
     def _references(self, client: Client) -> list[Reference]:
         """The last round's public samples in batches, and what was received of each; none in the first round."""
@@ -122,7 +131,8 @@ def centred(grams: Tensor) -> Tensor:
 
 def unit(grams: Tensor) -> Tensor:
     """Return a Gram matrix (n, n) scaled so that ||HKH|| is 1."""
-    return grams / centred(grams).norm().clamp(min=torch.finfo(grams.dtype).tiny)
+    size: Tensor = centred(grams).norm()
+    return grams / size.clamp(min=torch.finfo(grams.dtype).tiny)
 
 
 def cka(one: Tensor, other: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ class PerAda(Method[PerAdaSettings]):
     title = "PerAda"
     slots = (Slot("shared", travels=True), Slot("personal", travels=False))
     answers_with = "personal"
+    handles = "tasks, architectures and tokenizers"
     Settings = PerAdaSettings
 
     def train(self, client: Client, budget: Budget) -> None:

@@ -51,6 +51,7 @@ class Takfl(Method[TakflSettings]):
     title = "TAKFL"
     slots = (Slot("shared", travels=True),)
     answers_with = "shared"
+    handles = "architectures and tokenizers"
     Settings = TakflSettings
 
     def train(self, client: Client, budget: Budget) -> None:
@@ -65,7 +66,8 @@ class Takfl(Method[TakflSettings]):
         lessons = list(room.lessons(temperature=self.settings.temperature, pooled="logits").values())
         lam = 1 / len(lessons) if self.settings.lam is None else self.settings.lam
         downloads: dict[int, dict[str, Tensor]] = {}
-        for architecture, clients in room.groups.items():
+        for architecture in room.students:
+            clients = room.groups[architecture]
             mean = means[clients[0]]
             vectors = self._task_vectors(room, architecture, mean, lessons)
             merged = {name: tensor + lam * sum(vector[name] for vector in vectors) for name, tensor in mean.items()}
