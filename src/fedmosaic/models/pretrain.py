@@ -145,7 +145,7 @@ def dialogue_loss(model: TinyModel, batch: Batch) -> Tensor:
 
     A dialogue with n answer tokens weighs sqrt(n), so that long captions do not drown short answers.
     """
-    logits, targets, rows = model.answer_logits(batch)
+    logits, targets, rows, _ = model.answer_logits(batch)
     weights = torch.bincount(rows, minlength=len(batch.input_ids)).float().rsqrt()[rows]
     return (F.cross_entropy(logits, targets, reduction="none") * weights).sum() / weights.sum()
 

@@ -99,15 +99,20 @@ class Client:
             yield LocalBatch(samples, self.base.collate(samples))
             events.emit("step", client=self.id, round=self.round, step=step, steps=len(drawn), loss=self.meter.loss)
 
-    def public_batches(self, count: int) -> list[LocalBatch]:
+    def public_batches(self, count: int, *, round_: int | None = None) -> list[LocalBatch]:
         """Return ``count`` public samples in batches; on the server and all clients the same in one round.
+
+        Args:
+            count: how many samples.
+            round_: whose samples, e.g. the last round's, to use what was said about them; default: this round's.
 
         Raises:
             SettingsError: the benchmark has no public samples.
         """
         if self._public is None:
             raise ValueError("this client was made without access to public samples")
-        samples, size = self._public(count, self.round), self.settings.training.batch_size
+        samples = self._public(count, self.round if round_ is None else round_)
+        size = self.settings.training.batch_size
         chunks = [samples[start : start + size] for start in range(0, count, size)]
         return [LocalBatch(chunk, self.base.collate(chunk)) for chunk in chunks]
 
