@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -44,7 +44,9 @@ class Benchmark(Protocol):
         ...
 
 
-def load_benchmark(name: str, *, home: Path, folder: Path | None = None, skip_bad: bool = False) -> Benchmark:
+def load_benchmark(
+    name: str, *, home: Path, folder: Path | None = None, skip_bad: bool = False, open_tasks: Collection[str] = ()
+) -> Benchmark:
     """Load a benchmark by name.
 
     Args:
@@ -52,6 +54,7 @@ def load_benchmark(name: str, *, home: Path, folder: Path | None = None, skip_ba
         home: the folder for everything that fedmosaic makes itself.
         folder: the data folder of ``published``: it holds ``dataset/NAME/{train,test}/dataset-ID.json``.
         skip_bad: leave out records of ``published`` that cannot be used, instead of refusing them.
+        open_tasks: tasks of ``published`` whose answers are open even where the question lists options.
 
     Raises:
         SettingsError: the name is unknown, or ``published`` is asked for without a folder.
@@ -63,13 +66,11 @@ def load_benchmark(name: str, *, home: Path, folder: Path | None = None, skip_ba
 
         return open_mosaic40(home)
     if name == "published":
-        from fedmosaic.data.published import PublishedBenchmark  # noqa: PLC0415
+        from fedmosaic.data.published import HOW_TO_GET, PublishedBenchmark  # noqa: PLC0415
 
         if folder is None:
-            raise SettingsError(
-                "benchmark 'published' needs a data folder; name the folder that holds dataset/NAME/..."
-            )
-        return PublishedBenchmark(folder, skip_bad=skip_bad)
+            raise SettingsError(f"benchmark 'published' needs a data folder; {HOW_TO_GET}")
+        return PublishedBenchmark(folder, skip_bad=skip_bad, open_tasks=open_tasks)
     raise unknown("benchmark", name, BENCHMARKS)
 
 
