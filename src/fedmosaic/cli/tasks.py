@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from fedmosaic.config import home
 from fedmosaic.data.benchmark import Benchmark, load_benchmark
@@ -30,7 +30,9 @@ def list_tasks(data: _Data = None) -> None:
     """List all tasks with their family, sizes and a first question."""
     benchmark = _benchmark(data)
     unseen = benchmark.unseen_names()
-    table = Table("task", "family", "images", "train", "val", "test", "question", title=benchmark.name)
+    table = Table(
+        Column("task", no_wrap=True), "family", "images", "train", "val", "test", "question", title=benchmark.name
+    )
     for name in [*benchmark.task_names(), *unseen]:
         task = benchmark.task(name)
         first = task.train[0]

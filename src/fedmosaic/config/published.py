@@ -1,9 +1,9 @@
 """The published scenarios by name: who has which task and model in DRAKE, HFLB and the text-only benchmarks.
 
 Tasks and assignments are those of the authors' release. Their data are not part of this package: a run needs the data
-folder in the published layout (``FEDMOSAIC_DATA``) and the models, as folders or hub ids. The subset numbers of Fed-Aya
-are taken to be consecutive: its own JSON file, where at hand, is to be preferred. The settings are the published ones as
-far as this package has them (the learning rate is constant where the text-only benchmarks let it fall as a cosine).
+folder in the published layout (``FEDMOSAIC_DATA``) and the models, as folders or hub ids. The subset numbers of
+Fed-Aya are taken to be consecutive: its own JSON file, where at hand, is to be preferred. The settings are the
+published ones as far as this package has them (the learning rate is constant; for text the authors let it fall).
 """
 
 from __future__ import annotations

@@ -77,6 +77,13 @@ LEFT_OUT = frozenset(
         "chart_with_upwards_trend", "chart_with_downwards_trend", "level_slider", "control_knobs", "microbe",
     )
 )
+# Icons that people would count to another kind, too: nothing is asked of clients about them.
+DISPUTED = frozenset(
+    (
+        "dolphin", "whale", "whale2", "seal", "boomerang", "magnet", "gear", "hook", "toolbox", "dagger knife",
+        "crossed swords", "shopping trolley", "elevator", "fire extinguisher", "mouse trap", "bubbles", "safety pin",
+    )
+)
 # Words that name a variant, not a thing.
 VARIANT_WORDS = frozenset(
     (

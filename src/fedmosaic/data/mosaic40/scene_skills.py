@@ -141,10 +141,10 @@ def trend(pool: Pool, domain: str, rng: random.Random) -> Question:
     return Question((picture,), Ask("does the line go up or down ?", picture["trend"], ("up", "down"), listed=False))
 
 
-@skill("peak", VQA, "line")
+@skill("peak", VQA, "hill")
 def peak(pool: Pool, domain: str, rng: random.Random) -> Question:
     """On which side is the line's highest point?"""
-    picture = pool.balanced("line", domain, "peak", rng)
+    picture = pool.balanced("hill", domain, "peak", rng)
     text = "is the peak on the left or on the right ?"
     return Question((picture,), Ask(text, picture["peak"], ("left", "right"), listed=False))
 
