@@ -56,6 +56,7 @@ class PublishedBenchmark:
         skip_bad: leave out records that cannot be used instead of stopping; :attr:`skipped` tells them. Images are then
             decoded, not only opened, while their records are read: it takes longer, but finds damaged ones.
         open_tasks: tasks whose answers are open even where the question lists options.
+        public: name of a task whose train samples server and clients may all see; empty for none.
 
     Attributes:
         skipped: what was left out, one message per record.
@@ -66,10 +67,13 @@ class PublishedBenchmark:
 
     name = "published"
 
-    def __init__(self, folder: Path, *, skip_bad: bool = False, open_tasks: Collection[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, *, skip_bad: bool = False, open_tasks: Collection[str] = (), public: str = ""
+    ) -> None:
         self.root = folder
         self.skip_bad = skip_bad
         self.open_tasks = frozenset(open_tasks)
+        self._public = public
         self.skipped: list[str] = []
         self.images = FileSource(folder)
         self._tasks: dict[str, Task] = {}
@@ -84,6 +88,22 @@ class PublishedBenchmark:
     def task_names(self) -> list[str]:
         """Return the names of all tasks that clients may train on."""
         return [name for name in self._files if name not in DRAKE_UNSEEN]
+
+    def public(self, count: int, seed: int) -> Sequence[Sample]:
+        """Return train samples of the task that was named public, drawn without repetition.
+
+        Raises:
+            SettingsError: no task was named, or it has too few samples.
+        """
+        if not self._public:
+            raise SettingsError(
+                f"the data in {self.root} name no public samples, which this method needs; put a public dataset there "
+                'in the same layout and name it in the scenario: public = "NAME-ID"'
+            )
+        train = self.task(self._public).train
+        if len(train) < count:
+            raise SettingsError(f"{self._public} has {len(train)} public samples; this method asks for {count}")
+        return [train[int(index)] for index in rng(seed, "public").permutation(len(train))[:count]]
 
     def unseen_names(self) -> list[str]:
         """Return the names of the tasks for fast adaptation."""

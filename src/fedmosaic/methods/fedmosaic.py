@@ -12,6 +12,7 @@ Server, from the uploads of the round:
                                       softmax taken again, over the clients of the same architecture
 
 Where a client has no peer to learn from, G_i is a copy of its own L_i; so it is in the first round (METHODS A.2-A.4).
+Uploads are each client's last one. A newcomer, who has no sketch yet, receives the others' uniform mean instead.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from fedmosaic import seeding
 from fedmosaic.adapters import Adapter, Slot
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, Shapes, Tensors, Uploads
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Shapes, Tensors, Uploads
 from fedmosaic.relevance import Probe, cosine_similarity, mix, relevance_weights
 from fedmosaic.training import Budget, Client
 
@@ -36,6 +37,8 @@ class FedMosaicSettings(MethodSettings):
 
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
     """tau of the relevance softmax."""
+    peers: Annotated[int, Field(ge=0)] = 0
+    """The number of most similar others that a client learns from; 0: all."""
     ema: Annotated[float, Field(gt=0, le=1)] = 0.5
     """a: weight of this round's sketch."""
     probe_every: Annotated[int, Field(ge=1)] = 10
@@ -82,21 +85,24 @@ class FedMosaic(Method[FedMosaicSettings]):
         """The local slot's, and the sketch's."""
         return {**adapter.schema("local"), "sketch": (self.settings.sketch_size,)}
 
-    def aggregate(self, uploads: Uploads, state: Tensors) -> Aggregation:
+    def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
         """Mix the others' adapters for each client by relevance."""
         similarity = cosine_similarity(uploads.stack("sketch"))
         index = {client: row for row, client in enumerate(uploads)}
-        downloads: dict[int, dict[str, Tensor]] = {client: {} for client in uploads}
+        downloads: dict[int, dict[str, Tensor]] = {client: {} for client in uploads.receivers}
         for clients, names in uploads.comparable(across_architectures=True):
-            if len(clients) == 1:
+            receivers = [row for row, client in enumerate(clients) if client in downloads]
+            if len(clients) == 1 or not receivers:
                 continue
             rows = [index[client] for client in clients]
-            weights = relevance_weights(similarity[rows][:, rows], temperature=self.settings.temperature)
-            for name in names:
-                for client, mixed in zip(clients, mix(weights, uploads.stack(name, clients)), strict=True):
-                    downloads[client][name] = mixed
-        everyone = relevance_weights(similarity, temperature=self.settings.temperature)
-        return Aggregation(downloads=downloads, relevance=everyone, similarity=similarity)
+            weights = self._weights(similarity[rows][:, rows])[receivers]
+            mixed = mix(weights, uploads.matrix(names, clients), most=self.settings.peers)
+            for row, values in zip(receivers, mixed, strict=True):
+                downloads[clients[row]] |= uploads.unflattened(values, names, clients[row])
+        return Aggregation(downloads=downloads, relevance=self._weights(similarity), similarity=similarity)
+
+    def _weights(self, similarity: Tensor) -> Tensor:
+        return relevance_weights(similarity, temperature=self.settings.temperature, most=self.settings.peers)
 
     def _probe(self, client: Client) -> Probe:
         seed, scenario = client.settings.seed, client.settings.scenario

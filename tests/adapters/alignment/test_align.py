@@ -5,7 +5,7 @@ import torch
 from transformers import LlamaConfig
 
 from fedmosaic.adapters import Adapter, Slot
-from fedmosaic.adapters.alignment import Joint, Pivot, Positions, align
+from fedmosaic.adapters.alignment import Pivot, Positions, align
 from fedmosaic.adapters.alignment.cka import layer_similarity
 from fedmosaic.errors import ModelError, SettingsError
 from fedmosaic.models.fingerprint import architecture_name
@@ -102,16 +102,16 @@ def permuted(model, home):
     return TinyModel("twin", twin.module, twin.tokenizer, twin.features)
 
 
-@pytest.mark.parametrize("mode", [Joint(orthonormal=True), Joint(orthonormal=False)], ids=["orthonormal", "whitened"])
-def test_p_and_q_give_the_same_model_in_a_twin_with_shuffled_features(models, samples, features_home, mode):
+def test_p_and_q_give_the_same_model_in_a_twin_with_shuffled_features(models, samples, features_home):
     model = models["tiny-llama"]
     twin = permuted(model, features_home)
     assert architecture_name(twin.module) != model.architecture
     batch = model.collate(samples[:6])
     torch.testing.assert_close(twin.answer_logits(batch).logits, model.answer_logits(batch).logits)
-    alignment = align({"one": model, "twin": twin}, samples, mode=mode, **SHAPE)
+    alignment = align({"one": model, "twin": twin}, samples, mode="joint", **SHAPE)
     assert alignment.mean().inputs > 0.999
     assert alignment.mean().effects > 0.999
+    assert alignment.mean().updates > 0.999
     plain = model.answer_logits(batch).logits
     logits, apart = {}, {}
     for name, base in (("one", model), ("twin", twin)):
