@@ -53,7 +53,12 @@ class Machine:
         scenario = self.settings.scenario
         folder = Path(scenario.data) if scenario.data else None
         return load_benchmark(
-            scenario.benchmark, home=home(), folder=folder, skip_bad=scenario.skip_bad, public=scenario.public
+            scenario.benchmark,
+            home=home(),
+            folder=folder,
+            skip_bad=scenario.skip_bad,
+            open_tasks=scenario.open_tasks,
+            public=scenario.public,
         )
 
     def public(self, count: int, round_: int) -> Sequence[Sample]:
@@ -144,7 +149,10 @@ class Machine:
         """Score on the first ``count`` test samples of a task, 0 for all."""
         samples = self.benchmark.task(task).test
         chosen = samples[:count] if count else samples
-        return score_samples(model, chosen, batch_size=batch_size, open_metric=self.settings.evaluation.open_metric)
+        how = self.settings.evaluation
+        return score_samples(
+            model, chosen, batch_size=batch_size, open_metric=how.open_metric, answer_tokens=how.answer_tokens
+        )
 
 
 class Participant:
