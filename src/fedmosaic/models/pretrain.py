@@ -50,6 +50,8 @@ class Recipe:
         decay: share of the time, at the end, of linear decay to 2 %.
         start: share of the curriculum that is left out at the start, when going on with a model.
         clip: largest gradient norm.
+        noise: standard deviation of the noise on the tower's features (whose own is 0.9), so that pictures are not
+            learned by heart.
         naming: weight of each of the two naming losses (see ``naming.py``).
         seed: of weights and data.
     """
@@ -61,6 +63,7 @@ class Recipe:
     decay: float = 0.5
     start: float = 0.0
     clip: float = 1.0
+    noise: float = 0.5
     naming: float = 0.3
     seed: int = 0
 
@@ -175,6 +178,8 @@ def train(
         progress = spent / recipe.seconds
         chosen = curriculum.next(progress)
         batch = model.collate_dialogues(chosen)
+        features = batch.vision["features"]
+        batch.vision["features"] = features + recipe.noise * torch.randn_like(features)
         keys = [key for dialogue in chosen for key in dialogue.images]
         with naming.watching(model):
             loss = dialogue_loss(model, batch)
