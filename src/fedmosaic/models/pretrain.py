@@ -173,6 +173,7 @@ def train(
         part.requires_grad_(True)
     opts = optimisers(model.module, recipe)
     curriculum, naming = Curriculum(bank, recipe), Naming(bank.pool.pictures, model)
+    torch.manual_seed(derive(recipe.seed, "pretrain-noise"))
     start, step, average, next_line = time.process_time(), 0, 0.0, 30.0
     while (spent := time.process_time() - start) < recipe.seconds:
         progress = spent / recipe.seconds
