@@ -120,7 +120,11 @@ class Uploads(Mapping[int, Upload]):
 
     def matrix(self, names: Sequence[str], clients: Sequence[int]) -> Tensor:
         """(N, V) the tensors ``names`` of the given clients, one after another in one row per client."""
-        return torch.stack([torch.cat([self[client].tensors[name].flatten() for name in names]) for client in clients])
+        like = [self[clients[0]].tensors[name] for name in names]
+        matrix = torch.empty(len(clients), sum(tensor.numel() for tensor in like), dtype=like[0].dtype)
+        for client, row in zip(clients, matrix, strict=True):
+            torch.cat([self[client].tensors[name].flatten() for name in names], out=row)
+        return matrix
 
     def unflattened(self, row: Tensor, names: Sequence[str], client: int) -> dict[str, Tensor]:
         """A row of :meth:`matrix` as tensors of the shapes that this client's have."""
