@@ -20,7 +20,7 @@ class ClientSpec(BaseModel):
     """One participant: its base model and its tasks in the order in which they come.
 
     ``shares`` says, for tasks whose train samples are divided among clients, from which to which fraction of them are
-    this client's; test samples are never divided.
+    this client's; test samples are never divided. ``start`` is the folder of a PEFT LoRA that the client starts from.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,6 +29,7 @@ class ClientSpec(BaseModel):
     model: Annotated[str, Field(min_length=1)]
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     shares: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    start: str = ""
 
     @model_validator(mode="after")
     def _shares_are_intervals_of_own_tasks(self) -> ClientSpec:
