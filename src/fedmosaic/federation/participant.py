@@ -54,7 +54,9 @@ class Machine:
     @cached_property
     def method(self) -> Method[Any]:
         """The federated method."""
-        return make_method(self.settings.method, self.settings.method_settings)
+        method = make_method(self.settings.method, self.settings.method_settings)
+        method.prepare(self.pool, self.settings)
+        return method
 
     def adapter(self, spec: ClientSpec) -> Adapter:
         """The adapter modules of a client's base model, which the clients of this model take turns in."""
@@ -174,6 +176,7 @@ class Participant:
             settings=self.machine.settings,
             round_=round_,
         )
+        client.secret = self.store.secret
         if after == 0:
             client.restore(self.machine.start(self.spec))
         elif self._latest is not None and self._latest[0] == after:

@@ -68,6 +68,8 @@ class Server:
             uploads = self._train(progress, peers, round_, aggregation)
             state = aggregation.state
             progress.round = round_
+            if progress.privacy:
+                self.folder.event("privacy", round=round_, **(progress.privacy_results(self.method.guarantee) or {}))
             self._measure(progress, peers, round_)
             self._checkpoint(progress, uploads, state)
         return progress

@@ -24,5 +24,5 @@ def main(grid: Grid, context: Context) -> None:
     method = make_method(settings.method, settings.method_settings)
     progress = Server(grid, settings, folder, method).run()
     folder.write_rounds(progress.rows())
-    folder.write_results(progress.results(settings, folder.scores()))
+    folder.write_results(progress.results(settings, folder.scores(), guarantee=method.guarantee))
     folder.event("finished", **progress.headline(progress.history[-1]))

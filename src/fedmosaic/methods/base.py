@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from fedmosaic.adapters import Adapter, Slot, is_shared, is_slot_tensor
-from fedmosaic.training import Budget, Client, Mix
+from fedmosaic.config import RunSettings
+from fedmosaic.training import Budget, Client, Mix, ModelPool
 
 Tensors = Mapping[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
@@ -98,7 +99,7 @@ class Uploads(Mapping[int, Upload]):
 class Method(ABC, Generic[S]):
     """One federated algorithm.
 
-    Class attributes:
+    Class attributes (``answers_with`` and ``colora`` may be set on an instance, where they depend on its settings):
         name: as given on the command line.
         title: for tables.
         slots: the adapter's slots; at most one travels.
@@ -110,8 +111,8 @@ class Method(ABC, Generic[S]):
     name: ClassVar[str]
     title: ClassVar[str]
     slots: ClassVar[tuple[Slot, ...]]
-    answers_with: ClassVar[Mix]
-    colora: ClassVar[bool] = False
+    answers_with: Mix
+    colora: bool = False
     Settings: ClassVar[type[Any]] = MethodSettings
 
     def __init__(self, settings: S) -> None:
@@ -122,7 +123,15 @@ class Method(ABC, Generic[S]):
         """Name of the slot that is uploaded, if any."""
         return next((slot.name for slot in self.slots if slot.travels), None)
 
+    @property
+    def guarantee(self) -> str:
+        """What reports say of the privacy of the uploads; empty: nothing."""
+        return ""
+
     # ---- client half ---------------------------------------------------------------------------------------------
+
+    def prepare(self, pool: ModelPool, settings: RunSettings) -> None:
+        """Remember what a client half needs of its machine; called once, before anything else of it."""
 
     def receive(self, client: Client, download: Tensors) -> None:
         """Take up what the server sent; ``download`` is empty in the first round. Default: into the travelling slot."""

@@ -47,6 +47,8 @@ class Client:
         adapter: the slots, attached to the client's base model.
         memory: private tensors that a method keeps between rounds (e.g. the running sketch).
         round: the round that is being trained, from 1.
+        secret: gives the key of this client's private randomness; from the run's seed, unless the federation replaces
+            it by one that never leaves the client.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Client:
         self.memory: dict[str, Tensor] = {}
         self.meter = Meter()
         self.optimiser = SlotOptimiser(adapter.named_groups(), settings.training)
+        self.secret: Callable[[], bytes] = lambda: seeding.derive(settings.seed, "secret", spec.id).to_bytes(32)
         self._stream = stream
 
     @property
@@ -88,6 +91,15 @@ class Client:
         for step, samples in enumerate(drawn, start=1):
             yield LocalBatch(samples, self.base.collate(samples))
             events.emit("step", client=self.id, round=self.round, step=step, steps=len(drawn), loss=self.meter.loss)
+
+    def arrived(self, *, after: int) -> list[Sample]:
+        """The samples that arrived in the rounds after a round, up to this one."""
+        return [sample for cut in self._stream.cuts(after, self.round) for sample in cut]
+
+    @property
+    def arrivals(self) -> list[int]:
+        """How many samples arrive in each round in which any do, over the whole run."""
+        return [len(cut) for cut in self._stream.cuts(0, self.settings.rounds) if cut]
 
     def loss(self, batch: LocalBatch, *, mix: Mix) -> Tensor:
         """Mean token cross-entropy over the answers, with the slots mixed as given."""
