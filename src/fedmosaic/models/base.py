@@ -68,6 +68,7 @@ class BaseModel(ABC):
         module: the transformers model; no parameter requires a gradient, and it is in eval mode.
         tokenizer: its tokenizer.
         decoder: the stack of decoder layers inside ``module``; has ``layers``.
+        reads_images: False for text models.
     """
 
     name: str
@@ -75,6 +76,7 @@ class BaseModel(ABC):
     module: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     decoder: nn.Module
+    reads_images: bool = True
 
     @abstractmethod
     def collate(self, samples: Sequence[Sample], *, with_answers: bool = True) -> Batch:

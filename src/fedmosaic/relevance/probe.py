@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from fedmosaic.adapters.placement import Target, place
 from fedmosaic.data.sample import Sample
+from fedmosaic.errors import DataError
 from fedmosaic.models import BaseModel, Batch
 from fedmosaic.models.base import IGNORED
 from fedmosaic.models.cost import Shape, forward_flops
@@ -101,6 +102,11 @@ class Probe:
         return torch.cat([torch.zeros(0, self.sketch.size), *parts])
 
     def _pass(self, samples: Sequence[Sample]) -> Tensor:
+        if not self.model.reads_images and (unreadable := [sample.id for sample in samples if sample.images]):
+            raise DataError(
+                f"the probe {self.model.name!r} is a text model, but sample {unreadable[0]!r} has images; "
+                "name a vision-language model as the scenario's `probe`, the same for all clients"
+            )
         batch = self.model.collate(samples)
         # The head is computed forwards and, for d, backwards; nothing else is computed backwards.
         head_tokens = 2 * int((batch.labels != IGNORED).sum())
