@@ -68,9 +68,7 @@ def arrivals(box: Machine, *, seed: int, rounds: int = 0) -> list[Seen]:
 
 def make_probe(model: BaseModel, kind: SketchKind, *, size: int = 1024, ratio: float = 0.4, seed: int = 0) -> Probe:
     where = observed(model.decoder)
-    sketch = make_sketch(
-        kind, d_out=where.out_features, d_in=where.in_features, size=size, ratio=ratio, seed=seed
-    )
+    sketch = make_sketch(kind, d_out=where.out_features, d_in=where.in_features, size=size, ratio=ratio, seed=seed)
     return Probe(model, sketch)
 
 
@@ -90,9 +88,7 @@ def same_family(one: Seen, other: Seen) -> bool:
     return bool(one.families & other.families)
 
 
-def auc_by_round(
-    seen: Sequence[Seen], sketches: Tensor, alike: Callable[[Seen, Seen], bool]
-) -> dict[int, float]:
+def auc_by_round(seen: Sequence[Seen], sketches: Tensor, alike: Callable[[Seen, Seen], bool]) -> dict[int, float]:
     """AUC of telling pairs of clients whose current tasks are alike from other pairs; rounds that have both kinds."""
     similarity, table = cosine_similarity(sketches), {}
     for round_ in sorted({each.round for each in seen}):

@@ -4,8 +4,8 @@
     python benchmarks/privacy.py --out results/privacy.json --accuracy mosaic40-small        # and a run per epsilon
 
 Relevance quality on mosaic40, exactly as a run of the seed makes its sketches: AUC of telling pairs of clients whose
-current tasks share a skill from other pairs, mean over the rounds that have both (looks.py), and the mean cosine of either
-kind. Noise is drawn anew ``--draws`` times. Writes the plot beside the numbers, as SVG.
+current tasks share a skill from other pairs, mean over the rounds that have both (looks.py), and the mean cosine of
+either kind. Noise is drawn anew ``--draws`` times. Writes the plot beside the numbers, as SVG.
 """
 
 from __future__ import annotations
@@ -92,14 +92,20 @@ def plot(rows: Mapping[str, Mapping[str, float]]) -> str:
         known = [(epsilon, value) for epsilon, value in points if value is not None]
         if known:
             lines.append(Line(known, css, key, end=True))  # type: ignore[arg-type]
-            lines.append(Line([(0, rows[CLIP_ONLY][key]), (20, rows[CLIP_ONLY][key])], f"{css} dashed", CLIP_ONLY, dots=False))
+            lines.append(
+                Line([(0, rows[CLIP_ONLY][key]), (20, rows[CLIP_ONLY][key])], f"{css} dashed", CLIP_ONLY, dots=False)
+            )
     axes = Axes(20, [k / 10 for k in range(11)], "AUC, accuracy", lambda v: f"{v:.2f}", "epsilon (delta 1e-5)")
     style = (
         "text{font:12px sans-serif}.grid{stroke:#ddd}.line{fill:none;stroke-width:2}.line.dashed{stroke-dasharray:4}"
         ".a{stroke:#205493}.b{stroke:#2e8540}.c{stroke:#b35c00}text.end{stroke:none}"
     )
     svg = draw(lines, axes, title="Relevance quality (AUC) and accuracy (Self, Others) over epsilon")
-    return str(svg).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(">", f"><style>{style}</style>", 1)
+    return (
+        str(svg)
+        .replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+        .replace(">", f"><style>{style}</style>", 1)
+    )
 
 
 def show(rows: Mapping[str, Mapping[str, float]]) -> str:

@@ -5,7 +5,7 @@
     python benchmarks/relevance_structure.py --out results/relevance-structure.json                 # CPU-hours
 
 AUC: of telling pairs of clients whose *current* tasks have one skill (or are of one family) from other pairs, by the
-cosine of their running sketches, in rounds that have both kinds of pairs. The probe is frozen, so this needs no training.
+cosine of their running sketches, in rounds that have both kinds of pairs. The probe is frozen: this needs no training.
 
 Ablation: full runs; Self and Others at the end with 95 % intervals over the seeds. The oracle's similarity is 1 between
 clients whose current tasks have one skill, 0.5 in one family, 0 otherwise; uniform weights are those of the limit of
@@ -31,7 +31,7 @@ from fedmosaic.config import load_scenario, resolve
 from fedmosaic.federation import engines
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.methods import registry
-from fedmosaic.methods.base import Aggregation, Tensors, Uploads
+from fedmosaic.methods.base import Aggregation, ServerState, Uploads
 from fedmosaic.methods.fedmosaic import FedMosaic
 from fedmosaic.relevance import Exposure, PrivacySettings
 from fedmosaic.relevance.sanitise import clipped_mean, subkey
@@ -47,13 +47,12 @@ class Oracle(FedMosaic):
     title = "FedMosaic, oracle weights"
     plan: ClassVar[Mapping[tuple[int, int], Seen]] = {}
     """What each client does in each round."""
-    _round = 1
+    _round = 0
 
-    def aggregate(self, uploads: Uploads, state: Tensors) -> Aggregation:
-        """Count the rounds in the server's state, so that a resumed run knows where it is."""
-        self._round = int(state.get("round", torch.tensor(0))) + 1
-        result = super().aggregate(uploads, state)
-        return Aggregation(result.downloads, {"round": torch.tensor(self._round)}, result.relevance, result.similarity)
+    def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
+        """As ever, knowing the round that the uploads are from."""
+        self._round = state.round - 1
+        return super().aggregate(uploads, state)
 
     def similarity(self, uploads: Uploads) -> Tensor:
         """1, 0.5 or 0."""

@@ -9,8 +9,9 @@ from transformers import AutoModel
 
 from fedmosaic.errors import ModelError
 from fedmosaic.models import vision_weights
+from fedmosaic.models.pixels import normalise, square
 from fedmosaic.models.projection import fit
-from fedmosaic.models.vision import HEAD_CHANNELS, MIDDLE_CHANNELS, RAW_CHANNELS, VisionTower, normalise, square
+from fedmosaic.models.vision import HEAD_CHANNELS, MIDDLE_CHANNELS, RAW_CHANNELS, VisionTower
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The probe's gradient against autograd through the weight itself: RMSNorm and LayerNorm, embedded and outside models."""
+"""The probe's gradient against autograd through the weight itself: RMSNorm and LayerNorm, own and outside models."""
 
 import pytest
 import torch
@@ -63,7 +63,7 @@ def outside(name):
     with torch.no_grad():  # norms that scale and shift unevenly, as trained ones do
         for parameter in module.parameters():
             if parameter.ndim == 1:
-                parameter += 0.3 * torch.randn_like(parameter)
+                parameter.add_(0.3 * torch.randn_like(parameter))
     return CheckpointModel(name, module, tokenizer, None, images=None)
 
 
@@ -80,7 +80,7 @@ def check_against_autograd(model, batch):
     transposed = not isinstance(layer, torch.nn.Linear)  # Conv1D keeps its weight the other way round
     layer.weight.requires_grad_(True)
     for row, sample in enumerate(batch):
-        logits, targets, _ = model.answer_logits(model.collate([sample]))
+        logits, targets, *_ = model.answer_logits(model.collate([sample]))
         (expected,) = torch.autograd.grad(F.cross_entropy(logits, targets), layer.weight)
         mine = parts.rows == row
         assert mine.sum() == len(targets)
@@ -143,5 +143,5 @@ def test_passes_are_counted(tiny, mosaic):
 
 
 def test_a_probe_that_reads_text_only_says_so_to_images(mosaic):
-    with pytest.raises(DataError, match="llama, RMSNorm.*text model.*scenario.*probe"):
+    with pytest.raises(DataError, match=r"llama, RMSNorm.*text model.*scenario.*probe"):
         make_probe(outside("llama, RMSNorm"))(samples(mosaic))

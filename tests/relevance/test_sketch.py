@@ -66,9 +66,7 @@ def test_full_is_the_gradient_and_a_subset_some_of_its_entries_the_same_for_all(
     torch.testing.assert_close(build("full")(left, right, rows, 3), exact)
     subset = build("subset")
     assert subset.size == 180
-    torch.testing.assert_close(
-        subset(left, right, rows, 3), exact[:, subset._kept] / 0.3**0.5, atol=1e-5, rtol=1e-5
-    )
+    torch.testing.assert_close(subset(left, right, rows, 3), exact[:, subset._kept] / 0.3**0.5, atol=1e-5, rtol=1e-5)
     assert torch.equal(subset._kept, build("subset")._kept)
     assert not torch.equal(subset._kept, build("subset", seed=1)._kept)
     assert build("subset", ratio=1e-9).size == 1

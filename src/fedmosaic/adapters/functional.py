@@ -26,10 +26,11 @@ class Call(NamedTuple):
         rows: (N, in), the input of the base.
         inputs: (N, in), the input of the branches after dropout; None if it is ``rows``.
         out: (N, out), what another kind of base has given.
-        logit: the gate's logit, () or (N,), of the second of two slots; None without a gate.
+        logit: the gate's logit, () or (N,), of the second of two slots; of a single slot, its weight itself; None
+            without a gate.
         weight: (out, in), frozen.
         bias: (out,), frozen.
-        gates: fixed weights of the slots, (S,); None for 1 or with a gate.
+        gates: fixed weights of the slots, (S,) or (N, S); None for 1 or with a gate.
         scale: factor on the sum of the branches.
         dtype: dtype of the branches' products.
     """
@@ -69,7 +70,8 @@ def colora(call: Call, down: Tensor, up: Tensor, ps: Sequence[Tensor], qs: Seque
         ps: each P_s, (r, r).
         qs: each Q_s, (r,).
     """
-    if call.logit is not None and call.logit.dim():
+    by_row = call.gates is not None and call.gates.dim() > 1
+    if by_row or (call.logit is not None and call.logit.dim()):
         return _colora_by_row(call, down, up, ps, qs)
     if not torch.is_grad_enabled():
         return _colora(call, down, up, ps, qs)[0]
@@ -77,9 +79,9 @@ def colora(call: Call, down: Tensor, up: Tensor, ps: Sequence[Tensor], qs: Seque
     return _CoLora.apply(*tensors, call, down, up, *ps, *qs)  # type: ignore[no-any-return,no-untyped-call]
 
 
-def slot_weights(logit: Tensor) -> Tensor:
-    """Return the weights (1 - g, g) of two slots, (2,) or (N, 2)."""
-    return torch.sigmoid(torch.stack((-logit, logit), -1))
+def slot_weights(logit: Tensor, slots: int = 2) -> Tensor:
+    """Return the weights (1 - g, g) of two slots, (2,) or (N, 2); of a single slot ``logit`` itself, (1,) or (N, 1)."""
+    return torch.sigmoid(torch.stack((-logit, logit), -1)) if slots == 2 else logit.unsqueeze(-1)
 
 
 class _Lora(Function):
@@ -173,7 +175,7 @@ class _CoLora(Function):
 def _lora(call: Call, downs: Sequence[Tensor], ups: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return the result, the latent (N, S r) and the slots' weights, (S,) or (N, S)."""
     out, latent = _enter(call, _joined(downs, 0, call.dtype))
-    gates = call.gates if call.logit is None else slot_weights(call.logit)
+    gates = call.gates if call.logit is None else slot_weights(call.logit, len(downs))
     return _leave(call, out, _weighted(latent, gates), _joined(ups, 1, call.dtype)), latent, gates
 
 
@@ -182,17 +184,18 @@ def _colora(
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     """Return the result, the latent A x (N, r), the slots' weights (S,) and the mixed P."""
     out, latent = _enter(call, _in(down, call.dtype))
-    gates = call.gates if call.logit is None else slot_weights(call.logit)
+    gates = call.gates if call.logit is None else slot_weights(call.logit, len(ps))
     p, q = _in(_total(ps, gates), call.dtype), _in(_total(qs, gates), call.dtype)
     return _leave(call, out, torch.addmm(q, latent, p.t()), _in(up, call.dtype)), latent, gates, p
 
 
 def _colora_by_row(call: Call, down: Tensor, up: Tensor, ps: Sequence[Tensor], qs: Sequence[Tensor]) -> Tensor:
     """Co-LoRA with weights that differ between rows: they cannot be folded into P and Q, so mix what these give."""
-    assert call.logit is not None
+    gates = call.gates if call.logit is None else slot_weights(call.logit, len(ps))
+    assert gates is not None
     out, latent = _enter(call, _in(down, call.dtype))
     results = F.linear(latent, _joined(ps, 0, call.dtype), _joined(qs, 0, call.dtype))
-    mixed = _weighted(results, slot_weights(call.logit)).view(latent.shape[0], len(ps), latent.shape[1]).sum(1)
+    mixed = _weighted(results, gates).view(latent.shape[0], len(ps), latent.shape[1]).sum(1)
     return torch.addmm(_in(out, call.dtype), mixed, _in(up, call.dtype).t(), alpha=call.scale).to(out.dtype)
 
 
@@ -238,6 +241,8 @@ def _input_gradients(
 
 
 def _logit_gradient(to_gates: Tensor, gates: Tensor) -> Tensor:
+    if gates.shape[-1] == 1:
+        return to_gates[..., 0]
     return (to_gates[..., 1] - to_gates[..., 0]) * gates.prod(-1)
 
 

@@ -13,15 +13,32 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedmosaic.adapters.functional import Call, colora, lora
+from fedmosaic.adapters.functional import Call, colora, lora, slot_weights
 from fedmosaic.adapters.gate import Gate
 from fedmosaic.adapters.mix import Mix
+from fedmosaic.errors import ModelError
+
+
+class Folded(NamedTuple):
+    """The slots in use as one branch: ``base(x) + scale * (up @ (down @ x) + offset)``, in float64.
+
+    Attributes:
+        down: (R, in).
+        up: (out, R).
+        offset: (out,), or None where there is none.
+        scale: alpha / r.
+    """
+
+    down: Tensor
+    up: Tensor
+    offset: Tensor | None
+    scale: float
 
 
 class AdaptedLinear(nn.Module, ABC):
@@ -82,6 +99,25 @@ class AdaptedLinear(nn.Module, ABC):
         """Return the slot's parameters by their letters: A (r, in), B (out, r), or P (r, r), Q (r,)."""
         return {letter: getattr(self, f"{letter}_{name}") for letter in self.letters}
 
+    @torch.no_grad()
+    def folded(self) -> Folded:
+        """Return what the slots in use add, as one branch.
+
+        Raises:
+            ModelError: no slot is in use, or the gate in use weighs the slots by the input.
+        """
+        if not self.mix.active:
+            raise ModelError("no slot is in use, so there is nothing to fold; choose some with Adapter.mix first")
+        if self.mix.gated and self.gate is not None:
+            weights = slot_weights(self.gate.constant().double(), len(self.mix.active))
+        else:
+            weights = self.mix.tensor(1, self._active(self.letters[0])[0].device, torch.float64)
+        return self._fold(weights)
+
+    @abstractmethod
+    def _fold(self, weights: Tensor) -> Folded:
+        """Return the slots in use, weighted by (slots,) float64, as one branch."""
+
     @abstractmethod
     def _make(self, down: Tensor, up: Tensor, slots: Sequence[str]) -> None:
         """Register each slot's parameters."""
@@ -126,7 +162,7 @@ class AdaptedLinear(nn.Module, ABC):
             logit=self.gate(rows) if mix.gated and self.gate is not None else None,
             weight=weight,
             bias=bias,
-            gates=None if mix.uniform else mix.tensor(x.device, self.dtype),
+            gates=None if mix.uniform else mix.tensor(rows.shape[0], x.device, self.dtype),
             scale=self.scale * mix.factor,
             dtype=torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.dtype,
         )
@@ -160,6 +196,11 @@ class LoraLinear(AdaptedLinear):
     def _compute(self, call: Call) -> Tensor:
         return lora(call, self._active("A"), self._active("B"))
 
+    def _fold(self, weights: Tensor) -> Folded:
+        """Exact by concatenation: the rank is the sum of the slots'."""
+        ups = [up.double() * weight for up, weight in zip(self._active("B"), weights, strict=True)]
+        return Folded(torch.cat(self._active("A")).double(), torch.cat(ups, 1), None, self.scale)
+
     def _branch_cost(self, rank: int, wide: int) -> int:
         return len(self.mix.active) * rank * wide
 
@@ -190,6 +231,17 @@ class CoLoraLinear(AdaptedLinear):
     def _compute(self, call: Call) -> Tensor:
         return colora(call, self.A, self.B, self._active("P"), self._active("Q"))
 
+    def _fold(self, weights: Tensor) -> Folded:
+        """The rank stays: P and Q are mixed, then multiplied into B."""
+        p, q = (
+            torch.stack(
+                [tensor.double() * weight for tensor, weight in zip(self._active(letter), weights, strict=True)]
+            )
+            for letter in self.letters
+        )
+        up = self.B.double()
+        return Folded(self.A.double(), up @ p.sum(0), up @ q.sum(0), self.scale)
+
     def _branch_cost(self, rank: int, wide: int) -> int:
         return rank * wide + rank * rank if self.mix.active else 0  # P is mixed first, so the slots share one product
 
@@ -197,11 +249,16 @@ class CoLoraLinear(AdaptedLinear):
         return rank * rank if self._trained("P") else 0
 
 
+_PLAIN = (nn.Parameter, Tensor)  # subclasses (torchao's quantised weights) know F.linear, but not every product
+
+
 def _plain_weights(base: nn.Module) -> tuple[Tensor | None, Tensor | None]:
     """Return weight and bias of a frozen ``nn.Linear`` that nobody hooks: it can be computed with the branches."""
     if type(base) is not nn.Linear or base._forward_hooks or base._forward_pre_hooks:
         return None, None
     weight, bias = base._parameters["weight"], base._parameters["bias"]
-    if weight is None or weight.requires_grad or (bias is not None and bias.requires_grad):
+    if weight is None or type(weight) not in _PLAIN:
+        return None, None
+    if weight.requires_grad or (bias is not None and bias.requires_grad):
         return None, None
     return weight, bias

@@ -9,8 +9,11 @@ import typer
 from rich.console import Console
 
 from fedmosaic.cli.adapt import adapt_run
+from fedmosaic.cli.align import align
+from fedmosaic.cli.ask import ask
 from fedmosaic.cli.compare import compare
 from fedmosaic.cli.evaluate import evaluate
+from fedmosaic.cli.export import export
 from fedmosaic.cli.report import report
 from fedmosaic.cli.run import run
 from fedmosaic.cli.tasks import tasks
@@ -31,6 +34,9 @@ app.command()(compare)
 app.command()(report)
 app.command()(evaluate)
 app.command("adapt")(adapt_run)
+app.command()(align)
+app.command()(export)
+app.command()(ask)
 app.add_typer(tasks, name="tasks")
 
 

@@ -6,13 +6,21 @@ from pathlib import Path
 
 import torch
 
-from fedmosaic.config import RunSettings
+from fedmosaic.config import RunSettings, home
+from fedmosaic.data.images import ImageSource
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation import Machine, RunFolder
 
 
-def finished_run(path: Path) -> tuple[Machine, RunSettings]:
+def finished_run(
+    path: Path, *, images: ImageSource | None = None, cache: Path | None = None
+) -> tuple[Machine, RunSettings]:
     """Return models, data and settings of a finished run, whose clients' states are in its folder.
+
+    Args:
+        path: the run's folder.
+        images: where images come from, if not from the run's benchmark, which is then never opened.
+        cache: where image features are kept, if not in the user's cache folder.
 
     Raises:
         SettingsError: it is no run folder, or the run is not done.
@@ -22,4 +30,4 @@ def finished_run(path: Path) -> tuple[Machine, RunSettings]:
     if folder.results() is None:
         raise SettingsError(f"the run in {path} is not done; finish it with: fedmosaic run --resume --out {path}")
     torch.set_num_threads(settings.threads)
-    return Machine(settings, folder.client_folder), settings
+    return Machine(settings, folder.client_folder, images=images, cache=cache or home()), settings

@@ -42,8 +42,10 @@ def train(message: Message, context: Context) -> Message:
     """Train one round."""
     me = _participant(context)
     asked = wire.meta(message.content, {"round": int, "run": str}, sender="the server")
-    allowed = me.machine.method.download_shapes(me.adapter)
-    upload, meter = me.train(asked["round"], wire.unpack(message.content, allowed, sender="the server"))
+    method = me.machine.method
+    allowed = method.download_shapes(me.adapter)
+    download = wire.unpack(message.content, allowed, sender="the server", elastic=method.elastic)
+    upload, meter = me.train(asked["round"], download)
     content = wire.pack({"client": me.spec.id, "round": asked["round"], "run": asked["run"]}, upload)
     done = {
         "loss": meter.loss,

@@ -10,12 +10,12 @@ from torch import Tensor
 from fedmosaic.errors import RunError
 from fedmosaic.federation.files import load_tensors, save_tensors, write_atomically
 
-_KEPT_ROUNDS = 2
+_KEPT_STATES = 2
 _KEY_BYTES = 32
 
 
 class ClientStore:
-    """Keeps the states of the last two rounds, so that a round that the server repeats starts from the same state.
+    """Keeps the last two states, so that a round that the server repeats starts from the same state.
 
     Args:
         folder: the folder of this run and client.
@@ -27,9 +27,8 @@ class ClientStore:
     def save(self, round_: int, state: dict[str, Tensor]) -> None:
         """Store the state after ``round_`` and drop those too old to be asked for."""
         save_tensors(self._path(round_), state, {"round": str(round_)})
-        for path in self.folder.glob("round-*.safetensors"):
-            if int(path.stem.removeprefix("round-")) <= round_ - _KEPT_ROUNDS:
-                path.unlink()
+        for path in sorted(self.folder.glob("round-*.safetensors"))[:-_KEPT_STATES]:
+            path.unlink()
 
     def load(self, round_: int) -> dict[str, Tensor]:
         """Return the state after ``round_``.

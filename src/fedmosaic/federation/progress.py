@@ -20,7 +20,8 @@ class Progress:
         tasks: each client's own tasks.
         round: the last whole round.
         history: measurements, round 0 (the base models) first.
-        losses: client -> mean training loss of each round.
+        losses: client -> mean training loss of each round; None where it did not train.
+        messages: how often a client has trained, which is how many uploads and downloads there were.
         bytes_up, bytes_down: tensors and schemas of all rounds and clients.
         flops: of all local training.
         privacy: client -> what its uploads up to now tell about one of its samples (epsilon, delta, ...).
@@ -30,7 +31,8 @@ class Progress:
     tasks: Mapping[int, Sequence[str]]
     round: int = 0
     history: list[Measurement] = field(default_factory=list)
-    losses: dict[int, list[float]] = field(default_factory=dict)
+    losses: dict[int, list[float | None]] = field(default_factory=dict)
+    messages: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
     flops: float = 0.0
@@ -42,8 +44,9 @@ class Progress:
     def add_training(self, client: int, round_: int, done: Mapping[str, float], *, up: int, down: int) -> None:
         """Account for one client's round."""
         losses = self.losses.setdefault(client, [])
-        del losses[round_ - 1 :]
+        losses += [None] * (round_ - 1 - len(losses))
         losses.append(done["loss"])
+        self.messages += 1
         self.bytes_up += up
         self.bytes_down += down
         self.flops += done["flops"]
@@ -114,7 +117,6 @@ class Progress:
         """
         rounds = milestones(settings.rounds, settings.evaluation.milestones)
         measured = [each for each in self.history if each.round in rounds]
-        messages = self.round * len(self.tasks)
         initial = self.headline(self.history[0])
         parts = {}
         for name, own in (("self", True), ("others", False)):
@@ -131,8 +133,8 @@ class Progress:
             "train_seconds": round(self.train_seconds, 3),
             "evaluation_seconds": round(self.evaluation_seconds, 3),
             "flops": self.flops,
-            "bytes_up": self.bytes_up / messages,
-            "bytes_down": self.bytes_down / messages,
+            "bytes_up": self.bytes_up / self.messages,
+            "bytes_down": self.bytes_down / self.messages,
             **parts,
             "unseen": None,
             "privacy": self.privacy_results(guarantee),

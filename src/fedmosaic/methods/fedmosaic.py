@@ -12,6 +12,7 @@ Server, from the uploads of the round:
                                       softmax taken again, over the clients of the same architecture
 
 Where a client has no peer to learn from, G_i is a copy of its own L_i; so it is in the first round (METHODS A.2-A.4).
+Uploads are each client's last one. A newcomer, who has no sketch yet, receives the others' uniform mean instead.
 
 Ablations: ``relevance = "uniform"`` (no sketch, w_ij = 1 / (N - 1)), ``colora = false`` (conventional LoRA everywhere,
 so that only clients of one architecture learn from each other), ``gate = false`` (b = 1/2 for ever).
@@ -32,7 +33,7 @@ from fedmosaic import seeding
 from fedmosaic.adapters import Adapter, Slot
 from fedmosaic.config import RunSettings
 from fedmosaic.data.sample import Sample
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, Shapes, Tensors, Uploads
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Shapes, Tensors, Uploads
 from fedmosaic.relevance import (
     GUARANTEES,
     Exposure,
@@ -60,6 +61,8 @@ class FedMosaicSettings(MethodSettings):
 
     temperature: Positive = 0.5
     """tau of the relevance softmax."""
+    peers: Annotated[int, Field(ge=0)] = 0
+    """The number of most similar others that a client learns from; 0: all."""
     ema: Annotated[float, Field(gt=0, le=1)] = 0.5
     """a: weight of this round's sketch."""
     relevance: Literal["rela", "uniform"] = "rela"
@@ -116,6 +119,7 @@ class FedMosaic(Method[FedMosaicSettings]):
 
     def train(self, client: Client, budget: Budget) -> None:
         """Train L and the gate; let the probe look at new samples, or at every m-th batch."""
+        self.prepare(client.pool, client.settings)
         probed: list[Sample] = []
         for step, batch in enumerate(client.batches(budget)):
             client.step(batch, slots=("local",), mix=self.answers_with, gate=self.settings.gate)
@@ -131,28 +135,33 @@ class FedMosaic(Method[FedMosaicSettings]):
 
     def upload_shapes(self, adapter: Adapter) -> Shapes:
         """The local slot's, and the sketch's."""
-        sketch = {"sketch": (self._probe.sketch.size,)} if self._sketches else {}
-        return {**adapter.schema("local"), **sketch}
+        if not self._sketches:
+            return adapter.schema("local")
+        size = self.settings.sketch_size if self.settings.sketch == "projection" else self._probe.sketch.size
+        return {**adapter.schema("local"), "sketch": (size,)}
 
-    def aggregate(self, uploads: Uploads, state: Tensors) -> Aggregation:
+    def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
         """Mix the others' adapters for each client by relevance."""
         similarity = self.similarity(uploads)
         index = {client: row for row, client in enumerate(uploads)}
-        downloads: dict[int, dict[str, Tensor]] = {client: {} for client in uploads}
+        downloads: dict[int, dict[str, Tensor]] = {client: {} for client in uploads.receivers}
         for clients, names in uploads.comparable(across_architectures=True):
-            if len(clients) == 1:
+            receivers = [row for row, client in enumerate(clients) if client in downloads]
+            if len(clients) == 1 or not receivers:
                 continue
             rows = [index[client] for client in clients]
-            weights = relevance_weights(similarity[rows][:, rows], temperature=self.settings.temperature)
-            for name in names:
-                for client, mixed in zip(clients, mix(weights, uploads.stack(name, clients)), strict=True):
-                    downloads[client][name] = mixed
-        everyone = relevance_weights(similarity, temperature=self.settings.temperature)
-        return Aggregation(downloads=downloads, relevance=everyone, similarity=similarity)
+            weights = self._weights(similarity[rows][:, rows])[receivers]
+            mixed = mix(weights, uploads.matrix(names, clients), most=self.settings.peers)
+            for row, values in zip(receivers, mixed, strict=True):
+                downloads[clients[row]] |= uploads.unflattened(values, names, clients[row])
+        return Aggregation(downloads=downloads, relevance=self._weights(similarity), similarity=similarity)
 
     def similarity(self, uploads: Uploads) -> Tensor:
         """(N, N) of the clients' tasks; all alike without sketches."""
         return cosine_similarity(uploads.stack("sketch")) if self._sketches else torch.ones(len(uploads), len(uploads))
+
+    def _weights(self, similarity: Tensor) -> Tensor:
+        return relevance_weights(similarity, temperature=self.settings.temperature, most=self.settings.peers)
 
     # ---- the sketch ----------------------------------------------------------------------------------------------
 

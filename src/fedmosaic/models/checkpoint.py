@@ -79,9 +79,10 @@ class CheckpointModel(BaseModel):
             name: tensor.to(self.module.dtype) if tensor.is_floating_point() else tensor
             for name, tensor in batch.vision.items()
         }
-        output = self.module.base_model(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, **vision
-        )
+        with self.reading(batch.prompt):
+            output = self.module.base_model(
+                input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, **vision
+            )
         hidden: Tensor = output.last_hidden_state
         return hidden
 
@@ -103,6 +104,9 @@ class CheckpointModel(BaseModel):
         more = getattr(self.module.generation_config, "eos_token_id", None) or []
         ids = {self.tokenizer.eos_token_id, *(more if isinstance(more, list) else [more])}
         return torch.tensor(sorted(ids))
+
+    def _save_processor(self, folder: Path) -> None:
+        (self.tokenizer if self.processor is None else self.processor).save_pretrained(folder)
 
     def _batch(self, turns: Sequence[Turns], keys: Sequence[Sequence[str]], *, with_answers: bool) -> Batch:
         worded = [self._wording.pieces(dialogue) for dialogue in turns]

@@ -1,10 +1,15 @@
-"""Preparing images for processors that know one square size only."""
+"""Preparing images for towers and processors that know one square size only."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import torch
 from PIL import Image, ImageOps
+from torch import Tensor
+
+from fedmosaic.models.vision import IMAGE_SIZE
 
 _GREY = (127, 127, 127)
 
@@ -24,3 +29,15 @@ def wants_squares(processor: Any) -> bool:
     settings = getattr(processor, "image_processor", None)
     size = getattr(settings, "size", None) or {}
     return bool(getattr(settings, "do_center_crop", False)) or ("height" in size and "width" in size)
+
+
+def square(image: Image.Image, size: int = IMAGE_SIZE) -> Image.Image:
+    """Return an RGB image padded with neutral grey to a square and resized to ``size`` pixels."""
+    image = pad_to_square(image)
+    return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def normalise(images: list[Image.Image]) -> Tensor:
+    """Return the tower's input (n, 3, 128, 128) fp32 for images of any size."""
+    pixels = np.stack([np.asarray(square(image)) for image in images])
+    return (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - 127) / 128

@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fedmosaic.data.mosaic40.build import open_public
-from fedmosaic.models.vision import FEATURE_SIZE, HEAD_CHANNELS, RAW_CHANNELS, normalise
+from fedmosaic.models.pixels import normalise
+from fedmosaic.models.vision import FEATURE_SIZE, HEAD_CHANNELS, RAW_CHANNELS
 from fedmosaic.models.vision_weights import PROJECTION_FILE, load_tower
 from fedmosaic.seeding import rng
 

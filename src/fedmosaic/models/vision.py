@@ -4,21 +4,26 @@ Architecture after Tan & Le (ICML 2019, arXiv 1905.11946) in its Lite form (ReLU
 batch norm is folded into the convolution before it, so the tower has no state besides its weights. A 128 px image gives
 a middle map (8x8x112) and a final map (4x4x1280); both are joined at 4x4, pooled to 2x2 and projected by a fixed
 whitened PCA.
+
+This file imports nothing of fedmosaic: it goes along with exported models, so that transformers alone can load them.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-from fedmosaic.models.pixels import pad_to_square
 
 IMAGE_SIZE = 128
 TOKENS_PER_IMAGE = 4
@@ -140,7 +145,7 @@ class VisionTower(PreTrainedModel):  # type: ignore[no-untyped-call]
         """Return 4 tokens per image.
 
         Args:
-            pixel_values: normalised images (n, 3, 128, 128), see :func:`normalise`.
+            pixel_values: normalised images (n, 3, 128, 128), see ``pixels.normalise``.
 
         Returns:
             ``last_hidden_state`` and the only entry of ``hidden_states``: (n, 4, 256).
@@ -150,16 +155,14 @@ class VisionTower(PreTrainedModel):  # type: ignore[no-untyped-call]
         return BaseModelOutputWithPooling(last_hidden_state=tokens, hidden_states=(tokens,))
 
 
-def square(image: Image.Image, size: int = IMAGE_SIZE) -> Image.Image:
-    """Return an RGB image padded with neutral grey to a square and resized to ``size`` pixels."""
-    image = pad_to_square(image)
-    return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
+class EmbeddedConfig(LlavaConfig):  # type: ignore[no-untyped-call]
+    """A LLaVA configuration by another name: loading it by this file's name makes transformers know the tower."""
 
 
-def normalise(images: list[Image.Image]) -> Tensor:
-    """Return the tower's input (n, 3, 128, 128) fp32 for images of any size."""
-    pixels = np.stack([np.asarray(square(image)) for image in images])
-    return (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - 127) / 128
+class EmbeddedModel(LlavaForConditionalGeneration):  # type: ignore[no-untyped-call]
+    """The model that belongs to it."""
+
+    config_class = EmbeddedConfig
 
 
 AutoConfig.register(VisionTowerConfig.model_type, VisionTowerConfig, exist_ok=True)

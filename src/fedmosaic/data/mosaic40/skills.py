@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fedmosaic.data.mosaic40.asking import ALSO_TRUE, ORDINALS, PLACES, USES, Ask, Question, a, pick, yes_no
 from fedmosaic.data.mosaic40.bank import Picture, Pool
-from fedmosaic.data.mosaic40.kinds import CATEGORIES
+from fedmosaic.data.mosaic40.kinds import apart
 from fedmosaic.data.mosaic40.scenes import EDITS
 
 RELATION, REASONING, VQA = "relation", "reasoning", "vqa"
@@ -51,10 +51,17 @@ def skill(name: str, family: str, kind: str) -> Callable[[Maker], Maker]:
 
 
 def _categories(pool: Pool, domain: str, rng: random.Random, number: int, *, least: int = 1) -> list[str]:
-    """Return ``number`` different categories; the first has at least ``least`` icons in the domain."""
-    rich = pool.categories(domain, least=least)
-    first = rng.choice(rich)
-    return [first, *rng.sample([c for c in pool.categories(domain) if c != first], number - 1)]
+    """Return ``number`` categories, no two near each other; the first has at least ``least`` icons in the domain."""
+    present = pool.categories(domain)
+    while True:
+        chosen = [rng.choice(pool.categories(domain, least=least))]
+        while len(chosen) < number:
+            left = [kind for kind in present if all(kind in apart(other) for other in chosen)]
+            if not left:
+                break
+            chosen.append(rng.choice(left))
+        if len(chosen) == number:
+            return chosen
 
 
 def _several(pool: Pool, category: str, domain: str, rng: random.Random, number: int) -> list[Picture]:
@@ -68,7 +75,7 @@ def _several(pool: Pool, category: str, domain: str, rng: random.Random, number:
 def category(pool: Pool, domain: str, rng: random.Random) -> Question:
     """What kind of thing does the image show?"""
     (kind,) = _categories(pool, domain, rng, 1)
-    ask = pick("what kind of thing is this ?", kind, CATEGORIES, rng)
+    ask = pick("what kind of thing is this ?", kind, apart(kind), rng)
     return Question((pool.icon(kind, domain, rng),), ask)
 
 
@@ -159,7 +166,7 @@ def bongard(pool: Pool, domain: str, rng: random.Random) -> Question:
 def common_concept(pool: Pool, domain: str, rng: random.Random) -> Question:
     """What do three images have in common?"""
     (kind,) = _categories(pool, domain, rng, 1, least=3)
-    ask = pick("what do all images have in common ?", kind, CATEGORIES, rng)
+    ask = pick("what do all images have in common ?", kind, apart(kind), rng)
     return Question(tuple(_several(pool, kind, domain, rng, 3)), ask)
 
 
@@ -172,7 +179,8 @@ def pattern(pool: Pool, domain: str, rng: random.Random) -> Question:
     )
     images = tuple(pool.icon(kind, domain, rng) for kind in sequence)
     shown = sorted(set(sequence))
-    options = [*shown, *rng.sample([c for c in CATEGORIES if c not in shown], 4 - len(shown))]
+    others = [kind for kind in apart(shown[0]) if all(kind in apart(seen) for seen in shown)]
+    options = [*shown, *rng.sample(others, 4 - len(shown))]
     rng.shuffle(options)
     return Question(images, Ask("which kind comes next ?", following, tuple(options)))
 

@@ -1,0 +1,120 @@
+"""An adapter as an ordinary PEFT LoRA folder.
+
+The slots in use become one branch per linear (:class:`~fedmosaic.adapters.layer.Folded`): conventional ones by
+concatenation of their A and B, so their ranks add up; Co-LoRA as ``A' = A``, ``B' = B P``, and ``B Q`` as the bias that
+PEFT's ``lora_bias`` adds to lora_B. PEFT computes ``(lora_alpha / r) * (B' A' x + bias)`` with the r of each linear, so
+the alpha of each is our scale times its rank. PEFT itself is not needed to write its format.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers.pytorch_utils import Conv1D
+
+from fedmosaic.adapters.adapter import Adapter
+from fedmosaic.adapters.layer import Folded
+from fedmosaic.errors import ModelError
+
+CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+KEY_PREFIX = "base_model.model."
+
+
+def folded(adapter: Adapter) -> dict[str, Folded]:
+    """Return what the slots in use add, by the linear's path in the model.
+
+    Raises:
+        ModelError: no slot is in use, or the gate weighs the slots by the input.
+    """
+    return {adapted.path: adapted.linear.folded() for adapted in adapter.linears()}
+
+
+def write_lora(adapter: Adapter, folder: Path, *, base_model: str, task_type: str | None = None) -> None:
+    """Write the slots in use, mixed as they are now, as a PEFT LoRA.
+
+    Args:
+        adapter: attached or not.
+        folder: gets ``adapter_config.json`` and ``adapter_model.safetensors`` (fp32).
+        base_model: name or folder of the model that the LoRA goes on.
+        task_type: PEFT's word for the kind of model, e.g. ``CAUSAL_LM``; None for any.
+
+    Raises:
+        ModelError: the slots in use cannot be folded, or bases with and without transposed weights are mixed.
+    """
+    branches = folded(adapter)
+    config = {
+        **lora_config(branches),
+        "base_model_name_or_path": base_model,
+        "task_type": task_type,
+        "fan_in_fan_out": _transposed(adapter),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(lora_tensors(branches), folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def lora_tensors(branches: Mapping[str, Folded]) -> dict[str, Tensor]:
+    """Return the branches under PEFT's names, fp32; with a bias on every linear as soon as one has an offset."""
+    biased = _biased(branches)
+    tensors = {}
+    for path, branch in branches.items():
+        tensors[f"{KEY_PREFIX}{path}.lora_A.weight"] = branch.down
+        tensors[f"{KEY_PREFIX}{path}.lora_B.weight"] = branch.up
+        if biased:
+            none = branch.up.new_zeros(branch.up.shape[0])
+            tensors[f"{KEY_PREFIX}{path}.lora_B.bias"] = none if branch.offset is None else branch.offset
+    return {name: tensor.to("cpu", torch.float32).contiguous() for name, tensor in tensors.items()}
+
+
+def lora_config(branches: Mapping[str, Folded]) -> dict[str, Any]:
+    """Return PEFT's settings that make of :func:`lora_tensors` what the branches compute.
+
+    The commonest rank stands as ``r``; linears of another one are listed, by their whole path, in the patterns.
+    """
+    ranks = {path: branch.down.shape[0] for path, branch in branches.items()}
+    alphas = {path: _number(branch.scale * ranks[path]) for path, branch in branches.items()}
+    (rank, alpha), _ = Counter((ranks[path], alphas[path]) for path in branches).most_common(1)[0]
+    return {
+        "peft_type": "LORA",
+        "r": rank,
+        "lora_alpha": alpha,
+        "rank_pattern": {re.escape(path): found for path, found in ranks.items() if found != rank},
+        "alpha_pattern": {re.escape(path): found for path, found in alphas.items() if found != alpha},
+        "target_modules": sorted(branches),
+        "lora_bias": _biased(branches),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "use_rslora": False,
+        "use_dora": False,
+        "init_lora_weights": True,
+        "modules_to_save": None,
+        "inference_mode": True,
+    }
+
+
+def _biased(branches: Mapping[str, Folded]) -> bool:
+    return any(branch.offset is not None and bool(branch.offset.any()) for branch in branches.values())
+
+
+def _number(value: float) -> float | int:
+    """Return a whole number as such: some readers of PEFT's format want lora_alpha to be one."""
+    near = round(value, 9)
+    return int(near) if near.is_integer() else near
+
+
+def _transposed(adapter: Adapter) -> bool:
+    kinds = {isinstance(adapted.linear.base, Conv1D) for adapted in adapter.linears()}
+    if len(kinds) > 1:
+        raise ModelError(
+            "the adapted linears are partly Conv1D (transposed weights) and partly not; PEFT's format knows one "
+            "setting (fan_in_fan_out) for all, so adapt only one kind with `modules`"
+        )
+    return kinds.pop()

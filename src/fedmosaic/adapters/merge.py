@@ -1,0 +1,119 @@
+"""An adapter added into its base model's own weights: a checkpoint that needs no adapter any more.
+
+    W' = W + scale * up @ down        bias' = bias + scale * offset
+
+Co-LoRA's Q makes an offset. Where a linear has no bias to take it up, the architecture may know a setting that gives it
+one (Llama's ``attention_bias`` and ``mlp_bias``); where it knows none, merging would change what the model computes and
+is refused.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from fedmosaic.adapters.adapter import Adapter
+from fedmosaic.adapters.export import folded
+from fedmosaic.adapters.layer import Folded
+from fedmosaic.errors import ModelError
+
+_BIAS_SETTINGS = ("attention_bias", "mlp_bias")
+
+
+class Merged(NamedTuple):
+    """What differs from the base model.
+
+    Attributes:
+        changes: tensors by name, in the base's dtype.
+        config: the configuration that they fit, or None if it is the base's own.
+    """
+
+    changes: dict[str, Tensor]
+    config: PreTrainedConfig | None
+
+
+@torch.no_grad()
+def merged(adapter: Adapter, module: PreTrainedModel) -> Merged:
+    """Add the slots in use, mixed as they are now, to the weights; the model itself is not changed.
+
+    Args:
+        adapter: attached to the module or not.
+        module: its base model.
+
+    Raises:
+        ModelError: the slots in use cannot be folded, a base is quantised, or a linear has no bias and can get none.
+    """
+    branches = folded(adapter)
+    changes: dict[str, Tensor] = {}
+    homeless = {}
+    for adapted in adapter.linears():
+        base, branch = adapted.linear.base, branches[adapted.path]
+        weight, bias = _weights(adapted.path, base)
+        change = branch.scale * (branch.up @ branch.down)
+        changes[f"{adapted.path}.weight"] = _added(weight, change.t() if isinstance(base, Conv1D) else change)
+        if branch.offset is not None and bias is not None:
+            changes[f"{adapted.path}.bias"] = _added(bias, branch.scale * branch.offset)
+        elif branch.offset is not None and branch.offset.any():
+            homeless[adapted.path] = branch
+    if not homeless:
+        return Merged(changes, None)
+    config, names = _with_biases(module, homeless)
+    changes |= {name: torch.zeros(shape, dtype=module.dtype) for name, shape in names.items()}
+    for path, branch in homeless.items():
+        name = f"{path}.bias"
+        assert branch.offset is not None  # that is why it is homeless
+        changes[name] = _added(changes[name], branch.scale * branch.offset.cpu())
+    return Merged(changes, config)
+
+
+def _weights(path: str, base: nn.Module) -> tuple[Tensor, Tensor | None]:
+    weight = getattr(base, "weight", None)
+    if not isinstance(base, nn.Linear | Conv1D) or type(weight) is not nn.Parameter or not weight.is_floating_point():
+        raise ModelError(
+            f"{path} is a {type(base).__name__} with a {type(weight).__name__} for a weight: a quantised base cannot "
+            "be merged; export with --as lora, or merge into the model before it is quantised"
+        )
+    return weight, base.bias
+
+
+def _added(own: Tensor, change: Tensor) -> Tensor:
+    return (own.double() + change).to(own.dtype)
+
+
+def _with_biases(
+    module: PreTrainedModel, needed: Mapping[str, Folded]
+) -> tuple[PreTrainedConfig, dict[str, torch.Size]]:
+    """Return a configuration that gives these linears a bias, and names and shapes of all tensors that it adds.
+
+    Raises:
+        ModelError: the architecture has none.
+    """
+    config = copy.deepcopy(module.config)
+    text = config.get_text_config()
+    for name in _BIAS_SETTINGS:
+        if getattr(text, name, None) is False:
+            setattr(text, name, True)
+    with torch.device("meta"):
+        twin = type(module)(config)
+    own = {name.replace(".base.", ".") for name, _ in module.named_parameters()}
+    new = {name: parameter.shape for name, parameter in twin.named_parameters() if name not in own}
+    missing = [path for path in needed if f"{path}.bias" not in new]
+    if missing:
+        raise ModelError(
+            f"{type(module).__name__} ({text.model_type}) cannot take up this client's adapter: Co-LoRA's Q is an "
+            f"offset on {_listed(needed)}, and this architecture has no bias at {_listed(missing)}. "
+            "The LoRA export is exact here: use --as lora"
+        )
+    return config, {name: shape for name, shape in new.items() if name.endswith(".bias")}
+
+
+def _listed(paths: Collection[str], shown: int = 3) -> str:
+    """Return e.g. ``a, b, c and 11 more``."""
+    first = ", ".join(list(paths)[:shown])
+    return first if len(paths) <= shown else f"{first} and {len(paths) - shown} more"

@@ -1,0 +1,55 @@
+"""``fedmosaic ask``: put a question to a client's final model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fedmosaic.cli.finished import finished_run
+from fedmosaic.data.images import GivenImages, read_image
+from fedmosaic.data.sample import IMAGE_MARK, Sample
+from fedmosaic.errors import SettingsError
+from fedmosaic.federation.final import final_model
+
+
+def ask(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    question: Annotated[str, typer.Argument(help="May say where each image stands with an <image> mark.")],
+    client: Annotated[int, typer.Option(help="Id of the client whose model answers.")],
+    image: Annotated[list[Path] | None, typer.Option(help="Image file; several in the order of their marks.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 32,
+) -> None:
+    """Print the answer of a client's final model to a question about images."""
+    paths = image or []
+    prompt = _prompt(question, len(paths))
+    for path in paths:
+        read_image(path)
+    with TemporaryDirectory() as cache:  # whatever was asked about leaves no trace in the user's cache
+        machine, _ = finished_run(run, images=GivenImages(paths), cache=Path(cache))
+        model = final_model(machine, client)
+        keys = tuple(GivenImages(paths).keys())
+        sample = Sample("question", keys, prompt, answer="?")
+        with model.adapter.prompt(model.base.collate([sample], with_answers=False).attention_mask):
+            (answer,) = model.base.answer([sample], max_tokens=max_tokens)
+    Console().print(answer, highlight=False, soft_wrap=True, markup=False)
+
+
+def _prompt(question: str, images: int) -> str:
+    """Return the question with one mark per image, put in front where it has none.
+
+    Raises:
+        SettingsError: the question is empty, or its marks are not as many as the images.
+    """
+    if not question.strip():
+        raise SettingsError("the question is empty; expected a text such as 'what is this ?'")
+    marks = question.count(IMAGE_MARK)
+    if marks not in (0, images):
+        raise SettingsError(
+            f"the question has {marks} {IMAGE_MARK} mark(s) but --image is given {images} time(s); "
+            "give one image per mark, or leave the marks out to have all images in front"
+        )
+    return question if marks else f"{IMAGE_MARK} " * images + question
