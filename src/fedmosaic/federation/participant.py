@@ -192,6 +192,7 @@ class Participant:
         self.machine = machine
         self.spec = machine.settings.scenario.client(client_id)
         self.base = machine.pool.model(self.spec.model)
+        machine.method.prepare(machine.pool, machine.settings)
         self.store = machine.store(client_id)
         tasks = [_share(machine.benchmark.task(name), self.spec.shares.get(name)) for name in self.spec.tasks]
         settings = machine.settings
@@ -284,6 +285,7 @@ class Participant:
             round_=round_,
             public=self.machine.public,
         )
+        client.secret = self.store.secret
         client.restore(self.state_after(after))
         return client
 
