@@ -8,6 +8,7 @@ that the server repeats is answered with the same vector, so that noise cannot b
 from __future__ import annotations
 
 import hashlib
+import math
 
 import numpy as np
 import torch
@@ -38,8 +39,8 @@ def unclipped_mean(sketches: Tensor, *, noise: float, key: bytes) -> Tensor:
 
     Nothing bounds a row, so that this is no guarantee for anyone, however large the noise.
     """
-    mean: Tensor = sketches.mean(0)
-    return mean + noise / len(sketches) ** 0.5 * gaussian(key, sketches.shape[1])
+    noisy: Tensor = sketches.mean(0) + noise / math.sqrt(len(sketches)) * gaussian(key, sketches.shape[1])
+    return noisy
 
 
 def gaussian(key: bytes, size: int) -> Tensor:
