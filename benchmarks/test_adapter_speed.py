@@ -5,8 +5,8 @@
     pytest benchmarks/test_adapter_speed.py                  # the targets at the tiny size
 
 ``step`` is forward, backward and AdamW of a Llama all of whose projections are adapted; ``forward`` is the model
-without gradients; ``layer`` is one adapted linear alone, without gradients; ``peak`` is the most memory that one step has
-allocated at once, and ``saved`` what autograd keeps for the backward pass. Each value is the median over rounds and its
+without gradients; ``layer`` is one adapted linear alone, without gradients; ``peak`` is the most memory that one step
+has allocated at once, and ``saved`` what autograd keeps for the backward pass. Each value is the median over rounds and its
 ratio the median of the ratios to PEFT within a round, so that other load on the machine hits all variants alike.
 """
 
