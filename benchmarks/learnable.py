@@ -54,7 +54,7 @@ def part(out: Path, model: str) -> Path:
 
 
 def measure(model: str, *, names: list[str], steps: int, batch: int, out: Path) -> dict[str, dict[str, float]]:
-    """Zero-shot and local-only score of tasks on one model; those that are in its part file already are not repeated."""
+    """Zero-shot and local-only score of tasks on one model; those in its part file already are not repeated."""
     file = part(out, model)
     table: dict[str, dict[str, float]] = json.loads(file.read_text()) if file.is_file() else {}
     here = machine(batch)
