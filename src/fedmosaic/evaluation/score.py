@@ -48,7 +48,7 @@ def score_samples(
     overlap = {"f1": token_f1, "rouge-l": rouge_l}[open_metric]
     scores = [0.0] * len(samples)
     # Samples of like length share a batch: less padding.
-    order = sorted(range(len(samples)), key=lambda i: (samples[i].options is None, len(samples[i].images)))
+    order = sorted(range(len(samples)), key=lambda i: (len(samples[i].images), len(samples[i].prompt)))
     with torch.inference_mode():
         for kind in (False, True):
             chosen = [i for i in order if (samples[i].options is None) == kind]

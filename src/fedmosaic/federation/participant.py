@@ -163,22 +163,27 @@ class Machine:
         """A participant's private states."""
         return ClientStore(self.folder / f"client-{client_id:03d}")
 
-    def base_score(self, spec: ClientSpec, task: str, count: int, batch_size: int) -> TaskScore:
-        """Score of the base model without adapter; equal for all clients of one architecture, so measured once."""
-        key = (spec.model, task, count)
-        if key not in self._base_scores:
-            with self.adapter(spec).disabled():
-                self._base_scores[key] = self.score(self.pool.model(spec.model), task, count, batch_size)
-        return self._base_scores[key]
+    def base_scores(self, spec: ClientSpec, tasks: Sequence[str], count: int) -> dict[str, TaskScore]:
+        """Scores of the base model without adapter; equal for all clients of one architecture, so measured once."""
+        new = [task for task in tasks if (spec.model, task, count) not in self._base_scores]
+        with self.adapter(spec).disabled():
+            for task, score in self.scores(self.pool.model(spec.model), new, count).items():
+                self._base_scores[spec.model, task, count] = score
+        return {task: self._base_scores[spec.model, task, count] for task in tasks}
 
-    def score(self, model: BaseModel, task: str, count: int, batch_size: int) -> TaskScore:
-        """Score on the first ``count`` test samples of a task, 0 for all."""
-        samples = self.benchmark.task(task).test
-        chosen = samples[:count] if count else samples
+    def scores(self, model: BaseModel, tasks: Sequence[str], count: int) -> dict[str, TaskScore]:
+        """Scores on the first ``count`` test samples of each task, 0 for all; tasks share batches."""
         how = self.settings.evaluation
-        return score_samples(
-            model, chosen, batch_size=batch_size, open_metric=how.open_metric, answer_tokens=how.answer_tokens
+        samples = {task: self.benchmark.task(task).test[: count or None] for task in tasks}
+        together = score_samples(
+            model,
+            [sample for each in samples.values() for sample in each],
+            batch_size=how.batch_size,
+            open_metric=how.open_metric,
+            answer_tokens=how.answer_tokens,
         )
+        single = iter(together.scores)
+        return {task: TaskScore(tuple(next(single) for _ in each)) for task, each in samples.items()}
 
 
 class Participant:
@@ -244,17 +249,15 @@ class Participant:
             others: whether all other clients' tasks are scored, too.
             count: test samples per task; 0 for all.
         """
-        scenario, batch_size = self.machine.settings.scenario, self.machine.settings.evaluation.batch_size
-        tasks = scenario.task_names if others else list(self.spec.tasks)
+        tasks = self.machine.settings.scenario.task_names if others else list(self.spec.tasks)
         if round_ == 0 and not self.spec.start:
-            return {task: self.machine.base_score(self.spec, task, count, batch_size).scores for task in tasks}
+            return {task: each.scores for task, each in self.machine.base_scores(self.spec, tasks, count).items()}
         return self.score(round_, tasks, count=count)
 
     def score(self, round_: int, tasks: Sequence[str], *, count: int) -> dict[str, tuple[float, ...]]:
         """Score the model after ``round_`` on any tasks; the last arguments are those of :meth:`evaluate`."""
-        batch_size = self.machine.settings.evaluation.batch_size
         with self.machine.method.answering(self.client_after(round_)) as model:
-            return {task: self.machine.score(model, task, count, batch_size).scores for task in tasks}
+            return {task: each.scores for task, each in self.machine.scores(model, tasks, count).items()}
 
     def client_after(self, round_: int) -> Client:
         """The client in its state after a round: that in which the last round that it trained in has left it."""
