@@ -11,7 +11,7 @@ def test_a_drill_has_one_right_answer_and_it_is_given(public_bank: PublicBank) -
         pictures = [public_bank.pool[key] for key in drill.images]
         for text, answer in drill.turns:
             if pictures[0].kind == "pair":
-                one, two, relation = (pictures[0][fact] for fact in ("first", "second", "relation"))
+                one, relation = pictures[0]["first"], pictures[0]["relation"]
                 sides = {"left": "left", "right": "right", "above": "top", "below": "bottom"}
                 if text.startswith("<image> where") or text.startswith("where"):
                     seen_from = relation if f" {one} ?" in text else OPPOSITE[relation]
