@@ -9,8 +9,8 @@ skill in the source and put into each target model, (i) as they are and (ii) as 
 folder: rows that are in ``rows.jsonl`` already are not computed again, and the table covers all rows.
 
 A recipe is a mode with other values, e.g. ``joint``, ``none``, ``joint:ridge=0.1:orthonormal=0:answer=8`` (fields of
-the mode, and of the positions' weights). ``--score`` says on what: ``held-out`` (train and validation samples that the
-training does not see; for choosing recipes) or ``test``.
+the mode, and of the positions' weights). Every row holds accuracies on ``held-out`` samples (train and validation
+samples that the training does not see; for choosing recipes) and on ``test`` samples; ``--score`` says which are shown.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from typing import Any
 
 import torch
 from scipy import stats
+from transfer_plot import write_plot
 
 from fedmosaic.adapters import Adapter, Slot
-from fedmosaic.adapters.alignment import MODES, Alignment, Mode, Positions, align
+from fedmosaic.adapters.alignment import MODES, Alignment, Mode, Positions, align, is_alignment
 from fedmosaic.config import TrainingSettings, home
 from fedmosaic.data.mosaic40.build import open_mosaic40, open_public
 from fedmosaic.data.mosaic40.public import public_samples
@@ -51,6 +52,8 @@ TUNING = 100  # samples of the few steps
 LEARNED = 0.2  # gain in the source that counts as having learned the skill
 
 Row = dict[str, Any]
+Scores = dict[str, float]
+"""Accuracies by kind of samples: held-out, test."""
 
 
 def parse_recipe(text: str) -> tuple[Mode, Positions]:
@@ -75,7 +78,8 @@ class Bench:
         self.benchmark = open_mosaic40(home())
         self.models: dict[str, BaseModel] = {}
         self.adapters: dict[str, Adapter] = {}
-        self._known: dict[tuple[object, ...], float] = {}
+        self._alignments: dict[str, Alignment] = {}
+        self._known: dict[tuple[object, ...], Scores] = {}
         for name in arguments.models:
             self.models[name] = load_base_model(name, images=self.benchmark.images, home=home())
             self.adapters[name] = _colora_only(self.models[name], rank=arguments.rank, blocks=arguments.blocks)
@@ -85,12 +89,13 @@ class Bench:
 
     def use(self, recipe: str) -> None:
         """Put the recipe's bases into all models."""
-        folder = self.arguments.out / "alignments" / recipe.replace(":", "-")
-        if not (folder / "alignment.json").is_file():
-            self._align(recipe).save(folder)
-        alignment = Alignment.load(folder)
+        if recipe not in self._alignments:
+            folder = self.arguments.out / "alignments" / recipe.replace(":", "-")
+            if not is_alignment(folder):
+                self._align(recipe).save(folder)
+            self._alignments[recipe] = Alignment.load(folder)
         for name, model in self.models.items():
-            self.adapters[name].load_basis(alignment.basis(model.architecture))
+            self.adapters[name].load_basis(self._alignments[recipe].basis(model.architecture))
 
     def _align(self, recipe: str) -> Alignment:
         bank = open_public(home())
@@ -130,7 +135,7 @@ class Bench:
         order = rng(derive(seed, task.name), "few").permutation(SEEN)[:TUNING]
         return [task.train[int(index)] for index in order]
 
-    def base_score(self, name: str, task: Task) -> float:
+    def base_score(self, name: str, task: Task) -> Scores:
         """Return the accuracy without P and Q; measured once."""
         key = (name, task.name)
         if key not in self._known:
@@ -138,7 +143,7 @@ class Bench:
             self._known[key] = self.score(name, task)
         return self._known[key]
 
-    def from_zero(self, recipe: str, name: str, task: Task, seed: int) -> float:
+    def from_zero(self, recipe: str, name: str, task: Task, seed: int) -> Scores:
         """Return the accuracy after the few steps from P = Q = 0; the same whatever the source, so measured once."""
         key = (recipe, name, task.name, seed)
         if key not in self._known:
@@ -171,12 +176,10 @@ class Bench:
             chosen = draw.choice(len(samples), self.arguments.batch, replace=False)
             optimiser.step(model.loss(model.collate([samples[int(index)] for index in chosen])))
 
-    def score(self, name: str, task: Task) -> float:
-        """Return the accuracy."""
-        held_out = (*task.train[SEEN:], *task.validation)
-        return score_samples(
-            self.models[name], task.test if self.arguments.score == "test" else held_out, batch_size=60
-        ).mean
+    def score(self, name: str, task: Task) -> Scores:
+        """Return the accuracies."""
+        kinds = {"held-out": (*task.train[SEEN:], *task.validation), "test": task.test}
+        return {kind: score_samples(self.models[name], samples, batch_size=60).mean for kind, samples in kinds.items()}
 
 
 def _colora_only(model: BaseModel, *, rank: int, blocks: int) -> Adapter:
@@ -202,6 +205,11 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     if len(values) < 2:
         return mean(values), float("nan")
     return mean(values), float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
+
+
+def of_kind(rows: Sequence[Row], kind: str) -> list[Row]:
+    """Return rows with the accuracies of one kind only."""
+    return [{key: value[kind] if isinstance(value, dict) else value for key, value in row.items()} for row in rows]
 
 
 def summarise(rows: Sequence[Row]) -> Row:
@@ -253,12 +261,23 @@ def show(rows: Sequence[Row]) -> Iterator[str]:
     yield "(per skill: source's gain / as it is / few steps, against zero)"
 
 
+def check_same(bench: Bench, arguments: argparse.Namespace) -> None:
+    """Refuse a folder whose rows come from other models or settings: they could not be compared."""
+    names = ("rank", "blocks", "samples", "steps", "few_steps", "batch", "lr", "scale")
+    now = {name: getattr(arguments, name) for name in names}
+    now["architectures"] = sorted(model.architecture for model in bench.models.values())
+    path = arguments.out / "settings.json"
+    if path.is_file() and json.loads(path.read_text()) != now:
+        sys.exit(f"{path} was written with other settings or base models than {now}; give another --out")
+    path.write_text(json.dumps(now, indent=1) + "\n")
+
+
 def _words(text: str) -> list[str]:
     return text.split(",")
 
 
 def main() -> None:
-    """Run what is not there yet, write ``rows.jsonl`` and ``transfer.json``, and print the tables."""
+    """Run what is not there yet, write ``rows.jsonl``, ``transfer.json`` and ``transfer.svg``, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--modes", type=_words, default=["joint", "none"], help="recipes")
@@ -283,20 +302,24 @@ def main() -> None:
     known = {tuple(row[key] for key in ("recipe", "skill", "seed", "source", "target")) for row in rows}
     pairs = arguments.pairs or [":".join(pair) for pair in itertools.permutations(arguments.models, 2)]
     bench, begin = Bench(arguments), time.process_time()
-    for recipe in arguments.modes:
-        bench.use(recipe)
-        for seed, skill, source in itertools.product(map(int, arguments.seeds), arguments.skills, arguments.models):
+    check_same(bench, arguments)
+    for seed, skill in itertools.product(map(int, arguments.seeds), arguments.skills):  # recipes side by side
+        for recipe, source in itertools.product(arguments.modes, arguments.models):
             targets = [target for s, target in (pair.split(":") for pair in pairs) if s == source]
             todo = [target for target in targets if (recipe, skill, seed, source, target) not in known]
+            if todo:
+                bench.use(recipe)
             for row in bench.rows(recipe, skill, seed, source, todo) if todo else ():
                 rows.append(row)
                 with record.open("a") as file:
                     file.write(json.dumps(row) + "\n")
-        print(f"{recipe}: {time.process_time() - begin:.0f} CPU seconds so far", file=sys.stderr)
+        print(f"seed {seed}, {skill}: {time.process_time() - begin:.0f} CPU seconds so far", file=sys.stderr)
     settings = {key: str(value) for key, value in vars(arguments).items()}
-    result = {"settings": settings, "summary": summarise(rows), "rows": rows}
+    shown = of_kind(rows, arguments.score)
+    result = {"settings": settings, "summary": summarise(shown), "rows": shown}
     (arguments.out / "transfer.json").write_text(json.dumps(result, indent=1) + "\n")
-    print("\n".join(show(rows)))
+    write_plot(result["summary"], arguments.out / "transfer.svg")
+    print("\n".join(show(shown)))
 
 
 if __name__ == "__main__":

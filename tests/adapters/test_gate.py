@@ -72,11 +72,13 @@ def test_the_pair_is_the_only_two_slots_unless_named():
     assert gated_pair("none", None, ["a"]) is None
     assert gated_pair("scalar", None, ["a", "b"]) == ("a", "b")
     assert gated_pair("token", ("c", "a"), ["a", "b", "c"]) == ("c", "a")
+    assert gated_pair("step", None, ["a"]) == ("a",)
     for kind, pair, slots, message in [
         ("noisy", None, ["a", "b"], "'noisy' is not a gate"),
         ("scalar", None, ["a"], "mixes two slots"),
         ("scalar", ("a", "x"), ["a", "b"], "two different slots"),
         ("scalar", ("a", "a"), ["a", "b"], "two different slots"),
+        ("step", None, ["a", "b"], "single slot"),
     ]:
         with pytest.raises(SettingsError, match=message):
             gated_pair(kind, pair, slots)

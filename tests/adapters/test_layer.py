@@ -9,6 +9,7 @@ from transformers.pytorch_utils import Conv1D
 from fedmosaic.adapters.gate import make_gate
 from fedmosaic.adapters.layer import CoLoraLinear, LoraLinear
 from fedmosaic.adapters.mix import Mix
+from fedmosaic.errors import SettingsError
 
 IN, OUT, RANK, SCALE = 7, 5, 3, 1.5
 NAMES = ("local", "shared", "received")
@@ -108,6 +109,36 @@ def test_gradcheck(kind, gate):
 
     values = [dict(layer.named_parameters())[name].detach().clone().requires_grad_() for name in names]
     assert torch.autograd.gradcheck(call, (random(2, 2, IN).requires_grad_(), *values))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_size_weighs_a_single_slot_and_has_its_gradient(kind):
+    layer = make(kind, {"shared": 1.0}, gate="step")
+    x = random(2, 3, IN)
+    with torch.no_grad():
+        layer.gate.s.fill_(-0.7)
+    torch.testing.assert_close(layer(x), formula(layer, {"shared": -0.7}, x))
+
+    def call(step):
+        return torch.func.functional_call(layer, {"gate.s": step}, x)
+
+    assert torch.autograd.gradcheck(call, layer.gate.s.detach().clone().requires_grad_())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_samples_can_have_weights_of_their_own(kind):
+    layer = make(kind, {"local": 1.0, "shared": 1.0})
+    weights = random(2, 2)
+    layer.mix.by_sample = weights
+    x = random(2, 3, IN)
+    expected = [formula(layer, {"local": a, "shared": b}, row) for (a, b), row in zip(weights, x, strict=True)]
+    torch.testing.assert_close(layer(x), torch.stack(expected))
+    inputs = [parameter for name in ("local", "shared") for parameter in layer.slot(name).values()]
+    found = torch.autograd.grad(layer(x).sum(), inputs)
+    for a, b in zip(found, torch.autograd.grad(torch.stack(expected).sum(), inputs), strict=True):
+        torch.testing.assert_close(a, b)
+    with pytest.raises(SettingsError, match="2 samples, but 3 rows"):
+        layer(x[0])
 
 
 @pytest.mark.parametrize("kind", KINDS)

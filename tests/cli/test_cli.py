@@ -9,6 +9,8 @@ from PIL import Image
 from tests.federation.scenario import SMALL
 
 from fedmosaic.cli import main
+from fedmosaic.data.mosaic40.build import open_mosaic40
+from fedmosaic.models import load_base_model
 
 
 def call(monkeypatch, capsys, *arguments):
@@ -44,6 +46,9 @@ def scenario_file(path, **changes):
         (["run", "demo", "--set", "training.stepz=3"], ["training.stepz", "steps"]),
         (["run", "demo", "--set", "method.tau=3"], ["tau", "temperature"]),
         (["run", "demo", "--set", "adapter.blocks=9"], ["blocks=9", "4 layer"]),
+        (["run", "demo", "--set", "adapter.alignment=jiont"], ["alignment='jiont'", "joint", "fedmosaic align"]),
+        (["align", "mosaic40", "--out", "a", "--mode", "jiont"], ["'jiont'", "joint"]),
+        (["align", "mosaic40-homo", "--out", "a"], ["tiny-llama", "at least two"]),
         (["run", "demo", "--engine", "cloud"], ["cloud", "in-process"]),
         (["run", "demo", "--rounds", "0"], ["rounds", "0"]),
         (["run", "demo", "--rounds", "many"], ["many"]),
@@ -189,3 +194,38 @@ def test_tasks_are_listed_and_shown(monkeypatch, capsys, tmp_path):
     assert status == 0
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert min(sheet.size) > 200
+
+
+@pytest.fixture
+def tasks_samples(monkeypatch):
+    """Alignment reads a task's own samples instead of the built-in public ones."""
+
+    def read(names, samples, *, home, seed=0, device="cpu"):
+        benchmark = open_mosaic40(home)
+        chosen = list(benchmark.task("trend@lines").train[:samples])
+        models = {name: load_base_model(name, images=benchmark.images, home=home) for name in names}
+        for model in models.values():
+            model.prepare(chosen)
+        return models, chosen
+
+    monkeypatch.setattr(sys.modules["fedmosaic.cli.align"], "public_reading", read)
+    monkeypatch.setattr(sys.modules["fedmosaic.adapters.alignment.shipped"], "public_reading", read)
+
+
+def test_align_writes_bases_that_a_run_takes(monkeypatch, capsys, tmp_path, small_file, tasks_samples):
+    out = tmp_path / "bases"
+    status, shown, _ = call(monkeypatch, capsys, "align", small_file, "--out", out, "--mode", "a", "--samples", 10)
+    assert status == 0
+    assert "block.1.down_proj" in shown
+    options = ["--rounds", 1, "--set", "training.steps=1", "--set", f"adapter.alignment={out}", "--quiet"]
+    status, _, error = call(monkeypatch, capsys, "run", small_file, *options, "--out", tmp_path / "run")
+    assert (status, error) == (0, "")
+    assert json.loads((tmp_path / "run" / "clients" / "alignment" / "alignment.json").read_text())["mode"] == "a"
+
+
+def test_align_can_show_which_layers_are_alike(monkeypatch, capsys, tmp_path, small_file, tasks_samples):
+    status, shown, _ = call(monkeypatch, capsys, "align", small_file, "--out", tmp_path, "--cka", "--samples", 10)
+    assert status == 0
+    assert "tiny-llama and tiny-gemma" in shown
+    assert (tmp_path / "cka.html").is_file()
+    assert not (tmp_path / "alignment.json").exists()

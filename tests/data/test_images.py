@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedmosaic.data.images import BankSource, FileSource
+from fedmosaic.data.images import BankSource, FileSource, MergedSource
 from fedmosaic.errors import DataError
 
 
@@ -118,3 +118,21 @@ def test_the_fingerprint_follows_the_files(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "b.png")
     assert FileSource(tmp_path).fingerprint not in {before, changed}
     assert FileSource(tmp_path).keys() == ["a.png", "b.png"]
+
+
+def test_a_merged_source_opens_its_second_part_when_a_key_asks_for_it(bank: BankSource) -> None:
+    opened = []
+
+    def second() -> BankSource:
+        opened.append(1)
+        return bank
+
+    merged = MergedSource(bank, "public/", second)
+    assert merged.keys() == bank.keys()
+    assert merged.fingerprint == bank.fingerprint
+    assert not opened
+    for _ in range(2):
+        np.testing.assert_array_equal(merged.load("public/000002"), bank.load("000002"))
+    assert len(opened) == 1
+    with pytest.raises(DataError, match="000002"):
+        merged.load("public/000003")

@@ -150,3 +150,16 @@ def test_an_empty_folder_and_a_wrong_name_are_explained(folder: Path, tmp_path: 
         load_benchmark("published", home=tmp_path)
     with pytest.raises(SettingsError, match="mosaic40"):
         load_benchmark("mosaic4", home=tmp_path)
+
+
+def test_public_samples_are_those_of_the_task_that_is_named_public(folder: Path) -> None:
+    name = PublishedBenchmark(folder).task_names()[0]
+    with pytest.raises(SettingsError, match='public = "NAME-ID"'):
+        PublishedBenchmark(folder).public(1, seed=0)
+    named = PublishedBenchmark(folder, public=name)
+    train = named.task(name).train
+    drawn = named.public(len(train), seed=0)
+    assert sorted(sample.id for sample in drawn) == sorted(sample.id for sample in train)
+    assert drawn == named.public(len(train), seed=0)
+    with pytest.raises(SettingsError, match=f"{len(train)} public samples"):
+        named.public(len(train) + 1, seed=0)

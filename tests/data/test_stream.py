@@ -134,3 +134,28 @@ def test_rounds_outside_the_run_are_refused(number: int) -> None:
     for ask in (stream.tasks_at, stream.arrivals, lambda r: stream.batches(r, 1, 1)):
         with pytest.raises(SettingsError, match="rounds 1 to 3"):
             ask(number)
+
+
+@settings(max_examples=40, deadline=None)
+@given(TASKS, PROTOCOLS, st.integers(1, 6), st.integers(1, 9), st.integers(0, 3))
+def test_a_stream_that_begins_later_has_its_own_rounds(
+    tasks: list[Task], protocol: str, rounds: int, first: int, seed: int
+) -> None:
+    stream, plain = Stream(tasks, protocol, rounds, seed, first=first), Stream(tasks, protocol, rounds, seed)
+    for r in range(1, rounds + 1):
+        assert stream.arrivals(r + first - 1) == plain.arrivals(r)
+    for outside in (first - 1, first + rounds):
+        with pytest.raises(SettingsError, match=f"the rounds {first} to {first + rounds - 1}"):
+            stream.batches(outside, 1, 1)
+
+
+def test_in_an_idle_round_samples_arrive_and_nothing_is_drawn() -> None:
+    task = make_task("a", 40)
+    idle = Stream([task], "static", 2, 0, idle={1})
+    assert idle.arrivals(1) == Stream([task], "static", 2, 0).arrivals(1)
+    # None of the 40 has been drawn when round 2 begins: its 5 x 8 draws favour those not drawn yet, so they take all.
+    drawn = Counter(sample.id for batch in idle.batches(2, 5, 8) for sample in batch)
+    assert len(drawn) == 40
+    # After a round of training, the samples of round 1 have been drawn, and those of round 2 come first.
+    trained = Counter(s.id for batch in Stream([task], "static", 2, 0).batches(2, 5, 8) for s in batch)
+    assert len(trained) < 40

@@ -14,7 +14,7 @@ SMALL = Scenario(
     settings={
         "rounds": 3,
         "training": {"steps": 2, "batch_size": 4},
-        "adapter": {"blocks": 2, "rank": 4},
+        "adapter": {"blocks": 2, "rank": 4, "alignment": "none"},
         "evaluation": {"samples_per_task": 5},
     },
 )

@@ -52,6 +52,17 @@ def test_one_array_per_message():
     assert wire.size(content) < 4 * 10 + 256 + 200
 
 
+def test_elastic_shapes_are_upper_limits():
+    smaller = {"layer.0.q.A": torch.ones(1, 3)}
+    content = wire.pack({"round": 1}, smaller)
+    with pytest.raises(WireError, match=r"shape \(1, 3\); expected \(2, 3\)$"):
+        wire.unpack(content, SHAPES, sender="x")
+    assert torch.equal(wire.unpack(content, SHAPES, sender="x", elastic=True)["layer.0.q.A"], torch.ones(1, 3))
+    for shape in ((3, 3), (2,), (0, 3), (1, 3, 1)):
+        with pytest.raises(WireError, match="or smaller"):
+            wire.unpack(wire.pack({}, {"layer.0.q.A": torch.ones(shape)}), SHAPES, sender="x", elastic=True)
+
+
 def test_what_is_received_is_not_what_was_sent_but_a_copy():
     sent = tensors()
     got = wire.unpack(wire.pack({"round": 1}, sent), SHAPES, sender="x")

@@ -66,6 +66,47 @@ def test_fedmosaic_with_one_client_sends_nothing():
     assert result.downloads == {0: {}}
 
 
+def test_fedmosaic_can_learn_from_the_most_similar_only():
+    result = make_method("fedmosaic", {"peers": 1}).aggregate(four(), {})
+    # Who has client 0's task is 1, and who has 2's is 3; but 3 shares no conventional layer with anybody.
+    assert [result.downloads[client][P][0, 0].item() for client in range(4)] == [2.0, 1.0, 8.0, 4.0]
+    assert [result.downloads[client][A][0, 0].item() for client in range(3)] == [2.0, 1.0, 1.0]
+    assert A not in result.downloads[3]
+
+
+def test_with_one_client_of_each_architecture_fedmosaic_mixes_p_only():
+    two = Uploads([upload(0, "small", 1.0, [1.0, 0.0]), upload(1, "large", 2.0, [1.0, 0.0])])
+    result = make_method("fedmosaic", {}).aggregate(two, {})
+    assert {client: set(tensors) for client, tensors in result.downloads.items()} == {0: {P}, 1: {P}}
+    assert result.downloads[0][P][0, 0] == 2.0
+
+
+@pytest.mark.parametrize("sketch", [[0.0, 0.0], [float("nan"), 1.0]])
+def test_a_client_whose_sketch_says_nothing_gets_the_uniform_mean_and_others_are_not_harmed(sketch):
+    uploads = four().updated(Uploads([upload(2, "small", 4.0, sketch)]))
+    result = make_method("fedmosaic", {}).aggregate(uploads, {})
+    torch.testing.assert_close(result.downloads[2][P], torch.full((2, 2), (1.0 + 2 + 8) / 3))
+    assert all(tensor.isfinite().all() for tensors in result.downloads.values() for tensor in tensors.values())
+
+
+@pytest.mark.parametrize("name", ["fedmosaic", "fedavg"])
+def test_a_newcomer_receives_the_uniform_mean_of_those_whose_tensors_it_can_use(name):
+    method, shapes = make_method(name, {}), {P: (2, 2), A: (2, 5), "sketch": (2,)}
+    welcome = method.welcome("large", shapes, four())
+    torch.testing.assert_close(welcome, {P: torch.full((2, 2), 15 / 4), A: torch.full((2, 5), 8.0)})
+    # Nobody has its architecture, or its rank.
+    torch.testing.assert_close(method.welcome("huge", {**shapes, A: (2, 9)}, four()), {P: torch.full((2, 2), 15 / 4)})
+    assert method.welcome("large", {P: (3, 3)}, four()) == {}
+
+
+def test_uploads_are_known_by_their_rounds():
+    old, new = Upload(0, "small", {}, round=2), Upload(1, "small", {}, round=4)
+    uploads = Uploads([old]).updated(Uploads([new]))
+    assert list(uploads.since(3)) == [1]
+    assert list(uploads.since(2)) == [0, 1]
+    assert uploads.updated(Uploads([Upload(0, "small", {}, round=5)]))[0].round == 5
+
+
 def test_fedavg_is_the_mean_within_the_architecture_and_only_there():
     result = make_method("fedavg", {}).aggregate(four(), {})
     for client in (0, 1, 2):

@@ -12,7 +12,7 @@ from PIL import Image
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import DataError
 from fedmosaic.models.families import FAMILIES, build_module
-from fedmosaic.models.features import FeatureStore
+from fedmosaic.models.features import Features
 from fedmosaic.models.tiny import TinyModel
 from fedmosaic.models.vision import VisionTower
 from fedmosaic.models.vision_weights import load_tower
@@ -81,7 +81,7 @@ def make_tiny(name: str, tower: VisionTower, images: Noise, home) -> TinyModel:
     tokenizer = fit_tokenizer(family.tokenizer, corpus, vocabulary=300, whole_words=words)
     module = build_module(family, len(tokenizer))
     module.model.vision_tower = tower
-    return TinyModel(name, module, tokenizer, FeatureStore(images, tower, home=home))
+    return TinyModel(name, module, tokenizer, Features(images, tower, home=home))
 
 
 @pytest.fixture(scope="session", params=sorted(FAMILIES))

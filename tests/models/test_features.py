@@ -3,8 +3,9 @@ import threading
 import pytest
 import torch
 
+from fedmosaic.data.images import MergedSource
 from fedmosaic.errors import DataError
-from fedmosaic.models.features import FeatureStore, fingerprint
+from fedmosaic.models.features import Features, FeatureStore, fingerprint
 from fedmosaic.models.pixels import normalise
 from fedmosaic.models.vision_weights import load_tower
 
@@ -96,3 +97,12 @@ def test_a_missing_image_is_named_and_nothing_half_done_stays(store):
 
 def test_no_images_give_no_features(store):
     assert store.get([]).shape == (0, 4, 256)
+
+
+def test_features_of_merged_sources_come_from_a_store_of_each(noise, tower, tmp_path):
+    merged = Features(MergedSource(noise, "public/", lambda: noise), tower, home=tmp_path)
+    merged.prepare(["000001", "public/000002"])
+    mixed = merged.get(["public/000002", "000001", "000003", "public/000001"])
+    alone = FeatureStore(noise, tower, home=tmp_path).get(["000002", "000001", "000003", "000001"])
+    assert torch.equal(mixed, alone)
+    assert merged.get([]).shape == (0, 4, 256)

@@ -29,7 +29,7 @@ def test_built_in_models_are_small_complete_and_frozen(name, noise, samples, tmp
 def test_built_in_models_are_of_different_architectures(noise, tmp_path):
     models = [load_base_model(name, images=noise, home=tmp_path) for name in BUILT_IN]
     assert len({model.architecture for model in models}) == len(BUILT_IN)
-    assert len({model.features.folder for model in models}) == 1  # one tower, one cache
+    assert len({model.features.main.folder for model in models}) == 1  # one tower, one cache
     again = load_base_model(BUILT_IN[0], images=noise, home=tmp_path)
     assert again.architecture == models[0].architecture
 

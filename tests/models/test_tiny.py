@@ -1,3 +1,5 @@
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from transformers import LlavaForConditionalGeneration
@@ -146,3 +148,21 @@ def test_architecture_names_weights_and_shapes(tiny):
     other = architecture_name(build_module(family, vocabulary, seed=1))
     assert other != tiny.architecture
     assert other == architecture_name(build_module(family, vocabulary, seed=1).to(torch.bfloat16))
+
+
+def test_whoever_reads_along_sees_the_same_prompts_at_every_decoding_step(tiny, samples, monkeypatch):
+    read = []
+
+    @contextmanager
+    def record(prompt):
+        read.append([row.nonzero()[:, 0].tolist() for row in prompt])
+        yield
+
+    monkeypatch.setattr(tiny, "reading", record)
+    full, prompts = tiny.collate(samples), tiny.collate(samples, with_answers=False)
+    expected = [list(range(int(last) + 1)) for last in prompts.last]
+    tiny.loss(full)
+    assert read == [expected]
+    tiny.answer(samples, max_tokens=3)
+    assert len(read) > 2
+    assert all(each == expected for each in read)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from sklearn.metrics.pairwise import cosine_similarity as sklearn_cosine
 
 from fedmosaic.relevance import cosine_similarity, mix, relevance_weights
+from fedmosaic.relevance.weights import largest
 
 
 def sketches(count, size=16, seed=0):
@@ -71,3 +72,45 @@ def test_mix_equals_a_naive_loop():
     mixed = mix(weights, tensors)
     for i in range(5):
         torch.testing.assert_close(mixed[i], sum(weights[i, j] * tensors[j] for j in range(5)))
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan"), float("inf"), 3e38])
+def test_a_sketch_that_says_nothing_changes_no_other_pair_and_weighs_all_alike(value):
+    rows = sketches(4)
+    good = cosine_similarity(rows)
+    rows[2] = value
+    similarity = cosine_similarity(rows)
+    assert torch.equal(similarity[2], torch.tensor([0.0, 0.0, 1.0, 0.0]))
+    assert torch.equal(similarity[:, 2], similarity[2])
+    rest = [0, 1, 3]
+    assert torch.equal(similarity[rest][:, rest], good[rest][:, rest])
+    weights = relevance_weights(similarity, temperature=0.5)
+    torch.testing.assert_close(weights[2], torch.tensor([1 / 3, 1 / 3, 0.0, 1 / 3]))
+
+
+@given(st.integers(2, 9), st.integers(1, 10), st.integers(0, 1000), st.booleans())
+def test_only_the_most_similar_peers_count_and_as_much_as_if_there_were_no_others(count, most, seed, grouped):
+    similarity = cosine_similarity(sketches(count, seed=seed))
+    group = torch.arange(count) % 2 if grouped else torch.zeros(count)
+    peers = group[:, None] == group
+    weights = relevance_weights(similarity, temperature=0.5, peers=peers, most=most)
+    for i in range(count):
+        others = [j for j in range(count) if j != i and peers[i, j]]
+        nearest = sorted(others, key=lambda j: -similarity[i, j].item())[:most]
+        assert set(weights[i].nonzero().flatten().tolist()) == set(nearest)
+        if nearest:
+            expected = torch.softmax(similarity[i, nearest] / 0.5, 0)
+            torch.testing.assert_close(weights[i, nearest], expected)
+
+
+def test_of_equally_similar_peers_the_first_count():
+    weights = relevance_weights(cosine_similarity(torch.ones(5, 3)), temperature=0.5, most=2)
+    assert torch.equal(weights[0], torch.tensor([0.0, 0.5, 0.5, 0.0, 0.0]))
+    assert torch.equal(weights[4], torch.tensor([0.5, 0.5, 0.0, 0.0, 0.0]))
+
+
+@given(st.lists(st.lists(st.integers(-3, 3), min_size=4, max_size=4), min_size=1, max_size=5), st.integers(1, 4))
+def test_largest_equals_a_stable_sort(rows, most):
+    mask = largest(torch.tensor(rows).float(), most)
+    for row, found in zip(rows, mask, strict=True):
+        assert found.nonzero().flatten().tolist() == sorted(sorted(range(4), key=lambda j: -row[j])[:most])

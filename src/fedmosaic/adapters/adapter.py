@@ -31,12 +31,16 @@ class Adapter:
         shape: rank, alpha, gate, seed and whatever else the adapter was made with.
         placement: layers, block ends and targets.
         attached: whether the model currently computes with this adapter.
+        training: whether dropout is on (see :meth:`train`).
+        opened: the slots (and ``gate``) that :meth:`train_only` last let require gradients.
     """
 
     def __init__(self, model: nn.Module, decoder: nn.Module, slots: Sequence[Slot], shape: AdapterShape) -> None:
         self.slots = tuple(slots)
         self.shape = shape
         self.attached = False
+        self.training = model.training
+        self.opened: tuple[str, ...] = (*shape.slots, "gate")
         self._model = model
         self._mix = Mix()
         self._required_grad: list[nn.Parameter] = []
@@ -72,7 +76,7 @@ class Adapter:
             alpha: output scale times r.
             blocks: number of blocks N_B, the last layer of each carrying Co-LoRA; 0 for none.
             dropout: on the adapters' input, in training mode (see :meth:`train`).
-            gate: ``none``, ``scalar``, ``sample`` or ``token``.
+            gate: ``none``, ``scalar``, ``sample``, ``token`` or (with one slot) ``step``.
             gated: names of the slots that get 1 - g and g; by default the only two slots, in their order.
             seed: of the initial draws, which depend on it, on ``architecture`` and on the place only.
             architecture: equal on two clients exactly if ``layer.*`` tensors can be exchanged between them.
@@ -137,6 +141,7 @@ class Adapter:
 
     def train(self, mode: bool = True) -> None:
         """Switch the adapters' dropout on or off; the base model's mode is not touched."""
+        self.training = mode
         for adapted in self._adapted:
             adapted.linear.training = mode
 
@@ -171,12 +176,24 @@ class Adapter:
     def mixed(self, weights: Weights) -> Iterator[None]:
         """Compute with other weights inside the block, then restore the former mix."""
         mix = self._mix
-        former = mix.active, mix.weights, mix.gated
+        former = mix.active, mix.weights, mix.gated, mix.by_sample
+        mix.by_sample = None
         self.mix(weights)
         try:
             yield
         finally:
-            mix.active, mix.weights, mix.gated = former
+            mix.active, mix.weights, mix.gated, mix.by_sample = former
+
+    @contextmanager
+    def mixed_by_sample(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        """Compute with weights that differ between the samples of the batches inside the block.
+
+        Args:
+            weights: (B,) by slot; slots left out do not enter.
+        """
+        with self.mixed(dict.fromkeys(weights, 1.0)):
+            self._mix.by_sample = torch.stack([weights[name] for name in self._mix.active], -1)
+            yield
 
     def disabled(self) -> AbstractContextManager[None]:
         """Compute the base model, bit for bit, inside the block."""
@@ -224,8 +241,12 @@ class Adapter:
         """Overwrite one slot in place with another's values."""
         self.load_slot(target, self._slot(source))
 
+    def parameters(self, slot: str) -> dict[str, nn.Parameter]:
+        """Return a slot's live parameters by the names of :meth:`slot_tensors`, e.g. to penalise them."""
+        return self._slot(slot)
+
     def gate_tensors(self) -> dict[str, Tensor]:
-        """Return copies of the gates' parameters, ``layer.{i}.{module}.beta`` () or ``.w`` (in,); they never travel."""
+        """Return copies of the gates' parameters: ``layer.{i}.{module}.beta`` (), ``.s`` () or ``.w`` (in,)."""
         return copies(self._gates())
 
     def load_gate(self, tensors: Mapping[str, Tensor]) -> None:
@@ -252,6 +273,7 @@ class Adapter:
         groups: dict[str, list[nn.Parameter]] = {}
         for slot in slots:
             self._check_slot(slot)
+        self.opened = (*slots, "gate") if gate else slots
         for group, members in self.named_groups().items():
             groups[group] = []
             for name, parameter in members.items():

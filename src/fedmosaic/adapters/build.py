@@ -28,7 +28,7 @@ class AdapterShape:
         blocks: number of blocks N_B.
         dropout: probability on the adapters' input.
         gate: kind of gate.
-        gated: names of the two slots that the gate mixes, or None without a gate.
+        gated: names of the slots that the gate weighs, or None without a gate.
         seed: of the initial draws.
         architecture: name of the base model's architecture.
         modules: projections to adapt, or None for all.
@@ -44,7 +44,7 @@ class AdapterShape:
     blocks: int
     dropout: float
     gate: str
-    gated: tuple[str, str] | None
+    gated: tuple[str, ...] | None
     seed: int
     architecture: str
     modules: Collection[str] | None

@@ -26,10 +26,11 @@ class Call(NamedTuple):
         rows: (N, in), the input of the base.
         inputs: (N, in), the input of the branches after dropout; None if it is ``rows``.
         out: (N, out), what another kind of base has given.
-        logit: the gate's logit, () or (N,), of the second of two slots; None without a gate.
+        logit: the gate's logit, () or (N,), of the second of two slots; of a single slot, its weight itself; None
+            without a gate.
         weight: (out, in), frozen.
         bias: (out,), frozen.
-        gates: fixed weights of the slots, (S,); None for 1 or with a gate.
+        gates: fixed weights of the slots, (S,) or (N, S); None for 1 or with a gate.
         scale: factor on the sum of the branches.
         dtype: dtype of the branches' products.
     """
@@ -69,7 +70,8 @@ def colora(call: Call, down: Tensor, up: Tensor, ps: Sequence[Tensor], qs: Seque
         ps: each P_s, (r, r).
         qs: each Q_s, (r,).
     """
-    if call.logit is not None and call.logit.dim():
+    by_row = call.gates is not None and call.gates.dim() > 1
+    if by_row or (call.logit is not None and call.logit.dim()):
         return _colora_by_row(call, down, up, ps, qs)
     if not torch.is_grad_enabled():
         return _colora(call, down, up, ps, qs)[0]
@@ -77,9 +79,9 @@ def colora(call: Call, down: Tensor, up: Tensor, ps: Sequence[Tensor], qs: Seque
     return _CoLora.apply(*tensors, call, down, up, *ps, *qs)  # type: ignore[no-any-return,no-untyped-call]
 
 
-def slot_weights(logit: Tensor) -> Tensor:
-    """Return the weights (1 - g, g) of two slots, (2,) or (N, 2)."""
-    return torch.sigmoid(torch.stack((-logit, logit), -1))
+def slot_weights(logit: Tensor, slots: int = 2) -> Tensor:
+    """Return the weights (1 - g, g) of two slots, (2,) or (N, 2); of a single slot ``logit`` itself, (1,) or (N, 1)."""
+    return torch.sigmoid(torch.stack((-logit, logit), -1)) if slots == 2 else logit.unsqueeze(-1)
 
 
 class _Lora(Function):
@@ -163,9 +165,12 @@ class _CoLora(Function):
                 if needed[7 + index]:
                     to_pq[index] = _in(total if gates is None else total * _weight(gates, index % count), own.dtype)
             if needed[3]:
-                more = torch.dot(to_p.view(-1), _in(pq[1] - pq[0], to_p.dtype).view(-1))
-                more += torch.dot(to_q, _in(pq[3] - pq[2], to_q.dtype))
-                to_logit = _in(more * gates * (1 - gates), gates.dtype)
+                if gates.dim():  # the size of one slot
+                    to_logit = (to_p * pq[0]).sum() + (to_q * pq[1]).sum()
+                else:
+                    more = torch.dot(to_p.view(-1), _in(pq[1] - pq[0], dtype).view(-1))
+                    more += torch.dot(to_q, _in(pq[3] - pq[2], dtype))
+                    to_logit = _in(more * gates * (1 - gates), gates.dtype)
         to_rows, to_inputs = _input_gradients(ctx, grad, weight, to_mixed @ p, (down,))
         return to_rows, to_inputs, grad if needed[2] else None, to_logit, None, None, None, *to_pq
 
@@ -173,7 +178,7 @@ class _CoLora(Function):
 def _lora(call: Call, downs: Sequence[Tensor], ups: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return the result, the latent (N, S r) and the slots' weights, (S,) or (N, S)."""
     out, latent = _enter(call, _joined(downs, 0, call.dtype))
-    gates = call.gates if call.logit is None else slot_weights(call.logit)
+    gates = call.gates if call.logit is None else slot_weights(call.logit, len(downs))
     return _leave(call, out, _weighted(latent, gates), _joined(ups, 1, call.dtype)), latent, gates
 
 
@@ -182,17 +187,25 @@ def _colora(
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     """Return the result, the latent A x (N, r), the slots' weights (S,) or a gate's g (), and the mixed P."""
     out, latent = _enter(call, _in(down, call.dtype))
-    gates = call.gates if call.logit is None else torch.sigmoid(call.logit)
+    gates = _shared_weights(call, len(ps))
     p, q = _in(_total(ps, gates), call.dtype), _in(_total(qs, gates), call.dtype)
     return _leave(call, out, torch.addmm(q, latent, p.t()), _in(up, call.dtype)), latent, gates, p
 
 
+def _shared_weights(call: Call, slots: int) -> Tensor | None:
+    """Return the weights (S,) that all rows share; of a gate that mixes two slots its g (), which takes fewer steps."""
+    if call.logit is None:
+        return call.gates
+    return torch.sigmoid(call.logit) if slots == 2 else slot_weights(call.logit, slots)
+
+
 def _colora_by_row(call: Call, down: Tensor, up: Tensor, ps: Sequence[Tensor], qs: Sequence[Tensor]) -> Tensor:
     """Co-LoRA with weights that differ between rows: they cannot be folded into P and Q, so mix what these give."""
-    assert call.logit is not None
+    gates = call.gates if call.logit is None else slot_weights(call.logit, len(ps))
+    assert gates is not None
     out, latent = _enter(call, _in(down, call.dtype))
     results = F.linear(latent, _joined(ps, 0, call.dtype), _joined(qs, 0, call.dtype))
-    mixed = _weighted(results, slot_weights(call.logit)).view(latent.shape[0], len(ps), latent.shape[1]).sum(1)
+    mixed = _weighted(results, gates).view(latent.shape[0], len(ps), latent.shape[1]).sum(1)
     return torch.addmm(_in(out, call.dtype), mixed, _in(up, call.dtype).t(), alpha=call.scale).to(out.dtype)
 
 
@@ -238,6 +251,8 @@ def _input_gradients(
 
 
 def _logit_gradient(to_gates: Tensor, gates: Tensor) -> Tensor:
+    if gates.shape[-1] == 1:
+        return to_gates[..., 0]
     return (to_gates[..., 1] - to_gates[..., 0]) * gates.prod(-1)
 
 

@@ -7,6 +7,8 @@ All give ``1 - g`` to the first slot and ``g`` to the second, and start at ``g =
 - ``sample``: ``g = sigmoid(mean of w . x_t)`` over the prompt of each sample. The authors' release takes the mean over
   answers and padding too, adds noise, and in decoding gates each new token by itself; here training, scoring and
   decoding see the same value.
+
+A ``step`` weighs a single slot by one learnable number per linear, which starts at 1 (NeFL's step sizes).
 """
 
 from __future__ import annotations
@@ -71,6 +73,26 @@ class ScalarGate(Gate):
         return self.beta
 
 
+class StepSize(Gate):
+    """One learnable number ``s``, the weight of the only slot."""
+
+    kind = "step"
+    letter = "s"
+    s: nn.Parameter
+
+    def __init__(self, shape: tuple[int, ...], mix: Mix, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__(shape, mix, device, dtype)
+        nn.init.ones_(self.s)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return s, ()."""
+        return self.s
+
+    def constant(self) -> Tensor:
+        """Return s, ()."""
+        return self.s
+
+
 class TokenGate(Gate):
     """A direction ``w`` in input space; each token is gated by its own input."""
 
@@ -120,21 +142,26 @@ def make_gate(kind: str, in_features: int, mix: Mix, device: torch.device, dtype
     """Return the gate of one linear, or None for ``kind="none"``."""
     if kind == "none":
         return None
-    if kind == "scalar":
-        return ScalarGate((), mix, device, dtype)
+    if kind in ("scalar", "step"):
+        return (ScalarGate if kind == "scalar" else StepSize)((), mix, device, dtype)
     return (TokenGate if kind == "token" else SampleGate)((in_features,), mix, device, dtype)
 
 
-def gated_pair(kind: str, gated: tuple[str, str] | None, slots: Sequence[str]) -> tuple[str, str] | None:
-    """Return the two slots that a gate mixes, by default the only two; None without a gate.
+def gated_pair(kind: str, gated: tuple[str, str] | None, slots: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the slots that a gate weighs: two, by default the only two, or one for ``step``; None without a gate.
 
     Raises:
-        SettingsError: the kind is unknown, there are not exactly two slots and no pair is named, or the pair is wrong.
+        SettingsError: the kind is unknown, there are not as many slots as it weighs and no pair is named, or the pair
+            is wrong.
     """
-    if kind not in ("none", "scalar", "sample", "token"):
-        raise SettingsError(f"gate={kind!r} is not a gate; choose none, scalar, sample or token")
+    if kind not in ("none", "scalar", "sample", "token", "step"):
+        raise SettingsError(f"gate={kind!r} is not a gate; choose none, scalar, sample, token or step")
     if kind == "none":
         return None
+    if kind == "step":
+        if len(slots) != 1:
+            raise SettingsError(f"gate='step' weighs a single slot but the adapter has {', '.join(slots)}")
+        return tuple(slots)
     if gated is None and len(slots) != 2:
         raise SettingsError(
             f"gate={kind!r} mixes two slots but the adapter has {', '.join(slots)}; name the pair with `gated`, "

@@ -109,9 +109,9 @@ class AdaptedLinear(nn.Module, ABC):
         if not self.mix.active:
             raise ModelError("no slot is in use, so there is nothing to fold; choose some with Adapter.mix first")
         if self.mix.gated and self.gate is not None:
-            weights = slot_weights(self.gate.constant().double())
+            weights = slot_weights(self.gate.constant().double(), len(self.mix.active))
         else:
-            weights = self.mix.tensor(self._active(self.letters[0])[0].device, torch.float64)
+            weights = self.mix.tensor(1, self._active(self.letters[0])[0].device, torch.float64)
         return self._fold(weights)
 
     @abstractmethod
@@ -174,7 +174,7 @@ class AdaptedLinear(nn.Module, ABC):
             logit=self.gate(rows) if mix.gated and self.gate is not None else None,
             weight=weight,
             bias=bias,
-            gates=None if mix.uniform else mix.tensor(x.device, self.dtype),
+            gates=None if mix.uniform else mix.tensor(rows.shape[0], x.device, self.dtype),
             scale=self.scale * mix.factor,
             dtype=torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.dtype,
         )

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from fedmosaic.cli.adapt import adapt_run
+from fedmosaic.cli.align import align
 from fedmosaic.cli.ask import ask
 from fedmosaic.cli.compare import compare
 from fedmosaic.cli.evaluate import evaluate
@@ -33,6 +34,7 @@ app.command()(compare)
 app.command()(report)
 app.command()(evaluate)
 app.command("adapt")(adapt_run)
+app.command()(align)
 app.command()(export)
 app.command()(ask)
 app.add_typer(tasks, name="tasks")

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from fedmosaic.cli.background import BackgroundRun
 from fedmosaic.config import RunSettings
-from fedmosaic.federation import RunFolder
+from fedmosaic.federation import RunFolder, participation
 from fedmosaic.training import events
 
 _POLL_SECONDS = 0.5
@@ -30,7 +30,11 @@ class RunDisplay:
         self._settings = settings
         self._console = console
         self._beside = beside
-        self._total = settings.rounds * len(settings.scenario.clients)
+        schedule = participation.schedule(settings)
+        turns = [(round_, client) for round_, clients in schedule.items() for client in clients]
+        self._positions = {turn: position for position, turn in enumerate(turns, start=1)}
+        self._last_of_round = {round_: clients[-1] for round_, clients in schedule.items()}
+        self._total = len(turns)
         self._bars = Progress(
             TextColumn("{task.description:<10}"),
             BarColumn(bar_width=30),
@@ -81,13 +85,11 @@ class RunDisplay:
         elif kind == "trained":
             self._bars.update(self._main, completed=done)
             self._show_beside()
-            if not self._console.is_terminal and done % len(self._settings.scenario.clients) == 0:
+            if not self._console.is_terminal and fields["client"] == self._last_of_round[fields["round"]]:
                 self._console.print(f"round {fields['round']}/{self._settings.rounds} done", highlight=False)
 
     def _position(self, fields: dict[str, Any]) -> int:
-        ids = [client.id for client in self._settings.scenario.clients]
-        done: int = (fields["round"] - 1) * len(ids) + sorted(ids).index(fields["client"]) + 1
-        return done
+        return self._positions[fields["round"], fields["client"]]
 
     def _show_beside(self) -> None:
         if self._beside is None:

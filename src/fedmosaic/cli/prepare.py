@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from fedmosaic.adapters.alignment import check_mode
 from fedmosaic.config import RunSettings, home
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import SettingsError
@@ -20,13 +21,14 @@ def prepare(settings: RunSettings, console: Console) -> None:
     make_method(settings.method, settings.method_settings)
     if settings.engine != "in-process":
         raise SettingsError(f"engine {settings.engine!r} is not part of this version; use --engine in-process")
+    check_mode(settings.adapter.alignment)
     machine = Machine(settings, folder=home() / "unused")
     with console.status("data: built on first use, then cached"):
         tasks = [machine.benchmark.task(name) for name in settings.scenario.task_names]
     skipped: list[str] = getattr(machine.benchmark, "skipped", [])
     if skipped:
         console.print(f"left out {len(skipped)} record(s) that cannot be used; first: {skipped[0]}", highlight=False)
-    with console.status("base models") as status:
+    with console.status("base models and their alignment: made on first use, then cached") as status:
         for spec in settings.scenario.clients:
             machine.adapter(spec)
             if (imported := machine.imported(spec)) is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fedmosaic.config.scenario import Scenario
 from fedmosaic.errors import SettingsError
@@ -50,6 +50,9 @@ class AdapterSettings(_Settings):
     """N_B; the last layer of each block carries Co-LoRA. 0 puts conventional LoRA everywhere."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
     gate: Literal["scalar", "sample", "token"] = "scalar"
+    alignment: str = "joint"
+    """Where Co-LoRA's frozen bases come from if there are several architectures: a mode of ``fedmosaic align`` (none,
+    a, published, pivot, joint), or the folder of an alignment that it made."""
 
 
 class EvaluationSettings(_Settings):
@@ -63,6 +66,17 @@ class EvaluationSettings(_Settings):
     batch_size: Positive = 64
     open_metric: Literal["f1", "rouge-l"] = "f1"
     """Score of open answers: token F1, or ROUGE-L."""
+    answer_tokens: Positive = 6
+    """Generation of an open answer stops here if the model does not stop before."""
+
+
+class ParticipationSettings(_Settings):
+    """Who trains in a round, and how long an absent client's knowledge counts."""
+
+    fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Share of the clients taking part that train in a round, rounded, at least one; drawn anew in each round."""
+    staleness: Annotated[int, Field(ge=0)] = 0
+    """An upload made in round u counts in the rounds u + 1 to u + staleness; 0: until the client's next one."""
 
 
 class RunSettings(_Settings):
@@ -80,6 +94,17 @@ class RunSettings(_Settings):
     training: TrainingSettings = TrainingSettings()
     adapter: AdapterSettings = AdapterSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    participation: ParticipationSettings = ParticipationSettings()
+
+    @model_validator(mode="after")
+    def _somebody_takes_part_in_every_round(self) -> RunSettings:
+        parts = {client.id: client.rounds(self.rounds) for client in self.scenario.clients}
+        if late := [client for client, rounds in parts.items() if not rounds]:
+            raise ValueError(f"client {late[0]} joins after the last round, {self.rounds}; run more rounds")
+        for round_ in range(1, self.rounds + 1):
+            if not any(round_ in rounds for rounds in parts.values()):
+                raise ValueError(f"no client takes part in round {round_}; check joins and leaves of the clients")
+        return self
 
     @property
     def digest(self) -> str:
@@ -163,6 +188,8 @@ def _describe(model: type[BaseModel], problem: Mapping[str, Any]) -> str:
         near = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
         return f"unknown key {key!r}; {hint}"
+    if not path:  # about several values at once: the message names them
+        return str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "missing":
         return f"{key!r} is missing"
     return f"{key} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from fedmosaic.data.images import ImageSource
-from fedmosaic.data.sample import Task
+from fedmosaic.data.sample import Sample, Task
 from fedmosaic.errors import SettingsError
 
 BENCHMARKS = ("mosaic40", "published")
@@ -43,8 +43,24 @@ class Benchmark(Protocol):
         """
         ...
 
+    def public(self, count: int, seed: int) -> Sequence[Sample]:
+        """Return public samples, which server and clients may all see; the same for the same arguments.
 
-def load_benchmark(name: str, *, home: Path, folder: Path | None = None, skip_bad: bool = False) -> Benchmark:
+        Raises:
+            SettingsError: the benchmark has none.
+        """
+        ...
+
+
+def load_benchmark(
+    name: str,
+    *,
+    home: Path,
+    folder: Path | None = None,
+    skip_bad: bool = False,
+    open_tasks: Collection[str] = (),
+    public: str = "",
+) -> Benchmark:
     """Load a benchmark by name.
 
     Args:
@@ -52,6 +68,8 @@ def load_benchmark(name: str, *, home: Path, folder: Path | None = None, skip_ba
         home: the folder for everything that fedmosaic makes itself.
         folder: the data folder of ``published``: it holds ``dataset/NAME/{train,test}/dataset-ID.json``.
         skip_bad: leave out records of ``published`` that cannot be used, instead of refusing them.
+        open_tasks: tasks of ``published`` whose answers are open even where the question lists options.
+        public: the task of ``published`` whose train samples are public; ``mosaic40`` brings its own.
 
     Raises:
         SettingsError: the name is unknown, or ``published`` is asked for without a folder.
@@ -63,13 +81,11 @@ def load_benchmark(name: str, *, home: Path, folder: Path | None = None, skip_ba
 
         return open_mosaic40(home)
     if name == "published":
-        from fedmosaic.data.published import PublishedBenchmark  # noqa: PLC0415
+        from fedmosaic.data.published import HOW_TO_GET, PublishedBenchmark  # noqa: PLC0415
 
         if folder is None:
-            raise SettingsError(
-                "benchmark 'published' needs a data folder; name the folder that holds dataset/NAME/..."
-            )
-        return PublishedBenchmark(folder, skip_bad=skip_bad)
+            raise SettingsError(f"benchmark 'published' needs a data folder; {HOW_TO_GET}")
+        return PublishedBenchmark(folder, skip_bad=skip_bad, open_tasks=open_tasks, public=public)
     raise unknown("benchmark", name, BENCHMARKS)
 
 

@@ -7,7 +7,7 @@ protocol of FedMosaic's release).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -32,7 +32,7 @@ class _Memory:
 
 
 class Stream:
-    """One client's samples over the rounds. Rounds count from 1.
+    """One client's samples over the rounds of a run that it takes part in.
 
     Equal arguments give equal batches, whatever was asked before: a resumed run draws what the first run would have.
 
@@ -42,14 +42,25 @@ class Stream:
             that are left over; with fewer rounds than tasks, neighbouring tasks share a round), and each task's train
             samples are shuffled and cut into its rounds. ``static``: all tasks' train samples are mixed, shuffled and
             cut into the rounds.
-        rounds: how many rounds the run has.
+        rounds: how many rounds the stream has.
         seed: the client's seed.
+        first: number of the stream's first round.
+        idle: rounds in which the client does not train: their samples arrive, and nothing is drawn.
 
     Raises:
         SettingsError: no tasks, no rounds, or an unknown protocol.
     """
 
-    def __init__(self, tasks: Sequence[Task], protocol: Protocol, rounds: int, seed: int) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        protocol: Protocol,
+        rounds: int,
+        seed: int,
+        *,
+        first: int = 1,
+        idle: Collection[int] = (),
+    ) -> None:
         if not tasks:
             raise SettingsError("a stream needs at least one task; give the client a task")
         if rounds < 1:
@@ -60,6 +71,8 @@ class Stream:
         self.protocol = protocol
         self.rounds = rounds
         self.seed = seed
+        self.first = first
+        self.idle = frozenset(idle)
         self._plan = self._planned()
         self._arrivals = self._dealt()
         self._memories: dict[tuple[int, int, int], _Memory] = {}
@@ -72,7 +85,7 @@ class Stream:
             SettingsError: the run has no such round.
         """
         self._check(round)
-        return self._plan[round - 1]
+        return self._plan[round - self.first]
 
     def arrivals(self, round: int) -> tuple[Sample, ...]:  # noqa: A002
         """Return the samples that arrive in a round, in order.
@@ -81,12 +94,17 @@ class Stream:
             SettingsError: the run has no such round.
         """
         self._check(round)
-        return self._arrivals[round - 1]
+        return self._arrivals[round - self.first]
+
+    def cuts(self, after: int, until: int) -> list[tuple[Sample, ...]]:
+        """Return the arrivals of the stream's rounds after one round and up to another."""
+        return [cut for number, cut in enumerate(self._arrivals, start=self.first) if after < number <= until]
 
     def batches(self, round: int, steps: int, batch_size: int) -> list[list[Sample]]:  # noqa: A002
         """Return the batches of a round.
 
-        Earlier rounds are replayed with the same ``steps`` and ``batch_size`` (once; the result is kept).
+        Earlier rounds are replayed with the same ``steps`` and ``batch_size`` (once; the result is kept). Those of an
+        idle round are what would have been drawn.
 
         Args:
             round: counts from 1.
@@ -99,14 +117,15 @@ class Stream:
         self._check(round)
         if steps < 1 or batch_size < 1:
             raise SettingsError(f"steps is {steps} and batch_size is {batch_size}; both must be at least 1")
-        for number in range(1, round + 1):
+        for number in range(self.first, round + 1):
             if (number, steps, batch_size) not in self._batches:
                 self._replay(number, steps, batch_size)
         return [list(batch) for batch in self._batches[round, steps, batch_size]]
 
     def _check(self, number: int) -> None:
-        if not 1 <= number <= self.rounds:
-            raise SettingsError(f"round {number} does not exist; this stream has the rounds 1 to {self.rounds}")
+        last = self.first + self.rounds - 1
+        if not self.first <= number <= last:
+            raise SettingsError(f"round {number} does not exist; this stream has the rounds {self.first} to {last}")
 
     def _planned(self) -> list[tuple[Task, ...]]:
         if self.protocol == "static":
@@ -131,7 +150,7 @@ class Stream:
 
     def _replay(self, number: int, steps: int, batch_size: int) -> None:
         before = self._memories.get((number - 1, steps, batch_size), _Memory((), ()))
-        arriving = self._arrivals[number - 1]
+        arriving = self._arrivals[number - self.first]
         samples, counts = list(before.samples), np.array(before.counts)
         draws = rng(self.seed, "draws", number, steps, batch_size)
         batches, arrived = [], 0
@@ -144,6 +163,8 @@ class Stream:
             drawn = _draw(counts, min(batch_size, len(samples)), draws)
             counts[drawn] += 1
             batches.append([samples[int(i)] for i in drawn])
+        if number in self.idle:
+            counts = np.append(before.counts, np.zeros(len(arriving)))
         self._memories[number, steps, batch_size] = _Memory(tuple(samples), tuple(float(c) for c in counts))
         self._batches[number, steps, batch_size] = batches
 

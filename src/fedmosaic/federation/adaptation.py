@@ -47,7 +47,7 @@ def adapt(machine: Machine, task_name: str, *, rounds: int, seeds: int) -> Adapt
     machine.pool.prepare(machine.settings.scenario.models, [*task.train, *task.test])
     slot = machine.method.travelling or machine.method.slots[0].name
     curves: dict[str, list[dict[int, float]]] = {"merged": [], "scratch": []}
-    states = {spec.id: Participant(machine, spec.id).store.load(rounds) for spec in machine.settings.scenario.clients}
+    states = {spec.id: Participant(machine, spec.id).state_after(rounds) for spec in machine.settings.scenario.clients}
     for spec in _one_per_model(machine):
         starts = {"merged": merged_start(machine, spec, slot, states), "scratch": machine.start(spec)}
         for seed in range(seeds):

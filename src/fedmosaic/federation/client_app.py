@@ -42,8 +42,10 @@ def train(message: Message, context: Context) -> Message:
     """Train one round."""
     me = _participant(context)
     asked = wire.meta(message.content, {"round": int, "run": str}, sender="the server")
-    allowed = me.machine.method.download_shapes(me.adapter)
-    upload, meter = me.train(asked["round"], wire.unpack(message.content, allowed, sender="the server"))
+    method = me.machine.method
+    allowed = method.download_shapes(me.adapter)
+    download = wire.unpack(message.content, allowed, sender="the server", elastic=method.elastic)
+    upload, meter = me.train(asked["round"], download)
     content = wire.pack({"client": me.spec.id, "round": asked["round"], "run": asked["run"]}, upload)
     done = {
         "loss": meter.loss,
@@ -51,6 +53,7 @@ def train(message: Message, context: Context) -> Message:
         "samples": meter.samples,
         "flops": meter.flops,
         "seconds": meter.seconds,
+        **{wire.PRIVACY + name: value for name, value in meter.privacy.items()},
     }
     return Message(wire.add_metrics(content, done), reply_to=message)
 

@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from fedmosaic.evaluation.statistics import mean_interval
 from fedmosaic.federation.files import write_atomically
 from fedmosaic.federation.participant import Machine, Participant
 from fedmosaic.federation.run_folder import RunFolder
+from fedmosaic.federation.workbench import Workbench
+from fedmosaic.methods.base import Uploads
 
 _SCORES = {
     "self_last": ("self", "last"),
@@ -72,13 +74,16 @@ def _with_steps(settings: RunSettings, steps: int) -> RunSettings:
 
 
 def flops_per_round(settings: RunSettings) -> float:
-    """FLOPs of one round's local training, counted by running it once on one client of each base model."""
-    machine = Machine(settings, Path("unused"))
-    total = 0.0
+    """FLOPs of one round, the server's included, counted by running it once with one client of each base model."""
+    machine, workbench = Machine(settings, Path("unused")), Workbench(settings)
+    total, uploads = 0.0, []
     for model in settings.scenario.models:
-        clients = [spec for spec in settings.scenario.clients if spec.model == model]
-        total += len(clients) * Participant(machine, clients[0].id).dry_round().flops
-    return total
+        clients = [spec.id for spec in settings.scenario.clients if spec.model == model]
+        upload, meter = Participant(machine, clients[0]).dry_round()
+        total += len(clients) * meter.flops
+        uploads += [replace(upload, client=client) for client in clients]
+    workbench.aggregate(Uploads(uploads), {}, 2)
+    return total + workbench.spent.flops
 
 
 def compare(plans: Sequence[Plan], *, budget: str) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from fedmosaic.data.sample import Sample
 from fedmosaic.evaluation import Measurement, Summary, summarise
 from fedmosaic.evaluation.matching import match_option
 from fedmosaic.evaluation.score import choose
+from fedmosaic.federation import participation
 from fedmosaic.federation.participant import Machine, Participant
 from fedmosaic.models import BaseModel
-from fedmosaic.training import weights
 
 
 def examine(machine: Machine, tasks: Sequence[str], *, rounds: int) -> Summary:
-    """Score every client's model after the last round on the given tasks, all of their test samples.
+    """Score the models of all clients there after the last round on the given tasks, all of their test samples.
 
     Args:
         machine: of the run.
@@ -23,9 +23,9 @@ def examine(machine: Machine, tasks: Sequence[str], *, rounds: int) -> Summary:
         rounds: the run's last round.
     """
     _prepare(machine, tasks)
-    ids = [spec.id for spec in machine.settings.scenario.clients]
+    ids = participation.present(machine.settings, rounds)
     scores = {client: Participant(machine, client).score(rounds, tasks, count=0) for client in ids}
-    everything = {client: list(tasks) for client in ids}
+    everything = {spec.id: list(tasks) for spec in machine.settings.scenario.clients}
     summary = summarise([Measurement.of(rounds, scores)], scores, everything, own=True)
     assert summary is not None  # there is at least one client and one task
     return summary
@@ -41,11 +41,10 @@ def agreement(machine: Machine, tasks: Sequence[str], *, rounds: int) -> tuple[f
     pairs: list[tuple[bool, bool]] = []
     for spec in machine.settings.scenario.clients:
         participant = Participant(machine, spec.id)
-        client = participant.client_after(rounds)
-        with client.adapter.mixed(weights(machine.method.answers_with)):
+        with machine.method.answering(participant.client_after(rounds)) as model:
             for task in tasks:
                 if task in spec.tasks or task not in machine.settings.scenario.task_names:
-                    pairs += _verdicts(client.base, machine.benchmark.task(task).test)
+                    pairs += _verdicts(model, machine.benchmark.task(task).test)
     return (
         statistics.fmean(one == two for one, two in pairs),
         statistics.fmean(one for one, _ in pairs),

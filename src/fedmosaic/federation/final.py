@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fedmosaic.adapters import Adapter
 from fedmosaic.config import ClientSpec
+from fedmosaic.errors import ModelError
 from fedmosaic.federation.participant import Machine
 from fedmosaic.models import BaseModel
 from fedmosaic.training import load_adapter_state, weights
@@ -36,10 +37,17 @@ def final_model(machine: Machine, client_id: int) -> FinalModel:
     Raises:
         SettingsError: there is no such client.
         RunError: its state is missing or damaged.
+        ModelError: the method's answers are no mixture of adapters.
     """
+    method = machine.method
+    if not method.answers_by_mixing:
+        raise ModelError(
+            f"{method.title} answers with more than one pass through its adapters, so no single adapter or merged "
+            "model can answer in its place; export a client of another method"
+        )
     spec = machine.settings.scenario.client(client_id)
     state = machine.store(client_id).load(machine.settings.rounds)
     base, adapter = machine.pool.model(spec.model), machine.adapter(spec)
     load_adapter_state(adapter, state)
-    adapter.mix(weights(machine.method.answers_with))
+    adapter.mix(weights(method.answers_with))
     return FinalModel(spec, base, adapter)

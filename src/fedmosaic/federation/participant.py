@@ -9,22 +9,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from torch import Tensor
 
 from fedmosaic import seeding
 from fedmosaic.adapters import Adapter
+from fedmosaic.adapters.alignment import Alignment, alignment_for, is_alignment
 from fedmosaic.adapters.start import StartingSlot, starting_slot
-from fedmosaic.config import ClientSpec, RunSettings, home
+from fedmosaic.config import AdapterSettings, ClientSpec, RunSettings, home
 from fedmosaic.data.benchmark import Benchmark, load_benchmark
 from fedmosaic.data.images import ImageSource
-from fedmosaic.data.sample import Task
+from fedmosaic.data.sample import Sample, Task
 from fedmosaic.data.stream import Stream
 from fedmosaic.evaluation import TaskScore, score_samples
+from fedmosaic.federation import participation
 from fedmosaic.federation.client_store import ClientStore
-from fedmosaic.methods.base import Method
+from fedmosaic.methods.base import Method, Upload
 from fedmosaic.methods.registry import make_method
 from fedmosaic.models import BaseModel
-from fedmosaic.training import Client, Meter, ModelPool, adapter_state, events, weights
+from fedmosaic.training import Client, Meter, ModelPool, adapter_state, events
 
 
 @dataclass
@@ -51,7 +54,18 @@ class Machine:
         """The tasks and images."""
         scenario = self.settings.scenario
         folder = Path(scenario.data) if scenario.data else None
-        return load_benchmark(scenario.benchmark, home=home(), folder=folder, skip_bad=scenario.skip_bad)
+        return load_benchmark(
+            scenario.benchmark,
+            home=home(),
+            folder=folder,
+            skip_bad=scenario.skip_bad,
+            open_tasks=scenario.open_tasks,
+            public=scenario.public,
+        )
+
+    def public(self, count: int, round_: int) -> Sequence[Sample]:
+        """Public samples of one round: the same on the server and on all clients, others in each round."""
+        return self.benchmark.public(count, seeding.derive(self.settings.seed, "public", round_))
 
     @cached_property
     def pool(self) -> ModelPool:
@@ -60,23 +74,59 @@ class Machine:
         return ModelPool(images=images, home=self.cache, device=self.settings.device)
 
     @cached_property
+    def schedule(self) -> participation.Schedule:
+        """Who trains when."""
+        return participation.schedule(self.settings)
+
+    @cached_property
     def method(self) -> Method[Any]:
         """The federated method."""
         return make_method(self.settings.method, self.settings.method_settings)
 
+    @property
+    def shape(self) -> AdapterSettings:
+        """The adapters' settings: without blocks if the method has no Co-LoRA, with the method's gate if it has one."""
+        own = {} if self.method.colora else {"blocks": 0}
+        return self.settings.adapter.model_copy(update=own | ({"gate": self.method.gate} if self.method.gate else {}))
+
+    @cached_property
+    def alignment(self) -> Alignment | None:
+        """Co-LoRA's frozen bases, the same for all clients of an architecture; None where each draws its own."""
+        if is_alignment(self._kept_alignment):
+            return Alignment.load(self._kept_alignment)
+        return alignment_for(
+            self.settings.scenario.models,
+            lambda name: self.pool.model(name).architecture,
+            home=home(),
+            rank=self.shape.rank,
+            blocks=self.shape.blocks,
+            mode=self.shape.alignment,
+            device=self.settings.device,
+        )
+
+    def keep_alignment(self) -> None:
+        """Store the bases beside the states whose P and Q they give a meaning, whatever is shipped or made later."""
+        if self.alignment is not None and not is_alignment(self._kept_alignment):
+            self._kept_alignment.mkdir(parents=True, exist_ok=True)
+            with FileLock(self._kept_alignment / "lock"):
+                self.alignment.save(self._kept_alignment)
+
+    @property
+    def _kept_alignment(self) -> Path:
+        return self.folder / "alignment"
+
     def adapter(self, spec: ClientSpec) -> Adapter:
         """The adapter modules of a client's base model, which the clients of this model take turns in."""
-        shape = self.settings.adapter
-        if not self.method.colora:
-            shape = shape.model_copy(update={"blocks": 0})
         adapter = self.pool.adapter(
             spec.model,
             slots=self.method.slots,
-            settings=shape,
+            settings=self.shape,
             gated=self.method.answers_with == "gate",
             seed=seeding.derive(self.settings.seed, "adapter"),
         )
         if spec.model not in self._starts:
+            if self.alignment is not None:
+                adapter.load_basis(self.alignment.basis(self.pool.model(spec.model).architecture))
             self._starts[spec.model] = adapter_state(adapter)
         return adapter
 
@@ -125,27 +175,36 @@ class Machine:
         """Score on the first ``count`` test samples of a task, 0 for all."""
         samples = self.benchmark.task(task).test
         chosen = samples[:count] if count else samples
-        return score_samples(model, chosen, batch_size=batch_size, open_metric=self.settings.evaluation.open_metric)
+        how = self.settings.evaluation
+        return score_samples(
+            model, chosen, batch_size=batch_size, open_metric=how.open_metric, answer_tokens=how.answer_tokens
+        )
 
 
 class Participant:
     """One client of a run: answers the server's messages from its own state.
 
-    A round is trained from the stored state of the round before, so a repeated message gives the same reply.
+    A round is trained from the stored state of the last round in which the client trained before it, so a repeated
+    message gives the same reply.
     """
 
     def __init__(self, machine: Machine, client_id: int) -> None:
         self.machine = machine
         self.spec = machine.settings.scenario.client(client_id)
         self.base = machine.pool.model(self.spec.model)
+        machine.method.prepare(machine.pool, machine.settings)
         self.store = machine.store(client_id)
         tasks = [_share(machine.benchmark.task(name), self.spec.shares.get(name)) for name in self.spec.tasks]
         settings = machine.settings
+        rounds = self.spec.rounds(settings.rounds)
+        self._trained = [round_ for round_ in rounds if client_id in machine.schedule[round_]]
         self.stream = Stream(
             tasks,
             protocol=settings.scenario.protocol,
-            rounds=settings.rounds,
+            rounds=len(rounds),
             seed=seeding.derive(settings.seed, "stream", client_id),
+            first=rounds.start,
+            idle=set(rounds) - set(self._trained),
         )
         self._latest: tuple[int, dict[str, Tensor]] | None = None
 
@@ -161,6 +220,7 @@ class Participant:
         method.receive(client, download)
         client.timed(lambda each: method.train(each, each.budget()))
         state = client.state()
+        self.machine.keep_alignment()
         self.store.save(round_, state)
         self._latest = (round_, state)
         events.emit(
@@ -168,12 +228,13 @@ class Participant:
         )
         return method.upload(client), client.meter
 
-    def dry_round(self) -> Meter:
-        """What the first round costs; nothing is kept."""
-        client = self._client(1, after=0)
+    def dry_round(self) -> tuple[Upload, Meter]:
+        """The client's first round: its upload and its cost; nothing is kept."""
+        client = self._client(self.spec.joins, after=0)
         self.machine.method.receive(client, {})
         client.timed(lambda each: self.machine.method.train(each, each.budget()))
-        return client.meter
+        tensors = self.machine.method.upload(client)
+        return Upload(self.spec.id, self.base.architecture, tensors, client.meter.samples), client.meter
 
     def evaluate(self, round_: int, *, others: bool, count: int) -> dict[str, tuple[float, ...]]:
         """Score the model that the client has after ``round_``; round 0 is the base model (with the LoRA it brings).
@@ -191,13 +252,26 @@ class Participant:
 
     def score(self, round_: int, tasks: Sequence[str], *, count: int) -> dict[str, tuple[float, ...]]:
         """Score the model after ``round_`` on any tasks; the last arguments are those of :meth:`evaluate`."""
-        client, batch_size = self.client_after(round_), self.machine.settings.evaluation.batch_size
-        with client.adapter.mixed(weights(self.machine.method.answers_with)):
-            return {task: self.machine.score(self.base, task, count, batch_size).scores for task in tasks}
+        batch_size = self.machine.settings.evaluation.batch_size
+        with self.machine.method.answering(self.client_after(round_)) as model:
+            return {task: self.machine.score(model, task, count, batch_size).scores for task in tasks}
 
     def client_after(self, round_: int) -> Client:
-        """The client in its state after a round."""
+        """The client in its state after a round: that in which the last round that it trained in has left it."""
         return self._client(round_, after=round_)
+
+    def state_after(self, round_: int) -> dict[str, Tensor]:
+        """The stored state behind :meth:`client_after`; the common start if the client has not trained yet.
+
+        Raises:
+            RunError: the client trained, but its state is not there.
+        """
+        trained = max((each for each in self._trained if each <= round_), default=0)
+        if trained == 0:
+            return self.machine.start(self.spec)
+        if self._latest is not None and self._latest[0] == trained:
+            return self._latest[1]
+        return self.store.load(trained)
 
     def _client(self, round_: int, *, after: int) -> Client:
         """The client at work in ``round_``, in its state after the round ``after``."""
@@ -209,13 +283,10 @@ class Participant:
             pool=self.machine.pool,
             settings=self.machine.settings,
             round_=round_,
+            public=self.machine.public,
         )
-        if after == 0:
-            client.restore(self.machine.start(self.spec))
-        elif self._latest is not None and self._latest[0] == after:
-            client.restore(self._latest[1])
-        else:
-            client.restore(self.store.load(after))
+        client.secret = self.store.secret
+        client.restore(self.state_after(after))
         return client
 
 

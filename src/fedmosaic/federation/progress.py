@@ -9,6 +9,7 @@ from typing import Any
 
 from fedmosaic.config import RunSettings
 from fedmosaic.evaluation import Measurement, SampleScores, client_means, milestones, summarise
+from fedmosaic.federation.wire import PRIVACY
 
 
 @dataclass
@@ -19,32 +20,40 @@ class Progress:
         tasks: each client's own tasks.
         round: the last whole round.
         history: measurements, round 0 (the base models) first.
-        losses: client -> mean training loss of each round.
+        losses: client -> mean training loss of each round; None where it did not train.
+        messages: how often a client has trained, which is how many uploads and downloads there were.
         bytes_up, bytes_down: tensors and schemas of all rounds and clients.
         flops: of all local training.
+        privacy: client -> what its uploads up to now tell about one of its samples (epsilon, delta, ...).
         train_seconds, evaluation_seconds: inside the clients; ``seconds``: the whole run.
     """
 
     tasks: Mapping[int, Sequence[str]]
     round: int = 0
     history: list[Measurement] = field(default_factory=list)
-    losses: dict[int, list[float]] = field(default_factory=dict)
+    losses: dict[int, list[float | None]] = field(default_factory=dict)
+    messages: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
     flops: float = 0.0
     train_seconds: float = 0.0
     evaluation_seconds: float = 0.0
     seconds: float = 0.0
+    privacy: dict[int, dict[str, float]] = field(default_factory=dict)
 
     def add_training(self, client: int, round_: int, done: Mapping[str, float], *, up: int, down: int) -> None:
         """Account for one client's round."""
         losses = self.losses.setdefault(client, [])
-        del losses[round_ - 1 :]
+        losses += [None] * (round_ - 1 - len(losses))
         losses.append(done["loss"])
+        self.messages += 1
         self.bytes_up += up
         self.bytes_down += down
         self.flops += done["flops"]
         self.train_seconds += done["seconds"]
+        told = {key.removeprefix(PRIVACY): value for key, value in done.items() if key.startswith(PRIVACY)}
+        if told:
+            self.privacy[client] = told
 
     def headline(self, measurement: Measurement) -> dict[str, Any]:
         """Self and Others of one round, means over the clients."""
@@ -87,18 +96,27 @@ class Progress:
             for each in table["history"]
         ]
         losses = {int(client): values for client, values in table["losses"].items()}
-        return cls(tasks=tasks, **{**table, "history": history, "losses": losses})
+        privacy = {int(client): told for client, told in table["privacy"].items()}
+        return cls(tasks=tasks, **{**table, "history": history, "losses": losses, "privacy": privacy})
 
-    def results(self, settings: RunSettings, samples: SampleScores) -> dict[str, Any]:
+    def privacy_results(self, guarantee: str) -> dict[str, Any] | None:
+        """The ``privacy`` part of the results: what is promised, the largest epsilon, and each client's."""
+        if not guarantee:
+            return None
+        clients = {str(client): self.privacy[client] for client in sorted(self.privacy)}
+        worst = {key: max((told[key] for told in clients.values()), default=None) for key in ("epsilon", "delta")}
+        return {"guarantee": guarantee, **worst, "per_client": clients}
+
+    def results(self, settings: RunSettings, samples: SampleScores, *, guarantee: str = "") -> dict[str, Any]:
         """The content of ``results.json`` (DESIGN, section 6).
 
         Args:
             settings: the run's.
             samples: scores of single samples of the final round.
+            guarantee: what the method says of the privacy of its uploads.
         """
         rounds = milestones(settings.rounds, settings.evaluation.milestones)
         measured = [each for each in self.history if each.round in rounds]
-        messages = self.round * len(self.tasks)
         initial = self.headline(self.history[0])
         parts = {}
         for name, own in (("self", True), ("others", False)):
@@ -115,9 +133,10 @@ class Progress:
             "train_seconds": round(self.train_seconds, 3),
             "evaluation_seconds": round(self.evaluation_seconds, 3),
             "flops": self.flops,
-            "bytes_up": self.bytes_up / messages,
-            "bytes_down": self.bytes_down / messages,
+            "bytes_up": self.bytes_up / self.messages,
+            "bytes_down": self.bytes_down / self.messages,
             **parts,
             "unseen": None,
+            "privacy": self.privacy_results(guarantee),
             "initial": {"self": initial["self"], "others": initial["others"]},
         }

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import torch
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from torch import Tensor
@@ -14,10 +14,11 @@ from torch import Tensor
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import RunError, WireError
 from fedmosaic.evaluation import Measurement, milestones
-from fedmosaic.federation import wire
+from fedmosaic.federation import participation, wire
 from fedmosaic.federation.progress import Progress
 from fedmosaic.federation.run_folder import RunFolder
-from fedmosaic.methods.base import Aggregation, Method, Upload, Uploads
+from fedmosaic.federation.workbench import Workbench
+from fedmosaic.methods.base import Aggregation, Upload, Uploads
 
 _MAX_VALUES = 2**31
 
@@ -44,15 +45,15 @@ class Server:
         grid: the engine.
         settings: the run's settings.
         folder: the run folder; it decides where to go on.
-        method: the federated method's server half.
     """
 
-    def __init__(self, grid: Grid, settings: RunSettings, folder: RunFolder, method: Method[Any]) -> None:
+    def __init__(self, grid: Grid, settings: RunSettings, folder: RunFolder) -> None:
         self.grid = grid
         self.settings = settings
         self.folder = folder
-        self.method = method
+        self.workbench = Workbench(settings)
         self._run = settings.digest
+        self._schedule = participation.schedule(settings)
         self._started = time.perf_counter()
 
     def run(self) -> Progress:
@@ -64,10 +65,16 @@ class Server:
         start = progress.round + 1
         for round_ in range(start, self.settings.rounds + 1):
             self.folder.event("round", round=round_, rounds=self.settings.rounds)
-            aggregation = self._aggregate(round_, uploads, state)
-            uploads = self._train(progress, peers, round_, aggregation)
+            training = [peer for peer in peers if peer.client in self._schedule[round_]]
+            uploads = uploads.since(participation.oldest_that_counts(self.settings, round_))
+            aggregation = self._aggregate(progress, round_, training, uploads.towards(self._schedule[round_]), state)
+            uploads = uploads.updated(self._train(progress, training, round_, aggregation))
             state = aggregation.state
             progress.round = round_
+            if progress.privacy:
+                self.folder.event(
+                    "privacy", round=round_, **(progress.privacy_results(self.workbench.method.guarantee) or {})
+                )
             self._measure(progress, peers, round_)
             self._checkpoint(progress, uploads, state)
         return progress
@@ -85,13 +92,32 @@ class Server:
         _check_shared_shapes(peers)
         return peers
 
-    def _aggregate(self, round_: int, uploads: Uploads, state: Mapping[str, Tensor]) -> Aggregation:
+    def _aggregate(
+        self,
+        progress: Progress,
+        round_: int,
+        training: Sequence[Peer],
+        uploads: Uploads,
+        state: Mapping[str, Tensor],
+    ) -> Aggregation:
         if not uploads:
             return Aggregation(downloads={})
-        aggregation = self.method.aggregate(uploads, state)
+        before = self.workbench.spent.flops
+        aggregation = self.workbench.aggregate(uploads, state, round_)
+        progress.flops += self.workbench.spent.flops - before
+        for peer in training:
+            if peer.client not in uploads:
+                welcome = self.workbench.method.welcome(peer.architecture, peer.shapes, uploads)
+                aggregation.downloads[peer.client] = welcome
         if aggregation.relevance is not None:
-            # The matrix is that of the uploads of the round before, which this round's downloads are made from.
-            self.folder.write_relevance(round_ - 1, aggregation.relevance, aggregation.similarity)
+            # The matrix is that of the uploads up to the round before, which this round's downloads are made from.
+            everyone = participation.present(self.settings, 0)
+            similarity = aggregation.similarity
+            self.folder.write_relevance(
+                round_ - 1,
+                _among(everyone, uploads, aggregation.relevance),
+                None if similarity is None else _among(everyone, uploads, similarity),
+            )
         return aggregation
 
     def _train(self, progress: Progress, peers: Sequence[Peer], round_: int, aggregation: Aggregation) -> Uploads:
@@ -100,18 +126,19 @@ class Server:
             for peer in peers
         }
         by_node = {peer.node: peer for peer in peers}
+        elastic = self.workbench.method.elastic
         uploads = []
         for node, content in self._exchange("train", requests, round_=round_):
             peer = by_node[node]
             self._check_origin(peer, content, round_)
-            tensors = wire.unpack(content, peer.shapes, sender=peer.title, complete=True)
+            tensors = wire.unpack(content, peer.shapes, sender=peer.title, complete=not elastic, elastic=elastic)
             done = wire.metrics(content, sender=peer.title)
-            uploads.append(Upload(peer.client, peer.architecture, tensors, int(done.get("samples", 0))))
+            uploads.append(Upload(peer.client, peer.architecture, tensors, int(done.get("samples", 0)), round_))
             progress.add_training(peer.client, round_, done, up=wire.size(content), down=wire.size(requests[node]))
         return Uploads(uploads)
 
     def _measure(self, progress: Progress, peers: Sequence[Peer], round_: int) -> None:
-        """Score all clients' models: at the start and the end on every test sample, in between on some.
+        """Score the models of the clients there: at the start and the end on every test sample, in between on some.
 
         Own tasks are scored after every round, the others' at the start and at the milestones.
         """
@@ -119,7 +146,8 @@ class Server:
         others = round_ == 0 or round_ in milestones(rounds, evaluation.milestones)
         count = 0 if round_ in (0, rounds) else evaluation.samples_per_task
         request: dict[str, int | float | str] = {"round": round_, "run": self._run, "others": others, "count": count}
-        by_node = {peer.node: peer for peer in peers}
+        there = participation.present(self.settings, round_)
+        by_node = {peer.node: peer for peer in peers if peer.client in there}
         scores: dict[int, dict[str, tuple[float, ...]]] = {}
         for node, content in self._exchange("evaluate", {node: wire.pack(request) for node in by_node}, round_=round_):
             peer = by_node[node]
@@ -140,7 +168,7 @@ class Server:
         tensors = {f"state|{name}": tensor for name, tensor in state.items()}
         for client, upload in uploads.items():
             tensors |= {f"{client}|{name}": tensor for name, tensor in upload.tensors.items()}
-        about = {client: [upload.architecture, upload.samples] for client, upload in uploads.items()}
+        about = {client: [each.architecture, each.samples, each.round] for client, each in uploads.items()}
         self.folder.save_checkpoint(progress.round, {**progress.as_json(), "uploads": about}, tensors)
         self.folder.event("checkpoint", round=progress.round)
 
@@ -156,8 +184,8 @@ class Server:
             owner, _, name = key.partition("|")
             parts.setdefault(owner, {})[name] = tensor
         uploads = [
-            Upload(int(client), architecture, parts.get(client, {}), samples)
-            for client, (architecture, samples) in table.pop("uploads").items()
+            Upload(int(client), architecture, parts.get(client, {}), samples, round_)
+            for client, (architecture, samples, round_) in table.pop("uploads").items()
         ]
         return Progress.from_json(tasks, table), Uploads(uploads), parts.get("state", {})
 
@@ -182,6 +210,16 @@ class Server:
         wanted = {"client": peer.client, "round": round_, "run": self._run}
         if said != wanted:
             raise WireError(f"{peer.title} answered for {said}; expected {wanted}")
+
+
+def _among(everyone: Sequence[int], uploads: Uploads, matrix: Tensor) -> Tensor:
+    """A matrix between the clients that uploaded as one between all clients, NaN where there is no upload."""
+    if len(uploads) == len(everyone):
+        return matrix
+    places = torch.tensor([everyone.index(client) for client in uploads])
+    whole = torch.full((len(everyone), len(everyone)), torch.nan, dtype=matrix.dtype)
+    whole[places[:, None], places] = matrix
+    return whole
 
 
 def _introduction(node: int, content: RecordDict) -> Peer:

@@ -11,7 +11,6 @@ from flwr.serverapp import Grid, ServerApp
 from fedmosaic.config import RunSettings, validate
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.server import Server
-from fedmosaic.methods.registry import make_method
 
 app = ServerApp()
 
@@ -21,8 +20,8 @@ def main(grid: Grid, context: Context) -> None:
     """Run or resume the run whose folder ``run_config["out"]`` names, and write its results."""
     settings = validate(RunSettings, tomllib.loads(str(context.run_config["settings"])), source="the run's settings")
     folder = RunFolder(Path(str(context.run_config["out"])))
-    method = make_method(settings.method, settings.method_settings)
-    progress = Server(grid, settings, folder, method).run()
+    server = Server(grid, settings, folder)
+    progress = server.run()
     folder.write_rounds(progress.rows())
-    folder.write_results(progress.results(settings, folder.scores()))
+    folder.write_results(progress.results(settings, folder.scores(), guarantee=server.workbench.method.guarantee))
     folder.event("finished", **progress.headline(progress.history[-1]))

@@ -22,6 +22,9 @@ from fedmosaic.errors import WireError
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+PRIVACY = "privacy."
+"""Start of the names of metrics that say what an upload tells about a sample."""
+
 _STYPE = "numpy.ndarray"
 _DTYPE = np.dtype("<f4")
 _HEADER_SLACK = 256
@@ -69,7 +72,9 @@ def meta(content: RecordDict, expected: Mapping[str, type], *, sender: str) -> d
     return table
 
 
-def unpack(content: RecordDict, allowed: Shapes, *, sender: str, complete: bool = False) -> dict[str, Tensor]:
+def unpack(
+    content: RecordDict, allowed: Shapes, *, sender: str, complete: bool = False, elastic: bool = False
+) -> dict[str, Tensor]:
     """Return the tensors of a message.
 
     Args:
@@ -77,12 +82,13 @@ def unpack(content: RecordDict, allowed: Shapes, *, sender: str, complete: bool 
         allowed: every name that may occur, with its shape.
         sender: for the error text.
         complete: whether every allowed name must occur.
+        elastic: whether the allowed shapes are upper limits: each dimension may be smaller, but not 0.
 
     Raises:
         WireError: an unknown name, a wrong shape, dtype, header or size, or a value that is not finite. Nothing of
             the message is used then.
     """
-    shapes = _schema(content, allowed, sender)
+    shapes = _schema(content, allowed, sender, elastic=elastic)
     if complete and (missing := sorted(set(allowed) - set(shapes))):
         raise WireError(f"{sender} left out {len(missing)} tensor(s), first {missing[0]!r}")
     count = sum(math.prod(shape) for shape in shapes.values())
@@ -156,7 +162,7 @@ def shapes_from_json(text: str, *, sender: str) -> dict[str, tuple[int, ...]]:
     return {name: tuple(shape) for name, shape in table.items()}
 
 
-def _schema(content: RecordDict, allowed: Shapes, sender: str) -> dict[str, tuple[int, ...]]:
+def _schema(content: RecordDict, allowed: Shapes, sender: str, *, elastic: bool) -> dict[str, tuple[int, ...]]:
     record = content.config_records.get("schema")
     if record is None:
         return {}
@@ -167,8 +173,13 @@ def _schema(content: RecordDict, allowed: Shapes, sender: str) -> dict[str, tupl
     for name, shape in shapes.items():
         if name not in allowed:
             raise WireError(f"{sender} sent the tensor {_quote(name)}, which is not expected from it")
-        if shape != tuple(allowed[name]):
-            raise WireError(f"{sender} sent {_quote(name)} with shape {shape}; expected {tuple(allowed[name])}")
+        wanted = tuple(allowed[name])
+        smaller = (
+            elastic and len(shape) == len(wanted) and all(0 < n <= most for n, most in zip(shape, wanted, strict=True))
+        )
+        if shape != wanted and not smaller:
+            limit = " or smaller" if elastic else ""
+            raise WireError(f"{sender} sent {_quote(name)} with shape {shape}; expected {wanted}{limit}")
     return shapes
 
 

@@ -7,15 +7,18 @@ settings with the paper's values, and a :class:`Method` says what trains, what t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from fedmosaic.adapters import Adapter, Slot, is_shared, is_slot_tensor
-from fedmosaic.training import Budget, Client, Mix
+from fedmosaic.config import RunSettings
+from fedmosaic.models import BaseModel
+from fedmosaic.training import Budget, Client, Mix, ModelPool, weights
 
 Tensors = Mapping[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
@@ -31,13 +34,35 @@ S = TypeVar("S", bound=MethodSettings)
 
 @dataclass(frozen=True)
 class Upload:
-    """What the server knows of one client after a round."""
+    """What the server last heard of one client."""
 
     client: int
     architecture: str
     tensors: Tensors
     samples: int = 0
     """Training samples seen in the round."""
+    round: int = 0
+    """The round it was made in."""
+
+
+class ServerState(Protocol):
+    """What the server has in a round beside the uploads.
+
+    Attributes:
+        tensors: what the last round's :class:`Aggregation` asked to keep.
+        round: the round whose downloads are made.
+    """
+
+    tensors: Tensors
+    round: int
+
+    def trainee(self, client: int, *, learning_rate: float | None = None) -> Client:
+        """A client of the server's own, untrained, with the base model of ``client`` and public samples only.
+
+        For methods that distil on the server. Trainees of one architecture take turns in the same adapter modules:
+        load the slots of one, use it, go on to the next. Their costs count as the run's.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -55,10 +80,19 @@ class Aggregation:
 
 
 class Uploads(Mapping[int, Upload]):
-    """All uploads of a round by client id, in ascending order (node ids and arrival order are random)."""
+    """Each client's last upload by client id, in ascending order (node ids and arrival order are random).
 
-    def __init__(self, uploads: Sequence[Upload]) -> None:
+    Args:
+        uploads: at most one per client.
+        receivers: clients whose downloads will be sent; a method may leave out the others'. Default: all.
+
+    Attributes:
+        receivers: those of them that uploaded, ascending.
+    """
+
+    def __init__(self, uploads: Iterable[Upload], receivers: Collection[int] | None = None) -> None:
         self._by_client = {upload.client: upload for upload in sorted(uploads, key=lambda upload: upload.client)}
+        self.receivers = [client for client in self._by_client if receivers is None or client in receivers]
 
     def __getitem__(self, client: int) -> Upload:
         return self._by_client[client]
@@ -69,9 +103,35 @@ class Uploads(Mapping[int, Upload]):
     def __len__(self) -> int:
         return len(self._by_client)
 
+    def since(self, round_: int) -> Uploads:
+        """Those made in a round or later."""
+        return Uploads(upload for upload in self.values() if upload.round >= round_)
+
+    def updated(self, newer: Uploads) -> Uploads:
+        """These, with the newer ones in place of the same clients'."""
+        return Uploads({**self, **newer}.values())
+
+    def towards(self, receivers: Collection[int]) -> Uploads:
+        """The same, of which only some clients receive what is made."""
+        return Uploads(self.values(), receivers)
+
     def stack(self, name: str, clients: Sequence[int] | None = None) -> Tensor:
         """(N, ...) the tensor ``name`` of the given clients, default all."""
         return torch.stack([self[client].tensors[name] for client in (self if clients is None else clients)])
+
+    def matrix(self, names: Sequence[str], clients: Sequence[int]) -> Tensor:
+        """(N, V) the tensors ``names`` of the given clients, one after another in one row per client."""
+        like = [self[clients[0]].tensors[name] for name in names]
+        matrix = torch.empty(len(clients), sum(tensor.numel() for tensor in like), dtype=like[0].dtype)
+        for client, row in zip(clients, matrix, strict=True):
+            torch.cat([self[client].tensors[name].flatten() for name in names], out=row)
+        return matrix
+
+    def unflattened(self, row: Tensor, names: Sequence[str], client: int) -> dict[str, Tensor]:
+        """A row of :meth:`matrix` as tensors of the shapes that this client's have."""
+        like = [self[client].tensors[name] for name in names]
+        parts = torch.split(row, [tensor.numel() for tensor in like])
+        return {name: part.view_as(tensor) for name, part, tensor in zip(names, parts, like, strict=True)}
 
     def comparable(self, *, across_architectures: bool) -> list[tuple[list[int], list[str]]]:
         """Group clients whose tensors mean the same, as ``(clients, tensor names)``.
@@ -98,20 +158,27 @@ class Uploads(Mapping[int, Upload]):
 class Method(ABC, Generic[S]):
     """One federated algorithm.
 
-    Class attributes:
+    Class attributes (``answers_with`` and ``colora`` may be set on an instance, where they depend on its settings):
         name: as given on the command line.
         title: for tables.
         slots: the adapter's slots; at most one travels.
         answers_with: how the slots are mixed when the client's model answers (and by default when it trains).
         colora: whether block-end layers carry Co-LoRA instead of conventional LoRA.
+        gate: kind of gate where ``answers_with`` is ``"gate"``; empty: the run's setting ``adapter.gate``.
+        elastic: whether clients may leave out, or send and receive smaller, tensors than :meth:`upload_shapes` and
+            :meth:`download_shapes` announce (ranks or depths that differ between clients or change in a run).
+        handles: what may differ between clients beside their samples, for ``docs/methods.md``.
         Settings: the settings dataclass.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     slots: ClassVar[tuple[Slot, ...]]
-    answers_with: ClassVar[Mix]
-    colora: ClassVar[bool] = False
+    answers_with: Mix
+    colora: bool = False
+    gate: ClassVar[str] = ""
+    elastic: ClassVar[bool] = False
+    handles: ClassVar[str] = ""
     Settings: ClassVar[type[Any]] = MethodSettings
 
     def __init__(self, settings: S) -> None:
@@ -122,7 +189,20 @@ class Method(ABC, Generic[S]):
         """Name of the slot that is uploaded, if any."""
         return next((slot.name for slot in self.slots if slot.travels), None)
 
+    @property
+    def guarantee(self) -> str:
+        """What reports say of the privacy of the uploads; empty: nothing."""
+        return ""
+
+    @property
+    def answers_by_mixing(self) -> bool:
+        """Whether :attr:`answers_with` is all of how the model answers, so that it can be folded into one adapter."""
+        return type(self).answering is Method.answering
+
     # ---- client half ---------------------------------------------------------------------------------------------
+
+    def prepare(self, pool: ModelPool, settings: RunSettings) -> None:
+        """Remember what a client half needs of its machine; called before anything else of it, maybe repeatedly."""
 
     def receive(self, client: Client, download: Tensors) -> None:
         """Take up what the server sent; ``download`` is empty in the first round. Default: into the travelling slot."""
@@ -132,6 +212,12 @@ class Method(ABC, Generic[S]):
     @abstractmethod
     def train(self, client: Client, budget: Budget) -> None:
         """Train on this round's batches."""
+
+    @contextmanager
+    def answering(self, client: Client) -> Iterator[BaseModel]:
+        """The model that the client has, for evaluation. Default: its base model with :attr:`answers_with`."""
+        with client.adapter.mixed(weights(self.answers_with)):
+            yield client.base
 
     def upload(self, client: Client) -> dict[str, Tensor]:
         """What leaves the client after training. Default: the travelling slot."""
@@ -148,8 +234,22 @@ class Method(ABC, Generic[S]):
     # ---- server half ---------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def aggregate(self, uploads: Uploads, state: Tensors) -> Aggregation:
-        """Turn a round's uploads into one download per client; pure: same inputs, same outputs."""
+    def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
+        """Turn the uploads into one download per client that made one; pure: same inputs, same outputs.
+
+        Where all clients train in every round, the uploads are those of the round before. Else they are each client's
+        last one, and only ``uploads.receivers``, the clients that train next, are sent their downloads.
+        """
+
+    def welcome(self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
+        """What a client without an upload receives, when others have made some. Default: the uniform mean.
+
+        Args:
+            architecture: the newcomer's.
+            shapes: of what it will upload; means are sent of adapter tensors among these only.
+            uploads: the others'; Co-LoRA's P and Q count from all, other tensors from the same architecture.
+        """
+        return uniform_mean(architecture, shapes, uploads)
 
 
 def mean_within_architecture(uploads: Uploads) -> dict[int, dict[str, Tensor]]:
@@ -161,3 +261,18 @@ def mean_within_architecture(uploads: Uploads) -> dict[int, dict[str, Tensor]]:
             for client in clients:
                 downloads[client][name] = mean
     return downloads
+
+
+def uniform_mean(architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
+    """Uniform mean, for a client that has not uploaded anything, of every adapter tensor that others have for it."""
+    means = {}
+    for name, shape in shapes.items():
+        found = [
+            upload.tensors[name]
+            for upload in uploads.values()
+            if is_slot_tensor(name) and name in upload.tensors and upload.tensors[name].shape == shape
+            if is_shared(name) or upload.architecture == architecture
+        ]
+        if found:
+            means[name] = torch.stack(found).mean(0)
+    return means

@@ -9,7 +9,7 @@ and the mean is over the clients of one architecture. A and B are averaged apart
 from __future__ import annotations
 
 from fedmosaic.adapters import Slot
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, Tensors, Uploads, mean_within_architecture
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Uploads, mean_within_architecture
 from fedmosaic.training import Budget, Client
 
 
@@ -26,6 +26,6 @@ class FedAvg(Method[MethodSettings]):
         for batch in client.batches(budget):
             client.step(batch, slots=("shared",), mix=self.answers_with)
 
-    def aggregate(self, uploads: Uploads, state: Tensors) -> Aggregation:
+    def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
         """Average within each architecture."""
         return Aggregation(downloads=mean_within_architecture(uploads))

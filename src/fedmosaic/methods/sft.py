@@ -8,7 +8,7 @@ Nothing is uploaded and nothing is received.
 from __future__ import annotations
 
 from fedmosaic.adapters import Slot
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, Tensors, Uploads
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Uploads
 from fedmosaic.training import Budget, Client
 
 
@@ -19,12 +19,13 @@ class Sft(Method[MethodSettings]):
     title = "SFT (local only)"
     slots = (Slot("local", travels=False),)
     answers_with = "local"
+    handles = "tasks, base models"
 
     def train(self, client: Client, budget: Budget) -> None:
         """Train the local slot."""
         for batch in client.batches(budget):
             client.step(batch, slots=("local",), mix=self.answers_with)
 
-    def aggregate(self, uploads: Uploads, state: Tensors) -> Aggregation:
+    def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
         """Send nothing."""
         return Aggregation(downloads={})

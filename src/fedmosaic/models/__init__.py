@@ -2,5 +2,6 @@
 
 from fedmosaic.models.base import AnswerLogits, BaseModel, Batch
 from fedmosaic.models.load import load_base_model
+from fedmosaic.models.wrapper import Wrapper
 
-__all__ = ["AnswerLogits", "BaseModel", "Batch", "load_base_model"]
+__all__ = ["AnswerLogits", "BaseModel", "Batch", "Wrapper", "load_base_model"]

@@ -8,6 +8,9 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -16,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fedmosaic.data.images import ImageSource
+from fedmosaic.data.images import ImageSource, MergedSource
 from fedmosaic.models.pixels import normalise
 from fedmosaic.models.vision import FEATURE_SIZE, TOKENS_PER_IMAGE, VisionTower
 
@@ -136,6 +139,37 @@ class FeatureStore:
             return
         for row, key in enumerate(keys):
             self._rows.setdefault(key, (features, row))
+
+
+class Features:
+    """The features of all images that a model may see: one store for each source of a merged one."""
+
+    def __init__(self, images: ImageSource, tower: VisionTower, *, home: Path) -> None:
+        """Open the main source's store; the arguments are those of :class:`FeatureStore`."""
+        self._merged = images if isinstance(images, MergedSource) else None
+        self._open = partial(FeatureStore, tower=tower, home=home)
+        self.main = self._open(images.main if isinstance(images, MergedSource) else images)
+        self._second: FeatureStore | None = None
+
+    def prepare(self, keys: Iterable[str]) -> None:
+        """Compute what is missing; raises as :meth:`FeatureStore.prepare`."""
+        by_store: dict[int, tuple[FeatureStore, list[str]]] = {}
+        for store, key in map(self._place, keys):
+            by_store.setdefault(id(store), (store, []))[1].append(key)
+        for store, own in by_store.values():
+            store.prepare(own)
+
+    def get(self, keys: Sequence[str]) -> Tensor:
+        """Return the features (n, 4, 256) fp32 of n images, computing those that are missing."""
+        parts = [store.get([key for _, key in own]) for store, own in groupby(map(self._place, keys), itemgetter(0))]
+        return torch.cat(parts) if parts else self.main.get([])
+
+    def _place(self, key: str) -> tuple[FeatureStore, str]:
+        if self._merged is None or not key.startswith(self._merged.prefix):
+            return self.main, key
+        if self._second is None:
+            self._second = self._open(self._merged.second)
+        return self._second, key.removeprefix(self._merged.prefix)
 
 
 def fingerprint(tower: VisionTower) -> str:

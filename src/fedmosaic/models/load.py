@@ -21,7 +21,7 @@ from fedmosaic.errors import ModelError
 from fedmosaic.models.base import BaseModel
 from fedmosaic.models.checkpoint import load_checkpoint
 from fedmosaic.models.families import FAMILIES
-from fedmosaic.models.features import FeatureStore
+from fedmosaic.models.features import Features
 from fedmosaic.models.tiny import TinyModel
 from fedmosaic.models.vision import VisionTowerConfig
 from fedmosaic.models.vision_weights import ASSETS, load_tower
@@ -81,7 +81,7 @@ def load_tiny(
     module: Any = read_module(folder)
     module.to(device=device, dtype=dtype)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-    return TinyModel(name, module, tokenizer, FeatureStore(images, module.model.vision_tower, home=home))
+    return TinyModel(name, module, tokenizer, Features(images, module.model.vision_tower, home=home))
 
 
 def read_module(folder: Path) -> LlavaForConditionalGeneration:

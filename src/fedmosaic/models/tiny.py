@@ -1,4 +1,4 @@
-"""The embedded vision-language models: real LLaVA models whose image features come from a :class:`FeatureStore`."""
+"""The embedded vision-language models: real LLaVA models whose image features are cached (:class:`Features`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from fedmosaic.data.sample import Sample
 from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, freeze, pad_right
-from fedmosaic.models.features import FeatureStore
+from fedmosaic.models.features import Features
 from fedmosaic.models.fingerprint import architecture_name
 from fedmosaic.models.standalone import save_standalone
 from fedmosaic.models.vision import TOKENS_PER_IMAGE
@@ -38,7 +38,7 @@ class TinyModel(BaseModel):
         name: str,
         module: LlavaForConditionalGeneration,
         tokenizer: PreTrainedTokenizerFast,
-        features: FeatureStore,
+        features: Features,
     ) -> None:
         self.name = name
         self.module = freeze(module)
@@ -76,9 +76,10 @@ class TinyModel(BaseModel):
             # What the tower and projector would return for pixels; handing it in is transformers' own way to cache it.
             pooled: Any = list(projected)
             inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=pooled)}
-        output = self.module.model(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, **inputs
-        )
+        with self.reading(batch.prompt):
+            output = self.module.model(
+                input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, **inputs
+            )
         hidden: Tensor = output.last_hidden_state
         return hidden
 

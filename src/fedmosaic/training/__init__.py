@@ -2,7 +2,8 @@
 
 from fedmosaic.training import events
 from fedmosaic.training.budget import Budget, Meter
-from fedmosaic.training.client import Client, LocalBatch, Mix, Penalty, adapter_state, load_adapter_state, weights
+from fedmosaic.training.client import Client, LocalBatch, Mix, adapter_state, load_adapter_state, weights
+from fedmosaic.training.losses import Penalty, cross_entropy, distillation, proximal
 from fedmosaic.training.optimiser import SlotOptimiser
 from fedmosaic.training.pool import ModelPool
 
@@ -16,7 +17,10 @@ __all__ = [
     "Penalty",
     "SlotOptimiser",
     "adapter_state",
+    "cross_entropy",
+    "distillation",
     "events",
     "load_adapter_state",
+    "proximal",
     "weights",
 ]

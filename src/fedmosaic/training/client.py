@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -14,13 +15,14 @@ from fedmosaic.adapters import Adapter, Weights
 from fedmosaic.config import ClientSpec, RunSettings
 from fedmosaic.data.sample import Sample
 from fedmosaic.data.stream import Stream
-from fedmosaic.models import BaseModel, Batch
+from fedmosaic.models import AnswerLogits, BaseModel, Batch
 from fedmosaic.training import events
 from fedmosaic.training.budget import Budget, Meter
+from fedmosaic.training.losses import Penalty, cross_entropy
 from fedmosaic.training.optimiser import SlotOptimiser
 from fedmosaic.training.pool import ModelPool
 
-Penalty = Callable[[Adapter], Tensor]
+Public = Callable[[int, int], Sequence[Sample]]
 Mix = str | Mapping[str, float]
 """How slots enter the output: ``"gate"``, the name of the one slot that does, or weights by slot."""
 
@@ -43,10 +45,16 @@ class LocalBatch:
 class Client:
     """One participant during one message; between messages it is a :data:`state` on the client's own disk.
 
+    Args:
+        stream: the client's own samples; None for a trainee of the server, which has public samples only.
+        public: gives public samples by number and round.
+
     Attributes:
         adapter: the slots, attached to the client's base model.
         memory: private tensors that a method keeps between rounds (e.g. the running sketch).
         round: the round that is being trained, from 1.
+        secret: gives the key of this client's private randomness; from the run's seed, unless the federation replaces
+            it by one that never leaves the client.
     """
 
     def __init__(
@@ -55,10 +63,11 @@ class Client:
         *,
         base: BaseModel,
         adapter: Adapter,
-        stream: Stream,
+        stream: Stream | None,
         pool: ModelPool,
         settings: RunSettings,
         round_: int,
+        public: Public | None = None,
     ) -> None:
         self.spec = spec
         self.base = base
@@ -69,7 +78,9 @@ class Client:
         self.memory: dict[str, Tensor] = {}
         self.meter = Meter()
         self.optimiser = SlotOptimiser(adapter.named_groups(), settings.training)
+        self.secret: Callable[[], bytes] = lambda: seeding.derive(settings.seed, "secret", spec.id).to_bytes(32)
         self._stream = stream
+        self._public = public
 
     @property
     def id(self) -> int:
@@ -84,15 +95,64 @@ class Client:
 
     def batches(self, budget: Budget) -> Iterator[LocalBatch]:
         """Yield the round's batches, one per step, drawn from the client's task stream."""
-        drawn = self._stream.batches(self.round, budget.steps, self.settings.training.batch_size)
+        drawn = self._own_stream.batches(self.round, budget.steps, self.settings.training.batch_size)
         for step, samples in enumerate(drawn, start=1):
             yield LocalBatch(samples, self.base.collate(samples))
             events.emit("step", client=self.id, round=self.round, step=step, steps=len(drawn), loss=self.meter.loss)
 
+    def arrived(self, *, after: int) -> list[Sample]:
+        """The samples that arrived in the rounds after a round, up to this one."""
+        return [sample for cut in self._own_stream.cuts(after, self.round) for sample in cut]
+
+    @property
+    def arrivals(self) -> list[int]:
+        """How many samples arrive in each round in which any do, over the whole run."""
+        return [len(cut) for cut in self._own_stream.cuts(0, self.settings.rounds) if cut]
+
+    @property
+    def _own_stream(self) -> Stream:
+        if self._stream is None:
+            raise ValueError("a trainee of the server has no samples of its own; train it on public_batches()")
+        return self._stream
+
+    def public_batches(self, count: int, *, round_: int | None = None) -> list[LocalBatch]:
+        """Return ``count`` public samples in batches; on the server and all clients the same in one round.
+
+        Args:
+            count: how many samples.
+            round_: whose samples, e.g. the last round's, to use what was said about them; default: this round's.
+
+        Raises:
+            SettingsError: the benchmark has no public samples.
+        """
+        if self._public is None:
+            raise ValueError("this client was made without access to public samples")
+        samples = self._public(count, self.round if round_ is None else round_)
+        size = self.settings.training.batch_size
+        chunks = [samples[start : start + size] for start in range(0, count, size)]
+        return [LocalBatch(chunk, self.base.collate(chunk)) for chunk in chunks]
+
+    def answers(self, batch: LocalBatch, *, mix: Mix) -> AnswerLogits:
+        """Predictions at the answer tokens, with the slots mixed as given; metered with the backward pass to come."""
+        with self.adapter.mixed(weights(mix)):
+            self._meter_pass(batch.inputs, mix)
+            return self.base.answer_logits(batch.inputs)
+
+    def predict(self, batch: LocalBatch, *, mix: Mix) -> AnswerLogits:
+        """:meth:`answers` as a teacher gives them: without gradients and without dropout (METHODS F.7)."""
+        with self._as_teacher():
+            return self.answers(batch, mix=mix)
+
+    def embed(self, samples: Sequence[Sample], *, mix: Mix) -> Tensor:
+        """(B, d) last hidden state at the end of each sample's prompt, computed as in :meth:`predict`."""
+        inputs = self.base.collate(samples, with_answers=False)
+        with self._as_teacher(), self.adapter.mixed(weights(mix)):
+            self._meter_pass(inputs, mix)
+            return self.base.hidden_states(inputs)[torch.arange(len(samples)), inputs.last]
+
     def loss(self, batch: LocalBatch, *, mix: Mix) -> Tensor:
         """Mean token cross-entropy over the answers, with the slots mixed as given."""
-        with self.adapter.mixed(weights(mix)):
-            return self.base.loss(batch.inputs)
+        return cross_entropy(self.answers(batch, mix=mix))
 
     def step(
         self, batch: LocalBatch, *, slots: Sequence[str], mix: Mix, gate: bool = False, penalty: Penalty | None = None
@@ -106,10 +166,32 @@ class Client:
             gate: whether the gate trains too.
             penalty: added to the loss, e.g. a pull towards received weights.
         """
+
+        def objective() -> Tensor:
+            return self.loss(batch, mix=mix)
+
+        self.descend(objective, batch, slots=slots, gate=gate, penalty=penalty)
+
+    def descend(
+        self,
+        objective: Callable[[], Tensor],
+        batch: LocalBatch,
+        *,
+        slots: Sequence[str],
+        gate: bool = False,
+        penalty: Penalty | None = None,
+    ) -> None:
+        """Take one optimiser step on any loss made of :meth:`answers`, :meth:`loss` and :meth:`predict`.
+
+        Args:
+            objective: returns the loss; called once, when exactly what trains requires gradients.
+            batch: what it learns from (for the meter).
+            slots: the slots that train.
+            gate: whether the gate trains too.
+            penalty: added to the loss, but not to the reported one.
+        """
         self.adapter.train_only(*slots, gate=gate)
-        with self.adapter.mixed(weights(mix)):
-            loss = self.base.loss(batch.inputs)
-            self.meter.flops += self.pool.step_flops(self.spec.model, batch.inputs, key=(*slots, gate, str(mix)))
+        loss = objective()
         self.meter.loss_sum += loss.item()
         self.meter.samples += len(batch.samples)
         self.meter.steps += 1
@@ -119,10 +201,26 @@ class Client:
         """A copy of a slot's tensors."""
         return self.adapter.slot_tensors(slot)
 
+    @contextmanager
+    def _as_teacher(self) -> Iterator[None]:
+        """Without gradients and without dropout."""
+        training = self.adapter.training
+        self.adapter.train(False)
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.adapter.train(training)
+
+    def _meter_pass(self, inputs: Batch, mix: Mix) -> None:
+        """Count a forward pass, and a backward pass where gradients will be asked for."""
+        trained = self.adapter.opened if torch.is_grad_enabled() else None
+        self.meter.flops += self.pool.pass_flops(self.spec.model, inputs, trained=trained, mix=str(mix))
+
     # ---- what the federation calls -------------------------------------------------------------------------------
 
     def timed(self, work: Callable[[Client], None]) -> None:
-        """Run one round's local work in training mode, reproducibly, and meter its time."""
+        """Run one round's work in training mode, reproducibly, and meter its time."""
         torch.manual_seed(seeding.derive(self.settings.seed, "train", self.id, self.round))
         start = time.perf_counter()
         self.adapter.train()
@@ -130,7 +228,7 @@ class Client:
             work(self)
         finally:
             self.adapter.train(False)
-            self.meter.seconds = time.perf_counter() - start
+            self.meter.seconds += time.perf_counter() - start
 
     def state(self) -> dict[str, Tensor]:
         """Everything that must outlive this message, as named tensors: slots, gate, moments, memory."""

@@ -12,7 +12,7 @@ from fedmosaic.data.images import ImageSource
 from fedmosaic.data.sample import Sample
 from fedmosaic.models import BaseModel, Batch, load_base_model
 from fedmosaic.models.base import IGNORED
-from fedmosaic.models.cost import Shape, train_step_flops
+from fedmosaic.models.cost import Shape, forward_flops, train_step_flops
 
 
 @dataclass
@@ -54,20 +54,22 @@ class ModelPool:
         """The name of the model with the fewest parameters; ties go to the first by name."""
         return min(sorted(set(names)), key=lambda name: self.model(name).parameter_count)
 
-    def step_flops(self, name: str, batch: Batch, *, key: tuple[object, ...]) -> int:
-        """Cost of a training step on a batch, with the adapter as it stands; remembered, because counting takes time.
+    def pass_flops(self, name: str, batch: Batch, *, trained: tuple[str, ...] | None, mix: str) -> int:
+        """Cost of a pass over a batch with the adapter as it stands; remembered, because counting takes time.
 
         Args:
             name: the base model.
             batch: its shape decides.
-            key: names what trains and what is mixed now.
+            trained: names what requires gradients now; None: a forward pass only, else forward and backward.
+            mix: names how slots are mixed now.
         """
         sequences, length = batch.input_ids.shape
         shape = Shape(sequences, length, head_tokens=int((batch.labels != IGNORED).sum()))
-        whole = (name, key, shape)
-        if whole not in self._flops:
-            self._flops[whole] = train_step_flops(self.model(name), shape)
-        return self._flops[whole]
+        key = (name, trained, mix, shape)
+        if key not in self._flops:
+            count = forward_flops if trained is None else train_step_flops
+            self._flops[key] = count(self.model(name), shape)
+        return self._flops[key]
 
     def adapter(
         self, name: str, *, slots: Sequence[Slot], settings: AdapterSettings, gated: bool, seed: int
@@ -87,4 +89,5 @@ class ModelPool:
                 seed=seed,
                 architecture=base.architecture,
             )
+            base.reading = self._adapters[name].prompt
         return self._adapters[name]

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fedmosaic.adapters.alignment.moments import JointMoments
 from fedmosaic.data.sample import Sample
 from fedmosaic.models.families import FAMILIES, build_module
 from fedmosaic.models.features import FeatureStore
@@ -73,34 +74,77 @@ def samples() -> list[Sample]:
 
 
 class Planted:
-    """Architectures whose inputs and gradients are invertible linear maps of the same latents.
+    """Architectures whose inputs and gradients are linear maps of the same latents, with latents of their own besides.
 
     Args:
-        widths: of inputs and outputs of each architecture, at least ``latents``.
-        latents: how many there are; features of a wider architecture have nothing else in them.
-        orthogonal: whether the maps keep lengths and angles.
+        widths: of inputs and outputs of each architecture, at least ``latents + private``.
+        latents: how many they have in common.
+        private: how many each has for itself, as strong as the strongest common one.
+        orthogonal: whether the maps keep angles.
+        sizes: factor on each architecture's inputs; gradients are divided by its square.
     """
 
-    def __init__(self, widths=(7, 11, 9), latents=7, *, orthogonal=False, seed=0):
+    def __init__(self, widths=(7, 11, 9), latents=7, *, private=0, orthogonal=False, sizes=(1.0, 1.0, 1.0), seed=0):
         draw = torch.Generator().manual_seed(seed)
 
         def some_map(width):
-            matrix = torch.randn(width, latents, generator=draw, dtype=torch.float64)
-            return torch.linalg.qr(matrix).Q if orthogonal else matrix + 2 * torch.eye(width, latents)
+            matrix = torch.randn(width, latents + private, generator=draw, dtype=torch.float64)
+            return torch.linalg.qr(matrix).Q if orthogonal else matrix + 2 * torch.eye(width, latents + private)
 
         self.widths = widths
         self.draw = draw
         self.latents = latents
+        self.private = private
         self.spread = torch.linspace(3, 1, latents, dtype=torch.float64)
-        self.input_maps = [some_map(width) for width in widths]
-        self.output_maps = [some_map(width) for width in widths]
-        self.offsets = [torch.randn(width, generator=draw, dtype=torch.float64) for width in widths]
+        self.centre = 2 * torch.randn(latents, generator=draw, dtype=torch.float64)
+        self.input_maps = [size * some_map(width) for width, size in zip(widths, sizes, strict=True)]
+        self.output_maps = [some_map(width) / size**2 for width, size in zip(widths, sizes, strict=True)]
 
-    def rows(self, n):
-        """Return inputs and gradients of n positions: lists of (n, width)."""
-        z, g = (torch.randn(n, self.latents, generator=self.draw, dtype=torch.float64) * self.spread for _ in "zg")
-        inputs = [z @ m.T + offset for m, offset in zip(self.input_maps, self.offsets, strict=True)]
-        return inputs, [g @ m.T for m in self.output_maps]
+    def rows(self, n, length=3):
+        """Return inputs and gradients of n samples: lists of (n, length, width)."""
+        z, g = (self._draw(n, length, self.latents) * self.spread for _ in "zg")
+        return (
+            [self._with_private(z + self.centre) @ m.T for m in self.input_maps],
+            [self._with_private(g) @ m.T for m in self.output_maps],
+        )
+
+    def source(self, n=2000):
+        """Return n samples as a mode sees them."""
+        return PlantedSource(*self.rows(n))
+
+    def _with_private(self, common):
+        own = 3 * self._draw(*common.shape[:2], self.private)
+        return torch.cat([common, own], dim=2)
+
+    def _draw(self, *shape):
+        return torch.randn(*shape, generator=self.draw, dtype=torch.float64)
+
+
+class PlantedSource:
+    """What :class:`Source` gathers, written out sample by sample for one module; outputs stand for gradients, too."""
+
+    names = ("module",)
+
+    def __init__(self, inputs, gradients):
+        self.inputs, self.gradients = inputs, gradients
+
+    def at_positions(self, reads):
+        given = {"inputs": self.inputs, "gradients": self.gradients, "outputs": self.gradients}
+        return {what: {"module": moments_of([each.flatten(0, 1) for each in given[what]])} for what in reads}
+
+    def of_updates(self, bases, *, side):
+        rows = []
+        for x, g, basis in zip(self.inputs, self.gradients, bases["module"], strict=True):
+            updates = torch.einsum("sto,sti->soi", g, x)  # D of each sample
+            seen = (updates @ basis.A.T).mT if side == "outputs" else basis.B.T @ updates
+            rows.append(seen.flatten(0, 1))
+        return {"module": moments_of(rows)}
+
+
+def moments_of(rows):
+    moments = JointMoments([each.shape[1] for each in rows])
+    moments.add(rows)
+    return moments
 
 
 @pytest.fixture

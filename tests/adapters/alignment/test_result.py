@@ -6,7 +6,11 @@ import torch
 from fedmosaic.adapters.alignment import Alignment, align, alignment_for
 from fedmosaic.adapters.alignment import shipped as shipped_module
 from fedmosaic.adapters.alignment.result import RECORD, TENSORS
+from fedmosaic.config import load_scenario
 from fedmosaic.errors import ModelError, SettingsError
+from fedmosaic.models import load_base_model
+
+from .conftest import Noise
 
 
 @pytest.fixture(scope="module")
@@ -24,30 +28,36 @@ def test_a_folder_gives_back_what_was_saved(alignment, tmp_path):
     assert loaded.mean().inputs == pytest.approx(alignment.mean().inputs, abs=1e-3)
     for name, basis in alignment.bases.items():
         for key, tensor in basis.items():
-            torch.testing.assert_close(loaded.bases[name][key], tensor, atol=1e-6, rtol=0)
+            assert torch.equal(loaded.bases[name][key], tensor)
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [RECORD, TENSORS]
 
 
 def test_half_precision_is_made_orthonormal_again(alignment, tmp_path):
-    alignment.save(tmp_path, half=True)
-    for basis in Alignment.load(tmp_path).bases.values():
+    alignment.save(tmp_path / "half", half=True)
+    loaded = Alignment.load(tmp_path / "half")
+    for basis in loaded.bases.values():
         for key, tensor in basis.items():
             gram = tensor @ tensor.T if key.endswith("A") else tensor.T @ tensor
             torch.testing.assert_close(gram, torch.eye(8), atol=1e-5, rtol=0)
 
 
+def test_what_was_loaded_can_be_kept_bit_by_bit(alignment, tmp_path):
+    alignment.save(tmp_path / "half", half=True)
+    loaded = Alignment.load(tmp_path / "half")
+    loaded.save(tmp_path / "kept")
+    kept = Alignment.load(tmp_path / "kept")
+    for name, basis in loaded.bases.items():
+        assert all(torch.equal(kept.bases[name][key], tensor) for key, tensor in basis.items())
+
+
 def test_another_rank_number_of_blocks_or_architecture_is_refused(alignment):
-    known = set(alignment.architectures.values())
-    alignment.check(architectures=known, rank=8, blocks=2)
-    alignment.check(architectures=list(known)[:1], rank=8, blocks=2)
+    alignment.check(rank=8, blocks=2)
     with pytest.raises(SettingsError, match=r"rank=8 but rank=16.*adapter.rank=8"):
-        alignment.check(architectures=known, rank=16, blocks=2)
+        alignment.check(rank=16, blocks=2)
     with pytest.raises(SettingsError, match="blocks=2 but blocks=4"):
-        alignment.check(architectures=known, rank=8, blocks=4)
+        alignment.check(rank=8, blocks=4)
     with pytest.raises(SettingsError, match=r"not for llava-x-1x2-00; it was made for llava-gemma3.*fedmosaic align"):
-        alignment.check(architectures=[*known, "llava-x-1x2-00"], rank=8, blocks=2)
-    with pytest.raises(SettingsError, match="not for elsewhere"):
-        alignment.basis("elsewhere")
+        alignment.basis("llava-x-1x2-00")
 
 
 def damage_nothing(folder):
@@ -110,32 +120,51 @@ def making(alignment, monkeypatch, tmp_path):
 
 
 def test_an_alignment_is_made_once_and_then_read_from_the_cache(alignment, making, tmp_path):
+    known = alignment.architectures
     asked = {"home": tmp_path / "home", "rank": 8, "blocks": 2, "mode": "pivot"}
-    first, second = (alignment_for(alignment.architectures, **asked) for _ in range(2))
-    assert making == [["tiny-llama", "tiny-gemma"]]
+    first, second = (alignment_for(known, known.__getitem__, **asked) for _ in range(2))
+    assert making == [sorted(known)]
     assert first is not None
     assert second is not None
-    assert second.architectures == first.architectures == alignment.architectures
-    alignment_for(alignment.architectures, **asked | {"mode": "a"})
+    assert second.architectures == first.architectures == known
+    alignment_for(known, known.__getitem__, **asked | {"mode": "a"})
     assert len(making) == 2
 
 
 def test_an_alignment_can_be_a_folder_and_must_fit(alignment, making, tmp_path):
     alignment.save(tmp_path / "given")
+
+    def unasked(name):
+        raise AssertionError(f"a folder needs no {name}")
+
     asked = {"home": tmp_path, "blocks": 2, "mode": str(tmp_path / "given")}
-    given = alignment_for(alignment.architectures, rank=8, **asked)
+    given = alignment_for(alignment.architectures, unasked, rank=8, **asked)
     assert given is not None
     assert given.seed == 5
     with pytest.raises(SettingsError, match="rank=8 but rank=4"):
-        alignment_for(alignment.architectures, rank=4, **asked)
-    with pytest.raises(SettingsError, match="mode 'folder'"):
-        alignment_for(alignment.architectures, rank=8, **asked | {"mode": "folder"})
+        alignment_for(alignment.architectures, unasked, rank=4, **asked)
+    with pytest.raises(SettingsError, match=r"alignment='folder' is neither a mode \(none, a.*fedmosaic align"):
+        alignment_for(alignment.architectures, unasked, rank=8, **asked | {"mode": "folder"})
     assert making == []
 
 
 def test_nothing_is_made_where_nothing_is_to_be_aligned(alignment, making, tmp_path):
+    known = alignment.architectures
     asked = {"home": tmp_path, "rank": 8, "blocks": 2}
-    assert alignment_for(alignment.architectures, **asked | {"blocks": 0}) is None
-    assert alignment_for(alignment.architectures, **asked, mode="none") is None
-    assert alignment_for({"one": "same", "other": "same"}, **asked) is None
+    assert alignment_for(known, known.__getitem__, **asked | {"blocks": 0}) is None
+    assert alignment_for(known, known.__getitem__, **asked, mode="none") is None
+    assert alignment_for(["one", "other"], lambda _: "same", **asked) is None
+    assert alignment_for(["one"], known.__getitem__, **asked) is None
+    with pytest.raises(SettingsError, match="'pivto'"):
+        alignment_for(["one"], known.__getitem__, **asked, mode="pivto")
     assert making == []
+
+
+def test_the_embedded_models_have_a_shipped_alignment(tmp_path):
+    """If this fails, base models have changed: fedmosaic align mosaic40 --half --out <the folder of SHIPPED>/joint."""
+    names = load_scenario("mosaic40").models
+    architectures = [load_base_model(name, images=Noise(), home=tmp_path).architecture for name in names]
+    found = shipped_module.find_shipped(architectures, rank=16, blocks=2)
+    assert found is not None
+    assert found.mode == shipped_module.DEFAULT
+    assert found.mean().updates > 0.3

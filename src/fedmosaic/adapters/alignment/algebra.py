@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
+from scipy.linalg import eigh
 from torch import Tensor
 
 
@@ -47,9 +49,10 @@ def ridge_map(source: Tensor, cross: Tensor, *, ridge: float) -> Tensor:
 def maxvar(joint: Tensor, widths: Sequence[int], rank: int, *, ridge: float) -> list[Tensor]:
     """Generalised CCA (MAXVAR; Kettenring 1971): directions of several views whose values agree in all of them.
 
-    With D the block diagonal of the joint covariance C (plus the ridge), the top eigenvectors V of D^-½ C D^-½ are the
-    best rank-r account of all whitened views together. View m is mapped by ``W_m = V_mᵀ D_m^-½``; each row is scaled so
-    that its values have variance 1 in view m, and signed so that its first view's largest weight is positive.
+    With D the block diagonal of the joint covariance C (plus the ridge), the top generalised eigenvectors
+    ``C w = λ D w`` are the best rank-r account of all whitened views together. View m is mapped by its part of them;
+    each row is scaled so that its values have variance 1 in view m, and signed so that its first view's largest weight
+    is positive.
 
     Args:
         joint: (total, total) covariance of the concatenated views.
@@ -61,17 +64,21 @@ def maxvar(joint: Tensor, widths: Sequence[int], rank: int, *, ridge: float) -> 
     Returns:
         W (rank, width) of each view, the most common direction first.
     """
-    starts = [sum(widths[:view]) for view in range(len(widths))]
-    parts = [slice(start, start + width) for start, width in zip(starts, widths, strict=True)]
+    parts = [slice(end - width, end) for end, width in zip(accumulate(widths), widths, strict=True)]
     own = [joint[part, part] for part in parts]
-    roots = [power(matrix, -0.5, ridge=ridge) for matrix in own]
-    whiten: Tensor = torch.block_diag(*roots)  # type: ignore[no-untyped-call]
-    _, vectors = torch.linalg.eigh(whiten @ joint @ whiten)
-    top = vectors.flip(1)[:, :rank]
+    floors = [max(ridge, 1e-12) * max(float(matrix.diagonal().mean()), 1e-300) for matrix in own]
+    regular: Tensor = torch.block_diag(  # type: ignore[no-untyped-call]
+        *(
+            matrix + floor * torch.eye(len(matrix), dtype=matrix.dtype)
+            for matrix, floor in zip(own, floors, strict=True)
+        )
+    )
+    total = len(joint)
+    _, vectors = eigh(joint.numpy(), regular.numpy(), subset_by_index=(total - rank, total - 1))
+    top = torch.from_numpy(vectors).flip(1)
     largest = top[: widths[0]].abs().argmax(0)
-    top = top * top[largest, torch.arange(top.shape[1])].sign()
-    maps = [top[part].T @ root for part, root in zip(parts, roots, strict=True)]
-    return [_unit_variance(weights, matrix) for weights, matrix in zip(maps, own, strict=True)]
+    top = top * top[largest, torch.arange(rank)].sign()
+    return [_unit_variance(top[part].T, matrix) for part, matrix in zip(parts, own, strict=True)]
 
 
 def _unit_variance(weights: Tensor, covariance: Tensor) -> Tensor:

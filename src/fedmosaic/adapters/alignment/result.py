@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,11 @@ class Alignment:
         for name, known in self.architectures.items():
             if known == architecture:
                 return self.bases[name]
-        raise SettingsError(_not_for([architecture], self.architectures.values()))
+        raise SettingsError(
+            f"the alignment is not for {architecture}; it was made for "
+            f"{', '.join(sorted(set(self.architectures.values())))}. Architecture names change with a model's weights: "
+            "make another with fedmosaic align SCENARIO --out DIR"
+        )
 
     def mean(self) -> Correlation:
         """Return the mean correlations over all modules."""
@@ -67,16 +71,15 @@ class Alignment:
             updates=sum(one.updates for one in every) / len(every),
         )
 
-    def check(self, *, architectures: Collection[str], rank: int, blocks: int) -> None:
-        """Make sure that these are the bases that a run needs.
+    def check(self, *, rank: int, blocks: int) -> None:
+        """Make sure that these bases have the shape that a run needs.
 
         Args:
-            architectures: those of the run's models; the alignment may hold more.
             rank: the run's.
             blocks: the run's.
 
         Raises:
-            SettingsError: they are for other architectures, another rank or another number of blocks.
+            SettingsError: they are for another rank or another number of blocks.
         """
         for what, own, asked in (("rank", self.rank, rank), ("blocks", self.blocks, blocks)):
             if own != asked:
@@ -84,9 +87,6 @@ class Alignment:
                     f"the alignment was made for {what}={own} but {what}={asked} is asked; "
                     f"set adapter.{what}={own}, or make another: fedmosaic align SCENARIO --{what} {asked} --out DIR"
                 )
-        missing = sorted(set(architectures) - set(self.architectures.values()))
-        if missing:
-            raise SettingsError(_not_for(missing, self.architectures.values()))
 
     def save(self, folder: Path, *, half: bool = False) -> None:
         """Write the bases and a JSON record of what they are.
@@ -123,7 +123,7 @@ class Alignment:
 
     @classmethod
     def load(cls, folder: Path) -> Alignment:
-        """Read what :meth:`save` wrote; bases are given their exact form again.
+        """Read what :meth:`save` wrote; bases in half precision are given their exact form again.
 
         Raises:
             ModelError: a file is missing or damaged.
@@ -146,9 +146,14 @@ class Alignment:
             ) from error
 
 
+def is_alignment(folder: Path) -> bool:
+    """Say whether :meth:`Alignment.save` has written a folder to its end."""
+    return (folder / RECORD).is_file()
+
+
 def _bases_of(stored: Mapping[str, Tensor], architecture: str, record: Mapping[str, Any]) -> dict[str, Tensor]:
     start = f"{architecture}/"
-    bases = {key.removeprefix(start): tensor.float() for key, tensor in stored.items() if key.startswith(start)}
+    bases = {key.removeprefix(start): tensor for key, tensor in stored.items() if key.startswith(start)}
     expected = {f"{module}.{letter}" for module in record["correlations"] for letter in "AB"}
     if set(bases) != expected:
         raise ValueError(f"bases of {architecture} are missing or too many: {sorted(set(bases) ^ expected)[0]}")
@@ -159,9 +164,10 @@ def _bases_of(stored: Mapping[str, Tensor], architecture: str, record: Mapping[s
     return {key: _reformed(tensor, record["form"]) for key, tensor in bases.items()}
 
 
-def _reformed(basis: Tensor, form: str) -> Tensor:
-    """Undo what storing in half precision has done to the form."""
-    if form == "free":
+def _reformed(stored: Tensor, form: str) -> Tensor:
+    """Undo what storing in half precision has done to the form; what was stored whole is given back bit by bit."""
+    basis = stored.float()
+    if stored.dtype == torch.float32 or form == "free":
         return basis
     factor = basis.norm() / min(basis.shape) ** 0.5 if form == "scaled" else 1.0
     return nearest_orthonormal(basis) * factor
@@ -171,10 +177,3 @@ def _into_place(draft: Path) -> None:
     with draft.open("rb") as file:
         os.fsync(file.fileno())
     draft.rename(draft.with_suffix(""))
-
-
-def _not_for(missing: Collection[str], known: Collection[str]) -> str:
-    return (
-        f"the alignment is not for {', '.join(missing)}; it was made for {', '.join(sorted(set(known)))}. "
-        "Architecture names change with a model's weights: make another with fedmosaic align SCENARIO --out DIR"
-    )

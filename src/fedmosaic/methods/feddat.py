@@ -1,0 +1,75 @@
+"""FedDAT (Chen et al., AAAI 2024, arXiv 2308.12305): a dual-adapter teacher and mutual distillation.
+
+With s the shared slot, l the local one, s_0 a frozen copy of s as received, z the logits with these slots, and the
+dual-adapter teacher (DAT) the mean of l and s_0, for every batch:
+
+    s <- s - lr * grad 1/2 (CE(z_s) + T^2 KL(z_DAT || z_s))
+    l <- l - lr * grad 1/2 (CE(z_DAT) + T^2 KL(z_s || z_DAT))
+
+Targets are softmax(z / T), without gradients and without dropout. s is averaged by the server; l never leaves the
+client, which answers with its DAT.
+
+Original: bottleneck adapters in vision-language encoders, T = 3. Adapted: LoRA slots; averages within an architecture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor
+
+from fedmosaic.adapters import Slot
+from fedmosaic.methods.base import (
+    Aggregation,
+    Method,
+    MethodSettings,
+    ServerState,
+    Tensors,
+    Uploads,
+    mean_within_architecture,
+)
+from fedmosaic.training import Budget, Client, LocalBatch, Mix, cross_entropy, distillation
+
+_DAT = {"local": 0.5, "received": 0.5}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FedDatSettings(MethodSettings):
+    """Values of the paper (METHODS B)."""
+
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3.0
+    """T of both distillations."""
+
+
+class FedDat(Method[FedDatSettings]):
+    """A shared LoRA and a dual adapter that teach each other."""
+
+    name = "feddat"
+    title = "FedDAT"
+    slots = (Slot("shared", travels=True), Slot("local", travels=False), Slot("received", travels=False))
+    answers_with = _DAT
+    handles = "tasks"
+    Settings = FedDatSettings
+
+    def receive(self, client: Client, download: Tensors) -> None:
+        """Take up the shared slot and keep a frozen copy of it."""
+        super().receive(client, download)
+        client.adapter.copy_slot("shared", "received")
+
+    def train(self, client: Client, budget: Budget) -> None:
+        """Train the shared slot with the DAT as its teacher, then the local one the other way round."""
+        for batch in client.batches(budget):
+            client.descend(partial(self._loss, client, batch, "shared", teacher=_DAT), batch, slots=("shared",))
+            client.descend(partial(self._loss, client, batch, _DAT, teacher="shared"), batch, slots=("local",))
+
+    def _loss(self, client: Client, batch: LocalBatch, student: Mix, *, teacher: Mix) -> Tensor:
+        wanted, given = client.predict(batch, mix=teacher), client.answers(batch, mix=student)
+        taught = distillation(wanted.logits, given.logits, self.settings.temperature)
+        return (cross_entropy(given) + taught) / 2
+
+    def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
+        """Average within each architecture."""
+        return Aggregation(downloads=mean_within_architecture(uploads))

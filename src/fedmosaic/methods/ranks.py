@@ -1,0 +1,141 @@
+"""LoRA pairs of different ranks: prefixes, zero padding, and who has which rank. No method by itself.
+
+A pair of rank r_k is held in the adapter's slot of rank r >= r_k with the rows of A and the columns of B beyond r_k at
+zero. There both gradients are zero, too, so training keeps them there; only the prefix travels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fedmosaic.adapters import Slot
+from fedmosaic.errors import SettingsError, WireError
+from fedmosaic.methods.base import Method, MethodSettings, Shapes, Tensors, Upload, Uploads
+from fedmosaic.training import Client
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankSettings(MethodSettings):
+    """Which client has which rank."""
+
+    ranks: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """By the client's position in the scenario, repeated if too short; empty: evenly from ``r_min`` to all."""
+    r_min: Annotated[int, Field(ge=1)] = 5
+    """Smallest rank (HETLoRA's paper: 5 to 50)."""
+
+
+R = TypeVar("R", bound=RankSettings)
+
+
+class RankedLora(Method[R]):
+    """One shared LoRA of which every client has as many ranks as its settings say."""
+
+    slots = (Slot("shared", travels=True),)
+    answers_with = "shared"
+    elastic = True
+    handles = "ranks within an architecture"
+
+    def rank(self, client: Client) -> int:
+        """The client's rank r_k.
+
+        Raises:
+            SettingsError: it is larger than the adapter's.
+        """
+        settings, most, place = self.settings, client.adapter.shape.rank, position(client)
+        if settings.ranks:
+            rank = settings.ranks[place % len(settings.ranks)]
+            if rank > most:
+                raise SettingsError(f"method.ranks has {rank}, but adapter.rank is {most}; no rank can be larger")
+            return rank
+        least, last = min(settings.r_min, most), len(client.settings.scenario.clients) - 1
+        return most if last == 0 else round(least + (most - least) * place / last)
+
+    def receive(self, client: Client, download: Tensors) -> None:
+        """Take up what was received, or the first ranks of the common start, and zeros beyond."""
+        own = truncated(download or client.snapshot("shared"), self.rank(client))
+        client.adapter.load_slot("shared", padded(own, client.adapter.schema("shared")))
+
+    def upload(self, client: Client) -> dict[str, Tensor]:
+        """The client's ranks."""
+        return truncated(client.snapshot("shared"), self.rank(client))
+
+    def welcome(self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
+        """A newcomer's start: the mean over those who have an element."""
+        return elementwise_welcome(architecture, shapes, uploads)
+
+
+def position(client: Client) -> int:
+    """The client's place in the scenario, from 0."""
+    return [spec.id for spec in client.settings.scenario.clients].index(client.id)
+
+
+def truncated(tensors: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
+    """Return the first ranks: rows of each A (or its moments), columns of each B; numbers as they are."""
+
+    def prefix(name: str, tensor: Tensor) -> Tensor:
+        if tensor.ndim == 0:
+            return tensor
+        return tensor[:rank] if name.endswith(".A") else tensor[:, :rank]
+
+    return {name: prefix(name, tensor) for name, tensor in tensors.items()}
+
+
+def padded(tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
+    """Return tensors of these names and shapes: the given values first, zeros beyond them."""
+    full = {}
+    for name, shape in shapes.items():
+        full[name] = torch.zeros(shape)
+        if name in tensors:
+            full[name][tuple(map(slice, tensors[name].shape))] = tensors[name]
+    return full
+
+
+def mean_over_holders(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the mean of each element over the tensors that are large enough to contain it."""
+    shape = [max(sizes) for sizes in zip(*(tensor.shape for tensor in tensors), strict=True)]
+    total, holders = torch.zeros(shape), torch.zeros(shape)
+    for tensor in tensors:
+        inside = tuple(map(slice, tensor.shape))
+        total[inside] += tensor
+        holders[inside] += 1
+    return total / holders.clamp(min=1)
+
+
+def elementwise_welcome(
+    architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads
+) -> dict[str, Tensor]:
+    """Return what a newcomer whose tensors may be smaller than ``shapes`` can cut its own out of."""
+    peers = [upload.tensors for upload in uploads.values() if upload.architecture == architecture]
+    held = {name: [tensors[name] for tensors in peers if name in tensors] for name in shapes}
+    return {name: mean_over_holders(tensors) for name, tensors in held.items() if tensors}
+
+
+def pair(upload: Upload, name: str) -> tuple[Tensor, Tensor]:
+    """Return A (r, in) of this name and its B (out, r).
+
+    Raises:
+        WireError: there is no B, or their ranks differ.
+    """
+    down, up = upload.tensors[name], upload.tensors.get(name.removesuffix(".A") + ".B")
+    if up is None or down.shape[0] != up.shape[1]:
+        other = "no B" if up is None else f"a B of rank {up.shape[1]}"
+        raise WireError(
+            f"client {upload.client} sent {name!r} of rank {down.shape[0]} with {other}; expected equal ranks"
+        )
+    return down, up
+
+
+def pairs(uploads: Uploads) -> list[tuple[list[int], str]]:
+    """Return, for every A of every architecture, who holds it and its name."""
+    return [
+        (clients, name)
+        for clients, names in uploads.comparable(across_architectures=False)
+        for name in names
+        if name.endswith(".A")
+    ]

@@ -1,0 +1,61 @@
+"""A base model that answers in another way than it does by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from fedmosaic.data.sample import Sample
+from fedmosaic.models.base import BaseModel, Batch
+
+if TYPE_CHECKING:
+    from fedmosaic.data.mosaic40.public import Dialogue
+
+
+class Wrapper(BaseModel):
+    """Hands everything to another model; subclasses change what they need.
+
+    What is built on :meth:`hidden_states`, :meth:`head` and :meth:`collate` (losses, answers) follows the subclass.
+
+    Args:
+        inner: the model.
+    """
+
+    def __init__(self, inner: BaseModel) -> None:
+        self.inner = inner
+        self.name = inner.name
+        self.architecture = inner.architecture
+        self.module = inner.module
+        self.tokenizer = inner.tokenizer
+        self.decoder = inner.decoder
+
+    def collate(self, samples: Sequence[Sample], *, with_answers: bool = True) -> Batch:
+        """See :meth:`BaseModel.collate`."""
+        return self.inner.collate(samples, with_answers=with_answers)
+
+    def collate_dialogues(self, dialogues: Sequence[Dialogue]) -> Batch:
+        """See :meth:`BaseModel.collate_dialogues`."""
+        return self.inner.collate_dialogues(dialogues)
+
+    def hidden_states(self, batch: Batch) -> Tensor:
+        """See :meth:`BaseModel.hidden_states`; a subclass may return what only its own :meth:`head` can read."""
+        return self.inner.hidden_states(batch)
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """See :meth:`BaseModel.head`."""
+        return self.inner.head(hidden)
+
+    def prepare(self, samples: Sequence[Sample]) -> None:
+        """See :meth:`BaseModel.prepare`."""
+        self.inner.prepare(samples)
+
+    def answer_tokens(self, answer: str) -> list[int]:
+        """See :meth:`BaseModel.answer_tokens`."""
+        return self.inner.answer_tokens(answer)
+
+    @property
+    def end_tokens(self) -> Tensor:
+        """See :meth:`BaseModel.end_tokens`."""
+        return self.inner.end_tokens

@@ -1,0 +1,47 @@
+"""Terms of the losses of several methods: answers, distillation, and a pull towards given weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fedmosaic.adapters import Adapter
+from fedmosaic.models import AnswerLogits
+
+Penalty = Callable[[Adapter], Tensor]
+
+
+def cross_entropy(answers: AnswerLogits) -> Tensor:
+    """Mean token cross-entropy (a scalar; nats)."""
+    return F.cross_entropy(answers.logits.float(), answers.targets)
+
+
+def distillation(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
+    """Return T^2 KL(softmax(teacher / T) || softmax(student / T)), mean over tokens (a scalar; nats).
+
+    Args:
+        teacher: (n, V) logits; no gradient flows into them.
+        student: (n, V) logits.
+        temperature: T.
+    """
+    wanted, given = (F.log_softmax(each.float() / temperature, dim=-1) for each in (teacher.detach(), student))
+    return temperature**2 * F.kl_div(given, wanted, reduction="batchmean", log_target=True)
+
+
+def proximal(slot: str, centre: Mapping[str, Tensor], strength: float) -> Penalty:
+    """Return the penalty ``strength / 2 * ||slot - centre||^2``, whose gradient is ``strength * (slot - centre)``.
+
+    Args:
+        slot: the slot that is pulled.
+        centre: where to, by the names of the slot's tensors; copies, so that it stays where it is.
+        strength: of the pull.
+    """
+
+    def penalty(adapter: Adapter) -> Tensor:
+        distances = [(tensor - centre[name]).square().sum() for name, tensor in adapter.parameters(slot).items()]
+        return strength / 2 * torch.stack(distances).sum()
+
+    return penalty

@@ -1,0 +1,166 @@
+"""Clients on tiny random text models (about 10,000 weights), without benchmark, images, server or wire."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import transformers as tf
+
+from fedmosaic.adapters import Adapter
+from fedmosaic.config import RunSettings, resolve
+from fedmosaic.config.scenario import Scenario
+from fedmosaic.data.sample import Sample, Task
+from fedmosaic.data.stream import Stream
+from fedmosaic.methods.base import Upload
+from fedmosaic.methods.registry import make_method
+from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, freeze, pad_right
+from fedmosaic.training import Client, ModelPool
+
+WIDTHS = {"narrow": 16, "wide": 24}
+VOCABULARY, END = 24, 1
+
+
+class Numbers:
+    """All that answering needs of a tokenizer."""
+
+    eos_token_id = END
+
+    @staticmethod
+    def decode(tokens, skip_special_tokens=True):
+        return " ".join(map(str, tokens))
+
+
+class NumbersModel(BaseModel):
+    """A random Llama of three layers whose tokens are the numbers in a sample's text."""
+
+    def __init__(self, name: str) -> None:
+        torch.manual_seed(7)
+        width = WIDTHS[name]
+        config = tf.LlamaConfig(
+            hidden_size=width, intermediate_size=2 * width, num_hidden_layers=3, num_attention_heads=2,
+            num_key_value_heads=2, vocab_size=VOCABULARY, pad_token_id=0,
+        )  # fmt: skip
+        self.name = self.architecture = name
+        self.module = freeze(tf.LlamaForCausalLM(config))
+        self.decoder = find_decoder(self.module)
+        self.tokenizer = Numbers()
+
+    def collate(self, samples, *, with_answers=True):
+        prompts = [[int(word) for word in sample.prompt.split()] for sample in samples]
+        answers = [[*map(int, sample.answer.split()), END] if with_answers else [] for sample in samples]
+        rows = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
+        labels = [[IGNORED] * len(prompt) + answer for prompt, answer in zip(prompts, answers, strict=True)]
+        mask = pad_right([[1] * len(row) for row in rows], 0)
+        return Batch(pad_right(rows, 0), mask, pad_right(labels, IGNORED))
+
+    def collate_dialogues(self, dialogues):
+        raise NotImplementedError
+
+    def hidden_states(self, batch):
+        output = self.module.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+        return output.last_hidden_state
+
+    def head(self, hidden):
+        return self.module.lm_head(hidden)
+
+    @property
+    def end_tokens(self):
+        return torch.tensor([END])
+
+
+def make_task(client: int, samples: int = 24) -> Task:
+    """Random questions of three to five numbers, each client's own."""
+    random = torch.Generator().manual_seed(100 + client)
+
+    def draw(count: int) -> str:
+        return " ".join(str(int(n)) for n in torch.randint(2, VOCABULARY, (count,), generator=random))
+
+    made = tuple(Sample(f"{client}-{i}", (), draw(3 + i % 3), draw(1 + i % 2)) for i in range(samples))
+    return Task(f"numbers-{client}", "vqa", made, (), made[:6])
+
+
+class Lab:
+    """Makes the clients of one method.
+
+    Args:
+        method: its name.
+        settings: of the method.
+        models: base model of each client, ``narrow`` or ``wide``.
+        training: of the run, e.g. ``{"steps": 3}``.
+    """
+
+    def __init__(self, method: str, settings=None, *, models=("narrow", "narrow", "narrow"), rank=4, **training):
+        clients = [{"id": i, "model": model, "tasks": [f"numbers-{i}"]} for i, model in enumerate(models)]
+        self.method = make_method(method, settings or {})
+        self.settings: RunSettings = resolve(
+            Scenario(name="numbers", clients=clients),
+            method=method,
+            rounds=4,
+            training={"steps": 3, "batch_size": 4, "learning_rate": 1e-2, **training},
+            adapter={"rank": rank, "alpha": 2 * rank, "blocks": 1, "dropout": 0.1},
+        )
+
+    def client(self, number: int = 0, round_: int = 1, state=None) -> Client:
+        """A client before it trains, with adapter modules of its own; ``state`` is that of an earlier round."""
+        spec, shape = self.settings.scenario.client(number), self.settings.adapter
+        base = NumbersModel(spec.model)
+        adapter = Adapter.attach(
+            base.module,
+            base.decoder,
+            slots=self.method.slots,
+            rank=shape.rank,
+            alpha=shape.alpha,
+            blocks=shape.blocks if self.method.colora else 0,
+            dropout=shape.dropout,
+            gate=(self.method.gate or shape.gate) if self.method.answers_with == "gate" else "none",
+            seed=0,
+            architecture=base.architecture,
+        )
+        adapter.train(False)
+        pool = ModelPool(images=None, home=Path("unused"))
+        pool._models[spec.model] = base
+        stream = Stream([make_task(number)], "static", rounds=self.settings.rounds, seed=number)
+        client = Client(
+            spec, base=base, adapter=adapter, stream=stream, pool=pool, settings=self.settings, round_=round_
+        )
+        if state is not None:
+            client.restore(state)
+        return client
+
+    def train(self, client: Client, download=None) -> Upload:
+        """What a participant does with a download in one round."""
+        self.method.receive(client, download or {})
+        client.timed(lambda each: self.method.train(each, each.budget()))
+        return Upload(client.id, client.base.architecture, self.method.upload(client), client.meter.samples)
+
+    def noise(self, client: Client, slot: str, seed: int = 0) -> dict[str, torch.Tensor]:
+        """Random tensors for a slot, as if somebody else had trained it."""
+        random = torch.Generator().manual_seed(seed)
+        return {name: 0.3 * torch.randn(shape, generator=random) for name, shape in client.adapter.schema(slot).items()}
+
+    def batch(self, client: Client):
+        """The client's first batch of its round."""
+        return next(client.batches(client.budget()))
+
+
+def spied(client: Client, name: str) -> list[dict]:
+    """Record the keyword arguments of every call of a client's method, which goes on as before."""
+    calls, original = [], getattr(client, name)
+
+    def recording(*args, **kwargs):
+        calls.append(dict(kwargs))
+        return original(*args, **kwargs)
+
+    setattr(client, name, recording)
+    return calls
+
+
+def distance(one, other) -> float:
+    """Euclidean distance between two tables of tensors."""
+    return float(sum((one[name] - other[name]).square().sum() for name in one) ** 0.5)
+
+
+def same(one, other) -> bool:
+    """Whether two tables hold equal tensors."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
