@@ -164,13 +164,13 @@ class _CoLora(Function):
             for index, (own, total) in enumerate(zip(pq, [to_p] * count + [to_q] * count, strict=True)):
                 if needed[7 + index]:
                     to_pq[index] = _in(total if gates is None else total * _weight(gates, index % count), own.dtype)
-            if needed[3]:  # of two slots a gate's logit, of a single one its weight
-                along_p, along_q, slope = (
-                    (pq[0], pq[1], 1.0) if count == 1 else (pq[1] - pq[0], pq[3] - pq[2], gates * (1 - gates))
-                )
-                more = torch.dot(to_p.view(-1), _in(along_p, to_p.dtype).view(-1))
-                more += torch.dot(to_q, _in(along_q, to_q.dtype))
-                to_logit = _in(more * slope, gates.dtype)
+            if needed[3]:
+                if gates.dim():  # the size of one slot
+                    to_logit = (to_p * pq[0]).sum() + (to_q * pq[1]).sum()
+                else:
+                    more = torch.dot(to_p.view(-1), _in(pq[1] - pq[0], dtype).view(-1))
+                    more += torch.dot(to_q, _in(pq[3] - pq[2], dtype))
+                    to_logit = _in(more * gates * (1 - gates), gates.dtype)
         to_rows, to_inputs = _input_gradients(ctx, grad, weight, to_mixed @ p, (down,))
         return to_rows, to_inputs, grad if needed[2] else None, to_logit, None, None, None, *to_pq
 
@@ -187,11 +187,16 @@ def _colora(
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     """Return the result, the latent A x (N, r), the slots' weights (S,) or a gate's g (), and the mixed P."""
     out, latent = _enter(call, _in(down, call.dtype))
-    gates = call.gates
-    if call.logit is not None:
-        gates = torch.sigmoid(call.logit) if len(ps) == 2 else slot_weights(call.logit, 1)
+    gates = _shared_weights(call, len(ps))
     p, q = _in(_total(ps, gates), call.dtype), _in(_total(qs, gates), call.dtype)
     return _leave(call, out, torch.addmm(q, latent, p.t()), _in(up, call.dtype)), latent, gates, p
+
+
+def _shared_weights(call: Call, slots: int) -> Tensor | None:
+    """Return the weights (S,) that all rows share; of a gate that mixes two slots its g (), which takes fewer steps."""
+    if call.logit is None:
+        return call.gates
+    return torch.sigmoid(call.logit) if slots == 2 else slot_weights(call.logit, slots)
 
 
 def _colora_by_row(call: Call, down: Tensor, up: Tensor, ps: Sequence[Tensor], qs: Sequence[Tensor]) -> Tensor:
