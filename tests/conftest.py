@@ -3,8 +3,12 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
+
+hypothesis.settings.register_profile("fedmosaic", deadline=None)  # a busy machine is no error
+hypothesis.settings.load_profile("fedmosaic")
 
 
 @pytest.fixture(scope="session", autouse=True)

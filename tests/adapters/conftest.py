@@ -78,9 +78,38 @@ def llava() -> nn.Module:
     )
 
 
-FAMILIES = {
-    make.__name__: make for make in (llama, wide_llama, qwen2, qwen3, gemma3, gpt_neox, opt, gpt2, mixtral, t5, llava)
-}
+def like_smolvlm(model: type[nn.Module], config: type) -> nn.Module:
+    vision = {
+        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 6, "num_attention_heads": 4,
+        "image_size": 28, "patch_size": 14,
+    }  # fmt: skip
+    text = tf.LlamaConfig(**LIKE_LLAMA)
+    return model(config(vision_config=vision, text_config=text, scale_factor=1, image_token_id=49, pad_token_id=0))
+
+
+def idefics3() -> nn.Module:
+    return like_smolvlm(tf.Idefics3ForConditionalGeneration, tf.Idefics3Config)
+
+
+def smolvlm() -> nn.Module:
+    return like_smolvlm(tf.SmolVLMForConditionalGeneration, tf.SmolVLMConfig)
+
+
+def qwen2_5_vl() -> nn.Module:
+    vision = {"depth": 6, "hidden_size": 32, "intermediate_size": 48, "num_heads": 4, "out_hidden_size": 32}
+    text = {**LIKE_LLAMA, "rope_scaling": {"rope_type": "default", "mrope_section": [1, 1, 2]}}
+    return tf.Qwen2_5_VLForConditionalGeneration(tf.Qwen2_5_VLConfig(text_config=text, vision_config=vision))
+
+
+def qwen2_vl() -> nn.Module:
+    vision = {"depth": 6, "embed_dim": 32, "hidden_size": 32, "num_heads": 4}
+    text = {**LIKE_LLAMA, "rope_scaling": {"rope_type": "default", "mrope_section": [1, 1, 2]}}
+    return tf.Qwen2VLForConditionalGeneration(tf.Qwen2VLConfig(text_config=text, vision_config=vision))
+
+
+TEXT = (llama, wide_llama, qwen2, qwen3, gemma3, gpt_neox, opt, gpt2, mixtral, t5)
+VISION = (llava, idefics3, smolvlm, qwen2_vl, qwen2_5_vl)
+FAMILIES = {make.__name__: make for make in TEXT + VISION}
 
 
 @pytest.fixture

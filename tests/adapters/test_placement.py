@@ -62,6 +62,10 @@ def test_more_blocks_than_layers_names_both_numbers():
         ("mixtral", "model.layers", 4, {"q_proj", "k_proj", "v_proj", "o_proj"}),
         ("t5", "decoder.block", 4, T5_CROSS | {"wi", "wo"}),
         ("llava", "model.language_model.layers", 4, SEVEN),
+        ("idefics3", "model.text_model.layers", 4, SEVEN),
+        ("smolvlm", "model.text_model.layers", 4, SEVEN),
+        ("qwen2_vl", "model.language_model.layers", 4, SEVEN),
+        ("qwen2_5_vl", "model.language_model.layers", 4, SEVEN),
     ],
 )
 def test_decoder_linears_are_found_and_nothing_else(make_model, family, stack, layers, modules):
@@ -83,7 +87,13 @@ def test_decoder_linears_are_found_and_nothing_else(make_model, family, stack, l
 
 @pytest.mark.parametrize(
     ("family", "stack"),
-    [("llava", "model.language_model"), ("t5", "decoder"), ("opt", "model.decoder"), ("gpt_neox", "gpt_neox")],
+    [
+        ("llava", "model.language_model"),
+        ("smolvlm", "model.text_model"),
+        ("t5", "decoder"),
+        ("opt", "model.decoder"),
+        ("gpt_neox", "gpt_neox"),
+    ],
 )
 def test_the_stack_alone_gives_the_same_targets(make_model, family, stack):
     model = make_model(family)

@@ -9,6 +9,8 @@ from PIL import Image
 from tests.federation.scenario import SMALL
 
 from fedmosaic.cli import main
+from fedmosaic.data.mosaic40.build import open_mosaic40
+from fedmosaic.models import load_base_model
 
 
 def call(monkeypatch, capsys, *arguments):
@@ -192,3 +194,65 @@ def test_tasks_are_listed_and_shown(monkeypatch, capsys, tmp_path):
     assert status == 0
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert min(sheet.size) > 200
+    assert call(monkeypatch, capsys, "tasks", "show", "trend@lines", "--out", tmp_path / "sheet.html")[0] == 0
+    assert "does the line go up or down ?" in (tmp_path / "sheet.html").read_text()
+    for wrong in ("sheet.gif", "no/such/folder/sheet.png"):
+        status, _, error = call(monkeypatch, capsys, "tasks", "show", "trend@lines", "--out", tmp_path / wrong)
+        assert status == 2
+        assert wrong in error.replace("\n", "")
+
+
+def test_a_published_folder_is_listed_and_shown(monkeypatch, capsys, tmp_path):
+    published(tmp_path, record(), lambda path: Image.new("RGB", (8, 8)).save(path))
+    data = ["--data", tmp_path / "data"]
+    status, text, _ = call(monkeypatch, capsys, "tasks", "list", *data)
+    assert status == 0
+    assert "Mini-0" in text
+    assert call(monkeypatch, capsys, "tasks", "show", "Mini-0", *data, "--out", tmp_path / "mini.png")[0] == 0
+
+
+def test_bad_records_are_counted_and_left_out_on_demand(monkeypatch, capsys, tmp_path):
+    path = published(tmp_path, record(), lambda path: Image.new("RGB", (40, 30), "red").save(path))
+    test = tmp_path / "data" / "dataset" / "Mini" / "test" / "dataset-0.json"
+    test.write_text(json.dumps([record(answer="maybe"), record(), record(image="gone.png")]))
+    options = ["--rounds", 1, "--set", "training.steps=1", "--set", "adapter.blocks=2", "--out", tmp_path / "out"]
+    assert call(monkeypatch, capsys, "run", path, *options)[0] == 2
+    status, text, error = call(monkeypatch, capsys, "run", path, "--skip-bad", *options)
+    assert status == 0, error
+    assert "left out 2 record(s)" in text
+    assert "maybe" in text
+
+
+@pytest.fixture
+def tasks_samples(monkeypatch):
+    """Alignment reads a task's own samples instead of the built-in public ones."""
+
+    def read(names, samples, *, home, seed=0, device="cpu"):
+        benchmark = open_mosaic40(home)
+        chosen = list(benchmark.task("trend@lines").train[:samples])
+        models = {name: load_base_model(name, images=benchmark.images, home=home) for name in names}
+        for model in models.values():
+            model.prepare(chosen)
+        return models, chosen
+
+    monkeypatch.setattr(sys.modules["fedmosaic.cli.align"], "public_reading", read)
+    monkeypatch.setattr(sys.modules["fedmosaic.adapters.alignment.shipped"], "public_reading", read)
+
+
+def test_align_writes_bases_that_a_run_takes(monkeypatch, capsys, tmp_path, small_file, tasks_samples):
+    out = tmp_path / "bases"
+    status, shown, _ = call(monkeypatch, capsys, "align", small_file, "--out", out, "--mode", "a", "--samples", 10)
+    assert status == 0
+    assert "block.1.down_proj" in shown
+    options = ["--rounds", 1, "--set", "training.steps=1", "--set", f"adapter.alignment={out}", "--quiet"]
+    status, _, error = call(monkeypatch, capsys, "run", small_file, *options, "--out", tmp_path / "run")
+    assert (status, error) == (0, "")
+    assert json.loads((tmp_path / "run" / "clients" / "alignment" / "alignment.json").read_text())["mode"] == "a"
+
+
+def test_align_can_show_which_layers_are_alike(monkeypatch, capsys, tmp_path, small_file, tasks_samples):
+    status, shown, _ = call(monkeypatch, capsys, "align", small_file, "--out", tmp_path, "--cka", "--samples", 10)
+    assert status == 0
+    assert "tiny-llama and tiny-gemma" in shown
+    assert (tmp_path / "cka.html").is_file()
+    assert not (tmp_path / "alignment.json").exists()

@@ -14,6 +14,7 @@ from flwr.app import Array as FlowerArray
 from flwr.app import ArrayRecord, Context, RecordDict
 from tests.federation.scenario import SMALL, small
 
+from fedmosaic.config import resolve
 from fedmosaic.errors import RunError, SettingsError, WireError
 from fedmosaic.federation import RunFolder, client_app, engines, server_app
 from fedmosaic.federation.files import load_tensors
@@ -52,6 +53,17 @@ def test_the_run_folder_has_what_the_contract_names(finished, method):
         assert len(results[part]["per_client"]) == 4
     assert results["flops"] > 0
     assert (results["bytes_up"] > 0) == (method != "sft")
+
+
+def test_what_the_sketches_tell_is_in_the_results_and_the_events(finished):
+    path, results = finished["fedmosaic"]
+    told = results["privacy"]
+    assert sorted(told["per_client"]) == ["0", "1", "2", "3"]
+    assert 9.99 < told["epsilon"] <= 10
+    assert told["delta"] == 1e-5
+    events = [json.loads(line) for line in (path / "events.jsonl").read_text().splitlines()]
+    assert [event["epsilon"] for event in events if event["event"] == "privacy"] == [told["epsilon"]] * 3
+    assert finished["sft"][1]["privacy"] is None
 
 
 def test_the_same_seed_gives_the_same_results_and_another_seed_others(finished, tmp_path):
@@ -235,3 +247,14 @@ def test_a_killed_process_is_resumed_by_the_command_line_to_the_same_results(fin
     resumed = json.loads((out / "results.json").read_text())
     assert without_times(resumed) == without_times(results)
     assert (out / "report.html").is_file()
+
+
+@pytest.mark.parametrize("gate", ["sample", "token"])
+def test_other_gates_run_and_are_trained(tmp_path, gate):
+    settings = resolve(SMALL, overrides=[f"adapter.gate={gate}"], method="fedmosaic", rounds=2)
+    results = run(tmp_path / gate, settings)
+    assert 0 <= results["self"]["last"] <= 1
+    client = tmp_path / gate / "clients" / "client-000"
+    gates = {key: value for key, value in load_tensors(client / "round-0002.safetensors").items() if "gate|" in key}
+    assert gates
+    assert any(bool(value.abs().max() > 0) for value in gates.values())

@@ -1,3 +1,5 @@
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from transformers import LlavaForConditionalGeneration
@@ -9,7 +11,7 @@ from fedmosaic.models.fingerprint import architecture_name
 from fedmosaic.models.pixels import normalise
 from fedmosaic.models.vocabulary import IMAGE_ID
 
-SHAPES = {"tiny-llama": (4, 128), "tiny-qwen2": (6, 160), "tiny-gemma": (5, 112)}
+SHAPES = {"tiny-llama": (4, 128), "tiny-qwen2": (6, 160), "tiny-gemma": (5, 112), "tiny-llama-small": (3, 96)}
 
 
 def test_families_differ_in_kind_depth_and_width(tiny):
@@ -24,7 +26,7 @@ def test_model_is_frozen_and_counts_its_weights(tiny):
     assert not tiny.module.training
     assert not any(parameter.requires_grad for parameter in tiny.module.parameters())
     tower = sum(parameter.numel() for parameter in tiny.module.model.vision_tower.parameters())
-    assert tiny.parameter_count > tower + 500_000
+    assert tiny.parameter_count > tower + 400_000
 
 
 def test_samples_become_image_tokens_text_answer_and_end(tiny, samples):
@@ -146,3 +148,21 @@ def test_architecture_names_weights_and_shapes(tiny):
     other = architecture_name(build_module(family, vocabulary, seed=1))
     assert other != tiny.architecture
     assert other == architecture_name(build_module(family, vocabulary, seed=1).to(torch.bfloat16))
+
+
+def test_whoever_reads_along_sees_the_same_prompts_at_every_decoding_step(tiny, samples, monkeypatch):
+    read = []
+
+    @contextmanager
+    def record(prompt):
+        read.append([row.nonzero()[:, 0].tolist() for row in prompt])
+        yield
+
+    monkeypatch.setattr(tiny, "reading", record)
+    full, prompts = tiny.collate(samples), tiny.collate(samples, with_answers=False)
+    expected = [list(range(int(last) + 1)) for last in prompts.last]
+    tiny.loss(full)
+    assert read == [expected]
+    tiny.answer(samples, max_tokens=3)
+    assert len(read) > 2
+    assert all(each == expected for each in read)

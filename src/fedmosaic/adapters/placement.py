@@ -117,6 +117,15 @@ def linear_features(module: nn.Module) -> tuple[int, int] | None:
     return None
 
 
+def decoder_layers(decoder: nn.Module) -> nn.ModuleList:
+    """Return the layers that :func:`place` counts.
+
+    Raises:
+        ModelError: no list of decoder layers, or more than one that could be it.
+    """
+    return _decoder_layers(decoder)[1]
+
+
 def _decoder_layers(decoder: nn.Module) -> tuple[str, nn.ModuleList]:
     """Return path and list of the decoder layers: the longest outermost list of layers that hold linears."""
     start = decoder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,20 +10,30 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fedmosaic.adapters.alignment import Alignment, find_mode, make_alignment
+from fedmosaic.adapters.alignment import (
+    Alignment,
+    compare_layers,
+    find_mode,
+    make_alignment,
+    public_reading,
+)
 from fedmosaic.config import home, load_scenario, resolve
 from fedmosaic.errors import SettingsError
+from fedmosaic.report.layers import LayerPair, write_layers
 
 
 def align(
     scenario: Annotated[str, typer.Argument(help="Built-in name, a .toml file, or a published .json file.")],
-    out: Annotated[Path, typer.Option(help="Folder for bases.safetensors and alignment.json.")],
+    out: Annotated[Path, typer.Option(help="Folder for bases.safetensors and alignment.json (or cka.html).")],
     mode: Annotated[str, typer.Option(help="none, a, published, pivot or joint.")] = "joint",
     samples: Annotated[int, typer.Option(min=10, help="Public samples; every fifth measures the result.")] = 5000,
     rank: Annotated[int | None, typer.Option(min=1, help="Rank r.  [default: the scenario's]")] = None,
     blocks: Annotated[int | None, typer.Option(min=1, help="Number of blocks.  [default: the scenario's]")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of samples and of random bases.")] = 0,
     half: Annotated[bool, typer.Option("--half", help="Store in half precision.")] = False,
+    cka: Annotated[
+        bool, typer.Option("--cka", help="Make no bases, but cka.html: which layers of the models are alike.")
+    ] = False,
 ) -> None:
     """Align the Co-LoRA bases of a scenario's architectures on public samples, and show how well they agree."""
     console = Console()
@@ -33,6 +44,9 @@ def align(
             f"all clients of {known.name} run {known.models[0]}; alignment is between architectures: it needs at least "
             "two"
         )
+    if cka:
+        _show_layers(known.models, samples, seed, out, console)
+        return
     settings = resolve(known).adapter
     with console.status(f"aligning {', '.join(known.models)} on {samples} public samples"):
         alignment = make_alignment(
@@ -47,6 +61,18 @@ def align(
         alignment.save(out, half=half)
     console.print(_table(alignment))
     console.print(f"bases: {out}", highlight=False, soft_wrap=True)
+
+
+def _show_layers(names: Sequence[str], samples: int, seed: int, out: Path, console: Console) -> None:
+    """Compare the models' layers and write the page."""
+    with console.status(f"comparing layers on {samples} public samples"):
+        models, chosen = public_reading(names, samples, home=home(), seed=seed)
+        found = compare_layers(models, chosen)
+    pairs = [LayerPair(one.one, one.other, one.cka.tolist(), one.depth_distance()) for one in found]
+    for pair in pairs:
+        console.print(f"{pair.one} and {pair.other}: most similar layers are {pair.apart:.2f} of the depth apart")
+    page = write_layers(pairs, samples=samples, path=out / "cka.html")
+    console.print(f"layers: {page}", highlight=False, soft_wrap=True)
 
 
 def _table(alignment: Alignment) -> Table:

@@ -7,7 +7,7 @@ settings with the paper's values, and a :class:`Method` says what trains, what t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from fedmosaic.adapters import Adapter, Slot, is_shared, is_slot_tensor
+from fedmosaic.config import RunSettings
 from fedmosaic.models import BaseModel
-from fedmosaic.training import Budget, Client, Mix, weights
+from fedmosaic.training import Budget, Client, Mix, ModelPool, weights
 
 Tensors = Mapping[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
@@ -79,10 +80,19 @@ class Aggregation:
 
 
 class Uploads(Mapping[int, Upload]):
-    """Each client's last upload by client id, in ascending order (node ids and arrival order are random)."""
+    """Each client's last upload by client id, in ascending order (node ids and arrival order are random).
 
-    def __init__(self, uploads: Sequence[Upload]) -> None:
+    Args:
+        uploads: at most one per client.
+        receivers: clients whose downloads will be sent; a method may leave out the others'. Default: all.
+
+    Attributes:
+        receivers: those of them that uploaded, ascending.
+    """
+
+    def __init__(self, uploads: Iterable[Upload], receivers: Collection[int] | None = None) -> None:
         self._by_client = {upload.client: upload for upload in sorted(uploads, key=lambda upload: upload.client)}
+        self.receivers = [client for client in self._by_client if receivers is None or client in receivers]
 
     def __getitem__(self, client: int) -> Upload:
         return self._by_client[client]
@@ -95,15 +105,33 @@ class Uploads(Mapping[int, Upload]):
 
     def since(self, round_: int) -> Uploads:
         """Those made in a round or later."""
-        return Uploads([upload for upload in self.values() if upload.round >= round_])
+        return Uploads(upload for upload in self.values() if upload.round >= round_)
 
     def updated(self, newer: Uploads) -> Uploads:
         """These, with the newer ones in place of the same clients'."""
-        return Uploads(list({**self, **newer}.values()))
+        return Uploads({**self, **newer}.values())
+
+    def towards(self, receivers: Collection[int]) -> Uploads:
+        """The same, of which only some clients receive what is made."""
+        return Uploads(self.values(), receivers)
 
     def stack(self, name: str, clients: Sequence[int] | None = None) -> Tensor:
         """(N, ...) the tensor ``name`` of the given clients, default all."""
         return torch.stack([self[client].tensors[name] for client in (self if clients is None else clients)])
+
+    def matrix(self, names: Sequence[str], clients: Sequence[int]) -> Tensor:
+        """(N, V) the tensors ``names`` of the given clients, one after another in one row per client."""
+        like = [self[clients[0]].tensors[name] for name in names]
+        matrix = torch.empty(len(clients), sum(tensor.numel() for tensor in like), dtype=like[0].dtype)
+        for client, row in zip(clients, matrix, strict=True):
+            torch.cat([self[client].tensors[name].flatten() for name in names], out=row)
+        return matrix
+
+    def unflattened(self, row: Tensor, names: Sequence[str], client: int) -> dict[str, Tensor]:
+        """A row of :meth:`matrix` as tensors of the shapes that this client's have."""
+        like = [self[client].tensors[name] for name in names]
+        parts = torch.split(row, [tensor.numel() for tensor in like])
+        return {name: part.view_as(tensor) for name, part, tensor in zip(names, parts, like, strict=True)}
 
     def comparable(self, *, across_architectures: bool) -> list[tuple[list[int], list[str]]]:
         """Group clients whose tensors mean the same, as ``(clients, tensor names)``.
@@ -130,7 +158,7 @@ class Uploads(Mapping[int, Upload]):
 class Method(ABC, Generic[S]):
     """One federated algorithm.
 
-    Class attributes:
+    Class attributes (``answers_with`` and ``colora`` may be set on an instance, where they depend on its settings):
         name: as given on the command line.
         title: for tables.
         slots: the adapter's slots; at most one travels.
@@ -146,8 +174,8 @@ class Method(ABC, Generic[S]):
     name: ClassVar[str]
     title: ClassVar[str]
     slots: ClassVar[tuple[Slot, ...]]
-    answers_with: ClassVar[Mix]
-    colora: ClassVar[bool] = False
+    answers_with: Mix
+    colora: bool = False
     gate: ClassVar[str] = ""
     elastic: ClassVar[bool] = False
     handles: ClassVar[str] = ""
@@ -162,11 +190,19 @@ class Method(ABC, Generic[S]):
         return next((slot.name for slot in self.slots if slot.travels), None)
 
     @property
+    def guarantee(self) -> str:
+        """What reports say of the privacy of the uploads; empty: nothing."""
+        return ""
+
+    @property
     def answers_by_mixing(self) -> bool:
         """Whether :attr:`answers_with` is all of how the model answers, so that it can be folded into one adapter."""
         return type(self).answering is Method.answering
 
     # ---- client half ---------------------------------------------------------------------------------------------
+
+    def prepare(self, pool: ModelPool, settings: RunSettings) -> None:
+        """Remember what a client half needs of its machine; called before anything else of it, maybe repeatedly."""
 
     def receive(self, client: Client, download: Tensors) -> None:
         """Take up what the server sent; ``download`` is empty in the first round. Default: into the travelling slot."""
@@ -202,7 +238,7 @@ class Method(ABC, Generic[S]):
         """Turn the uploads into one download per client that made one; pure: same inputs, same outputs.
 
         Where all clients train in every round, the uploads are those of the round before. Else they are each client's
-        last one, and only the clients that train next are sent their downloads.
+        last one, and only ``uploads.receivers``, the clients that train next, are sent their downloads.
         """
 
     def welcome(self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -50,13 +51,32 @@ class Batch:
         """(B,) position of the last token that is not padding; of a prompt, where the answer is predicted."""
         return self.attention_mask.sum(1) - 1
 
+    @property
+    def prompt(self) -> Tensor:
+        """(B, T) bool, true at positions that are neither answer nor padding."""
+        return self.attention_mask.bool() & (self.labels == IGNORED)
+
 
 class AnswerLogits(NamedTuple):
-    """Predictions at the n answer tokens of a batch: logits (n, V), targets (n,), and the row (n,) of each."""
+    """Predictions at the n answer tokens of a batch: logits (n, V), targets (n,), the row (n,), and what the head read.
+
+    The last, ``hidden`` (n, d), is the hidden state at the position before the token, from which it is predicted.
+    """
 
     logits: Tensor
     targets: Tensor
     rows: Tensor
+    hidden: Tensor
+
+    @property
+    def starts(self) -> Tensor:
+        """(n,) bool: true at the first answer token of each row."""
+        return self.rows != F.pad(self.rows[:-1], (1, 0), value=-1)
+
+    @property
+    def embeddings(self) -> Tensor:
+        """(B, d) hidden states from which each row's answer is predicted, before any of it has been read."""
+        return self.hidden[self.starts]
 
 
 class BaseModel(ABC):
@@ -69,6 +89,9 @@ class BaseModel(ABC):
         module: the transformers model; no parameter requires a gradient, and it is in eval mode.
         tokenizer: its tokenizer.
         decoder: the stack of decoder layers inside ``module``; has ``layers``.
+        reads_images: False for text models.
+        reading: entered with the prompt's positions (B, T) around every computation of the decoder, so that an adapter
+            can look at them.
         own_code: whether transformers loads the folder that :meth:`save` writes only with the code in it.
     """
 
@@ -77,6 +100,8 @@ class BaseModel(ABC):
     module: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     decoder: nn.Module
+    reads_images: bool = True
+    reading: Callable[[Tensor], AbstractContextManager[None]] = staticmethod(lambda _: nullcontext())
     own_code: bool = False
 
     @abstractmethod
@@ -111,12 +136,13 @@ class BaseModel(ABC):
         hidden = self.hidden_states(batch)[:, :-1]
         targets = batch.labels[:, 1:]
         inside = targets != IGNORED
-        return AnswerLogits(self.head(hidden[inside]), targets[inside], inside.nonzero()[:, 0])
+        read = hidden[inside]
+        return AnswerLogits(self.head(read), targets[inside], inside.nonzero()[:, 0], read)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean cross-entropy of the batch's answer tokens (a scalar; nats)."""
-        logits, targets, _ = self.answer_logits(batch)
-        return F.cross_entropy(logits.float(), targets)
+        answers = self.answer_logits(batch)
+        return F.cross_entropy(answers.logits.float(), answers.targets)
 
     @torch.no_grad()
     def answer(self, samples: Sequence[Sample], *, max_tokens: int = 8) -> list[str]:
@@ -225,7 +251,7 @@ def find_decoder(module: PreTrainedModel) -> nn.Module:
 
 
 def _append(batch: Batch, tokens: Tensor, rows: Tensor) -> Batch:
-    """Write one more token after the last one of each chosen row."""
+    """Write one more token of the answer after the last one of each chosen row."""
     grow = (0, 1)
     ids, mask, labels = (
         F.pad(batch.input_ids, grow),
@@ -235,6 +261,7 @@ def _append(batch: Batch, tokens: Tensor, rows: Tensor) -> Batch:
     index = rows.nonzero()[:, 0]
     ids[index, batch.last[index] + 1] = tokens[index]
     mask[index, batch.last[index] + 1] = 1
+    labels[index, batch.last[index] + 1] = tokens[index]
     vision = {
         name: F.pad(tensor, grow)
         if tensor.shape == batch.input_ids.shape and not tensor.is_floating_point()

@@ -56,6 +56,7 @@ class CheckpointModel(BaseModel):
         self.module = freeze(module)
         self.tokenizer = tokenizer
         self.processor: Any = processor  # None for text models
+        self.reads_images = processor is not None
         self.images = images
         self.decoder = find_decoder(module)
         self.architecture = architecture_name(module)
@@ -78,9 +79,10 @@ class CheckpointModel(BaseModel):
             name: tensor.to(self.module.dtype) if tensor.is_floating_point() else tensor
             for name, tensor in batch.vision.items()
         }
-        output = self.module.base_model(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, **vision
-        )
+        with self.reading(batch.prompt):
+            output = self.module.base_model(
+                input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, **vision
+            )
         hidden: Tensor = output.last_hidden_state
         return hidden
 

@@ -76,9 +76,10 @@ class TinyModel(BaseModel):
             # What the tower and projector would return for pixels; handing it in is transformers' own way to cache it.
             pooled: Any = list(projected)
             inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=pooled)}
-        output = self.module.model(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, **inputs
-        )
+        with self.reading(batch.prompt):
+            output = self.module.model(
+                input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, **inputs
+            )
         hidden: Tensor = output.last_hidden_state
         return hidden
 

@@ -11,7 +11,11 @@ What happens at the edges, so that no client's odd upload spoils another's downl
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+_TILE_VALUES = 2**18
+_NARROWEST_TILE = 64
 
 
 def cosine_similarity(sketches: Tensor) -> Tensor:
@@ -32,23 +36,33 @@ def unit_rows(sketches: Tensor) -> Tensor:
     return torch.where(norms.isfinite(), unit, 0.0)
 
 
-def relevance_weights(similarity: Tensor, *, temperature: float, peers: Tensor | None = None, most: int = 0) -> Tensor:
+def relevance_weights(
+    similarity: Tensor,
+    *,
+    temperature: float,
+    peers: Tensor | None = None,
+    most: int = 0,
+    itself: Tensor | None = None,
+) -> Tensor:
     """Return row-softmax weights w_ij = softmax_{j != i}(S_ij / temperature).
 
     Args:
-        similarity: (N, N).
+        similarity: (M, N) of M clients to all N.
         temperature: tau > 0; the larger, the closer to the uniform mean over the others.
-        peers: (N, N) boolean, who may learn from whom; the diagonal is ignored. Default: everyone from everyone.
+        peers: (M, N) boolean, who may learn from whom; clients themselves are ignored. Default: everyone from everyone.
         most: number of peers, the most similar ones, that a client learns from; 0: all. Of equally similar ones, those
             that come first.
+        itself: (M,) the column that is the row's own client. Default: the diagonal.
 
     Returns:
-        (N, N) non-negative weights with a zero diagonal; each row sums to 1, or is all zero if it has no peer.
+        (M, N) non-negative weights, zero for oneself; each row sums to 1, or is all zero if it has no peer.
     """
-    count = len(similarity)
-    allowed = torch.ones(count, count, dtype=torch.bool) if peers is None else peers.clone()
-    allowed.fill_diagonal_(False)
-    logits = (similarity / temperature).masked_fill(~allowed, -torch.inf)
+    rows, count = similarity.shape
+    own = torch.arange(rows) if itself is None else itself
+    logits = similarity / temperature
+    if peers is not None:
+        logits.masked_fill_(~peers, -torch.inf)
+    logits[torch.arange(rows), own] = -torch.inf
     if 0 < most < count - 1:
         logits = logits.masked_fill(~largest(logits, most), -torch.inf)
     return torch.softmax(logits, dim=1).nan_to_num(nan=0.0)
@@ -62,7 +76,37 @@ def largest(values: Tensor, most: int) -> Tensor:
     return above | (equal & (equal.cumsum(1) <= room))
 
 
-def mix(weights: Tensor, tensors: Tensor) -> Tensor:
-    """Return the weighted sums sum_j weights[i, j] tensors[j]: (M, N) and (N, ...) -> (M, ...)."""
-    mixed: Tensor = weights @ tensors.flatten(1)
+def mix(weights: Tensor, tensors: Tensor, *, most: int = 0) -> Tensor:
+    """Return the weighted sums sum_j weights[i, j] tensors[j].
+
+    Args:
+        weights: (M, N).
+        tensors: (N, ...).
+        most: no row has more weights than these that are not zero, and only these are looked at; 0: all.
+
+    Returns:
+        (M, ...).
+    """
+    values = tensors.flatten(1)
+    few = 0 < most < weights.shape[1]
+    mixed = gather(*weights.topk(most, dim=1), values) if few else weights @ values
     return mixed.view(len(weights), *tensors.shape[1:])
+
+
+def gather(weights: Tensor, clients: Tensor, values: Tensor) -> Tensor:
+    """Return sum_l weights[i, l] values[clients[i, l]], for few clients per row.
+
+    Args:
+        weights: (M, k).
+        clients: (M, k) integers.
+        values: (N, V); taken in tiles of columns that stay in the processor's cache while rows are picked from them.
+
+    Returns:
+        (M, V).
+    """
+    mixed = values.new_empty(len(weights), values.shape[1])
+    width = max(_NARROWEST_TILE, _TILE_VALUES // max(1, len(values)))
+    for start in range(0, values.shape[1], width):
+        tile = values[:, start : start + width].contiguous()
+        mixed[:, start : start + width] = F.embedding_bag(clients, tile, per_sample_weights=weights, mode="sum")
+    return mixed

@@ -89,4 +89,5 @@ class ModelPool:
                 seed=seed,
                 architecture=base.architecture,
             )
+            base.reading = self._adapters[name].prompt
         return self._adapters[name]

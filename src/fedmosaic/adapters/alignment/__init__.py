@@ -1,11 +1,12 @@
 """Alignment: frozen Co-LoRA bases in which the latents of all architectures mean the same."""
 
 from fedmosaic.adapters.alignment.align import MODES, align, find_mode
+from fedmosaic.adapters.alignment.cka import LayerSimilarity, compare_layers
 from fedmosaic.adapters.alignment.joint import Joint
 from fedmosaic.adapters.alignment.measure import Correlation
 from fedmosaic.adapters.alignment.modes import InputsOnly, Mode, NoAlignment, Pivot, Published
 from fedmosaic.adapters.alignment.result import Alignment, is_alignment
-from fedmosaic.adapters.alignment.shipped import alignment_for, check_mode, find_shipped, make_alignment
+from fedmosaic.adapters.alignment.shipped import alignment_for, check_mode, find_shipped, make_alignment, public_reading
 from fedmosaic.adapters.alignment.stream import Positions
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Correlation",
     "InputsOnly",
     "Joint",
+    "LayerSimilarity",
     "Mode",
     "NoAlignment",
     "Pivot",
@@ -22,8 +24,10 @@ __all__ = [
     "align",
     "alignment_for",
     "check_mode",
+    "compare_layers",
     "find_mode",
     "find_shipped",
     "is_alignment",
     "make_alignment",
+    "public_reading",
 ]

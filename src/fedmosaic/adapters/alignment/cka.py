@@ -6,7 +6,9 @@ be expected of an alignment: bases cannot agree more than the features do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from fedmosaic.adapters.alignment.moments import JointMoments
 from fedmosaic.adapters.alignment.observe import INPUTS, View
 from fedmosaic.adapters.alignment.stream import Positions, Source, pick
+from fedmosaic.adapters.placement import decoder_layers
 from fedmosaic.data.sample import Sample
 from fedmosaic.models import BaseModel
 
@@ -22,6 +25,39 @@ def linear_cka(moments: JointMoments, one: int, other: int) -> float:
     """Return ``||C_ab||² / (||C_aa|| ||C_bb||)`` of two views' features: 1 up to rotation and scale, else less."""
     cross, own, others = (moments.block(*pair).norm() for pair in ((one, other), (one, one), (other, other)))
     return float(cross**2 / (own * others).clamp(min=1e-300))
+
+
+@dataclass(frozen=True)
+class LayerSimilarity:
+    """How alike the layers of two models are.
+
+    Attributes:
+        one, other: names of the models.
+        cka: (layers of one, layers of other).
+    """
+
+    one: str
+    other: str
+    cka: Tensor
+
+    def depth_distance(self) -> float:
+        """Return the mean distance in relative depth (0 to 1) between a layer of one and its most similar layer."""
+        rows, columns = (max(size - 1, 1) for size in self.cka.shape)
+        nearest: list[int] = self.cka.argmax(1).tolist()
+        return sum(abs(row / rows - column / columns) for row, column in enumerate(nearest)) / len(nearest)
+
+
+def compare_layers(models: Mapping[str, BaseModel], samples: Sequence[Sample]) -> list[LayerSimilarity]:
+    """Compare all pairs of models.
+
+    Args:
+        models: base models by name, without adapters.
+        samples: what all of them read.
+    """
+    return [
+        LayerSimilarity(one, other, layer_similarity(models[one], models[other], samples))
+        for one, other in combinations(models, 2)
+    ]
 
 
 def layer_similarity(
@@ -61,5 +97,4 @@ def layer_similarity(
 
 
 def _layers(model: BaseModel) -> dict[str, nn.Module]:
-    layers: nn.ModuleList = model.decoder.layers  # type: ignore[assignment]
-    return {str(index): layer for index, layer in enumerate(layers)}
+    return {str(index): layer for index, layer in enumerate(decoder_layers(model.decoder))}

@@ -15,8 +15,9 @@ from fedmosaic.adapters.alignment.modes import NoAlignment
 from fedmosaic.adapters.alignment.result import RECORD, Alignment, is_alignment
 from fedmosaic.data.mosaic40.build import VERSION, open_public
 from fedmosaic.data.mosaic40.public import public_samples
+from fedmosaic.data.sample import Sample
 from fedmosaic.errors import SettingsError
-from fedmosaic.models import load_base_model
+from fedmosaic.models import BaseModel, load_base_model
 from fedmosaic.models.vision_weights import ASSETS
 
 SHIPPED = ASSETS / "alignment"
@@ -134,6 +135,14 @@ def make_alignment(
     Raises:
         FedMosaicError: as :func:`load_base_model` and :func:`~fedmosaic.adapters.alignment.align` do.
     """
+    models, chosen = public_reading(names, samples, home=home, seed=seed, device=device)
+    return align(models, chosen, rank=rank, blocks=blocks, mode=mode, seed=seed)
+
+
+def public_reading(
+    names: Sequence[str], samples: int, *, home: Path, seed: int = 0, device: torch.device | str = "cpu"
+) -> tuple[dict[str, BaseModel], list[Sample]]:
+    """Return base models and built-in public samples that they are ready to read; arguments as above."""
     bank = open_public(home)
     chosen = public_samples(bank, samples, seed)
     models = {
@@ -141,4 +150,4 @@ def make_alignment(
     }
     for model in models.values():
         model.prepare(chosen)
-    return align(models, chosen, rank=rank, blocks=blocks, mode=mode, seed=seed)
+    return models, chosen
