@@ -18,15 +18,16 @@ METHODS = sorted(method_classes())
 
 
 @pytest.fixture(scope="module")
-def models():
-    """Base models that the methods take turns with."""
-    return {}
+def first():
+    """A machine whose data and base models the methods take turns with."""
+    return Machine(small("sft"), Path("unused"))
 
 
 @pytest.fixture(params=METHODS)
-def machine(request, models):
-    made = Machine(small(request.param, training={"steps": 2, "batch_size": 4}), Path("unused"))
-    made.pool._models = models
+def machine(request, first):
+    made = Machine(small(request.param), Path("unused"))
+    made.benchmark = first.benchmark
+    made.pool._models = first.pool._models
     yield made
     for adapter in made.pool._adapters.values():
         adapter.detach()
@@ -34,7 +35,7 @@ def machine(request, models):
 
 def test_a_round_and_the_next(machine):
     method, workbench = machine.method, Workbench(machine.settings)
-    workbench._machine.pool._models = {}
+    workbench._machine.benchmark = machine.benchmark
     uploads = []
     for number in (0, 1, 2):
         participant = Participant(machine, number)

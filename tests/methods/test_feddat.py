@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from tests.methods.lab import Lab, distance, same, spied
 
-from fedmosaic.training import distillation
+from fedmosaic.training.losses import distillation
 
 DAT = {"local": 0.5, "received": 0.5}
 

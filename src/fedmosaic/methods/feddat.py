@@ -31,7 +31,8 @@ from fedmosaic.methods.base import (
     Uploads,
     mean_within_architecture,
 )
-from fedmosaic.training import Budget, Client, LocalBatch, Mix, cross_entropy, distillation
+from fedmosaic.training import Budget, Client, LocalBatch, Mix, cross_entropy
+from fedmosaic.training.losses import distillation
 
 _DAT = {"local": 0.5, "received": 0.5}
 

@@ -3,7 +3,7 @@
 from fedmosaic.training import events
 from fedmosaic.training.budget import Budget, Meter
 from fedmosaic.training.client import Client, LocalBatch, Mix, adapter_state, load_adapter_state, weights
-from fedmosaic.training.losses import Penalty, cross_entropy, distillation, proximal
+from fedmosaic.training.losses import Penalty, cross_entropy, proximal
 from fedmosaic.training.optimiser import SlotOptimiser
 from fedmosaic.training.pool import ModelPool
 
@@ -18,7 +18,6 @@ __all__ = [
     "SlotOptimiser",
     "adapter_state",
     "cross_entropy",
-    "distillation",
     "events",
     "load_adapter_state",
     "proximal",
