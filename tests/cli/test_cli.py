@@ -194,6 +194,33 @@ def test_tasks_are_listed_and_shown(monkeypatch, capsys, tmp_path):
     assert status == 0
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert min(sheet.size) > 200
+    assert call(monkeypatch, capsys, "tasks", "show", "trend@lines", "--out", tmp_path / "sheet.html")[0] == 0
+    assert "does the line go up or down ?" in (tmp_path / "sheet.html").read_text()
+    for wrong in ("sheet.gif", "no/such/folder/sheet.png"):
+        status, _, error = call(monkeypatch, capsys, "tasks", "show", "trend@lines", "--out", tmp_path / wrong)
+        assert status == 2
+        assert wrong in error.replace("\n", "")
+
+
+def test_a_published_folder_is_listed_and_shown(monkeypatch, capsys, tmp_path):
+    published(tmp_path, record(), lambda path: Image.new("RGB", (8, 8)).save(path))
+    data = ["--data", tmp_path / "data"]
+    status, text, _ = call(monkeypatch, capsys, "tasks", "list", *data)
+    assert status == 0
+    assert "Mini-0" in text
+    assert call(monkeypatch, capsys, "tasks", "show", "Mini-0", *data, "--out", tmp_path / "mini.png")[0] == 0
+
+
+def test_bad_records_are_counted_and_left_out_on_demand(monkeypatch, capsys, tmp_path):
+    path = published(tmp_path, record(), lambda path: Image.new("RGB", (40, 30), "red").save(path))
+    test = tmp_path / "data" / "dataset" / "Mini" / "test" / "dataset-0.json"
+    test.write_text(json.dumps([record(answer="maybe"), record(), record(image="gone.png")]))
+    options = ["--rounds", 1, "--set", "training.steps=1", "--set", "adapter.blocks=2", "--out", tmp_path / "out"]
+    assert call(monkeypatch, capsys, "run", path, *options)[0] == 2
+    status, text, error = call(monkeypatch, capsys, "run", path, "--skip-bad", *options)
+    assert status == 0, error
+    assert "left out 2 record(s)" in text
+    assert "maybe" in text
 
 
 @pytest.fixture

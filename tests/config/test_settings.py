@@ -3,6 +3,7 @@ import json
 import pytest
 
 from fedmosaic.config import RunSettings, Scenario, builtin_names, load_scenario, resolve
+from fedmosaic.data.mosaic40.tasks import CLIENTS
 from fedmosaic.errors import SettingsError
 
 SCENARIO = Scenario(
@@ -100,3 +101,13 @@ def test_a_broken_scenario_file_is_refused(tmp_path, name, text, words):
 def test_a_missing_scenario_file_is_named(tmp_path):
     with pytest.raises(SettingsError, match=r"none\.toml"):
         load_scenario(str(tmp_path / "none.toml"))
+
+
+@pytest.mark.parametrize("name", ["mosaic40", "mosaic40-homo", "mosaic40-two"])
+def test_the_built_in_scenarios_share_one_assignment_of_tasks(name):
+    assert tuple(client.tasks for client in load_scenario(name).clients) == CLIENTS
+
+
+@pytest.mark.parametrize(("name", "models"), [("mosaic40", 3), ("mosaic40-homo", 1), ("mosaic40-two", 2)])
+def test_the_built_in_scenarios_differ_in_their_models(name, models):
+    assert len(load_scenario(name).models) == models

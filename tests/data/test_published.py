@@ -1,4 +1,6 @@
 import json
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,3 +165,64 @@ def test_public_samples_are_those_of_the_task_that_is_named_public(folder: Path)
     assert drawn == named.public(len(train), seed=0)
     with pytest.raises(SettingsError, match=f"{len(train)} public samples"):
         named.public(len(train) + 1, seed=0)
+
+
+def test_a_missing_task_is_told_with_its_path_and_how_to_get_it(folder: Path) -> None:
+    with pytest.raises(SettingsError) as error:
+        PublishedBenchmark(folder).task("SEED-Bench-2-1")
+    wanted = folder / "dataset" / "SEED-Bench-2" / "train" / "dataset-1.json"
+    for word in (str(wanted), "authors' release", "FEDMOSAIC_DATA"):
+        assert word in str(error.value)
+    with pytest.raises(DataError, match="FEDMOSAIC_DATA"):
+        PublishedBenchmark(folder / "nowhere")
+
+
+def test_images_of_later_turns_are_shown_from_their_turn_on(folder: Path) -> None:
+    conversations = [{"value": v} for v in ("<image> what?", "a cat", "and <image2>?", "a dog")]
+    path = folder / "dataset" / "VSR" / "test" / "dataset-0.json"
+    _replace({"conversations": conversations, "image": ["a.png", "b.jpg"]})(path)
+    first, second = PublishedBenchmark(folder).task("VSR-0").test
+    assert first.images == ("dataset/VSR/images/a.png",)
+    assert second.images == ("dataset/VSR/images/a.png", "dataset/VSR/images/b.jpg")
+    assert second.prompt == "<image> what?\na cat\nand <image>?"
+
+
+def test_open_tasks_keep_the_options_as_text(folder: Path) -> None:
+    sample = PublishedBenchmark(folder, open_tasks=["VSR-0"]).task("VSR-0").test[0]
+    assert (sample.answer, sample.options) == ("Dog", None)
+    assert "[cat, dog]" in sample.prompt
+
+
+def _header_of(path: Path, width: int, height: int) -> None:
+    """Write a PNG whose header claims a size that its pixels do not have."""
+    Image.new("L", (3, 3)).save(path)
+    content = bytearray(path.read_bytes())
+    content[16:24] = struct.pack(">II", width, height)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (60_000, 60_000), (5_000, 2)])
+def test_images_of_absurd_sizes_are_named_with_their_record(folder: Path, size: tuple[int, int]) -> None:
+    _header_of(folder / "dataset" / "VSR" / "images" / "odd.png", *size)
+    path = folder / "dataset" / "VSR" / "test" / "dataset-0.json"
+    _replace(record("q", "fine"), record("<image> q", "a", "odd.png"))(path)
+    with pytest.raises(DataError) as error:
+        PublishedBenchmark(folder).task("VSR-0")
+    for word in (str(path), "record 1", "odd.png"):
+        assert word in str(error.value)
+    benchmark = PublishedBenchmark(folder, skip_bad=True)
+    assert [sample.answer for sample in benchmark.task("VSR-0").test] == ["fine"]
+    assert len(benchmark.skipped) == 1
+
+
+def test_skipping_also_finds_images_whose_pixels_are_cut_off(folder: Path) -> None:
+    damaged = folder / "dataset" / "VSR" / "images" / "cut.png"
+    Image.effect_noise((64, 64), 50).save(damaged)
+    damaged.write_bytes(damaged.read_bytes()[:600])
+    _replace(record("q", "fine"), record("<image> q", "a", "cut.png"))(
+        folder / "dataset" / "VSR" / "test" / "dataset-0.json"
+    )
+    benchmark = PublishedBenchmark(folder, skip_bad=True)
+    assert [sample.answer for sample in benchmark.task("VSR-0").test] == ["fine"]
+    assert "cut.png" in benchmark.skipped[0]

@@ -1,8 +1,14 @@
+import base64
+import io
+import re
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from fedmosaic.data.mosaic40.build import Mosaic40
-from fedmosaic.data.sheet import contact_sheet
+from fedmosaic.data.sheet import contact_sheet, spread
+from fedmosaic.data.sheet_page import contact_page
 from fedmosaic.errors import SettingsError
 
 
@@ -21,3 +27,15 @@ def test_more_samples_make_a_longer_sheet(mosaic: Mosaic40, task: str) -> None:
 def test_unknown_tasks_are_named(mosaic: Mosaic40) -> None:
     with pytest.raises(SettingsError, match="category@photo"):
         contact_sheet(mosaic, "category@foto")
+
+
+def test_a_page_holds_the_images_themselves_and_the_answers(mosaic: Mosaic40) -> None:
+    page = contact_page(mosaic, "analogy@openmoji", n=3)
+    shown = [base64.b64decode(text) for text in re.findall(r"data:image/png;base64,([^\"]+)", page)]
+    samples = spread(mosaic.task("analogy@openmoji").test, 3)
+    keys = [key for sample in samples for key in sample.images]
+    assert len(shown) == len(keys) == 15
+    for content, key in zip(shown, keys, strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), np.asarray(mosaic.images.load(key)))
+    assert [re.search(rf"<b>{sample.answer}</b>", page) is not None for sample in samples] == [True] * 3
+    assert "http" not in page

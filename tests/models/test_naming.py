@@ -1,8 +1,10 @@
 import torch
 
 from fedmosaic.data.mosaic40.bank import Picture
+from fedmosaic.data.mosaic40.public import Dialogue
 from fedmosaic.models.base import Batch
 from fedmosaic.models.naming import Naming
+from fedmosaic.models.vocabulary import IMAGE_ID
 
 PICTURES = (
     Picture("000001", "icon", "openmoji", {"category": "bird", "colour": "", "name": "fish"}),
@@ -54,3 +56,32 @@ def test_the_projector_learns_to_name(tiny):
     projector.load_state_dict(before)
     projector.requires_grad_(False)
     assert last < 0.7 * first
+
+
+def test_the_position_behind_an_icon_shall_name_its_kind(tiny):
+    ask = Dialogue(
+        ("000001", "000002", "000001"), (("<image> first <image> second <image> third what ? answer :", "bird"),)
+    )
+    batch = tiny.collate_dialogues([ask])
+    naming = Naming(PICTURES, tiny)
+    with torch.no_grad(), naming.watching(tiny):
+        tiny.hidden_states(batch)
+        loss = naming.after_loss(tiny, ask.images, batch)
+        first = tiny.module.model.language_model(input_ids=None, **first_layer_inputs(tiny, batch)).hidden_states[1]
+    ordinals = [
+        position
+        for position in range(1, 16)
+        if batch.input_ids[0, position - 1] == IMAGE_ID != batch.input_ids[0, position]
+    ]
+    assert len(ordinals) == 3
+    named = tiny.head(tiny.decoder.norm(first[0, ordinals])).log_softmax(-1)[:, token(tiny, "bird")]
+    torch.testing.assert_close(loss, -(named[0] + named[2]) / 2)  # the second picture is no icon
+
+
+def first_layer_inputs(tiny, batch):
+    """What the decoder reads: word embeddings with the projected features in the image tokens' places."""
+    embedded = tiny.decoder.embed_tokens(batch.input_ids)
+    embedded[batch.input_ids == IMAGE_ID] = tiny.module.model.multi_modal_projector(batch.vision["features"]).flatten(
+        0, 1
+    )
+    return {"inputs_embeds": embedded, "attention_mask": batch.attention_mask, "output_hidden_states": True}

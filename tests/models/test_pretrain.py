@@ -42,14 +42,19 @@ def test_learning_rate_rises_stays_and_falls():
     assert recipe.learning_rate(99, 1.0) == 0.02
 
 
-def test_curriculum_looks_first_and_compares_later(bank):
-    curriculum = Curriculum(bank, Recipe(seconds=1, batch=8, looking=0.3, drilling=0.6))
-    early = [d for _ in range(24) for d in curriculum.next(0.1)]
-    late = [d for _ in range(24) for d in curriculum.next(0.5)]
-    several = [sum(len(d.images) > 1 for d in part) / len(part) for part in (early, late)]
-    assert several[0] < 0.5
-    assert all(d.images for d in early)  # no text twin while looking
-    assert any(not d.images for d in late)
+def test_curriculum_looks_matches_compares_and_then_mixes(bank):
+    curriculum = Curriculum(bank, Recipe(seconds=1, batch=8))
+    looking, matching, comparing, everything = (
+        [d for _ in range(24) for d in curriculum.next(progress)] for progress in (0.1, 0.35, 0.5, 0.9)
+    )
+    assert sum(len(d.images) > 1 for d in looking) < len(looking) / 2
+    assert all("same thing as the first" in d.turns[0][0] for d in matching)
+    asked = {
+        phrase for d in comparing for phrase in ("same thing", "same kind", "which image") if phrase in d.turns[0][0]
+    }
+    assert len(asked) >= 2
+    assert any(len(d.images) == 1 and "where is" in " ".join(text for text, _ in d.turns) for d in comparing)
+    assert any(len(d.images) == 1 for d in everything)
 
 
 def test_matrices_inside_go_to_muon_and_every_weight_to_one_optimiser(copied):

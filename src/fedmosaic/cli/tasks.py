@@ -2,40 +2,70 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from fedmosaic.config import home
-from fedmosaic.data.benchmark import load_benchmark
+from fedmosaic.data.benchmark import Benchmark, load_benchmark
+from fedmosaic.data.sample import IMAGE_MARK
 from fedmosaic.data.sheet import contact_sheet
+from fedmosaic.data.sheet_page import contact_page
+from fedmosaic.errors import SettingsError
 
 tasks = typer.Typer(help="List the benchmark's tasks, or show samples of one.", no_args_is_help=True)
 
 
+_Data = Annotated[
+    Path | None, typer.Option("--data", help="A folder in the published layout, instead of the built-in benchmark.")
+]
+
+
 @tasks.command("list")
-def list_tasks() -> None:
+def list_tasks(data: _Data = None) -> None:
     """List all tasks with their family, sizes and a first question."""
-    benchmark = load_benchmark("mosaic40", home=home())
-    table = Table("task", "family", "train", "val", "test", "question", title="mosaic40")
-    for name in [*benchmark.task_names(), *benchmark.unseen_names()]:
+    benchmark = _benchmark(data)
+    unseen = benchmark.unseen_names()
+    table = Table(
+        Column("task", no_wrap=True), "family", "images", "train", "val", "test", "question", title=benchmark.name
+    )
+    for name in [*benchmark.task_names(), *unseen]:
         task = benchmark.task(name)
-        unseen = " (unseen)" if name in benchmark.unseen_names() else ""
-        sizes = (len(task.train), len(task.validation), len(task.test))
-        question = task.train[0].prompt.replace("<image>", "▣").split(" options :")[0]
-        table.add_row(name + unseen, task.family, *map(str, sizes), question)
+        first = task.train[0]
+        sizes = (len(first.images), len(task.train), len(task.validation), len(task.test))
+        question = first.prompt.replace(IMAGE_MARK, "▣").split(" options :")[0].removesuffix(" answer :")
+        table.add_row(name + (" (unseen)" if name in unseen else ""), task.family, *map(str, sizes), question)
     Console().print(table)
 
 
 @tasks.command("show")
 def show_task(
     name: Annotated[str, typer.Argument(help="The task's name.")],
-    out: Annotated[Path | None, typer.Option(help="PNG file.  [default: NAME.png]")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .png or .html file.  [default: NAME.png]")] = None,
+    data: _Data = None,
 ) -> None:
-    """Draw a contact sheet of a task's samples with questions and answers."""
+    """Write a contact sheet of a task's samples with questions and answers, as a picture or a page."""
     path = out or Path(f"{name.replace('/', '-')}.png")
-    contact_sheet(load_benchmark("mosaic40", home=home()), name).save(path)
+    if path.suffix not in {".png", ".html"}:
+        raise SettingsError(f"--out {path}: the file must end in .png or .html")
+    benchmark = _benchmark(data)
+    content = _png(benchmark, name) if path.suffix == ".png" else contact_page(benchmark, name).encode()
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise SettingsError(f"--out {path}: cannot be written ({error.strerror})") from error
     Console().print(f"wrote {path}", highlight=False, soft_wrap=True)
+
+
+def _benchmark(data: Path | None) -> Benchmark:
+    return load_benchmark("mosaic40" if data is None else "published", home=home(), folder=data)
+
+
+def _png(benchmark: Benchmark, name: str) -> bytes:
+    file = io.BytesIO()
+    contact_sheet(benchmark, name).save(file, "PNG")
+    return file.getvalue()

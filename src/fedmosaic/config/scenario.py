@@ -20,7 +20,7 @@ class ClientSpec(BaseModel):
     """One participant: its base model and its tasks in the order in which they come.
 
     ``shares`` says, for tasks whose train samples are divided among clients, from which to which fraction of them are
-    this client's; test samples are never divided.
+    this client's; test samples are never divided. ``start`` is the folder of a PEFT LoRA that the client starts from.
 
     ``joins`` and ``leaves`` are the first and the last round that the client takes part in; ``leaves = 0``: to the end.
     """
@@ -33,6 +33,7 @@ class ClientSpec(BaseModel):
     shares: dict[str, tuple[float, float]] = Field(default_factory=dict)
     joins: Annotated[int, Field(ge=1)] = 1
     leaves: Annotated[int, Field(ge=0)] = 0
+    start: str = ""
 
     @model_validator(mode="after")
     def _shares_are_intervals_of_own_tasks(self) -> ClientSpec:
@@ -61,6 +62,7 @@ class Scenario(BaseModel):
         benchmark: ``mosaic40`` (offline) or ``published`` (a data folder in the published layout).
         data: that folder, for ``published``.
         skip_bad: leave out records of it that cannot be used, instead of refusing them.
+        open_tasks: tasks of it whose answers are open even where the question lists options.
         public: a task of it whose train samples everybody may see, for methods that need such (distillation).
         probe: base model of the relevance probe; empty: the smallest of the clients' models.
         reference: a method that is run beside the asked one for comparison (e.g. ``sft``); empty: none.
@@ -74,6 +76,7 @@ class Scenario(BaseModel):
     benchmark: Literal["mosaic40", "published"] = "mosaic40"
     data: str = ""
     skip_bad: bool = False
+    open_tasks: tuple[str, ...] = ()
     public: str = ""
     protocol: Literal["static", "dynamic"] = "dynamic"
     probe: str = ""
@@ -167,20 +170,25 @@ def _parse(file_name: str, text: str, path: Path | None) -> Scenario:
 
 
 def _from_published(entries: Any, name: str) -> dict[str, Any]:
-    """Turn ``[{client_id, model_id, datasets: [{dataset, subset_id, type}]}]`` into our table (METHODS D.3)."""
-    expected = "expected a list of {client_id, model_id, datasets: [{dataset, subset_id, type}]}"
+    """Turn the published list (METHODS D.3) into our table."""
+    expected = "expected a list of {client_id, model_id, datasets: [{dataset, subset_id, type, metric?}]}"
     if not isinstance(entries, list):
         raise SettingsError(f"scenario {name}: {expected}, got {type(entries).__name__}")
-    clients = []
+    clients, open_tasks, metrics = [], [], set()
     for position, entry in enumerate(entries):
         try:
-            tasks = [f"{dataset['dataset']}-{dataset['subset_id']}" for dataset in entry["datasets"]]
-            clients.append({"id": entry["client_id"], "model": entry["model_id"], "tasks": tasks})
+            tasks = {f"{dataset['dataset']}-{dataset['subset_id']}": dataset for dataset in entry["datasets"]}
+            clients.append({"id": entry["client_id"], "model": entry["model_id"], "tasks": list(tasks)})
         except (KeyError, TypeError) as error:
             raise SettingsError(f"scenario {name}, entry {position}: {error} is missing; {expected}") from None
+        open_tasks += [task for task, dataset in tasks.items() if dataset.get("type") == "open-ended"]
+        metrics |= {dataset.get("metric") for dataset in tasks.values()}
+    rouge = {"evaluation": {"open_metric": "rouge-l", "answer_tokens": 128}} if "RougeL" in metrics else {}
     return {
         "name": name,
         "benchmark": "published",
         "data": os.environ.get("FEDMOSAIC_DATA", ""),
+        "open_tasks": open_tasks,
         "clients": clients,
+        "settings": rouge,
     }

@@ -66,6 +66,8 @@ class EvaluationSettings(_Settings):
     batch_size: Positive = 64
     open_metric: Literal["f1", "rouge-l"] = "f1"
     """Score of open answers: token F1, or ROUGE-L."""
+    answer_tokens: Positive = 6
+    """Generation of an open answer stops here if the model does not stop before."""
 
 
 class ParticipationSettings(_Settings):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -53,7 +53,13 @@ class Benchmark(Protocol):
 
 
 def load_benchmark(
-    name: str, *, home: Path, folder: Path | None = None, skip_bad: bool = False, public: str = ""
+    name: str,
+    *,
+    home: Path,
+    folder: Path | None = None,
+    skip_bad: bool = False,
+    open_tasks: Collection[str] = (),
+    public: str = "",
 ) -> Benchmark:
     """Load a benchmark by name.
 
@@ -62,6 +68,7 @@ def load_benchmark(
         home: the folder for everything that fedmosaic makes itself.
         folder: the data folder of ``published``: it holds ``dataset/NAME/{train,test}/dataset-ID.json``.
         skip_bad: leave out records of ``published`` that cannot be used, instead of refusing them.
+        open_tasks: tasks of ``published`` whose answers are open even where the question lists options.
         public: the task of ``published`` whose train samples are public; ``mosaic40`` brings its own.
 
     Raises:
@@ -74,13 +81,11 @@ def load_benchmark(
 
         return open_mosaic40(home)
     if name == "published":
-        from fedmosaic.data.published import PublishedBenchmark  # noqa: PLC0415
+        from fedmosaic.data.published import HOW_TO_GET, PublishedBenchmark  # noqa: PLC0415
 
         if folder is None:
-            raise SettingsError(
-                "benchmark 'published' needs a data folder; name the folder that holds dataset/NAME/..."
-            )
-        return PublishedBenchmark(folder, skip_bad=skip_bad, public=public)
+            raise SettingsError(f"benchmark 'published' needs a data folder; {HOW_TO_GET}")
+        return PublishedBenchmark(folder, skip_bad=skip_bad, open_tasks=open_tasks, public=public)
     raise unknown("benchmark", name, BENCHMARKS)
 
 

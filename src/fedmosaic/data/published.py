@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,11 @@ DRAKE_UNSEEN = frozenset(
         "imagecode-0",
     )
 )
+HOW_TO_GET = (
+    "the published data are not part of this package: take them from their authors' release, whose README says how to "
+    "fetch or make each set, unpack them to dataset/NAME/{train,test}/dataset-ID.json below one folder, and name it by "
+    "FEDMOSAIC_DATA or by 'data' in the scenario"
+)
 _FAMILIES = {
     "relation": "Fashion200K MagicBrush VISION FashionIQ VSR NLVR2 CIRR SEED-Bench-2 HQ_Edit DreamSim",
     "reasoning": "IRFL Bongard-HOI Bongard-OpenWorld MIT-States COMICS_Dialogue imagecode",
@@ -48,7 +53,9 @@ class PublishedBenchmark:
 
     Args:
         folder: holds ``dataset/NAME/...`` (or is that ``dataset`` folder itself).
-        skip_bad: leave out records that cannot be used instead of stopping; :attr:`skipped` tells them.
+        skip_bad: leave out records that cannot be used instead of stopping; :attr:`skipped` tells them. Images are then
+            decoded, not only opened, while their records are read: it takes longer, but finds damaged ones.
+        open_tasks: tasks whose answers are open even where the question lists options.
         public: name of a task whose train samples server and clients may all see; empty for none.
 
     Attributes:
@@ -60,9 +67,12 @@ class PublishedBenchmark:
 
     name = "published"
 
-    def __init__(self, folder: Path, *, skip_bad: bool = False, public: str = "") -> None:
+    def __init__(
+        self, folder: Path, *, skip_bad: bool = False, open_tasks: Collection[str] = (), public: str = ""
+    ) -> None:
         self.root = folder
         self.skip_bad = skip_bad
+        self.open_tasks = frozenset(open_tasks)
         self._public = public
         self.skipped: list[str] = []
         self.images = FileSource(folder)
@@ -73,10 +83,7 @@ class PublishedBenchmark:
             for path in sorted(dataset.glob("*/train/dataset-*.json"))
         }
         if not self._files:
-            raise DataError(
-                f"{folder} holds no dataset/NAME/train/dataset-ID.json; name the folder into which the published "
-                "data were unpacked"
-            )
+            raise DataError(f"{folder} holds no dataset/NAME/train/dataset-ID.json; {HOW_TO_GET}")
 
     def task_names(self) -> list[str]:
         """Return the names of all tasks that clients may train on."""
@@ -110,21 +117,24 @@ class PublishedBenchmark:
             DataError: a file is missing, damaged or empty, or (unless bad records are skipped) a record is bad.
         """
         if name not in self._files:
-            raise unknown("task", name, self._files)
+            dataset, _, subset = name.rpartition("-")
+            wanted = self.root / "dataset" / dataset / "train" / f"dataset-{subset}.json"
+            raise SettingsError(f"{unknown('task', name, self._files)}; {wanted} is missing: {HOW_TO_GET}")
         if name not in self._tasks:
             path = self._files[name]
-            train = self._read(path)
-            test = self._read(path.parent.parent / "test" / path.name)
+            is_open = name in self.open_tasks
+            train = self._read(path, is_open=is_open)
+            test = self._read(path.parent.parent / "test" / path.name, is_open=is_open)
             kept, validation = split_by_image(train, VALIDATION_SHARE)
             family = _FAMILY_OF.get(path.parent.parent.name, "published")
             self._tasks[name] = Task(name, family, kept, validation, test)
         return self._tasks[name]
 
-    def _read(self, path: Path) -> tuple[Sample, ...]:
+    def _read(self, path: Path, *, is_open: bool) -> tuple[Sample, ...]:
         samples: list[Sample] = []
         for i, record in enumerate(_records(path)):
             try:
-                samples += self._samples(record, path, f"{path.parent.name}-{i}")
+                samples += self._samples(record, path, f"{path.parent.name}-{i}", is_open=is_open)
             except DataError as error:
                 message = f"{path}, record {i}: {error}"
                 if not self.skip_bad:
@@ -134,21 +144,25 @@ class PublishedBenchmark:
             raise DataError(f"{path}: no usable record; expected a list of at least one")
         return tuple(samples)
 
-    def _samples(self, record: object, path: Path, sample_id: str) -> Iterator[Sample]:
+    def _samples(self, record: object, path: Path, sample_id: str, *, is_open: bool) -> Iterator[Sample]:
         """Yield one sample per answer of a record; later ones begin with the turns before them."""
         turns = _turns(record)
         images = tuple(self._key(image, path) for image in _images(record))
+        marks = sum(len(_PLACEHOLDER.findall(question)) for question in turns[::2])
+        if marks != len(images):
+            raise DataError(f"the text has {marks} {IMAGE_MARK} mark(s) but the record has {len(images)} image(s)")
         asked = ""
         for turn in range(0, len(turns), 2):
             question, answer = _PLACEHOLDER.sub(IMAGE_MARK, turns[turn]).strip(), turns[turn + 1].strip()
             asked = f"{asked}\n{question}".strip()
-            options = parse_options(question, answer)
+            options = None if is_open else parse_options(question, answer)
             if options:
                 matched = match_answer(answer, options)
                 if matched is None:
                     raise DataError(f"the answer {answer!r} is not among the options {list(options)} of the question")
                 answer = matched
-            yield Sample(f"{sample_id}-{turn // 2}", images, asked, answer, options)
+            shown = images[: asked.count(IMAGE_MARK)]
+            yield Sample(f"{sample_id}-{turn // 2}", shown, asked, answer, options)
             asked = f"{asked}\n{answer}"
 
     def _key(self, image: str, path: Path) -> str:
@@ -159,7 +173,9 @@ class PublishedBenchmark:
             if candidate.is_file():
                 resolved = candidate.resolve()
                 if resolved.is_relative_to(self.root.resolve()):
-                    return resolved.relative_to(self.root.resolve()).as_posix()
+                    key = resolved.relative_to(self.root.resolve()).as_posix()
+                    self.images.check(key, decode=self.skip_bad)
+                    return key
         raise DataError(f"image {image!r} is not below {self.root}, {home} or {home / 'images'}; add the file")
 
 

@@ -34,8 +34,7 @@ def contact_sheet(benchmark: Benchmark, task_name: str, n: int = 12) -> Image.Im
         DataError: an image cannot be used.
     """
     task = benchmark.task(task_name)
-    step = max(1, len(task.test) // n)
-    cells = [_cell(benchmark, sample) for sample in task.test[::step][:n]]
+    cells = [_cell(benchmark, sample) for sample in spread(task.test, n)]
     rows = [cells[i : i + _COLUMNS] for i in range(0, len(cells), _COLUMNS)]
     heights = [max(cell.height for cell in row) for row in rows]
     sheet = Image.new("RGB", (_WIDTH * _COLUMNS, 40 + sum(heights)), "white")
@@ -48,6 +47,11 @@ def contact_sheet(benchmark: Benchmark, task_name: str, n: int = 12) -> Image.Im
             sheet.paste(cell, (column * _WIDTH, top))
         top += height
     return sheet
+
+
+def spread(samples: Sequence[Sample], n: int) -> Sequence[Sample]:
+    """Return at most ``n`` samples, evenly spread."""
+    return samples[:: max(1, len(samples) // n)][:n]
 
 
 def _cell(benchmark: Benchmark, sample: Sample) -> Image.Image:

@@ -20,9 +20,6 @@ from torch import Tensor
 from fedmosaic.data.sample import Sample
 from fedmosaic.models import BaseModel
 
-_ANSWER_TOKENS = 6
-"""Open answers have one to three words; generation stops here if the model does not."""
-
 
 @dataclass(frozen=True)
 class TaskScore:
@@ -37,7 +34,7 @@ class TaskScore:
 
 
 def score_samples(
-    model: BaseModel, samples: Sequence[Sample], *, batch_size: int, open_metric: str = "f1"
+    model: BaseModel, samples: Sequence[Sample], *, batch_size: int, open_metric: str = "f1", answer_tokens: int = 6
 ) -> TaskScore:
     """Score each sample; the model's adapter must be mixed as it is meant to answer.
 
@@ -46,18 +43,19 @@ def score_samples(
         samples: all multiple choice or open, in any mixture.
         batch_size: samples that go through the model at once.
         open_metric: ``f1`` or ``rouge-l``, for open answers.
+        answer_tokens: longest generated open answer.
     """
     overlap = {"f1": token_f1, "rouge-l": rouge_l}[open_metric]
     scores = [0.0] * len(samples)
     # Samples of like length share a batch: less padding.
-    order = sorted(range(len(samples)), key=lambda i: (samples[i].options is None, len(samples[i].images)))
+    order = sorted(range(len(samples)), key=lambda i: (len(samples[i].images), len(samples[i].prompt)))
     with torch.inference_mode():
         for kind in (False, True):
             chosen = [i for i in order if (samples[i].options is None) == kind]
             for start in range(0, len(chosen), batch_size):
                 rows = chosen[start : start + batch_size]
                 batch = [samples[i] for i in rows]
-                answers = model.answer(batch, max_tokens=_ANSWER_TOKENS) if kind else choose(model, batch)
+                answers = model.answer(batch, max_tokens=answer_tokens) if kind else choose(model, batch)
                 for i, sample, answer in zip(rows, batch, answers, strict=True):
                     scores[i] = overlap(answer, sample.answer) if kind else float(answer == sample.answer)
     return TaskScore(tuple(scores))

@@ -33,6 +33,7 @@ def hello(message: Message, context: Context) -> Message:
         "client": me.spec.id,
         "architecture": me.base.architecture,
         "model": me.spec.model,
+        "alignment": me.machine.alignment.identity if me.machine.alignment else "",
     }
     return Message(wire.pack({**meta, "upload": json.dumps(shapes)}), reply_to=message)
 
@@ -53,6 +54,7 @@ def train(message: Message, context: Context) -> Message:
         "samples": meter.samples,
         "flops": meter.flops,
         "seconds": meter.seconds,
+        **{wire.PRIVACY + name: value for name, value in meter.privacy.items()},
     }
     return Message(wire.add_metrics(content, done), reply_to=message)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from fedmosaic import seeding
 from fedmosaic.adapters import Adapter
 from fedmosaic.adapters.alignment import Alignment, alignment_for, is_alignment
+from fedmosaic.adapters.start import StartingSlot, starting_slot
 from fedmosaic.config import AdapterSettings, ClientSpec, RunSettings, home
 from fedmosaic.data.benchmark import Benchmark, load_benchmark
 from fedmosaic.data.images import ImageSource
@@ -46,6 +47,7 @@ class Machine:
     cache: Path = field(default_factory=home)
     _base_scores: dict[tuple[str, str, int], TaskScore] = field(default_factory=dict)
     _starts: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    _imports: dict[tuple[str, str], StartingSlot] = field(default_factory=dict)
 
     @cached_property
     def benchmark(self) -> Benchmark:
@@ -53,7 +55,12 @@ class Machine:
         scenario = self.settings.scenario
         folder = Path(scenario.data) if scenario.data else None
         return load_benchmark(
-            scenario.benchmark, home=home(), folder=folder, skip_bad=scenario.skip_bad, public=scenario.public
+            scenario.benchmark,
+            home=home(),
+            folder=folder,
+            skip_bad=scenario.skip_bad,
+            open_tasks=scenario.open_tasks,
+            public=scenario.public,
         )
 
     def public(self, count: int, round_: int) -> Sequence[Sample]:
@@ -124,27 +131,59 @@ class Machine:
         return adapter
 
     def start(self, spec: ClientSpec) -> dict[str, Tensor]:
-        """State of a client that has not trained yet: the same draw for all clients of one architecture."""
-        self.adapter(spec)
-        return self._starts[spec.model]
+        """State of a client that has not trained yet: the same draw for all clients of one architecture.
+
+        A client that brings a LoRA starts with it in every slot, as slots start alike anyway.
+        """
+        adapter = self.adapter(spec)
+        start = self._starts[spec.model]
+        if (imported := self.imported(spec)) is None:
+            return start
+        slots = {f"slot.{slot.name}|{name}": t for slot in adapter.slots for name, t in imported.tensors.items()}
+        return start | slots
+
+    def imported(self, spec: ClientSpec) -> StartingSlot | None:
+        """The PEFT LoRA that a client starts from, if it brings one.
+
+        Raises:
+            ModelError: the folder cannot be read, or does not fit the client's model and the adapter settings.
+        """
+        if not spec.start:
+            return None
+        key = (spec.model, spec.start)
+        if key not in self._imports:
+            adapter = self.adapter(spec)
+            first = f"slot.{adapter.slots[0].name}|"
+            start = self._starts[spec.model]
+            initial = {name.removeprefix(first): t for name, t in start.items() if name.startswith(first)}
+            self._imports[key] = starting_slot(adapter, initial, Path(spec.start).expanduser())
+        return self._imports[key]
 
     def store(self, client_id: int) -> ClientStore:
         """A participant's private states."""
         return ClientStore(self.folder / f"client-{client_id:03d}")
 
-    def base_score(self, spec: ClientSpec, task: str, count: int, batch_size: int) -> TaskScore:
-        """Score of the base model without adapter; equal for all clients of one architecture, so measured once."""
-        key = (spec.model, task, count)
-        if key not in self._base_scores:
-            with self.adapter(spec).disabled():
-                self._base_scores[key] = self.score(self.pool.model(spec.model), task, count, batch_size)
-        return self._base_scores[key]
+    def base_scores(self, spec: ClientSpec, tasks: Sequence[str], count: int) -> dict[str, TaskScore]:
+        """Scores of the base model without adapter; equal for all clients of one architecture, so measured once."""
+        new = [task for task in tasks if (spec.model, task, count) not in self._base_scores]
+        with self.adapter(spec).disabled():
+            for task, score in self.scores(self.pool.model(spec.model), new, count).items():
+                self._base_scores[spec.model, task, count] = score
+        return {task: self._base_scores[spec.model, task, count] for task in tasks}
 
-    def score(self, model: BaseModel, task: str, count: int, batch_size: int) -> TaskScore:
-        """Score on the first ``count`` test samples of a task, 0 for all."""
-        samples = self.benchmark.task(task).test
-        chosen = samples[:count] if count else samples
-        return score_samples(model, chosen, batch_size=batch_size, open_metric=self.settings.evaluation.open_metric)
+    def scores(self, model: BaseModel, tasks: Sequence[str], count: int) -> dict[str, TaskScore]:
+        """Scores on the first ``count`` test samples of each task, 0 for all; tasks share batches."""
+        how = self.settings.evaluation
+        samples = {task: self.benchmark.task(task).test[: count or None] for task in tasks}
+        together = score_samples(
+            model,
+            [sample for each in samples.values() for sample in each],
+            batch_size=how.batch_size,
+            open_metric=how.open_metric,
+            answer_tokens=how.answer_tokens,
+        )
+        single = iter(together.scores)
+        return {task: TaskScore(tuple(next(single) for _ in each)) for task, each in samples.items()}
 
 
 class Participant:
@@ -158,6 +197,7 @@ class Participant:
         self.machine = machine
         self.spec = machine.settings.scenario.client(client_id)
         self.base = machine.pool.model(self.spec.model)
+        machine.method.prepare(machine.pool, machine.settings)
         self.store = machine.store(client_id)
         tasks = [_share(machine.benchmark.task(name), self.spec.shares.get(name)) for name in self.spec.tasks]
         settings = machine.settings
@@ -202,24 +242,22 @@ class Participant:
         return Upload(self.spec.id, self.base.architecture, tensors, client.meter.samples), client.meter
 
     def evaluate(self, round_: int, *, others: bool, count: int) -> dict[str, tuple[float, ...]]:
-        """Score the model that the client has after ``round_``; round 0 is the base model.
+        """Score the model that the client has after ``round_``; round 0 is the base model (with the LoRA it brings).
 
         Args:
             round_: the round.
             others: whether all other clients' tasks are scored, too.
             count: test samples per task; 0 for all.
         """
-        scenario, batch_size = self.machine.settings.scenario, self.machine.settings.evaluation.batch_size
-        tasks = scenario.task_names if others else list(self.spec.tasks)
-        if round_ == 0:
-            return {task: self.machine.base_score(self.spec, task, count, batch_size).scores for task in tasks}
+        tasks = self.machine.settings.scenario.task_names if others else list(self.spec.tasks)
+        if round_ == 0 and not self.spec.start:
+            return {task: each.scores for task, each in self.machine.base_scores(self.spec, tasks, count).items()}
         return self.score(round_, tasks, count=count)
 
     def score(self, round_: int, tasks: Sequence[str], *, count: int) -> dict[str, tuple[float, ...]]:
         """Score the model after ``round_`` on any tasks; the last arguments are those of :meth:`evaluate`."""
-        batch_size = self.machine.settings.evaluation.batch_size
         with self.machine.method.answering(self.client_after(round_)) as model:
-            return {task: self.machine.score(model, task, count, batch_size).scores for task in tasks}
+            return {task: each.scores for task, each in self.machine.scores(model, tasks, count).items()}
 
     def client_after(self, round_: int) -> Client:
         """The client in its state after a round: that in which the last round that it trained in has left it."""
@@ -250,6 +288,7 @@ class Participant:
             round_=round_,
             public=self.machine.public,
         )
+        client.secret = self.store.secret
         client.restore(self.state_after(after))
         return client
 

@@ -89,6 +89,7 @@ class BaseModel(ABC):
         module: the transformers model; no parameter requires a gradient, and it is in eval mode.
         tokenizer: its tokenizer.
         decoder: the stack of decoder layers inside ``module``; has ``layers``.
+        reads_images: False for text models.
         reading: entered with the prompt's positions (B, T) around every computation of the decoder, so that an adapter
             can look at them.
         own_code: whether transformers loads the folder that :meth:`save` writes only with the code in it.
@@ -99,6 +100,7 @@ class BaseModel(ABC):
     module: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     decoder: nn.Module
+    reads_images: bool = True
     reading: Callable[[Tensor], AbstractContextManager[None]] = staticmethod(lambda _: nullcontext())
     own_code: bool = False
 

@@ -1,4 +1,4 @@
-"""The embedded families: three small language models that differ in architecture, width, depth and tokenizer."""
+"""The embedded models: three families that differ in architecture, width, depth and tokenizer, one in two sizes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fedmosaic.models.vocabulary import BOS, EOS, IMAGE_ID, PAD, SPECIAL, Tokeni
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """One embedded family.
+    """One embedded model: a family, in one size.
 
     Attributes:
         name: the built-in model's name.
@@ -46,6 +46,17 @@ def _llama(**shared: Any) -> PreTrainedConfig:
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=4,
+        **shared,
+    )
+
+
+def _small_llama(**shared: Any) -> PreTrainedConfig:
+    return LlamaConfig(
+        hidden_size=96,
+        intermediate_size=288,
+        num_hidden_layers=3,
+        num_attention_heads=3,
+        num_key_value_heads=3,
         **shared,
     )
 
@@ -81,6 +92,7 @@ FAMILIES = {
         Family(name="tiny-llama", text_config=_llama, tokenizer="word", vocabulary=2000, seconds=700),
         Family(name="tiny-qwen2", text_config=_qwen2, tokenizer="bpe", vocabulary=1000, seconds=1000),
         Family(name="tiny-gemma", text_config=_gemma, tokenizer="unigram", vocabulary=600, seconds=700),
+        Family(name="tiny-llama-small", text_config=_small_llama, tokenizer="word", vocabulary=2000, seconds=300),
     )
 }
 

@@ -38,7 +38,7 @@ def load_base_model(
     """Load a frozen base model.
 
     Args:
-        name: ``tiny-llama``, ``tiny-qwen2``, ``tiny-gemma``, or the folder of a transformers checkpoint.
+        name: an embedded model (``tiny-llama``, ...), or the folder of a transformers checkpoint.
         images: where the samples' images are.
         home: the cache folder (features of the embedded models' frozen tower are kept there).
         device: where the model computes.

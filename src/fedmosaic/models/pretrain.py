@@ -33,7 +33,6 @@ from fedmosaic.models.muon import Muon
 from fedmosaic.models.naming import Naming
 from fedmosaic.models.skills import skill_accuracy
 from fedmosaic.models.tiny import TinyModel
-from fedmosaic.models.twins import Twins
 from fedmosaic.models.vision_weights import load_tower
 from fedmosaic.models.vocabulary import fit_tokenizer
 from fedmosaic.seeding import derive
@@ -51,18 +50,21 @@ class Recipe:
         decay: share of the time, at the end, of linear decay to 2 %.
         start: share of the curriculum that is left out at the start, when going on with a model.
         clip: largest gradient norm.
-        naming: weight of the naming loss (see ``naming.py``).
+        noise: standard deviation of the noise on the tower's features (whose own is 0.9), so that pictures are not
+            learned by heart.
+        naming: weight of each of the two naming losses (see ``naming.py``).
         seed: of weights and data.
     """
 
     seconds: float
-    batch: int = 24
-    lr: float = 6e-3
+    batch: int = 40
+    lr: float = 4e-3
     warm_up: int = 100
     decay: float = 0.5
     start: float = 0.0
     clip: float = 1.0
-    naming: float = 0.5
+    noise: float = 0.5
+    naming: float = 0.3
     seed: int = 0
 
     def learning_rate(self, step: int, progress: float) -> float:
@@ -76,22 +78,22 @@ class Phase:
 
     Attributes:
         until: share of the whole at which it ends.
-        drills: share of drills among the dialogues; half of them are text twins.
-        which: share of the drills that are "which image shows ..." alone.
+        drills: share of drills among the dialogues.
+        matching: whether the drills are those on the same thing alone.
         several: share of the mixture's dialogues about several images that are kept.
     """
 
     until: float
     drills: float = 0.0
-    which: float = 0.0
+    matching: bool = False
     several: float = 1.0
 
 
 PHASES = (
     Phase(0.30, several=0.25),  # looking
-    Phase(0.50, drills=0.95, which=1.0),  # finding
-    Phase(0.62, drills=0.85),  # comparing
-    Phase(1.00, drills=0.40, which=0.4),  # everything
+    Phase(0.42, drills=1.0, matching=True),  # matching
+    Phase(0.66, drills=1.0),  # comparing
+    Phase(1.00, drills=0.5),  # everything
 )
 
 
@@ -100,10 +102,9 @@ class Curriculum:
 
     def __init__(self, bank: PublicBank, recipe: Recipe) -> None:
         self._mixture = public.public_mixture(bank, derive(recipe.seed, "pretrain"))
-        self._drills, self._which = (
-            drills(bank, derive(recipe.seed, "pretrain-drills"), which_only=only) for only in (False, True)
+        self._drills, self._matches = (
+            drills(bank, derive(recipe.seed, "pretrain-drills"), matching=only) for only in (False, True)
         )
-        self._twins = Twins(bank.pool.pictures)
         self._recipe = recipe
         self._random = random.Random(derive(recipe.seed, "curriculum"))
         self._ready: list[list[public.Dialogue]] = []
@@ -122,9 +123,7 @@ class Curriculum:
         place = self._recipe.start + (1 - self._recipe.start) * progress
         phase = next(phase for phase in PHASES if place < phase.until or phase is PHASES[-1])
         if self._random.random() < phase.drills:
-            drill = next(self._which if self._random.random() < phase.which else self._drills)
-            twin = self._twins.of(drill, self._random) if self._random.random() < 0.5 else None
-            return twin or drill
+            return next(self._matches if phase.matching else self._drills)
         while True:
             dialogue = next(self._mixture)
             if len(dialogue.images) <= 1 or self._random.random() < phase.several:
@@ -174,15 +173,19 @@ def train(
         part.requires_grad_(True)
     opts = optimisers(model.module, recipe)
     curriculum, naming = Curriculum(bank, recipe), Naming(bank.pool.pictures, model)
+    torch.manual_seed(derive(recipe.seed, "pretrain-noise"))
     start, step, average, next_line = time.process_time(), 0, 0.0, 30.0
     while (spent := time.process_time() - start) < recipe.seconds:
         progress = spent / recipe.seconds
         chosen = curriculum.next(progress)
         batch = model.collate_dialogues(chosen)
+        features = batch.vision["features"]
+        batch.vision["features"] = features + recipe.noise * torch.randn_like(features)
         keys = [key for dialogue in chosen for key in dialogue.images]
-        loss = dialogue_loss(model, batch)
-        if keys:
-            loss = loss + recipe.naming * naming.loss(model, keys, batch)
+        with naming.watching(model):
+            loss = dialogue_loss(model, batch)
+            if keys:
+                loss = loss + recipe.naming * (naming.loss(model, keys, batch) + naming.after_loss(model, keys, batch))
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.module.parameters(), recipe.clip)
         for optimiser in opts:

@@ -1,11 +1,13 @@
+import random
 from collections import defaultdict
 
 import numpy as np
 import pytest
 
-from fedmosaic.data.mosaic40 import charts, sprites, styles
-from fedmosaic.data.mosaic40.catalog import PARTS, PUBLIC, icons
-from fedmosaic.data.mosaic40.kinds import CATEGORIES
+from fedmosaic.data.mosaic40 import charts, recipe, sprites, styles
+from fedmosaic.data.mosaic40.bank import Canvas
+from fedmosaic.data.mosaic40.catalog import PARTS, PUBLIC, TEST, icons
+from fedmosaic.data.mosaic40.kinds import CATEGORIES, DISPUTED, apart
 from fedmosaic.errors import DataError, SettingsError
 
 
@@ -93,3 +95,41 @@ def test_styles_change_the_look_strongly_and_repeatably() -> None:
             assert styles.difference(drawn[one], drawn[other]) > 5, (one, other)
     with pytest.raises(SettingsError, match="blueprint"):
         styles.draw("bluprint", [], part=PUBLIC, seed=0)
+
+
+def test_near_kinds_are_near_both_ways_and_leave_enough_others() -> None:
+    for kind in CATEGORIES:
+        assert kind not in apart(kind)
+        assert len(apart(kind)) >= 15
+        for other in CATEGORIES:
+            assert (other in apart(kind)) == (kind in apart(other))
+    assert "sport" not in apart("person")
+    assert "tool" in apart("bird")
+
+
+def test_a_stencil_shows_rim_and_inner_lines() -> None:
+    """A disc with two dark eyes must not become a plain disc."""
+    face = styles.Image.new("RGBA", (58, 58))
+    pen = styles.ImageDraw.Draw(face)
+    pen.ellipse((2, 2, 55, 55), fill="#ffcc4d")
+    for left in (16, 34):
+        pen.ellipse((left, 20, left + 8, 30), fill="#664500")
+    ink = np.asarray(styles._stencil(face, "#3a2412").getchannel("A")) > 0
+    assert ink[24, 20]
+    assert ink[24, 38]
+    assert ink[28, 3]  # the rim
+    assert not ink[40, 28]  # the cheek
+    assert ink.mean() < 0.3
+
+
+def test_no_client_is_asked_about_disputed_icons_or_flags() -> None:
+    names = {icon.name for icon in icons()}
+    assert len(DISPUTED & names) > 10
+    shown = Canvas()
+    for kind, domain in (("icon", "line"), ("flag", "flags")):
+        recipe._draw(shown, kind, domain, 0, TEST, random.Random(0))
+    drawn = {picture["code"] for picture in shown.pictures}
+    assert not drawn & {icon.code for icon in icons() if icon.name in DISPUTED}
+    orange = {icon.code for icon in icons() if icon.name in {"flag ne", "flag lk", "flag am"}}
+    assert orange
+    assert not drawn & orange

@@ -72,6 +72,26 @@ def test_trends_and_peaks_do_not_answer_each_other_always() -> None:
     assert Counter((p["trend"], p["peak"]) for p in drawn)["up", "left"] >= 1
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_hills_are_highest_in_the_told_half_by_far(seed: int) -> None:
+    canvas = Canvas()
+    picture = charts.hill(canvas, "lines", random.Random(seed), TEST)
+    ink = ImageColor.getrgb(charts.INKS[picture["colour"]])
+    rows, columns = np.nonzero(np.abs(pixels(canvas, picture) - ink).sum(axis=-1) < 120)
+    inside = columns > 5  # not the axis
+    rows, columns = rows[inside], columns[inside]
+    middle = (columns.min() + columns.max()) / 2
+    left, right = rows[columns < middle - 2].min(), rows[columns > middle + 2].min()
+    assert ("left" if left < right else "right") == picture["peak"]
+    assert abs(left - right) >= 3
+
+
+def test_hills_peak_on_either_side() -> None:
+    canvas, rng = Canvas(), random.Random(0)
+    peaks = Counter(charts.hill(canvas, "lines", rng, TRAIN)["peak"] for _ in range(60))
+    assert min(peaks.values()) >= 15
+
+
 def test_counts_fill_as_many_cells() -> None:
     canvas, rng = Canvas(), random.Random(0)
     numbers = set()

@@ -9,6 +9,7 @@ from PIL import Image
 
 from fedmosaic.data.mosaic40.bank import Canvas, Pool
 from fedmosaic.data.mosaic40.build import Mosaic40, PublicBank
+from fedmosaic.data.mosaic40.kinds import apart
 from fedmosaic.data.mosaic40.recipe import PUBLIC_STYLES
 from fedmosaic.data.mosaic40.skills import FAMILIES, SKILLS
 from fedmosaic.data.mosaic40.tasks import CLIENTS, SEEN, UNSEEN, parse
@@ -202,3 +203,9 @@ def test_questions_about_kinds_have_right_answers() -> None:
         period = 3 if sequence[3] == sequence[0] else 2
         assert following.ask.answer == sequence[4 - period]
         assert len(set(following.ask.options or ())) == 4
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.split("@")[0] in {"category", "common-concept"}])
+def test_no_option_is_a_kind_that_the_thing_may_also_be(mosaic: Mosaic40, name: str) -> None:
+    for sample in all_samples(mosaic.task(name)):
+        assert {option for option in sample.options or () if option != sample.answer} <= set(apart(sample.answer))

@@ -43,7 +43,7 @@ class LayerSimilarity:
     def depth_distance(self) -> float:
         """Return the mean distance in relative depth (0 to 1) between a layer of one and its most similar layer."""
         rows, columns = (max(size - 1, 1) for size in self.cka.shape)
-        nearest = self.cka.argmax(1).tolist()
+        nearest: list[int] = self.cka.argmax(1).tolist()
         return sum(abs(row / rows - column / columns) for row, column in enumerate(nearest)) / len(nearest)
 
 

@@ -32,10 +32,8 @@ USES = {
     "fish": "catch",
     "tool": "repair",
     "device": "charge",
-    "household": "clean",
 }
 PLACES = {
-    "bird": "sky",
     "weather": "sky",
     "fish": "sea",
     "plant": "garden",
@@ -52,21 +50,22 @@ PLACES = {
 # Answers that would be defensible too: they are never offered as wrong ones.
 ALSO_TRUE = {
     "fish": ("eat", "watch", "kitchen"),
-    "bird": ("catch", "garden", "eat"),
+    "bird": ("catch", "eat"),
     "vegetable": ("grow", "kitchen"),
     "fruit": ("grow",),
-    "plant": ("home", "watch"),
-    "bug": ("home",),
+    "plant": ("home", "watch", "kitchen"),
+    "bug": ("home", "kitchen"),
     "meal": ("home",),
     "dessert": ("home",),
     "drink": ("home",),
-    "household": ("kitchen", "repair"),
-    "device": ("repair", "watch", "hear", "play"),
+    "household": ("kitchen", "garden"),
+    "device": ("repair", "watch", "hear", "play", "kitchen", "street"),
     "music": ("play",),
-    "sport": ("wear", "catch", "ride"),
-    "clothing": ("clean",),
-    "vehicle": ("sky", "sea", "repair", "clean"),
-    "building": ("home",),
+    "sport": ("wear", "catch", "ride", "watch"),
+    "office": ("repair",),
+    "tool": ("catch", "play"),
+    "vehicle": ("sky", "sea", "repair"),
+    "building": ("home", "watch"),
     "weather": ("garden", "street"),
 }
 

@@ -3,6 +3,7 @@
 Facts by kind:
     bars, pie: colours (in the order drawn), sizes (0 to 1), highest, lowest (colours)
     line: colour, trend (up, down), peak (left, right)
+    hill: colour, peak
 The domains are ``bars`` (upright on white), ``hbars`` (lying, on dark), ``pies``, ``lines`` (on white) and ``screen``
 (bright on dark, with a grid).
 """
@@ -181,6 +182,21 @@ def pie(canvas: Canvas, rng: random.Random, part: str) -> Picture:
 def line(canvas: Canvas, look: str, rng: random.Random, part: str) -> Picture:
     """Draw a stretch of a time series that clearly rises or falls: ``lines`` or ``screen``."""
     values = _stretch(part, rng)
+    ends = values[-3:].mean() - values[:3].mean()
+    peak = "left" if values.argmax() < len(values) / 2 else "right"
+    image, colour = _plot(look, values, rng)
+    return canvas.add(image, "line", look, colour=colour, trend="up" if ends > 0 else "down", peak=peak)
+
+
+def hill(canvas: Canvas, look: str, rng: random.Random, part: str) -> Picture:
+    """Draw a stretch of a time series with its highest point well inside one half: ``lines`` or ``screen``."""
+    right = rng.random() < 0.5
+    image, colour = _plot(look, _hill(part, rng, right=right), rng)
+    return canvas.add(image, "hill", look, colour=colour, peak="right" if right else "left")
+
+
+def _plot(look: str, values: Column, rng: random.Random) -> tuple[Image.Image, str]:
+    """Return a line chart of values between 0 and 1, and the line's colour."""
     side = SIDE * _SCALE
     inks, ground, grid = (INKS, "white", "#d8d8d8") if look == "lines" else (DARK_INKS, "#0e1a14", "#27402f")
     colour = rng.choice(sorted(inks))
@@ -192,29 +208,46 @@ def line(canvas: Canvas, look: str, rng: random.Random, part: str) -> Picture:
     across = np.linspace(22, side - 10, len(values))
     points = [(float(x), side - 24 - float(y) * (side - 44)) for x, y in zip(across, values, strict=True)]
     pen.line(points, fill=inks[colour], width=9, joint="curve")
-    ends = values[-3:].mean() - values[:3].mean()
-    peak = "left" if values.argmax() < len(values) / 2 else "right"
-    return canvas.add(_shrunk(image), "line", look, colour=colour, trend="up" if ends > 0 else "down", peak=peak)
+    return _shrunk(image), colour
 
 
 def _stretch(part: str, rng: random.Random) -> Column:
     """Return 12 to 40 neighbouring values, scaled to 0 to 1; half of all stretches fall."""
     falls = rng.random() < 0.5
     for attempt in range(1000):
+        values = _scaled(part, rng)
+        if falls and attempt > 40:
+            values = values[::-1]  # growing economies rarely offer a fall: read the series backwards
+        ends = values[-3:].mean() - values[:3].mean()
+        middle = abs(int(values.argmax()) - (len(values) - 1) / 2) < 0.12 * len(values)
+        if abs(ends) > 0.3 and (ends < 0) == falls and not middle:
+            return values
+    raise AssertionError("no series has a clear trend")  # the tables are fixed: cannot happen
+
+
+def _hill(part: str, rng: random.Random, *, right: bool) -> Column:
+    """Return 12 to 40 neighbouring values, scaled to 0 to 1, whose one clear peak lies inside the wanted half."""
+    for _ in range(4000):
+        values = _scaled(part, rng)
+        at = int(values.argmax()) / (len(values) - 1)
+        if (at > 0.5) != right:
+            values, at = values[::-1], 1 - at
+        half = len(values) // 2
+        other = values[:half] if right else values[-half:]
+        if 0.12 < abs(at - 0.5) < 0.38 and max(values[0], values[-1]) < 0.6 and other.max() < 0.9:
+            return values
+    raise AssertionError("no series has a clear peak")  # the tables are fixed: cannot happen
+
+
+def _scaled(part: str, rng: random.Random) -> Column:
+    """Return 12 to 40 neighbouring values of one series, scaled to 0 to 1."""
+    while True:
         _, column = rng.choice(series(part))
         length = rng.randint(12, min(40, len(column) - 1))
         start = rng.randrange(len(column) - length)
         values = column[start : start + length]
-        if falls and attempt > 40:
-            values = values[::-1]  # growing economies rarely offer a fall: read the series backwards
-        if values.std() == 0:
-            continue
-        values = (values - values.min()) / (values.max() - values.min())
-        ends = values[-3:].mean() - values[:3].mean()
-        middle = abs(int(values.argmax()) - (length - 1) / 2) < 0.12 * length
-        if abs(ends) > 0.3 and (ends < 0) == falls and not middle:
-            return np.asarray(values)
-    raise AssertionError("no series has a clear trend")  # the tables are fixed: cannot happen
+        if values.std() > 0:
+            return np.asarray((values - values.min()) / (values.max() - values.min()))
 
 
 def _shrunk(image: Image.Image) -> Image.Image:

@@ -57,6 +57,10 @@ SUBCATEGORIES = {
     "flag": ("country-flag",),
 }
 CATEGORIES = tuple(sorted(kind for kind in SUBCATEGORIES if kind != "flag"))
+# Kinds that look alike within and unlike each other, so that icons never seen before can be told apart by them: a small
+# probe of the frozen tower's features names 84 % of unseen icons of these rightly, and 52 % of those of all kinds. What
+# compares images compares these: with tools and devices it would measure little but the tower.
+PLAIN = ("bug", "building", "clothing", "face", "hand", "mammal", "person", "plant", "vehicle", "weather")
 CATEGORY_OF = {sub: kind for kind, subs in SUBCATEGORIES.items() for sub in subs}
 
 # fmt: off
@@ -77,6 +81,20 @@ LEFT_OUT = frozenset(
         "chart_with_upwards_trend", "chart_with_downwards_trend", "level_slider", "control_knobs", "microbe",
     )
 )
+# Icons that people would count to another kind, too: nothing is asked of clients about them.
+DISPUTED = frozenset(
+    (
+        "dolphin", "whale", "whale2", "seal", "boomerang", "magnet", "gear", "hook", "toolbox", "dagger knife", "hocho",
+        "crossed swords", "shopping trolley", "elevator", "fire extinguisher", "mouse trap", "bubbles", "safety pin",
+    )
+)
+# Kinds of which one thing may be both (a player is person and sport): never one beside the other in a question.
+_NEAR = (
+    {"person", "face", "hand"}, {"person", "sport"}, {"person", "clothing"}, {"sport", "clothing"},
+    {"face", "mammal"}, {"face", "weather"}, {"meal", "dessert", "fruit", "vegetable"}, {"meal", "fish"},
+    {"plant", "vegetable", "fruit"}, {"household", "tool", "office"}, {"household", "device"}, {"household", "drink"},
+    {"device", "office", "music"},
+)
 # Words that name a variant, not a thing.
 VARIANT_WORDS = frozenset(
     (
@@ -90,3 +108,9 @@ VARIANT_WORDS = frozenset(
 # fmt: on
 # Code points that make a variant of the same person: man, woman, person, signs, joiners, directions.
 VARIANT_CODES = frozenset(("1F468", "1F469", "1F9D1", "2640", "2642", "200D", "FE0F", "27A1"))
+
+
+def apart(kind: str) -> tuple[str, ...]:
+    """Return the categories that no thing of a kind also belongs to, in order."""
+    near = {kind}.union(*(group for group in _NEAR if kind in group))
+    return tuple(category for category in CATEGORIES if category not in near)

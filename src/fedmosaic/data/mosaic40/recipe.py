@@ -6,9 +6,10 @@ import random
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from fedmosaic.data.mosaic40 import charts, scenes
+from fedmosaic.data.mosaic40 import charts, scenes, sprites
 from fedmosaic.data.mosaic40.bank import Canvas
 from fedmosaic.data.mosaic40.catalog import PUBLIC, TEST, TRAIN, VALIDATION, Icon, icons
+from fedmosaic.data.mosaic40.kinds import DISPUTED
 from fedmosaic.data.mosaic40.tasks import SEEN, UNSEEN, parse
 from fedmosaic.seeding import derive, rng
 
@@ -21,6 +22,7 @@ CLIENT_COUNTS = {
     "bars": {TRAIN: 200, VALIDATION: 46, TEST: 68},
     "pie": {TRAIN: 180, VALIDATION: 46, TEST: 68},
     "line": {TRAIN: 200, VALIDATION: 46, TEST: 68},
+    "hill": {TRAIN: 200, VALIDATION: 46, TEST: 68},
     "digit": {TRAIN: 160, VALIDATION: 44, TEST: 64},
 }
 # The public part; no picture in the ``stencil`` look, and few in the looks that are the clients' own.
@@ -55,6 +57,9 @@ PUBLIC_STYLES = ("openmoji", "twemoji", "line", "photo", "blueprint", "pixel", "
 PUBLIC_ICONS = {"blueprint": 150, "pixel": 150, "night": 150}
 
 
+_FAINT = 0.04  # share of a flag below which nobody counts a colour
+
+
 def needed() -> list[tuple[str, str]]:
     """Return the (kind, domain) pairs that the clients' and the unseen tasks need."""
     parsed = (parse(name) for name in (*SEEN, *UNSEEN))
@@ -80,6 +85,8 @@ def draw_public(canvas: Canvas, seed: int) -> None:
 def _draw(canvas: Canvas, kind: str, domain: str, number: int, part: str, order: random.Random) -> None:
     """Draw ``number`` pictures of one kind and domain; for icons and flags, 0 means all."""
     things = [thing for thing in icons() if thing.part == part and (thing.category == "flag") == (kind == "flag")]
+    if part != PUBLIC:
+        things = [thing for thing in things if not _disputed(thing)]
     if kind == "icon":
         for thing in order.sample(things, number) if number else things:
             scenes.icon(canvas, thing, domain, order, part)
@@ -97,13 +104,21 @@ def _draw(canvas: Canvas, kind: str, domain: str, number: int, part: str, order:
             _draw_one(canvas, kind, domain, things, part, order)
 
 
+def _disputed(thing: Icon) -> bool:
+    """Whether people would disagree on an icon's kind, or on a flag's colours (maroon or orange may pass for red)."""
+    if thing.category != "flag":
+        return thing.name in DISPUTED
+    shares = sprites.colour_shares(sprites.sprite("flat", thing.code))
+    return any(shares.get(colour, 0.0) > _FAINT for colour in ("orange", "pink", "purple", "brown"))
+
+
 def _draw_one(canvas: Canvas, kind: str, domain: str, things: Sequence[Icon], part: str, order: random.Random) -> None:
     if kind == "bars":
         charts.bars(canvas, domain, order, part)
     elif kind == "pie":
         charts.pie(canvas, order, part)
-    elif kind == "line":
-        charts.line(canvas, domain, order, part)
+    elif kind in {"line", "hill"}:
+        {"line": charts.line, "hill": charts.hill}[kind](canvas, domain, order, part)
     else:
         {"count": scenes.count, "pair": scenes.pair, "grid": scenes.grid}[kind](canvas, things, domain, order, part)
 

@@ -141,19 +141,20 @@ def trend(pool: Pool, domain: str, rng: random.Random) -> Question:
     return Question((picture,), Ask("does the line go up or down ?", picture["trend"], ("up", "down"), listed=False))
 
 
-@skill("peak", VQA, "line")
+@skill("peak", VQA, "hill")
 def peak(pool: Pool, domain: str, rng: random.Random) -> Question:
     """On which side is the line's highest point?"""
-    picture = pool.balanced("line", domain, "peak", rng)
+    picture = pool.balanced("hill", domain, "peak", rng)
     text = "is the peak on the left or on the right ?"
     return Question((picture,), Ask(text, picture["peak"], ("left", "right"), listed=False))
 
 
 @skill("flag-colour", VQA, "flag")
 def flag_colour(pool: Pool, domain: str, rng: random.Random) -> Question:
-    """Has the flag a certain colour?"""
+    """Has the flag a certain colour? Black is not asked for: OpenMoji's outlines are black."""
+    colours = [colour for colour in FLAG_COLOURS if colour != "black"]
     clear = [picture for picture in pool.all("flag", domain) if picture["clear"]]
     has = rng.random() < 0.5
-    wanted = rng.choice([c for c in FLAG_COLOURS if any((c in p["colours"]) == has for p in clear)])
+    wanted = rng.choice([c for c in colours if any((c in p["colours"]) == has for p in clear)])
     flags = [p for p in clear if (wanted in p["colours"]) == has]
     return Question((rng.choice(flags),), yes_no(f"is there {wanted} in the flag ?", has))

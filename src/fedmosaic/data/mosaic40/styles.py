@@ -114,7 +114,7 @@ def _inked(style: str, code: str) -> Image.Image:
     if style in {"line", "blueprint"}:
         return _one_ink(sprite, "#e6f0ff" if style == "blueprint" else "#101010", gain=1.3)
     if style == "stencil":
-        return _one_ink(sprite, "#3a2412", gain=1.0, cut_light=True)
+        return _stencil(sprite, "#3a2412")
     if style == "night":
         alpha = sprite.getchannel("A")
         dim = Image.blend(sprite.convert("RGB"), Image.new("RGB", sprite.size, "#101c5c"), 0.55)
@@ -131,13 +131,38 @@ def _sticker(sprite: Image.Image) -> Image.Image:
     return rim
 
 
-def _one_ink(sprite: Image.Image, ink: str, *, gain: float, cut_light: bool = False) -> Image.Image:
-    """Return the drawing's shape in a single colour; light areas are cut out of a stencil."""
+def _one_ink(sprite: Image.Image, ink: str, *, gain: float) -> Image.Image:
+    """Return the drawing's shape in a single colour."""
+    alpha = np.asarray(sprite.getchannel("A"), dtype=np.float32)
+    return _poured(np.clip(alpha * gain, 0, 255), ink)
+
+
+def _stencil(sprite: Image.Image, ink: str) -> Image.Image:
+    """Return the drawing's darker parts and its rim in a single colour: what a stencil cutter would cut out."""
     pixels = np.asarray(sprite, dtype=np.float32)
-    alpha = np.clip(pixels[..., 3] * gain, 0, 255)
-    if cut_light:
-        alpha = alpha * (pixels[..., :3].mean(axis=2) < 205)
-    flat = Image.new("RGBA", sprite.size, ink)
+    solid = pixels[..., 3] > 128
+    gray = pixels[..., :3].mean(axis=2)
+    inner = Image.fromarray(np.pad(solid, 2)).convert("L").filter(ImageFilter.MinFilter(5))
+    rim = solid & ~np.asarray(inner, dtype=bool)[2:-2, 2:-2]
+    dark = solid & (gray < _threshold(gray[solid]))
+    return _poured(255.0 * (rim | dark), ink)
+
+
+def _threshold(values: np.ndarray) -> float:
+    """Return the grey level that parts values into two groups of least variance (Otsu 1979)."""
+    levels = np.linspace(values.min(), values.max(), 33)[1:-1]
+    shares = np.array([(values < level).mean() for level in levels])
+    between = [
+        share * (1 - share) * (values[values < level].mean() - values[values >= level].mean()) ** 2
+        if 0 < share < 1
+        else 0.0
+        for level, share in zip(levels, shares, strict=True)
+    ]
+    return float(levels[int(np.argmax(between))])
+
+
+def _poured(alpha: np.ndarray, ink: str) -> Image.Image:
+    flat = Image.new("RGBA", alpha.shape[::-1], ink)
     flat.putalpha(Image.fromarray(alpha.astype(np.uint8)))
     return flat
 
