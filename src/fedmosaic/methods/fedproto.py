@@ -15,7 +15,7 @@ those with the most samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -103,7 +103,7 @@ class FedProto(Method[FedProtoSettings]):
     def _common(self, uploads: Uploads) -> dict[str, Tensor]:
         said = [Prototypes.read(upload.tensors) for upload in uploads.values()]
         common = Prototypes.mean(
-            torch.stack([mean for each in said for mean in each.means.values()]),
+            [mean for each in said for mean in each.means.values()],
             [label for each in said for label in each.means],
             [count for each in said for count in each.counts.values()],
         )
@@ -133,17 +133,20 @@ class Prototypes:
     counts: Mapping[int, float]
 
     @classmethod
-    def mean(cls, embeddings: Tensor, classes: Sequence[int], counts: Sequence[float] | None = None) -> Prototypes:
+    def mean(
+        cls, embeddings: Iterable[Tensor], classes: Sequence[int], counts: Sequence[float] | None = None
+    ) -> Prototypes:
         """Return the mean of each class.
 
         Args:
-            embeddings: (n, d).
+            embeddings: n of (d,).
             classes: n.
             counts: n numbers of samples that each stands for; default: 1.
         """
         totals: dict[int, float] = {}
         sums: dict[int, Tensor] = {}
-        for embedding, label, count in zip(embeddings, classes, counts or [1.0] * len(classes), strict=True):
+        each = [1.0] * len(classes) if counts is None else counts
+        for embedding, label, count in zip(embeddings, classes, each, strict=True):
             totals[label] = totals.get(label, 0.0) + count
             sums[label] = sums.get(label, torch.zeros_like(embedding)) + count * embedding
         return cls({label: total / totals[label] for label, total in sums.items()}, totals)
