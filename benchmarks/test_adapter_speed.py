@@ -1,20 +1,29 @@
-"""Speed and memory of our adapters beside PEFT's single LoRA: one thread, medians, all variants in turn.
+"""Speed and memory of our adapters beside PEFT's single LoRA: one thread, CPU time, medians, all variants in turn.
 
-    python benchmarks/test_adapter_speed.py --width 128 --layers 6 --rank 16 --batch 16 --repeats 15
-    pytest benchmarks/test_adapter_speed.py          # the targets at the tiny size
+    python benchmarks/test_adapter_speed.py                  # all sizes: results/adapter-speed.json, docs/adapters.md
+    python benchmarks/test_adapter_speed.py --only 0         # one size, printed
+    pytest benchmarks/test_adapter_speed.py                  # the targets at the tiny size
 
-``step`` is forward, backward and AdamW; ``forward`` is without gradients; ``saved`` is what autograd keeps for the
-backward pass. The first column is CPU milliseconds (megabytes), the second the median ratio to PEFT in the same round.
+``step`` is forward, backward and AdamW of a Llama all of whose projections are adapted; ``forward`` is the model
+without gradients; ``layer`` is one adapted linear alone, without gradients; ``peak`` is the most memory that one step
+has allocated at once, and ``saved`` what autograd keeps for the backward pass. Each value is the median over rounds and its
+ratio the median of the ratios to PEFT within a round, so that other load on the machine hits all variants alike.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import json
+import os
+import re
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -22,10 +31,36 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from fedmosaic.adapters import Adapter, Slot
+from fedmosaic.federation.files import write_atomically
 
+ROOT = Path(__file__).parent.parent
 ONE = (Slot("local", travels=False),)
 TWO = (*ONE, Slot("personal_global", travels=True))
 LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+PEFT, SINGLE, DUAL, HALF, COLORA = "PEFT", "one slot", "two slots", "two slots, half Co-LoRA", "two slots, Co-LoRA"
+TARGETS = {("step", DUAL): 1.10, ("step", COLORA): 1.00, ("layer", DUAL): 1.35, ("layer", SINGLE): 1.05}
+Values = dict[str, dict[str, tuple[float, float]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """One comparison."""
+
+    width: int
+    layers: int
+    rank: int
+    batch: int
+    length: int = 64
+    repeats: int
+
+
+SIZES = (
+    Size(width=128, layers=6, rank=16, batch=16, repeats=15),
+    Size(width=128, layers=6, rank=16, batch=4, repeats=25),
+    Size(width=1024, layers=2, rank=16, batch=4, repeats=9),
+    Size(width=1024, layers=2, rank=128, batch=4, repeats=9),
+    Size(width=2048, layers=2, rank=16, batch=2, repeats=7),
+)
 
 
 def _peft(model: nn.Module, rank: int) -> nn.Module:
@@ -41,37 +76,45 @@ def _ours(model: nn.Module, rank: int, *, slots: tuple[Slot, ...], blocks: int) 
     return model
 
 
-def measure(
-    *, width: int, layers: int, rank: int, batch: int, length: int, repeats: int
-) -> dict[str, dict[str, tuple[float, float]]]:
-    """Return, for each variant, (value, ratio to PEFT) of step, forward and saved tensors."""
+def measure(size: Size) -> Values:
+    """Return, for each variant, (value, ratio to PEFT) of step, forward and layer (ms), peak and saved (MB)."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=600,
-        hidden_size=width,
-        intermediate_size=3 * width,
-        num_hidden_layers=layers,
+        hidden_size=size.width,
+        intermediate_size=3 * size.width,
+        num_hidden_layers=size.layers,
         num_attention_heads=4,
         num_key_value_heads=4,
     )
     base = LlamaForCausalLM(config).requires_grad_(False)
-    ids = torch.randint(0, 600, (batch, length))
+
+    def fresh() -> nn.Module:
+        """The model with the same frozen tensors, in modules of its own."""
+        return copy.deepcopy(base, {id(tensor): tensor for tensor in base.parameters()})
+
     models = {
-        "PEFT": _peft(copy.deepcopy(base), rank),
-        "one slot": _ours(copy.deepcopy(base), rank, slots=ONE, blocks=0),
-        "two slots, gate": _ours(copy.deepcopy(base), rank, slots=TWO, blocks=0),
-        "two slots, gate, half Co-LoRA": _ours(copy.deepcopy(base), rank, slots=TWO, blocks=layers // 2),
-        "Co-LoRA, two slots, gate": _ours(copy.deepcopy(base), rank, slots=TWO, blocks=layers),
+        PEFT: _peft(fresh(), size.rank),
+        SINGLE: _ours(fresh(), size.rank, slots=ONE, blocks=0),
+        DUAL: _ours(fresh(), size.rank, slots=TWO, blocks=0),
+        HALF: _ours(fresh(), size.rank, slots=TWO, blocks=size.layers // 2),
+        COLORA: _ours(fresh(), size.rank, slots=TWO, blocks=size.layers),
     }
+    ids = torch.randint(0, 600, (size.batch, size.length))
+    rows = torch.randn(size.batch, size.length, size.width)
     steps = {name: _step(model, ids) for name, model in models.items()}
     saved = {name: _saved_megabytes(models[name], step) for name, step in steps.items()}
-    forwards = {name: _forward(model, ids) for name, model in models.items()}
-    rows = {name: {"saved MB": (saved[name], saved[name] / saved["PEFT"])} for name in models}
-    for key, calls in (("step ms", steps), ("forward ms", forwards)):
-        for name, values in _in_turn(calls, repeats).items():
-            rows[name][key] = values
-    return rows
+    peaks = {name: _peak_megabytes(step) for name, step in steps.items()}
+    calls = {
+        "step": steps,
+        "forward": {name: _forward(model, ids) for name, model in models.items()},
+        "layer": {name: _repeated(_forward(_first_linear(model), rows), 20) for name, model in models.items()},
+    }
+    found: Values = {key: _in_turn(each, size.repeats) for key, each in calls.items()}
+    for key, table in (("peak", peaks), ("saved", saved)):
+        found[key] = {name: (value, value / table[PEFT]) for name, value in table.items()}
+    return found
 
 
 def _step(model: nn.Module, ids: Tensor) -> Callable[[], object]:
@@ -85,8 +128,20 @@ def _step(model: nn.Module, ids: Tensor) -> Callable[[], object]:
     return step
 
 
-def _forward(model: nn.Module, ids: Tensor) -> Callable[[], object]:
-    return torch.no_grad()(lambda: model(input_ids=ids))
+def _forward(module: nn.Module, inputs: Tensor) -> Callable[[], object]:
+    return torch.no_grad()(lambda: module(inputs))
+
+
+def _repeated(call: Callable[[], object], times: int) -> Callable[[], object]:
+    def repeated() -> None:
+        for _ in range(times):
+            call()
+
+    return repeated
+
+
+def _first_linear(model: nn.Module) -> nn.Module:
+    return next(module for name, module in model.named_modules() if name.endswith("layers.0.self_attn.q_proj"))
 
 
 def _in_turn(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, tuple[float, float]]:
@@ -98,9 +153,22 @@ def _in_turn(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, 
             call()
             times[name].append(1e3 * (time.process_time() - start))
     return {
-        name: (median(values[1:]), median(a / b for a, b in zip(values[1:], times["PEFT"][1:], strict=True)))
+        name: (median(values[1:]), median(a / b for a, b in zip(values[1:], times[PEFT][1:], strict=True)))
         for name, values in times.items()
     }
+
+
+def _peak_megabytes(step: Callable[[], object]) -> float:
+    """Return the most that a step holds at once beyond what was there before it."""
+    step()  # the optimiser's state is there before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        step()
+    events: list[Any] = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak / 1e6
 
 
 def _saved_megabytes(model: nn.Module, step: Callable[[], object]) -> float:
@@ -121,22 +189,49 @@ def _saved_megabytes(model: nn.Module, step: Callable[[], object]) -> float:
 
 def test_targets() -> None:
     """The targets of the adapter work at the tiny size."""
-    rows = measure(width=128, layers=6, rank=16, batch=16, length=64, repeats=9)
-    assert rows["two slots, gate"]["step ms"][1] <= 1.10
-    assert rows["Co-LoRA, two slots, gate"]["step ms"][1] <= 1.00
-    assert rows["two slots, gate"]["forward ms"][1] <= 1.35
-    assert rows["one slot"]["forward ms"][1] <= 1.05
+    found = measure(SIZES[0])
+    for (key, name), most in TARGETS.items():
+        assert found[key][name][1] <= most, (key, name)
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """The ratios as a Markdown table; bold where a target is missed."""
+    columns = [(key, name) for key in ("step", "layer", "peak") for name in (SINGLE, DUAL, COLORA)]
+    lines = [
+        "| width, rank, tokens | " + " | ".join(f"{key}: {name}" for key, name in columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    for result in results:
+        size = Size(**result["size"])
+        cells = []
+        for key, name in columns:
+            ratio = result["values"][key][name][1]
+            cells.append(f"**{ratio:.2f}**" if ratio > TARGETS.get((key, name), 99) else f"{ratio:.2f}")
+        lines.append(f"| {size.width}, {size.rank}, {size.batch * size.length} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def main() -> None:
-    """Print one row per variant."""
+    """Measure one size and print it, or all and write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in {"width": 128, "layers": 6, "rank": 16, "batch": 16, "length": 64, "repeats": 15}.items():
-        parser.add_argument(f"--{name}", type=int, default=default)
-    rows = measure(**vars(parser.parse_args()))
-    for name, row in rows.items():
-        cells = "   ".join(f"{key} {value:8.1f} {ratio:5.2f}" for key, (value, ratio) in row.items())
-        sys.stdout.write(f"{name:30s} {cells}\n")
+    parser.add_argument("--only", type=int, choices=range(len(SIZES)))
+    only = parser.parse_args().only
+    results = []
+    for size in SIZES if only is None else [SIZES[only]]:
+        before = os.getloadavg()[0]
+        values = measure(size)
+        results.append({"size": asdict(size), "load": [before, os.getloadavg()[0]], "values": values})
+        sys.stdout.write(f"{size}  load {before:.1f} to {os.getloadavg()[0]:.1f}\n")
+        for name in values["step"]:
+            cells = "   ".join(f"{key} {values[key][name][0]:8.2f} {values[key][name][1]:5.2f}" for key in values)
+            sys.stdout.write(f"  {name:24s} {cells}\n")
+        sys.stdout.flush()
+    if only is None:
+        write_atomically(ROOT / "results" / "adapter-speed.json", json.dumps(results, indent=1) + "\n")
+        page = ROOT / "docs" / "adapters.md"
+        marks = r"(<!-- adapter speed: begin -->\n).*(<!-- adapter speed: end -->)"
+        text = re.sub(marks, rf"\g<1>{table(results)}\n\g<2>", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        write_atomically(page, text)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from typing import Any
 
 import torch
 from scipy import stats
+from transfer_plot import write_plot
 
 from fedmosaic.adapters import Adapter, Slot
 from fedmosaic.adapters.alignment import MODES, Alignment, Mode, Positions, align, is_alignment
@@ -260,12 +261,23 @@ def show(rows: Sequence[Row]) -> Iterator[str]:
     yield "(per skill: source's gain / as it is / few steps, against zero)"
 
 
+def check_same(bench: Bench, arguments: argparse.Namespace) -> None:
+    """Refuse a folder whose rows come from other models or settings: they could not be compared."""
+    names = ("rank", "blocks", "samples", "steps", "few_steps", "batch", "lr", "scale")
+    now = {name: getattr(arguments, name) for name in names}
+    now["architectures"] = sorted(model.architecture for model in bench.models.values())
+    path = arguments.out / "settings.json"
+    if path.is_file() and json.loads(path.read_text()) != now:
+        sys.exit(f"{path} was written with other settings or base models than {now}; give another --out")
+    path.write_text(json.dumps(now, indent=1) + "\n")
+
+
 def _words(text: str) -> list[str]:
     return text.split(",")
 
 
 def main() -> None:
-    """Run what is not there yet, write ``rows.jsonl`` and ``transfer.json``, and print the tables."""
+    """Run what is not there yet, write ``rows.jsonl``, ``transfer.json`` and ``transfer.svg``, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--modes", type=_words, default=["joint", "none"], help="recipes")
@@ -290,6 +302,7 @@ def main() -> None:
     known = {tuple(row[key] for key in ("recipe", "skill", "seed", "source", "target")) for row in rows}
     pairs = arguments.pairs or [":".join(pair) for pair in itertools.permutations(arguments.models, 2)]
     bench, begin = Bench(arguments), time.process_time()
+    check_same(bench, arguments)
     for seed, skill in itertools.product(map(int, arguments.seeds), arguments.skills):  # recipes side by side
         for recipe, source in itertools.product(arguments.modes, arguments.models):
             targets = [target for s, target in (pair.split(":") for pair in pairs) if s == source]
@@ -305,6 +318,7 @@ def main() -> None:
     shown = of_kind(rows, arguments.score)
     result = {"settings": settings, "summary": summarise(shown), "rows": shown}
     (arguments.out / "transfer.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_plot(result["summary"], arguments.out / "transfer.svg")
     print("\n".join(show(shown)))
 
 

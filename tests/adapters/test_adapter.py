@@ -335,6 +335,34 @@ def test_gradient_checkpointing_gives_the_same_gradients(make_model, ids):
         torch.testing.assert_close(a, b)
 
 
+def test_gradient_checkpointing_repeats_the_dropout(make_model, ids):
+    """On a bf16 base, with everything switched on: the second pass must drop what the first one did."""
+    model = make_model("llama").to(torch.bfloat16)
+    adapter = attach(model, dropout=0.5)
+    fill(adapter, "local", "personal_global")
+    parameters = [p for group in adapter.train_only("local", gate=True).values() for p in group]
+
+    def gradients(seed):
+        torch.manual_seed(seed)
+        return torch.autograd.grad(model(input_ids=ids, labels=ids).loss, parameters)
+
+    model.train()
+    adapter.train()
+    plain, other = gradients(1), gradients(2)
+    getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
+    kept = gradients(1)
+    assert all(torch.equal(a, b) for a, b in zip(plain, kept, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(plain, other, strict=True))
+
+
+def test_weights_are_made_where_the_base_is(make_model):
+    """``meta`` stands for any device that is not the default one."""
+    model = make_model("llama").to("meta")
+    adapter = attach(model)
+    tensors = [p for group in adapter.named_groups().values() for p in group.values()]
+    assert {tensor.device.type for tensor in (*tensors, *adapter.colora_shared().values())} == {"meta"}
+
+
 def test_fp32_adapter_trains_on_a_bf16_model(make_model, ids):
     model = make_model("llama").to(torch.bfloat16)
     adapter = attach(model)

@@ -7,6 +7,7 @@ import textwrap
 
 import numpy as np
 import pytest
+import tomli_w
 import torch
 from peft import PeftModel
 from PIL import Image
@@ -201,6 +202,36 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(monkeypatch, caps
             assert word in error
         assert sorted(tmp_path.iterdir()) == [full]
     assert [path.name for path in full.iterdir()] == ["notes.txt"]
+
+
+def test_a_client_starts_from_an_exported_lora(monkeypatch, capsys, tmp_path, runs):
+    """In every slot; before any training it answers as the client that the LoRA was exported from."""
+    folder = tmp_path / "lora"
+    call(monkeypatch, capsys, "export", runs["fedavg"], "--client", 1, "--as", "lora", "--out", folder)
+    old = RunFolder(runs["fedavg"]).settings
+    clients = [spec.model_dump(mode="json") for spec in old.scenario.clients[:2]]
+    clients[1]["start"] = str(folder)
+    scenario = old.scenario.model_dump(mode="json") | {"clients": clients, "settings": {"rounds": 1}}
+    (tmp_path / "s.toml").write_text(tomli_w.dumps(scenario))
+    small = ["--set", "adapter.rank=4", "--set", "training.steps=1", "--set", "training.batch_size=4"]
+    options = ["--set", "adapter.blocks=0", *small, "--out", tmp_path / "out"]
+    status, text, error = call(monkeypatch, capsys, "run", tmp_path / "s.toml", *options)
+    assert status == 0, error
+    assert "client 1 starts from" in text
+    assert "42 linears, taken up exactly" in " ".join(text.split())
+    machine = machine_of(tmp_path / "out")
+    trained = machine_of(runs["fedavg"]).store(1).load(old.rounds)
+    start = machine.start(machine.settings.scenario.client(1))
+    for slot in machine.method.slots:
+        for name in trained:
+            if name.startswith("slot.shared|"):
+                assert torch.equal(start[name.replace("shared", slot.name, 1)], trained[name])
+    expected = Participant(machine_of(runs["fedavg"]), 1).score(old.rounds, ["Odd-0"], count=0)
+    assert Participant(machine, 1).evaluate(0, others=False, count=0) == expected
+
+    status, _, error = call(monkeypatch, capsys, "run", tmp_path / "s.toml", *small, "--set", "adapter.rank=2")
+    assert status == 2
+    assert "set adapter.rank=4" in error
 
 
 def test_a_question_is_answered_by_the_clients_own_model(monkeypatch, capsys, run, pictures):

@@ -88,6 +88,9 @@ def test_decoding_keeps_the_weight_of_the_prompt():
 
 def test_without_instance_weights_the_mean_answers():
     lab, client = ready(by_instance=False)
+    assert lab.method.answers_by_mixing
+    assert not Lab("feddpa").method.answers_by_mixing
+    client.memory.clear()  # as of a client that has not trained yet
     batch = lab.batch(client)
     with lab.method.answering(client) as model:
         assert torch.equal(model.answer_logits(batch.inputs).logits, client.predict(batch, mix=HALF).logits)

@@ -1,8 +1,14 @@
 """FedSim: one joint step on summed logits, and answers by summed logits."""
 
+from types import SimpleNamespace
+
+import pytest
 import torch
 import torch.nn.functional as F
 from tests.methods.lab import Lab, distance, same, spied
+
+from fedmosaic.errors import ModelError
+from fedmosaic.federation.final import final_model
 
 
 def trained():
@@ -50,6 +56,12 @@ def test_answers_are_by_summed_logits():
         first = (client.base.head(halves[0]) + client.base.head(halves[1])).argmax(-1)
         expected = ["" if token == 1 else str(int(token)) for token in first]
         assert model.answer(batch.samples, max_tokens=1) == expected
+
+
+def test_two_passes_are_no_adapter_to_export():
+    with pytest.raises(ModelError, match="FedSim answers with more than one pass"):
+        final_model(SimpleNamespace(method=Lab("fedsim").method), 0)
+    assert Lab("ditto").method.answers_by_mixing
 
 
 def test_only_the_shared_slot_leaves_the_client_and_a_download_lands_there_only():

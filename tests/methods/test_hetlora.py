@@ -42,6 +42,16 @@ def test_a_pair_of_two_ranks_is_refused():
         make_method("hetlora", {}).aggregate(Uploads([bad]), None)
 
 
+def test_a_newcomer_gets_each_element_from_those_who_have_it():
+    uploads = Uploads(
+        [upload(0, [[3.0, 0.0]], [[2.0], [0.0]]), upload(1, [[1.0, 2.0], [5.0, 6.0]], [[4.0, 7.0], [0.0, 8.0]])]
+    )
+    start = make_method("hetlora", {}).welcome("x", {A: (4, 2), B: (2, 4)}, uploads)
+    torch.testing.assert_close(start[A], torch.tensor([[2.0, 1.0], [5.0, 6.0]]))
+    torch.testing.assert_close(start[B], torch.tensor([[3.0, 7.0], [0.0, 8.0]]))
+    assert make_method("hetlora", {}).welcome("y", {A: (4, 2), B: (2, 4)}, uploads) == {}
+
+
 def test_the_norm_of_a_product_needs_no_large_product():
     torch.manual_seed(0)
     down, up = torch.randn(3, 7), torch.randn(5, 3)

@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from fedmosaic.relevance import TensorSketch
+from fedmosaic.relevance import TensorSketch, make_sketch
 
 
 def gradient_parts(count, tokens, d_out, d_in, seed=0):
@@ -53,3 +54,29 @@ def test_equal_seeds_give_equal_sketches_and_other_seeds_others():
     one, same, other = (TensorSketch(d_out=8, d_in=8, size=64, seed=s)(left, right, rows * 0, 1) for s in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.allclose(one, other)
+
+
+def build(kind, *, seed=0, ratio=0.3):
+    return make_sketch(kind, d_out=20, d_in=30, size=64, ratio=ratio, seed=seed)
+
+
+def test_full_is_the_gradient_and_a_subset_some_of_its_entries_the_same_for_all():
+    left, right, rows = gradient_parts(3, 8, 20, 30)
+    exact = dense(left, right, rows, 3).flatten(1)
+    torch.testing.assert_close(build("full")(left, right, rows, 3), exact)
+    subset = build("subset")
+    assert subset.size == 180
+    torch.testing.assert_close(subset(left, right, rows, 3), exact[:, subset._kept] / 0.3**0.5, atol=1e-5, rtol=1e-5)
+    assert torch.equal(subset._kept, build("subset")._kept)
+    assert not torch.equal(subset._kept, build("subset", seed=1)._kept)
+    assert build("subset", ratio=1e-9).size == 1
+
+
+@pytest.mark.parametrize("kind", ["projection", "subset", "full"])
+def test_every_sketch_is_linear_and_gives_zero_for_a_gradient_without_tokens(kind):
+    sketch = build(kind)
+    left, right, rows = gradient_parts(1, 5, 20, 30)
+    apart = sketch(left, right, torch.arange(5), 5)
+    assert apart.shape == (5, sketch.size)
+    torch.testing.assert_close(apart.sum(0), sketch(left, right, rows, 1)[0], atol=1e-4, rtol=1e-4)
+    assert torch.equal(sketch(left, right, rows, 2)[1], torch.zeros(sketch.size))

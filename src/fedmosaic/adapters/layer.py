@@ -12,7 +12,7 @@ between models of any size; that means something once A and B are aligned (FedMo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -119,6 +119,18 @@ class AdaptedLinear(nn.Module, ABC):
         """Return the slots in use, weighted by (slots,) float64, as one branch."""
 
     @abstractmethod
+    def unfolded(self, branch: Folded, initial: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return a slot that computes a branch, or what comes nearest to it; the inverse of :meth:`folded`.
+
+        Args:
+            branch: of this linear's widths.
+            initial: the slot's tensors by letter before any training.
+
+        Raises:
+            ModelError: this kind of layer cannot hold the branch.
+        """
+
+    @abstractmethod
     def _make(self, down: Tensor, up: Tensor, slots: Sequence[str]) -> None:
         """Register each slot's parameters."""
 
@@ -201,6 +213,18 @@ class LoraLinear(AdaptedLinear):
         ups = [up.double() * weight for up, weight in zip(self._active("B"), weights, strict=True)]
         return Folded(torch.cat(self._active("A")).double(), torch.cat(ups, 1), None, self.scale)
 
+    def unfolded(self, branch: Folded, initial: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Exact; ranks that the branch leaves free keep their initial A and have B = 0."""
+        rank, most = branch.down.shape[0], self._sizes[2]
+        if rank > most:
+            raise ModelError(f"its rank is {rank}, but adapter.rank is {most}; set adapter.rank={rank} or more")
+        if branch.offset is not None and branch.offset.any():
+            raise ModelError("it has a bias (lora_bias), which a conventional slot cannot hold; use a LoRA without one")
+        down, up = initial["A"].clone(), torch.zeros_like(initial["B"])
+        down[:rank] = branch.down.to(down)
+        up[:, :rank] = (branch.up * (branch.scale / self.scale)).to(up)
+        return {"A": down, "B": up}
+
     def _branch_cost(self, rank: int, wide: int) -> int:
         return len(self.mix.active) * rank * wide
 
@@ -233,14 +257,17 @@ class CoLoraLinear(AdaptedLinear):
 
     def _fold(self, weights: Tensor) -> Folded:
         """The rank stays: P and Q are mixed, then multiplied into B."""
-        p, q = (
-            torch.stack(
-                [tensor.double() * weight for tensor, weight in zip(self._active(letter), weights, strict=True)]
-            )
-            for letter in self.letters
-        )
+        ps, qs = (torch.stack(self._active(letter)).double() for letter in self.letters)
         up = self.B.double()
-        return Folded(self.A.double(), up @ p.sum(0), up @ q.sum(0), self.scale)
+        return Folded(self.A.double(), up @ torch.tensordot(weights, ps, 1), up @ (weights @ qs), self.scale)
+
+    def unfolded(self, branch: Folded, initial: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The least-squares projection on the frozen bases; ``B^T up down A^T`` where they are orthonormal."""
+        to_up, to_down = (torch.linalg.pinv(basis.double()).cpu() for basis in (self.B, self.A))
+        to_up *= branch.scale / self.scale
+        p = (to_up @ branch.up) @ (branch.down @ to_down)
+        q = torch.zeros(p.shape[0]) if branch.offset is None else to_up @ branch.offset
+        return {"P": p.to(initial["P"]), "Q": q.to(initial["Q"])}
 
     def _branch_cost(self, rank: int, wide: int) -> int:
         return rank * wide + rank * rank if self.mix.active else 0  # P is mixed first, so the slots share one product

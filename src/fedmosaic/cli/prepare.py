@@ -31,6 +31,8 @@ def prepare(settings: RunSettings, console: Console) -> None:
     with console.status("base models and their alignment: made on first use, then cached") as status:
         for spec in settings.scenario.clients:
             machine.adapter(spec)
+            if (imported := machine.imported(spec)) is not None:
+                console.print(f"client {spec.id} starts from {spec.start}: {imported.summary}", highlight=False)
         samples: list[Sample] = [sample for task in tasks for sample in (*task.train, *task.test)]
         status.update("image features: computed on first use, then cached")
         machine.pool.prepare(settings.scenario.models, samples)

@@ -110,9 +110,10 @@ def published_scenarios() -> dict[str, Scenario]:
         "drake-qwen0.5b-1.5b-3b": _models(q3, **{q05: (1, 8), q15: (0, 5, 6)}),
     }
     images = _settings(100, 128, (2e-5, 5e-5), text=False)
-    vision = [(name, "DRAKE: 10 clients, 40 tasks", _DRAKE, models, _DRAKE_OPEN) for name, models in drake.items()]
-    vision.append(("hflb", "HFLB: 9 clients, 36 tasks", _HFLB, _models(l3, **{l1: (0, 1, 5)}), ()))
-    found = [_scenario(name, title, tasks, models, images, opened) for name, title, tasks, models, opened in vision]
+    title = "DRAKE: 10 clients, 40 tasks"
+    found = [_scenario(name, title, _DRAKE, models, images, _DRAKE_OPEN) for name, models in drake.items()]
+    hflb = _models(l3, **{l1: (0, 1, 5)})
+    found.append(_scenario("hflb", "HFLB: 9 clients, 36 tasks", _HFLB, hflb, images, ()))
     t1, t3, t8 = _TEXT["1B"], _TEXT["3B"], _TEXT["8B"]
     scope, aya = (_settings(steps, 16, (3e-4, 5e-4), text=True) for steps in (30, 50))
     large = _settings(30, 16, (1e-4, 5e-4), rounds=4, text=True)

@@ -20,7 +20,7 @@ class ClientSpec(BaseModel):
     """One participant: its base model and its tasks in the order in which they come.
 
     ``shares`` says, for tasks whose train samples are divided among clients, from which to which fraction of them are
-    this client's; test samples are never divided.
+    this client's; test samples are never divided. ``start`` is the folder of a PEFT LoRA that the client starts from.
 
     ``joins`` and ``leaves`` are the first and the last round that the client takes part in; ``leaves = 0``: to the end.
     """
@@ -33,6 +33,7 @@ class ClientSpec(BaseModel):
     shares: dict[str, tuple[float, float]] = Field(default_factory=dict)
     joins: Annotated[int, Field(ge=1)] = 1
     leaves: Annotated[int, Field(ge=0)] = 0
+    start: str = ""
 
     @model_validator(mode="after")
     def _shares_are_intervals_of_own_tasks(self) -> ClientSpec:

@@ -96,6 +96,10 @@ class Stream:
         self._check(round)
         return self._arrivals[round - self.first]
 
+    def cuts(self, after: int, until: int) -> list[tuple[Sample, ...]]:
+        """Return the arrivals of the stream's rounds after one round and up to another."""
+        return [cut for number, cut in enumerate(self._arrivals, start=self.first) if after < number <= until]
+
     def batches(self, round: int, steps: int, batch_size: int) -> list[list[Sample]]:  # noqa: A002
         """Return the batches of a round.
 

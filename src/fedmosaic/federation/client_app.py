@@ -53,6 +53,7 @@ def train(message: Message, context: Context) -> Message:
         "samples": meter.samples,
         "flops": meter.flops,
         "seconds": meter.seconds,
+        **{wire.PRIVACY + name: value for name, value in meter.privacy.items()},
     }
     return Message(wire.add_metrics(content, done), reply_to=message)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 from torch import Tensor
 
-from fedmosaic.federation.files import load_tensors, save_tensors
+from fedmosaic.errors import RunError
+from fedmosaic.federation.files import load_tensors, save_tensors, write_atomically
 
 _KEPT_STATES = 2
+_KEY_BYTES = 32
 
 
 class ClientStore:
@@ -34,6 +37,21 @@ class ClientStore:
             RunError: there is none, or it is damaged.
         """
         return load_tensors(self._path(round_))
+
+    def secret(self) -> bytes:
+        """Return this client's key for this run: 32 random bytes that are drawn once and kept here.
+
+        Raises:
+            RunError: the file that holds them is damaged; another key would give another answer to a repeated message.
+        """
+        path = self.folder / "secret"
+        if not path.exists():
+            write_atomically(path, secrets.token_bytes(_KEY_BYTES))
+            path.chmod(0o600)
+        key = path.read_bytes()
+        if len(key) != _KEY_BYTES:
+            raise RunError(f"{path} has {len(key)} bytes instead of {_KEY_BYTES}; the run in this folder must end here")
+        return key
 
     def _path(self, round_: int) -> Path:
         return self.folder / f"round-{round_:04d}.safetensors"

@@ -25,7 +25,7 @@ def examine(machine: Machine, tasks: Sequence[str], *, rounds: int) -> Summary:
     _prepare(machine, tasks)
     ids = participation.present(machine.settings, rounds)
     scores = {client: Participant(machine, client).score(rounds, tasks, count=0) for client in ids}
-    everything = {client: list(tasks) for client in ids}
+    everything = {spec.id: list(tasks) for spec in machine.settings.scenario.clients}
     summary = summarise([Measurement.of(rounds, scores)], scores, everything, own=True)
     assert summary is not None  # there is at least one client and one task
     return summary

@@ -15,6 +15,7 @@ from torch import Tensor
 from fedmosaic import seeding
 from fedmosaic.adapters import Adapter
 from fedmosaic.adapters.alignment import Alignment, alignment_for, is_alignment
+from fedmosaic.adapters.start import StartingSlot, starting_slot
 from fedmosaic.config import AdapterSettings, ClientSpec, RunSettings, home
 from fedmosaic.data.benchmark import Benchmark, load_benchmark
 from fedmosaic.data.images import ImageSource
@@ -46,6 +47,7 @@ class Machine:
     cache: Path = field(default_factory=home)
     _base_scores: dict[tuple[str, str, int], TaskScore] = field(default_factory=dict)
     _starts: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    _imports: dict[tuple[str, str], StartingSlot] = field(default_factory=dict)
 
     @cached_property
     def benchmark(self) -> Benchmark:
@@ -129,9 +131,33 @@ class Machine:
         return adapter
 
     def start(self, spec: ClientSpec) -> dict[str, Tensor]:
-        """State of a client that has not trained yet: the same draw for all clients of one architecture."""
-        self.adapter(spec)
-        return self._starts[spec.model]
+        """State of a client that has not trained yet: the same draw for all clients of one architecture.
+
+        A client that brings a LoRA starts with it in every slot, as slots start alike anyway.
+        """
+        adapter = self.adapter(spec)
+        start = self._starts[spec.model]
+        if (imported := self.imported(spec)) is None:
+            return start
+        slots = {f"slot.{slot.name}|{name}": t for slot in adapter.slots for name, t in imported.tensors.items()}
+        return start | slots
+
+    def imported(self, spec: ClientSpec) -> StartingSlot | None:
+        """The PEFT LoRA that a client starts from, if it brings one.
+
+        Raises:
+            ModelError: the folder cannot be read, or does not fit the client's model and the adapter settings.
+        """
+        if not spec.start:
+            return None
+        key = (spec.model, spec.start)
+        if key not in self._imports:
+            adapter = self.adapter(spec)
+            first = f"slot.{adapter.slots[0].name}|"
+            start = self._starts[spec.model]
+            initial = {name.removeprefix(first): t for name, t in start.items() if name.startswith(first)}
+            self._imports[key] = starting_slot(adapter, initial, Path(spec.start).expanduser())
+        return self._imports[key]
 
     def store(self, client_id: int) -> ClientStore:
         """A participant's private states."""
@@ -171,6 +197,7 @@ class Participant:
         self.machine = machine
         self.spec = machine.settings.scenario.client(client_id)
         self.base = machine.pool.model(self.spec.model)
+        machine.method.prepare(machine.pool, machine.settings)
         self.store = machine.store(client_id)
         tasks = [_share(machine.benchmark.task(name), self.spec.shares.get(name)) for name in self.spec.tasks]
         settings = machine.settings
@@ -215,7 +242,7 @@ class Participant:
         return Upload(self.spec.id, self.base.architecture, tensors, client.meter.samples), client.meter
 
     def evaluate(self, round_: int, *, others: bool, count: int) -> dict[str, tuple[float, ...]]:
-        """Score the model that the client has after ``round_``; round 0 is the base model.
+        """Score the model that the client has after ``round_``; round 0 is the base model (with the LoRA it brings).
 
         Args:
             round_: the round.
@@ -223,7 +250,7 @@ class Participant:
             count: test samples per task; 0 for all.
         """
         tasks = self.machine.settings.scenario.task_names if others else list(self.spec.tasks)
-        if round_ == 0:
+        if round_ == 0 and not self.spec.start:
             return {task: each.scores for task, each in self.machine.base_scores(self.spec, tasks, count).items()}
         return self.score(round_, tasks, count=count)
 
@@ -261,6 +288,7 @@ class Participant:
             round_=round_,
             public=self.machine.public,
         )
+        client.secret = self.store.secret
         client.restore(self.state_after(after))
         return client
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from fedmosaic.config import RunSettings
 from fedmosaic.evaluation import Measurement, SampleScores, client_means, milestones, summarise
+from fedmosaic.federation.wire import PRIVACY
 
 
 @dataclass
@@ -23,6 +24,7 @@ class Progress:
         messages: how often a client has trained, which is how many uploads and downloads there were.
         bytes_up, bytes_down: tensors and schemas of all rounds and clients.
         flops: of all local training.
+        privacy: client -> what its uploads up to now tell about one of its samples (epsilon, delta, ...).
         train_seconds, evaluation_seconds: inside the clients; ``seconds``: the whole run.
     """
 
@@ -37,6 +39,7 @@ class Progress:
     train_seconds: float = 0.0
     evaluation_seconds: float = 0.0
     seconds: float = 0.0
+    privacy: dict[int, dict[str, float]] = field(default_factory=dict)
 
     def add_training(self, client: int, round_: int, done: Mapping[str, float], *, up: int, down: int) -> None:
         """Account for one client's round."""
@@ -48,6 +51,9 @@ class Progress:
         self.bytes_down += down
         self.flops += done["flops"]
         self.train_seconds += done["seconds"]
+        told = {key.removeprefix(PRIVACY): value for key, value in done.items() if key.startswith(PRIVACY)}
+        if told:
+            self.privacy[client] = told
 
     def headline(self, measurement: Measurement) -> dict[str, Any]:
         """Self and Others of one round, means over the clients."""
@@ -90,14 +96,24 @@ class Progress:
             for each in table["history"]
         ]
         losses = {int(client): values for client, values in table["losses"].items()}
-        return cls(tasks=tasks, **{**table, "history": history, "losses": losses})
+        privacy = {int(client): told for client, told in table["privacy"].items()}
+        return cls(tasks=tasks, **{**table, "history": history, "losses": losses, "privacy": privacy})
 
-    def results(self, settings: RunSettings, samples: SampleScores) -> dict[str, Any]:
+    def privacy_results(self, guarantee: str) -> dict[str, Any] | None:
+        """The ``privacy`` part of the results: what is promised, the largest epsilon, and each client's."""
+        if not guarantee:
+            return None
+        clients = {str(client): self.privacy[client] for client in sorted(self.privacy)}
+        worst = {key: max((told[key] for told in clients.values()), default=None) for key in ("epsilon", "delta")}
+        return {"guarantee": guarantee, **worst, "per_client": clients}
+
+    def results(self, settings: RunSettings, samples: SampleScores, *, guarantee: str = "") -> dict[str, Any]:
         """The content of ``results.json`` (DESIGN, section 6).
 
         Args:
             settings: the run's.
             samples: scores of single samples of the final round.
+            guarantee: what the method says of the privacy of its uploads.
         """
         rounds = milestones(settings.rounds, settings.evaluation.milestones)
         measured = [each for each in self.history if each.round in rounds]
@@ -121,5 +137,6 @@ class Progress:
             "bytes_down": self.bytes_down / self.messages,
             **parts,
             "unseen": None,
+            "privacy": self.privacy_results(guarantee),
             "initial": {"self": initial["self"], "others": initial["others"]},
         }

@@ -71,6 +71,10 @@ class Server:
             uploads = uploads.updated(self._train(progress, training, round_, aggregation))
             state = aggregation.state
             progress.round = round_
+            if progress.privacy:
+                self.folder.event(
+                    "privacy", round=round_, **(progress.privacy_results(self.workbench.method.guarantee) or {})
+                )
             self._measure(progress, peers, round_)
             self._checkpoint(progress, uploads, state)
         return progress

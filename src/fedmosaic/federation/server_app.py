@@ -20,7 +20,8 @@ def main(grid: Grid, context: Context) -> None:
     """Run or resume the run whose folder ``run_config["out"]`` names, and write its results."""
     settings = validate(RunSettings, tomllib.loads(str(context.run_config["settings"])), source="the run's settings")
     folder = RunFolder(Path(str(context.run_config["out"])))
-    progress = Server(grid, settings, folder).run()
+    server = Server(grid, settings, folder)
+    progress = server.run()
     folder.write_rounds(progress.rows())
-    folder.write_results(progress.results(settings, folder.scores()))
+    folder.write_results(progress.results(settings, folder.scores(), guarantee=server.workbench.method.guarantee))
     folder.event("finished", **progress.headline(progress.history[-1]))

@@ -22,6 +22,9 @@ from fedmosaic.errors import WireError
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+PRIVACY = "privacy."
+"""Start of the names of metrics that say what an upload tells about a sample."""
+
 _STYPE = "numpy.ndarray"
 _DTYPE = np.dtype("<f4")
 _HEADER_SLACK = 256

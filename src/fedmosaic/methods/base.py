@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from fedmosaic.adapters import Adapter, Slot, is_shared, is_slot_tensor
+from fedmosaic.config import RunSettings
 from fedmosaic.models import BaseModel
-from fedmosaic.training import Budget, Client, Mix, weights
+from fedmosaic.training import Budget, Client, Mix, ModelPool, weights
 
 Tensors = Mapping[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
@@ -120,7 +121,11 @@ class Uploads(Mapping[int, Upload]):
 
     def matrix(self, names: Sequence[str], clients: Sequence[int]) -> Tensor:
         """(N, V) the tensors ``names`` of the given clients, one after another in one row per client."""
-        return torch.stack([torch.cat([self[client].tensors[name].flatten() for name in names]) for client in clients])
+        like = [self[clients[0]].tensors[name] for name in names]
+        matrix = torch.empty(len(clients), sum(tensor.numel() for tensor in like), dtype=like[0].dtype)
+        for client, row in zip(clients, matrix, strict=True):
+            torch.cat([self[client].tensors[name].flatten() for name in names], out=row)
+        return matrix
 
     def unflattened(self, row: Tensor, names: Sequence[str], client: int) -> dict[str, Tensor]:
         """A row of :meth:`matrix` as tensors of the shapes that this client's have."""
@@ -153,7 +158,7 @@ class Uploads(Mapping[int, Upload]):
 class Method(ABC, Generic[S]):
     """One federated algorithm.
 
-    Class attributes:
+    Class attributes (``answers_with`` and ``colora`` may be set on an instance, where they depend on its settings):
         name: as given on the command line.
         title: for tables.
         slots: the adapter's slots; at most one travels.
@@ -169,8 +174,8 @@ class Method(ABC, Generic[S]):
     name: ClassVar[str]
     title: ClassVar[str]
     slots: ClassVar[tuple[Slot, ...]]
-    answers_with: ClassVar[Mix]
-    colora: ClassVar[bool] = False
+    answers_with: Mix
+    colora: bool = False
     gate: ClassVar[str] = ""
     elastic: ClassVar[bool] = False
     handles: ClassVar[str] = ""
@@ -185,11 +190,19 @@ class Method(ABC, Generic[S]):
         return next((slot.name for slot in self.slots if slot.travels), None)
 
     @property
+    def guarantee(self) -> str:
+        """What reports say of the privacy of the uploads; empty: nothing."""
+        return ""
+
+    @property
     def answers_by_mixing(self) -> bool:
         """Whether :attr:`answers_with` is all of how the model answers, so that it can be folded into one adapter."""
         return type(self).answering is Method.answering
 
     # ---- client half ---------------------------------------------------------------------------------------------
+
+    def prepare(self, pool: ModelPool, settings: RunSettings) -> None:
+        """Remember what a client half needs of its machine; called before anything else of it, maybe repeatedly."""
 
     def receive(self, client: Client, download: Tensors) -> None:
         """Take up what the server sent; ``download`` is empty in the first round. Default: into the travelling slot."""

@@ -78,8 +78,8 @@ class FedDpa(Method[FedDpaSettings]):
 
     @contextmanager
     def answering(self, client: Client) -> Iterator[BaseModel]:
-        """The base model with both slots, weighed for each instance."""
-        if self.settings.by_instance:
+        """The base model with both slots, weighed for each instance; before the first training by halves."""
+        if "instances" in client.memory:
             yield _WeighedByInstance(client, self.settings.scale)
         else:
             with super().answering(client) as model:

@@ -3,7 +3,7 @@
 Client k, with local slot L_k (trained), received slot G_k (frozen) and a gate b = sigmoid(beta) per adapted linear:
 
     h = W x + (1 - b) L_k(x) + b G_k(x)
-    s_k <- (1 - a) s_k + a * sanitise(sketch of the probe's gradient on the client's batches)
+    s_k <- (1 - a) s_k + a * sanitise(sketch of the probe's gradient on the client's samples)
 
 Server, from the uploads of the round:
 
@@ -13,12 +13,17 @@ Server, from the uploads of the round:
 
 Where a client has no peer to learn from, G_i is a copy of its own L_i; so it is in the first round (METHODS A.2-A.4).
 Uploads are each client's last one. A newcomer, who has no sketch yet, receives the others' uniform mean instead.
+
+Ablations: ``relevance = "uniform"`` (no sketch, w_ij = 1 / (N - 1)), ``colora = false`` (conventional LoRA everywhere,
+so that only clients of one architecture learn from each other), ``gate = false`` (b = 1/2 for ever).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -26,28 +31,60 @@ from torch import Tensor
 
 from fedmosaic import seeding
 from fedmosaic.adapters import Adapter, Slot
+from fedmosaic.config import RunSettings
+from fedmosaic.data.sample import Sample
 from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Shapes, Tensors, Uploads
-from fedmosaic.relevance import Probe, cosine_similarity, mix, relevance_weights
-from fedmosaic.training import Budget, Client
+from fedmosaic.relevance import (
+    GUARANTEES,
+    Exposure,
+    Look,
+    PrivacySettings,
+    Probe,
+    Releases,
+    Sanitise,
+    SketchKind,
+    cosine_similarity,
+    make_sketch,
+    mix,
+    observed,
+    relevance_weights,
+)
+from fedmosaic.training import Budget, Client, Mix, ModelPool
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FedMosaicSettings(MethodSettings):
-    """Values of the paper where it has them (METHODS A.3)."""
+    """Values of the paper where it has them and they hold here (METHODS A.3)."""
 
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
+    temperature: Positive = 0.5
     """tau of the relevance softmax."""
     peers: Annotated[int, Field(ge=0)] = 0
     """The number of most similar others that a client learns from; 0: all."""
     ema: Annotated[float, Field(gt=0, le=1)] = 0.5
     """a: weight of this round's sketch."""
-    probe_every: Annotated[int, Field(ge=1)] = 10
-    """The probe looks at the first batch of a round and every so many after it."""
-    sketch_size: Annotated[int, Field(ge=1)] = 1024
-    clip: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    relevance: Literal["rela", "uniform"] = "rela"
+    colora: bool = True
+    gate: bool = True
+    probe_on: Literal["arrivals", "batches"] = "arrivals"
+    """What the probe looks at: the samples that are new in a round, or training batches."""
+    probe_samples: Count = 64
+    """Of ``arrivals``: how many are looked at in a round, on average; all, if there are fewer."""
+    probe_every: Count = 10
+    """Of ``batches``: the first one of a round and every so many after it."""
+    sketch: SketchKind = "projection"
+    sketch_size: Count = 1024
+    """Length of a ``projection``."""
+    subset_ratio: Annotated[float, Field(gt=0, le=1)] = 0.4
+    """Share of the gradient's entries in a ``subset``."""
+    sanitise: Sanitise = "private"
+    clip: Positive = 0.1
     """Largest norm of one sample's sketch."""
-    noise_multiplier: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.05
-    """Gaussian noise on the sum of clipped sketches, in units of ``clip``."""
+    paper_noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
+    """Of ``sanitise = "paper"``: standard deviation of the noise on each sample's unclipped sketch. No guarantee."""
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
 
 
 class FedMosaic(Method[FedMosaicSettings]):
@@ -56,9 +93,24 @@ class FedMosaic(Method[FedMosaicSettings]):
     name = "fedmosaic"
     title = "FedMosaic"
     slots = (Slot("local", travels=True), Slot("personal_global", travels=False))
-    answers_with = "gate"
+    answers_with: Mix = "gate"
     colora = True
     Settings = FedMosaicSettings
+
+    def __init__(self, settings: FedMosaicSettings) -> None:
+        super().__init__(settings)
+        self.colora = settings.colora
+        if not settings.gate:
+            self.answers_with = {"local": 0.5, "personal_global": 0.5}
+
+    @property
+    def guarantee(self) -> str:
+        """What the sketches' sanitising promises; without sketches there is nothing to promise."""
+        return GUARANTEES[self.settings.sanitise] if self._sketches else ""
+
+    def prepare(self, pool: ModelPool, settings: RunSettings) -> None:
+        """The probe is made of them when it is needed."""
+        self._pool, self._run = pool, settings
 
     def receive(self, client: Client, download: Tensors) -> None:
         """G := what was received; what was not received is a copy of L."""
@@ -66,28 +118,31 @@ class FedMosaic(Method[FedMosaicSettings]):
         client.adapter.load_slot("personal_global", {**own, **download})
 
     def train(self, client: Client, budget: Budget) -> None:
-        """Train L and the gate, and let the probe look at every m-th batch."""
-        probe = self._probe(client)
+        """Train L and the gate; let the probe look at new samples, or at every m-th batch."""
+        self.prepare(client.pool, client.settings)
+        probed: list[Sample] = []
         for step, batch in enumerate(client.batches(budget)):
-            client.step(batch, slots=("local",), mix="gate", gate=True)
+            client.step(batch, slots=("local",), mix=self.answers_with, gate=self.settings.gate)
             if step % self.settings.probe_every == 0:
-                probe.observe(batch.samples)
-        client.meter.flops += probe.flops
-        seen = probe.release()
-        before = client.memory.get("sketch", seen)
-        client.memory["sketch"] = torch.lerp(before, seen, self.settings.ema)
+                probed += batch.samples
+        if self._sketches:
+            self._observe(client, self._look(client, probed))
 
     def upload(self, client: Client) -> dict[str, Tensor]:
         """The local slot and the running sketch."""
-        return {**client.snapshot("local"), "sketch": client.memory["sketch"]}
+        sketch = {"sketch": client.memory["sketch"]} if self._sketches else {}
+        return {**client.snapshot("local"), **sketch}
 
     def upload_shapes(self, adapter: Adapter) -> Shapes:
         """The local slot's, and the sketch's."""
-        return {**adapter.schema("local"), "sketch": (self.settings.sketch_size,)}
+        if not self._sketches:
+            return adapter.schema("local")
+        size = self.settings.sketch_size if self.settings.sketch == "projection" else self._probe.sketch.size
+        return {**adapter.schema("local"), "sketch": (size,)}
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
         """Mix the others' adapters for each client by relevance."""
-        similarity = cosine_similarity(uploads.stack("sketch"))
+        similarity = self.similarity(uploads)
         index = {client: row for row, client in enumerate(uploads)}
         downloads: dict[int, dict[str, Tensor]] = {client: {} for client in uploads.receivers}
         for clients, names in uploads.comparable(across_architectures=True):
@@ -101,16 +156,71 @@ class FedMosaic(Method[FedMosaicSettings]):
                 downloads[clients[row]] |= uploads.unflattened(values, names, clients[row])
         return Aggregation(downloads=downloads, relevance=self._weights(similarity), similarity=similarity)
 
+    def similarity(self, uploads: Uploads) -> Tensor:
+        """(N, N) of the clients' tasks; all alike without sketches."""
+        return cosine_similarity(uploads.stack("sketch")) if self._sketches else torch.ones(len(uploads), len(uploads))
+
     def _weights(self, similarity: Tensor) -> Tensor:
         return relevance_weights(similarity, temperature=self.settings.temperature, most=self.settings.peers)
 
-    def _probe(self, client: Client) -> Probe:
-        seed, scenario = client.settings.seed, client.settings.scenario
+    # ---- the sketch ----------------------------------------------------------------------------------------------
+
+    @property
+    def _sketches(self) -> bool:
+        return self.settings.relevance == "rela"
+
+    @cached_property
+    def _probe(self) -> Probe:
+        scenario, settings = self._run.scenario, self.settings
+        model = self._pool.probe(scenario.probe or self._pool.smallest(scenario.models))
+        where = observed(model.decoder)
         return Probe(
-            client.pool.probe(scenario.probe or client.pool.smallest(scenario.models)),
-            size=self.settings.sketch_size,
-            clip=self.settings.clip,
-            noise_multiplier=self.settings.noise_multiplier,
-            seed=seed,
-            noise_seed=seeding.derive(seed, "sketch noise", client.id, client.round),
+            model,
+            make_sketch(
+                settings.sketch,
+                d_out=where.out_features,
+                d_in=where.in_features,
+                size=settings.sketch_size,
+                ratio=settings.subset_ratio,
+                seed=self._run.seed,
+            ),
+        )
+
+    def _look(self, client: Client, probed: Sequence[Sample]) -> Look:
+        """What is new since the probe last looked, or each sample of the probed batches once."""
+        if self.settings.probe_on == "batches":
+            return Look(list({id(sample): sample for sample in probed}.values()), rate=1.0, again=True)
+        last = client.memory.get("probed", torch.tensor(0))
+        client.memory["probed"] = torch.tensor(client.round)
+        new = client.arrived(after=int(last))
+        return Look(new, rate=self._rate(len(new)), again=False)
+
+    def _rate(self, count: int) -> float:
+        return min(1.0, self.settings.probe_samples / max(count, 1))
+
+    def _observe(self, client: Client, look: Look) -> None:
+        """Mix this round's release into the running sketch; without one the sketch stays as it is, zero at first."""
+        flops, releases = self._probe.flops, self._releases(client)
+        seen = releases(look, client.memory, round_=client.round)
+        before = client.memory.get("sketch", torch.zeros(self._probe.sketch.size) if seen is None else seen)
+        client.memory["sketch"] = before if seen is None else torch.lerp(before, seen, self.settings.ema)
+        client.meter.privacy = releases.report(client.memory)
+        client.meter.flops += self._probe.flops - flops
+
+    def _releases(self, client: Client) -> Releases:
+        settings, run = self.settings, client.settings
+        batches = settings.probe_on == "batches"
+        reproducible = settings.privacy.reproducible_noise
+        if reproducible is None:
+            reproducible = run.engine != "deployment"
+        key = seeding.derive(run.seed, "sketch noise", client.id).to_bytes(8) if reproducible else client.secret()
+        return Releases(
+            probe=self._probe,
+            sanitise=settings.sanitise,
+            clip=settings.clip,
+            paper_noise=settings.paper_noise,
+            privacy=settings.privacy,
+            planned=Exposure(run.rounds) if batches else Exposure(rate=max(map(self._rate, client.arrivals))),
+            key=key,
+            client=client.id,
         )

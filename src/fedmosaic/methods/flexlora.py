@@ -13,7 +13,7 @@ basis is another one each round, so the optimiser starts without moments.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,7 +39,8 @@ class FlexLora(RankedLora[FlexLoraSettings]):
     def receive(self, client: Client, download: Tensors) -> None:
         """Take up the pair in its new basis, in which old moments mean nothing."""
         super().receive(client, download)
-        client.optimiser.load_moments({})
+        if download:
+            client.optimiser.load_moments({})
 
     def train(self, client: Client, budget: Budget) -> None:
         """Train the client's ranks."""
@@ -51,13 +52,26 @@ class FlexLora(RankedLora[FlexLoraSettings]):
         downloads: dict[int, dict[str, Tensor]] = {client: {} for client in uploads}
         for clients, name in pairs(uploads):
             held = [pair(uploads[client], name) for client in clients]
-            left, values, right = svd_of_mean(held)
-            for client, (down, up) in zip(clients, held, strict=True):
-                rank = down.shape[0]
-                cut = {"A": right[:rank], "B": left[:, :rank] * values[:rank]}
-                full = padded(cut, {"A": tuple(down.shape), "B": tuple(up.shape)})  # a rank above the widths is idle
-                downloads[client] |= {f"{name.removesuffix('A')}{letter}": full[letter] for letter in "AB"}
+            svd = svd_of_mean(held)
+            for client, (down, _) in zip(clients, held, strict=True):
+                downloads[client] |= _best(svd, name, down.shape[0])
         return Aggregation(downloads=downloads)
+
+    def welcome(self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
+        """A newcomer's start: the mean update in the adapter's rank, of which it takes its first ranks."""
+        peers = Uploads([upload for upload in uploads.values() if upload.architecture == architecture])
+        start: dict[str, Tensor] = {}
+        for clients, name in pairs(peers):
+            start |= _best(svd_of_mean([pair(peers[client], name) for client in clients]), name, shapes[name][0])
+        return start
+
+
+def _best(svd: tuple[Tensor, Tensor, Tensor], name: str, rank: int) -> dict[str, Tensor]:
+    """The pair of this rank that is nearest to U S V^T; what the widths of the linear leave of the rank is zero."""
+    left, values, right = svd
+    cut = {"A": right[:rank], "B": left[:, :rank] * values[:rank]}
+    full = padded(cut, {"A": (rank, right.shape[1]), "B": (left.shape[0], rank)})
+    return {name.removesuffix("A") + letter: tensor for letter, tensor in full.items()}
 
 
 def svd_of_mean(held: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:

@@ -120,13 +120,13 @@ def pair(upload: Upload, name: str) -> tuple[Tensor, Tensor]:
     """Return A (r, in) of this name and its B (out, r).
 
     Raises:
-        WireError: their ranks differ.
+        WireError: there is no B, or their ranks differ.
     """
-    down, up = upload.tensors[name], upload.tensors[name.removesuffix(".A") + ".B"]
-    if down.shape[0] != up.shape[1]:
+    down, up = upload.tensors[name], upload.tensors.get(name.removesuffix(".A") + ".B")
+    if up is None or down.shape[0] != up.shape[1]:
+        other = "no B" if up is None else f"a B of rank {up.shape[1]}"
         raise WireError(
-            f"client {upload.client} sent {name!r} of rank {down.shape[0]} with a B of rank {up.shape[1]}; "
-            "expected equal ranks"
+            f"client {upload.client} sent {name!r} of rank {down.shape[0]} with {other}; expected equal ranks"
         )
     return down, up
 

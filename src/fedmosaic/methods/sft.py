@@ -19,6 +19,7 @@ class Sft(Method[MethodSettings]):
     title = "SFT (local only)"
     slots = (Slot("local", travels=False),)
     answers_with = "local"
+    handles = "tasks, base models"
 
     def train(self, client: Client, budget: Budget) -> None:
         """Train the local slot."""

@@ -58,11 +58,25 @@ class Batch:
 
 
 class AnswerLogits(NamedTuple):
-    """Predictions at the n answer tokens of a batch: logits (n, V), targets (n,), and the row (n,) of each."""
+    """Predictions at the n answer tokens of a batch: logits (n, V), targets (n,), the row (n,), and what the head read.
+
+    The last, ``hidden`` (n, d), is the hidden state at the position before the token, from which it is predicted.
+    """
 
     logits: Tensor
     targets: Tensor
     rows: Tensor
+    hidden: Tensor
+
+    @property
+    def starts(self) -> Tensor:
+        """(n,) bool: true at the first answer token of each row."""
+        return self.rows != F.pad(self.rows[:-1], (1, 0), value=-1)
+
+    @property
+    def embeddings(self) -> Tensor:
+        """(B, d) hidden states from which each row's answer is predicted, before any of it has been read."""
+        return self.hidden[self.starts]
 
 
 class BaseModel(ABC):
@@ -75,6 +89,7 @@ class BaseModel(ABC):
         module: the transformers model; no parameter requires a gradient, and it is in eval mode.
         tokenizer: its tokenizer.
         decoder: the stack of decoder layers inside ``module``; has ``layers``.
+        reads_images: False for text models.
         reading: entered with the prompt's positions (B, T) around every computation of the decoder, so that an adapter
             can look at them.
         own_code: whether transformers loads the folder that :meth:`save` writes only with the code in it.
@@ -85,6 +100,7 @@ class BaseModel(ABC):
     module: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     decoder: nn.Module
+    reads_images: bool = True
     reading: Callable[[Tensor], AbstractContextManager[None]] = staticmethod(lambda _: nullcontext())
     own_code: bool = False
 
@@ -120,12 +136,13 @@ class BaseModel(ABC):
         hidden = self.hidden_states(batch)[:, :-1]
         targets = batch.labels[:, 1:]
         inside = targets != IGNORED
-        return AnswerLogits(self.head(hidden[inside]), targets[inside], inside.nonzero()[:, 0])
+        read = hidden[inside]
+        return AnswerLogits(self.head(read), targets[inside], inside.nonzero()[:, 0], read)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean cross-entropy of the batch's answer tokens (a scalar; nats)."""
-        logits, targets, _ = self.answer_logits(batch)
-        return F.cross_entropy(logits.float(), targets)
+        answers = self.answer_logits(batch)
+        return F.cross_entropy(answers.logits.float(), answers.targets)
 
     @torch.no_grad()
     def answer(self, samples: Sequence[Sample], *, max_tokens: int = 8) -> list[str]:

@@ -56,6 +56,7 @@ class CheckpointModel(BaseModel):
         self.module = freeze(module)
         self.tokenizer = tokenizer
         self.processor: Any = processor  # None for text models
+        self.reads_images = processor is not None
         self.images = images
         self.decoder = find_decoder(module)
         self.architecture = architecture_name(module)

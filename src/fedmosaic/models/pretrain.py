@@ -50,6 +50,8 @@ class Recipe:
         decay: share of the time, at the end, of linear decay to 2 %.
         start: share of the curriculum that is left out at the start, when going on with a model.
         clip: largest gradient norm.
+        noise: standard deviation of the noise on the tower's features (whose own is 0.9), so that pictures are not
+            learned by heart.
         naming: weight of each of the two naming losses (see ``naming.py``).
         seed: of weights and data.
     """
@@ -61,6 +63,7 @@ class Recipe:
     decay: float = 0.5
     start: float = 0.0
     clip: float = 1.0
+    noise: float = 0.5
     naming: float = 0.3
     seed: int = 0
 
@@ -145,7 +148,7 @@ def dialogue_loss(model: TinyModel, batch: Batch) -> Tensor:
 
     A dialogue with n answer tokens weighs sqrt(n), so that long captions do not drown short answers.
     """
-    logits, targets, rows = model.answer_logits(batch)
+    logits, targets, rows, _ = model.answer_logits(batch)
     weights = torch.bincount(rows, minlength=len(batch.input_ids)).float().rsqrt()[rows]
     return (F.cross_entropy(logits, targets, reduction="none") * weights).sum() / weights.sum()
 
@@ -170,11 +173,14 @@ def train(
         part.requires_grad_(True)
     opts = optimisers(model.module, recipe)
     curriculum, naming = Curriculum(bank, recipe), Naming(bank.pool.pictures, model)
+    torch.manual_seed(derive(recipe.seed, "pretrain-noise"))
     start, step, average, next_line = time.process_time(), 0, 0.0, 30.0
     while (spent := time.process_time() - start) < recipe.seconds:
         progress = spent / recipe.seconds
         chosen = curriculum.next(progress)
         batch = model.collate_dialogues(chosen)
+        features = batch.vision["features"]
+        batch.vision["features"] = features + recipe.noise * torch.randn_like(features)
         keys = [key for dialogue in chosen for key in dialogue.images]
         with naming.watching(model):
             loss = dialogue_loss(model, batch)

@@ -1,15 +1,30 @@
 """RELA: whose knowledge is relevant to whom, measured without seeing anyone's data."""
 
-from fedmosaic.relevance.probe import AnswerGradients, Probe, answer_gradients
-from fedmosaic.relevance.sketch import TensorSketch
+from fedmosaic.relevance.privacy import Exposure, PrivacySettings, calibrated_noise, spent_epsilon
+from fedmosaic.relevance.probe import AnswerGradients, Probe, answer_gradients, observed
+from fedmosaic.relevance.release import GUARANTEES, Look, Releases, Sanitise
+from fedmosaic.relevance.sketch import EntrySketch, Sketch, SketchKind, TensorSketch, make_sketch
 from fedmosaic.relevance.weights import cosine_similarity, mix, relevance_weights
 
 __all__ = [
+    "GUARANTEES",
     "AnswerGradients",
+    "EntrySketch",
+    "Exposure",
+    "Look",
+    "PrivacySettings",
     "Probe",
+    "Releases",
+    "Sanitise",
+    "Sketch",
+    "SketchKind",
     "TensorSketch",
     "answer_gradients",
+    "calibrated_noise",
     "cosine_similarity",
+    "make_sketch",
     "mix",
+    "observed",
     "relevance_weights",
+    "spent_epsilon",
 ]

@@ -17,11 +17,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedmosaic.adapters.placement import place
+from fedmosaic.adapters.placement import Target, place
 from fedmosaic.data.sample import Sample
+from fedmosaic.errors import DataError
 from fedmosaic.models import BaseModel, Batch
+from fedmosaic.models.base import IGNORED
 from fedmosaic.models.cost import Shape, forward_flops
-from fedmosaic.relevance.sketch import TensorSketch
+from fedmosaic.relevance.sketch import Sketch
+
+CHUNK = 16  # samples of one pass; fixed, so that equal samples in equal order give bit-identical sketches
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,9 @@ class AnswerGradients:
     """(n,) sample of each token."""
 
 
-def output_projection(decoder: nn.Module) -> nn.Module:
-    """Return the last MLP's output projection: the last linear of a decoder's last layer."""
-    return decoder.get_submodule(place(decoder, blocks=0).targets[-1].path)
+def observed(decoder: nn.Module) -> Target:
+    """Return where the probe looks: the last linear of a decoder's last layer, its MLP's output projection."""
+    return place(decoder, blocks=0).targets[-1]
 
 
 def answer_gradients(model: BaseModel, batch: Batch) -> AnswerGradients:
@@ -48,7 +52,7 @@ def answer_gradients(model: BaseModel, batch: Batch) -> AnswerGradients:
         model: the probe; its adapters, if it has any, must be off.
         batch: samples with their answers.
     """
-    projection = output_projection(model.decoder)
+    projection = model.decoder.get_submodule(observed(model.decoder).path)
     seen: dict[str, Tensor] = {}
 
     def remember(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
@@ -66,53 +70,47 @@ def answer_gradients(model: BaseModel, batch: Batch) -> AnswerGradients:
             (gradient,) = torch.autograd.grad(loss, seen["y"])
     finally:
         handle.remove()
+    shape = batch.input_ids.shape  # some families flatten rows and positions before their MLP
+    gradient, inputs = gradient.reshape(*shape, -1), seen["h"].reshape(*shape, -1)
     rows, positions = gradient.ne(0).any(-1).nonzero(as_tuple=True)
-    return AnswerGradients(d=gradient[rows, positions], h=seen["h"][rows, positions], rows=rows)
+    return AnswerGradients(d=gradient[rows, positions], h=inputs[rows, positions], rows=rows)
 
 
 class Probe:
-    """Collects the sanitised sketch of one client's task over one round.
+    """A frozen model and the sketch of its gradient.
 
     Args:
-        model: the frozen probe model.
-        size: sketch length.
-        clip: largest norm of one sample's sketch; larger ones are scaled down to it.
-        noise_multiplier: sigma; the *sum* over samples gets Gaussian noise of standard deviation sigma * clip.
-        seed: seed of the projection, equal on all clients.
-        noise_seed: seed of this client's noise in this round, private to it.
+        model: the frozen model; equal on all clients.
+        sketch: equal on all clients.
+
+    Attributes:
+        flops: of all passes so far.
     """
 
-    def __init__(
-        self, model: BaseModel, *, size: int, clip: float, noise_multiplier: float, seed: int, noise_seed: int
-    ) -> None:
+    def __init__(self, model: BaseModel, sketch: Sketch) -> None:
         self.model = model
-        self.clip = clip
-        self.noise_multiplier = noise_multiplier
-        shape = place(model.decoder, blocks=0).targets[-1]
-        self._sketch = TensorSketch(d_out=shape.out_features, d_in=shape.in_features, size=size, seed=seed)
-        self._noise = torch.Generator().manual_seed(noise_seed)
-        self._sum = torch.zeros(size)
-        self.samples = 0
+        self.sketch = sketch
         self.flops = 0
 
-    def observe(self, samples: Sequence[Sample]) -> None:
-        """Add the clipped sketch of each sample's gradient."""
-        batch = self.model.collate(samples)
-        sequences, length = batch.input_ids.shape
-        self.flops += forward_flops(self.model, Shape(sequences, length, head_tokens=len(samples)))
-        gradients = answer_gradients(self.model, batch)
-        sketches = self._sketch(gradients.d.float(), gradients.h.float(), gradients.rows, len(samples)).cpu()
-        norms = sketches.norm(dim=1, keepdim=True)
-        self._sum += (sketches * (self.clip / norms.clamp(min=self.clip))).sum(0)
-        self.samples += len(samples)
-
-    def release(self) -> Tensor:
-        """Return the (size,) noisy mean of the observed samples; this is all that may leave the client.
+    def __call__(self, samples: Sequence[Sample]) -> Tensor:
+        """Return the (n, size) sketches of the samples' gradients, on the CPU.
 
         Raises:
-            ValueError: nothing was observed.
+            DataError: a sample has images and the probe reads text only.
         """
-        if self.samples == 0:
-            raise ValueError("the probe observed no sample in this round; observe at least one before release()")
-        noise = torch.randn(self._sum.shape, generator=self._noise) * (self.noise_multiplier * self.clip)
-        return (self._sum + noise) / self.samples
+        parts = [self._pass(samples[start : start + CHUNK]) for start in range(0, len(samples), CHUNK)]
+        return torch.cat([torch.zeros(0, self.sketch.size), *parts])
+
+    def _pass(self, samples: Sequence[Sample]) -> Tensor:
+        if not self.model.reads_images and (unreadable := [sample.id for sample in samples if sample.images]):
+            raise DataError(
+                f"the probe {self.model.name!r} is a text model, but sample {unreadable[0]!r} has images; "
+                "name a vision-language model as the scenario's `probe`, the same for all clients"
+            )
+        batch = self.model.collate(samples)
+        # The head is computed forwards and, for d, backwards; nothing else is computed backwards.
+        head_tokens = 2 * int((batch.labels != IGNORED).sum())
+        sequences, length = batch.input_ids.shape
+        self.flops += forward_flops(self.model, Shape(sequences, length, head_tokens))
+        gradients = answer_gradients(self.model, batch)
+        return self.sketch(gradients.d.float(), gradients.h.float(), gradients.rows, len(samples)).cpu()

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from fedmosaic.federation.files import write_atomically
-from fedmosaic.report import costs, text, verdict
+from fedmosaic.report import costs, privacy, text, verdict
 from fedmosaic.report.curves import curves
 from fedmosaic.report.heat import heat
 from fedmosaic.report.record import RunRecord, read_run
@@ -97,6 +97,9 @@ def _content(record: RunRecord) -> dict[str, Any]:
         "elapsed": text.duration(costs.elapsed(record)),
         "started": costs.started(record),
         "resumed": costs.resumed(record),
+        "promise": privacy.promise(record),
+        "private": privacy.line(record),
+        "privacy_rows": privacy.rows(record),
         "environment": _flat(record.environment),
     }
 

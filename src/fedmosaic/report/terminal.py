@@ -8,6 +8,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
+from fedmosaic.report import privacy
 from fedmosaic.report.record import RunRecord, read_run
 from fedmosaic.report.rows import FinalRow, Gain, final_rows, mean_row
 from fedmosaic.report.text import direction, percent, points
@@ -71,10 +72,14 @@ def _title(record: RunRecord) -> Text:
 
 
 def _caption(record: RunRecord) -> Text:
+    return Text("\n".join(filter(None, (_columns(record), privacy.line(record)))))
+
+
+def _columns(record: RunRecord) -> str:
     if record.reference is None:
-        return Text("start: base models; gain: final minus start, in points")
+        return "start: base models; gain: final minus start, in points"
     method = record.reference.settings.method
-    return Text(f"start: base models; local: {method}, equal steps, no exchange; gain: final minus local, in points")
+    return f"start: base models; local: {method}, equal steps, no exchange; gain: final minus local, in points"
 
 
 def _cells(gain: Gain, has_local: bool) -> list[Text]:

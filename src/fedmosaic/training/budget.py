@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class Meter:
     loss_sum: float = 0.0
     flops: float = 0.0
     seconds: float = 0.0
+    privacy: dict[str, float] = field(default_factory=dict)
+    """What the uploads up to now tell about a sample, e.g. ``epsilon`` and ``delta``; empty: nothing is guaranteed."""
 
     @property
     def loss(self) -> float:

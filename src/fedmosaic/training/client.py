@@ -53,6 +53,8 @@ class Client:
         adapter: the slots, attached to the client's base model.
         memory: private tensors that a method keeps between rounds (e.g. the running sketch).
         round: the round that is being trained, from 1.
+        secret: gives the key of this client's private randomness; from the run's seed, unless the federation replaces
+            it by one that never leaves the client.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Client:
         self.memory: dict[str, Tensor] = {}
         self.meter = Meter()
         self.optimiser = SlotOptimiser(adapter.named_groups(), settings.training)
+        self.secret: Callable[[], bytes] = lambda: seeding.derive(settings.seed, "secret", spec.id).to_bytes(32)
         self._stream = stream
         self._public = public
 
@@ -92,22 +95,40 @@ class Client:
 
     def batches(self, budget: Budget) -> Iterator[LocalBatch]:
         """Yield the round's batches, one per step, drawn from the client's task stream."""
-        if self._stream is None:
-            raise ValueError("a trainee of the server has no samples of its own; train it on public_batches()")
-        drawn = self._stream.batches(self.round, budget.steps, self.settings.training.batch_size)
+        drawn = self._own_stream.batches(self.round, budget.steps, self.settings.training.batch_size)
         for step, samples in enumerate(drawn, start=1):
             yield LocalBatch(samples, self.base.collate(samples))
             events.emit("step", client=self.id, round=self.round, step=step, steps=len(drawn), loss=self.meter.loss)
 
-    def public_batches(self, count: int) -> list[LocalBatch]:
+    def arrived(self, *, after: int) -> list[Sample]:
+        """The samples that arrived in the rounds after a round, up to this one."""
+        return [sample for cut in self._own_stream.cuts(after, self.round) for sample in cut]
+
+    @property
+    def arrivals(self) -> list[int]:
+        """How many samples arrive in each round in which any do, over the whole run."""
+        return [len(cut) for cut in self._own_stream.cuts(0, self.settings.rounds) if cut]
+
+    @property
+    def _own_stream(self) -> Stream:
+        if self._stream is None:
+            raise ValueError("a trainee of the server has no samples of its own; train it on public_batches()")
+        return self._stream
+
+    def public_batches(self, count: int, *, round_: int | None = None) -> list[LocalBatch]:
         """Return ``count`` public samples in batches; on the server and all clients the same in one round.
+
+        Args:
+            count: how many samples.
+            round_: whose samples, e.g. the last round's, to use what was said about them; default: this round's.
 
         Raises:
             SettingsError: the benchmark has no public samples.
         """
         if self._public is None:
             raise ValueError("this client was made without access to public samples")
-        samples, size = self._public(count, self.round), self.settings.training.batch_size
+        samples = self._public(count, self.round if round_ is None else round_)
+        size = self.settings.training.batch_size
         chunks = [samples[start : start + size] for start in range(0, count, size)]
         return [LocalBatch(chunk, self.base.collate(chunk)) for chunk in chunks]
 

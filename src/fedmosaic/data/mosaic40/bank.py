@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,10 +123,10 @@ class Pool:
             raise DataError(f"too few icons of {category!r} in the domain {domain!r}: {len(shown)} are in use already")
         return rng.choice(choice)
 
-    def categories(self, domain: str, *, least: int = 1) -> list[str]:
-        """Return the categories that have at least ``least`` icons in a domain."""
+    def categories(self, domain: str, *, least: int = 1, among: Collection[str] | None = None) -> list[str]:
+        """Return the categories, of all or of some, that have at least ``least`` icons in a domain."""
         found = (category for (d, category), icons in self._icons.items() if d == domain and len(icons) >= least)
-        return sorted(found)
+        return sorted(category for category in found if among is None or category in among)
 
     def views(self, code: str) -> Sequence[Picture]:
         """Return all icon pictures of one thing, in all domains."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 from fedmosaic.data.mosaic40.asking import ORDINALS, Ask
 from fedmosaic.data.mosaic40.bank import Picture, Pool
+from fedmosaic.data.mosaic40.kinds import PLAIN
 from fedmosaic.data.mosaic40.public import Dialogue, HasPool, look, same, which_image
 from fedmosaic.seeding import derive
 
@@ -50,7 +51,7 @@ def same_thing(pool: Pool, rng: random.Random) -> Dialogue:
 def same_kind(pool: Pool, rng: random.Random) -> Dialogue:
     """Which of two or three other images is of the same kind as the first?"""
     domain, total = look(pool, rng), rng.choice((2, 3, 3))
-    kinds = rng.sample(pool.categories(domain, least=3), total)
+    kinds = rng.sample(pool.categories(domain, least=3, among=PLAIN), total)
     at, mixed = rng.randrange(total), rng.random() < _MIXED_LOOKS
     images = [pool.icon(kinds[at], domain, rng)]
     for kind in kinds:
@@ -63,7 +64,7 @@ def same_kind(pool: Pool, rng: random.Random) -> Dialogue:
 def named_kind(pool: Pool, rng: random.Random) -> Dialogue:
     """Which image shows each of the kinds that are there, one after the other?"""
     domain, total = look(pool, rng), rng.choice((2, 3, 4))
-    kinds = rng.sample(pool.categories(domain), total)
+    kinds = rng.sample(pool.categories(domain, among=PLAIN), total)
     images = [pool.icon(kind, domain, rng) for kind in kinds]
     return _dialogue(images, [which_image(kinds, at, rng) for at in rng.sample(range(total), total)])
 

@@ -57,6 +57,10 @@ SUBCATEGORIES = {
     "flag": ("country-flag",),
 }
 CATEGORIES = tuple(sorted(kind for kind in SUBCATEGORIES if kind != "flag"))
+# Kinds that look alike within and unlike each other, so that icons never seen before can be told apart by them: a small
+# probe of the frozen tower's features names 84 % of unseen icons of these rightly, and 52 % of those of all kinds. What
+# compares images compares these: with tools and devices it would measure little but the tower.
+PLAIN = ("bug", "building", "clothing", "face", "hand", "mammal", "person", "plant", "vehicle", "weather")
 CATEGORY_OF = {sub: kind for kind, subs in SUBCATEGORIES.items() for sub in subs}
 
 # fmt: off

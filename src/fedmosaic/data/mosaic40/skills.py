@@ -6,12 +6,12 @@ Each skill makes one question from the pictures of one part; ``chart_skills`` an
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from fedmosaic.data.mosaic40.asking import ALSO_TRUE, ORDINALS, PLACES, USES, Ask, Question, a, pick, yes_no
 from fedmosaic.data.mosaic40.bank import Picture, Pool
-from fedmosaic.data.mosaic40.kinds import apart
+from fedmosaic.data.mosaic40.kinds import CATEGORIES, PLAIN, apart
 from fedmosaic.data.mosaic40.scenes import EDITS
 
 RELATION, REASONING, VQA = "relation", "reasoning", "vqa"
@@ -50,11 +50,13 @@ def skill(name: str, family: str, kind: str) -> Callable[[Maker], Maker]:
     return register
 
 
-def _categories(pool: Pool, domain: str, rng: random.Random, number: int, *, least: int = 1) -> list[str]:
+def _categories(
+    pool: Pool, domain: str, rng: random.Random, number: int, *, least: int = 1, among: Collection[str] = CATEGORIES
+) -> list[str]:
     """Return ``number`` categories, no two near each other; the first has at least ``least`` icons in the domain."""
-    present = pool.categories(domain)
+    present = pool.categories(domain, among=among)
     while True:
-        chosen = [rng.choice(pool.categories(domain, least=least))]
+        chosen = [rng.choice(pool.categories(domain, least=least, among=among))]
         while len(chosen) < number:
             left = [kind for kind in present if all(kind in apart(other) for other in chosen)]
             if not left:
@@ -82,7 +84,7 @@ def category(pool: Pool, domain: str, rng: random.Random) -> Question:
 @skill("which-image", VQA, "icon")
 def which_image(pool: Pool, domain: str, rng: random.Random) -> Question:
     """Which of four images shows a thing of the named kind?"""
-    kinds = _categories(pool, domain, rng, 4)
+    kinds = _categories(pool, domain, rng, 4, among=PLAIN)
     at = rng.randrange(4)
     images = tuple(pool.icon(kind, domain, rng) for kind in kinds)
     return Question(images, Ask(f"which image shows {a(kinds[at])} ?", ORDINALS[at], ORDINALS[:4], listed=False))
@@ -120,7 +122,7 @@ def _knowledge(pool: Pool, domain: str, rng: random.Random, table: dict[str, str
 @skill("same-category", RELATION, "icon")
 def same_category(pool: Pool, domain: str, rng: random.Random) -> Question:
     """Are two different things of the same kind?"""
-    kind, other = _categories(pool, domain, rng, 2, least=2)
+    kind, other = _categories(pool, domain, rng, 2, least=2, among=PLAIN)
     same = rng.random() < 0.5
     first = pool.icon(kind, domain, rng)
     second = pool.icon(kind if same else other, domain, rng, apart_from=[first])
@@ -145,7 +147,7 @@ def same_thing(pool: Pool, domain: str, rng: random.Random) -> Question:
 @skill("odd-one-out", REASONING, "icon")
 def odd_one_out(pool: Pool, domain: str, rng: random.Random) -> Question:
     """Three things of one kind and one of another: which is the other?"""
-    kind, other = _categories(pool, domain, rng, 2, least=3)
+    kind, other = _categories(pool, domain, rng, 2, least=3, among=PLAIN)
     images = _several(pool, kind, domain, rng, 3)
     at = rng.randrange(4)
     images.insert(at, pool.icon(other, domain, rng))
@@ -155,7 +157,7 @@ def odd_one_out(pool: Pool, domain: str, rng: random.Random) -> Question:
 @skill("bongard", REASONING, "icon")
 def bongard(pool: Pool, domain: str, rng: random.Random) -> Question:
     """Three things share a kind: does the fourth follow this rule?"""
-    kind, other = _categories(pool, domain, rng, 2, least=4)
+    kind, other = _categories(pool, domain, rng, 2, least=4, among=PLAIN)
     same = rng.random() < 0.5
     images = _several(pool, kind, domain, rng, 3)
     images.append(pool.icon(kind if same else other, domain, rng, apart_from=images))
@@ -173,7 +175,7 @@ def common_concept(pool: Pool, domain: str, rng: random.Random) -> Question:
 @skill("pattern", REASONING, "icon")
 def pattern(pool: Pool, domain: str, rng: random.Random) -> Question:
     """The kinds of four images repeat: which kind comes next?"""
-    one, two, three = _categories(pool, domain, rng, 3)
+    one, two, three = _categories(pool, domain, rng, 3, among=PLAIN)
     sequence, following = rng.choice(
         (((one, two, one, two), one), ((one, two, three, one), two), ((one, two, two, one), two))
     )
@@ -188,7 +190,7 @@ def pattern(pool: Pool, domain: str, rng: random.Random) -> Question:
 @skill("missing", REASONING, "icon")
 def missing(pool: Pool, domain: str, rng: random.Random) -> Question:
     """Which of four kinds do three images not show?"""
-    kinds = _categories(pool, domain, rng, 4)
+    kinds = _categories(pool, domain, rng, 4, among=PLAIN)
     images = tuple(pool.icon(kind, domain, rng) for kind in kinds[:3])
     options = rng.sample(kinds, 4)
     return Question(images, Ask("which of these kinds is not shown ?", kinds[3], tuple(options)))

@@ -1,0 +1,165 @@
+"""Does relevance find who does the same? Per round, and what it is worth: RELA, uniform weights, an oracle.
+
+    python benchmarks/relevance_structure.py --out results/relevance-structure.json --auc-only      # 1 CPU-minute
+    python benchmarks/relevance_structure.py --out results/relevance-structure.json --scenario mosaic40-small --seeds 0
+    python benchmarks/relevance_structure.py --out results/relevance-structure.json                 # CPU-hours
+
+AUC: of telling pairs of clients whose *current* tasks have one skill (or are of one family) from other pairs, by the
+cosine of their running sketches, in rounds that have both kinds of pairs. The probe is frozen: this needs no training.
+
+Ablation: full runs; Self and Others at the end with 95 % intervals over the seeds. The oracle's similarity is 1 between
+clients whose current tasks have one skill, 0.5 in one family, 0 otherwise; uniform weights are those of the limit of
+high temperature. Runs that are finished in ``--runs`` are not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from looks import Seen, arrivals, auc_by_round, machine, make_probe, probe_model, running, same_family, same_skill
+from scipy import stats
+from torch import Tensor
+
+from fedmosaic.config import load_scenario, resolve
+from fedmosaic.federation import engines
+from fedmosaic.federation.run_folder import RunFolder
+from fedmosaic.methods import registry
+from fedmosaic.methods.base import Aggregation, ServerState, Uploads
+from fedmosaic.methods.fedmosaic import FedMosaic
+from fedmosaic.relevance import Exposure, PrivacySettings
+from fedmosaic.relevance.sanitise import clipped_mean, subkey
+
+TEMPERATURES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+LEVELS = {"skill": same_skill, "family": same_family}
+
+
+class Oracle(FedMosaic):
+    """FedMosaic that is told who does what."""
+
+    name = "fedmosaic-oracle"
+    title = "FedMosaic, oracle weights"
+    plan: ClassVar[Mapping[tuple[int, int], Seen]] = {}
+    """What each client does in each round."""
+    _round = 0
+
+    def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
+        """As ever, knowing the round that the uploads are from."""
+        self._round = state.round - 1
+        return super().aggregate(uploads, state)
+
+    def similarity(self, uploads: Uploads) -> Tensor:
+        """1, 0.5 or 0."""
+        now = [self.plan[client, self._round] for client in uploads]
+        rows = [[1.0 if same_skill(a, b) else 0.5 if same_family(a, b) else 0.0 for b in now] for a in now]
+        return torch.tensor(rows)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One column of the ablation."""
+
+    name: str
+    method: str
+    settings: Mapping[str, Any]
+
+
+VARIANTS = (
+    Variant("RELA", "fedmosaic", {}),
+    Variant("RELA, no noise", "fedmosaic", {"sanitise": "clip"}),
+    Variant("uniform", "fedmosaic", {"relevance": "uniform"}),
+    Variant("oracle", "fedmosaic-oracle", {"relevance": "uniform"}),
+    *(
+        Variant(f"RELA, no noise, tau {tau}", "fedmosaic", {"sanitise": "clip", "temperature": tau})
+        for tau in TEMPERATURES
+        if tau != 0.5
+    ),
+)
+
+
+def structure(scenario: str, seed: int) -> dict[str, dict[str, Any]]:
+    """AUC by way of sanitising, level and round."""
+    box = machine(scenario)
+    seen, probe = arrivals(box, seed=seed), make_probe(probe_model(box), "projection", seed=seed)
+    each = [probe(here.samples) for here in seen]
+    table = {}
+    for name, sigma in (("clipped", 0.0), ("epsilon 10", PrivacySettings().noise_for(Exposure()))):
+        released = []
+        for here, sketches in zip(seen, each, strict=True):
+            key = subkey(b"structure", seed, here.client, here.round)
+            count = max(len(sketches), 1)
+            released.append(clipped_mean(sketches, clip=0.1, noise_multiplier=sigma, count=count, key=key))
+        rows = running(seen, released)
+        for level, alike in LEVELS.items():
+            by_round = auc_by_round(seen, rows, alike)
+            table[f"{name}, {level}"] = {"mean": statistics.fmean(by_round.values()), "by_round": by_round}
+    return table
+
+
+def train(variant: Variant, scenario: str, seed: int, runs: Path) -> dict[str, float]:
+    """Self and Others at the end of one run, in points."""
+    settings = resolve(load_scenario(scenario), method=variant.method, seed=seed)
+    settings = settings.model_copy(update={"method_settings": {**settings.method_settings, **variant.settings}})
+    Oracle.plan = {(s.client, s.round): s for s in arrivals(machine(scenario), seed=seed, rounds=settings.rounds)}
+    path = runs / f"{scenario}-{variant.name.replace(' ', '').replace(',', '-')}-{seed}"
+    started = (path / "settings.toml").is_file()
+    folder = RunFolder.resume(path, settings) if started else RunFolder.create(path, settings)
+    if folder.results() is None:
+        engines.run(settings, folder)
+    results = folder.results()
+    assert results is not None
+    return {part: 100 * results[part]["last"] for part in ("self", "others")} | {"seconds": results["seconds"]}
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Mean and half width of its 95 % interval (Student's t); 0 for a single value."""
+    if len(values) == 1:
+        return values[0], 0.0
+    half = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
+    return statistics.fmean(values), float(half)
+
+
+def show(result: dict[str, Any]) -> str:
+    lines = ["| sketches, pairs that share | mean AUC over rounds and seeds |", "|---|---|"]
+    for name in next(iter(result["auc"].values())):
+        auc = statistics.fmean(table[name]["mean"] for table in result["auc"].values())
+        lines.append(f"| {name} | {auc:.3f} |")
+    lines += ["", "| weights | Self | Others | seeds |", "|---|---|---|---|"]
+    for name, by_seed in result["runs"].items():
+        cells = ["{:.2f} ± {:.2f}".format(*interval([r[k] for r in by_seed.values()])) for k in ("self", "others")]
+        lines.append(f"| {name} | {cells[0]} | {cells[1]} | {len(by_seed)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--scenario", default="mosaic40")
+    parser.add_argument("--seeds", type=lambda text: [int(each) for each in text.split(",")], default=[0, 1, 2])
+    parser.add_argument("--runs", type=Path, default=Path("runs/relevance-structure"))
+    parser.add_argument("--variants", type=lambda text: text.split(";"), help="separated by ; (default: all)")
+    parser.add_argument("--auc-only", action="store_true", help="no training")
+    arguments = parser.parse_args()
+    known = registry.method_classes
+    registry.method_classes = lambda: {**known(), Oracle.name: Oracle}
+    result: dict[str, Any] = {
+        "command": f"python benchmarks/relevance_structure.py --scenario {arguments.scenario} --seeds "
+        + ",".join(map(str, arguments.seeds)),
+        "auc": {str(seed): structure(arguments.scenario, seed) for seed in arguments.seeds},
+        "runs": {},
+    }
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    for variant in () if arguments.auc_only else VARIANTS:
+        if arguments.variants is None or variant.name in arguments.variants:
+            result["runs"][variant.name] = {
+                str(seed): train(variant, arguments.scenario, seed, arguments.runs) for seed in arguments.seeds
+            }
+            arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(show(result))

@@ -1,0 +1,168 @@
+"""An existing PEFT LoRA as the start of a slot.
+
+Conventional layers take it up exactly. A Co-LoRA layer can only hold ``B P A`` with its own frozen A and B, so there
+the LoRA is projected on them: with bases that were not chosen for it, most of it is lost. :attr:`StartingSlot.kept`
+says how much is left; with ``adapter.blocks=0`` there are no Co-LoRA layers and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fedmosaic.adapters.adapter import Adapter
+from fedmosaic.adapters.export import CONFIG_FILE, KEY_PREFIX, WEIGHTS_FILE
+from fedmosaic.adapters.layer import CoLoraLinear, Folded
+from fedmosaic.errors import ModelError
+
+# What makes PEFT compute something else than base(x) + alpha / r * B A x.
+_OTHER_FORMULAS = (
+    "use_dora", "alora_invocation_tokens", "arrow_config", "kasa_config", "monteclora_config", "use_bdlora",
+    "use_qalora", "layer_replication", "target_parameters", "trainable_token_indices", "modules_to_save",
+)  # fmt: skip
+_PLAIN_INITS = (True, False, None, "gaussian", "eva", "orthogonal")  # the others change the base weights, too
+
+
+@dataclass(frozen=True)
+class StartingSlot:
+    """A slot's tensors made of a PEFT LoRA.
+
+    Attributes:
+        tensors: as :meth:`Adapter.load_slot` takes them.
+        linears: number of linears that the LoRA adapts.
+        kept: share of its squared norm in the Co-LoRA layers that their bases can hold; 1 if it adapts none of them.
+    """
+
+    tensors: dict[str, Tensor]
+    linears: int
+    kept: float
+
+    @property
+    def summary(self) -> str:
+        """For the user."""
+        if self.kept > 1 - 1e-6:
+            return f"{self.linears} linears, taken up exactly"
+        return f"{self.linears} linears; Co-LoRA layers hold {self.kept:.1%} of their part (all with adapter.blocks=0)"
+
+
+def starting_slot(adapter: Adapter, initial: Mapping[str, Tensor], folder: Path) -> StartingSlot:
+    """Make a slot of a PEFT LoRA folder; linears that it does not adapt keep their initial tensors.
+
+    Args:
+        adapter: whose slot it shall be.
+        initial: a slot's tensors before any training.
+        folder: ``adapter_config.json`` and ``adapter_model.safetensors``.
+
+    Raises:
+        ModelError: the folder cannot be read, computes another formula than LoRA's, or a linear, width or rank does not
+            fit.
+    """
+    branches = read_lora(folder)
+    linears = {adapted.path: adapted for adapted in adapter.linears()}
+    if unknown := sorted(branches.keys() - linears.keys()):
+        near = get_close_matches(unknown[0], linears, n=1)
+        hint = f" (nearest: {near[0]})" if near else ""
+        raise ModelError(
+            f"{folder} adapts {unknown[0]}, which has no adapter in this model{hint}; {len(unknown)} of its "
+            f"{len(branches)} linears do not fit. It must be a LoRA of the same base model, on the decoder's linears"
+        )
+    tensors = {name: tensor.clone() for name, tensor in initial.items()}
+    total = kept = 0.0
+    for path, branch in branches.items():
+        adapted = linears[path]
+        target, linear = adapted.target, adapted.linear
+        found, wanted = (branch.down.shape[1], branch.up.shape[0]), (target.in_features, target.out_features)
+        if found != wanted:
+            raise ModelError(
+                f"{folder}: {path} is {found[0]} -> {found[1]} there, but {wanted[0]} -> {wanted[1]} in this model"
+            )
+        own = {letter: initial[f"{target.prefix}.{letter}"] for letter in linear.letters}
+        try:
+            slot = linear.unfolded(branch, own)
+        except ModelError as error:
+            raise ModelError(f"{folder}: {path}: {error}") from None
+        tensors |= {f"{target.prefix}.{letter}": tensor for letter, tensor in slot.items()}
+        if isinstance(linear, CoLoraLinear):
+            total += branch.scale**2 * _squared_norm(branch.up, branch.down)
+            up = linear.B.double() @ slot["P"].to(linear.B).double()
+            kept += linear.scale**2 * _squared_norm(up, linear.A.double())
+    return StartingSlot(tensors, len(branches), kept / total if total else 1.0)
+
+
+def read_lora(folder: Path) -> dict[str, Folded]:
+    """Return what a PEFT LoRA folder adds to each linear, by the linear's path in the model.
+
+    Raises:
+        ModelError: files are missing or damaged, or it is something else than plain LoRA.
+    """
+    config = _config(folder)
+    tensors = _tensors(folder)
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        match = re.fullmatch(rf"{re.escape(KEY_PREFIX)}(.+)\.(lora_A\.weight|lora_B\.weight|lora_B\.bias)", key)
+        if match is None or not bool(tensor.isfinite().all()):
+            what = "holds numbers that are not finite" if match else "is not part of a LoRA of linears"
+            raise ModelError(f"{folder / WEIGHTS_FILE}: {key!r} {what}; expected {KEY_PREFIX}PATH.lora_A.weight etc.")
+        parts.setdefault(match[1], {})[match[2]] = tensor.double()
+    return {path: _branch(folder, path, part, config) for path, part in parts.items()}
+
+
+def _branch(folder: Path, path: str, part: Mapping[str, Tensor], config: Mapping[str, Any]) -> Folded:
+    down, up = part.get("lora_A.weight"), part.get("lora_B.weight")
+    if down is None or up is None or down.dim() != 2 or up.dim() != 2 or down.shape[0] != up.shape[1]:
+        shapes = {name: tuple(tensor.shape) for name, tensor in part.items()}
+        raise ModelError(f"{folder / WEIGHTS_FILE}: {path} has {shapes}; expected lora_A (r, in) and lora_B (out, r)")
+    rank = down.shape[0]
+    patterns = (config.get("alpha_pattern") or {}).items()
+    alpha = next((a for key, a in patterns if re.match(rf"(.*\.)?({key})$", path)), config.get("lora_alpha", 8))
+    return Folded(down, up, part.get("lora_B.bias"), alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG_FILE
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"start = {str(folder)!r} is no PEFT LoRA folder: {path} cannot be read ({error})") from None
+    kind = config.get("peft_type") if isinstance(config, dict) else None
+    if kind != "LORA":
+        raise ModelError(f"{path}: peft_type is {kind!r}; expected 'LORA'")
+    if others := [name for name in _OTHER_FORMULAS if config.get(name)]:
+        name = others[0]
+        raise ModelError(f"{path}: {name} = {config[name]!r} is more than plain LoRA, and only that can be a start")
+    if (init := config.get("init_lora_weights")) not in _PLAIN_INITS:
+        raise ModelError(
+            f"{path}: init_lora_weights = {init!r} has changed the base model's weights, too; save it again with "
+            "PEFT's path_initial_model_for_weight_conversion"
+        )
+    return dict(config)
+
+
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        pickled = " (adapter_model.bin is a pickle and is never loaded: save it again with PEFT)"
+        raise ModelError(f"{path} is missing{pickled if (folder / 'adapter_model.bin').exists() else ''}")
+    try:
+        tensors = dict(load_file(path))
+    except SafetensorError as error:
+        raise ModelError(f"{path} is damaged ({error}); copy it again") from None
+    if not tensors:
+        raise ModelError(f"{path} holds no tensors")
+    return tensors
+
+
+def _squared_norm(up: Tensor, down: Tensor) -> float:
+    """Squared Frobenius norm of ``up @ down``, from the small Gram matrices."""
+    return float(torch.sum((up.t() @ up) * (down @ down.t())))

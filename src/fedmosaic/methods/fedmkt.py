@@ -1,0 +1,180 @@
+"""FedMKT (Fan et al., COLING 2025, arXiv 2406.02224), adapted to vision-language models of equal rank.
+
+Client k trains phi_k on its own samples; phi_k stays with it. Then it says what it predicts on public samples x:
+
+    p_k(x)  the top-k probabilities of each answer token,   l_k(x) = -log P_k(answer | x)
+
+Server, with one model m per architecture (DualMinCE):
+
+    j(x) = argmin_j l_j(x),   chosen: l_j(x)(x) < l_m(x)
+    loss = 0.9 CE(answer) + 0.1 CE(p_j(x)) on the chosen, 0.9 CE(answer) on the others
+
+Next round, client k does the same with p_m, l_m of its architecture's server model, before it trains on its own
+samples; so what it learns is in the state that is evaluated.
+
+Original: one large server model and small client models; tokens are paired by minimum edit distance. Here every
+architecture has a server model, which starts as the clients do; tokens are paired by text and position
+(:mod:`fedmosaic.training.translation`); l is that of the whole answer, as means over the tokens of different tokenizers
+do not compare. Public samples are others in each round, and both directions use those on which the knowledge was made:
+the last round's, from the clients that trained in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fedmosaic.adapters import Adapter, Slot
+from fedmosaic.methods.base import Aggregation, Method, ServerState, Shapes, Tensors, Uploads
+from fedmosaic.methods.ensemble import DistillationSettings, by_architecture
+from fedmosaic.models import BaseModel
+from fedmosaic.training import Budget, Client, LocalBatch
+from fedmosaic.training.distillation import Lesson, distil, targets
+from fedmosaic.training.knowledge import Knowledge, Size
+from fedmosaic.training.translation import vocabulary_size
+
+_RECEIVED = "server."
+
+
+@dataclass(frozen=True, kw_only=True)
+class FedMktSettings(DistillationSettings):
+    """Values of the paper."""
+
+    top: Annotated[int, Field(ge=1)] = 128
+    """Tokens whose probabilities travel, for each token of an answer."""
+    answer_tokens: Annotated[int, Field(ge=1)] = 4
+    """First tokens of each public answer that travel, end mark included; mosaic40's have two."""
+    lam: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """Factor of the cross-entropy with the true answer; the rest is the selected distribution's."""
+
+
+class FedMkt(Method[FedMktSettings]):
+    """One local LoRA per client; knowledge on public samples travels both ways."""
+
+    name = "fedmkt"
+    title = "FedMKT"
+    slots = (Slot("local", travels=False),)
+    answers_with = "local"
+    handles = "architectures, tokenizers and adapters"
+    Settings = FedMktSettings
+
+    @property
+    def size(self) -> Size:
+        """How much knowledge travels."""
+        return Size(self.settings.public_samples, self.settings.answer_tokens, self.settings.top)
+
+    def receive(self, client: Client, download: Tensors) -> None:
+        """Lay the server's knowledge aside until training."""
+        client.memory.update({_RECEIVED + name: tensor for name, tensor in download.items()})
+
+    def train(self, client: Client, budget: Budget) -> None:
+        """Learn from the server, then from own samples; then say what is known of public samples."""
+        self._learn_from_server(client)
+        for batch in client.batches(budget):
+            client.step(batch, slots=("local",), mix="local")
+        public = self._public(client, client.round)
+        client.memory = {**self._knowledge(client, public).tensors(), "round": torch.tensor(client.round)}
+
+    def upload(self, client: Client) -> dict[str, Tensor]:
+        """The knowledge, and no weights."""
+        return {name: client.memory[name] for name in self.size.shapes()}
+
+    def upload_shapes(self, adapter: Adapter) -> Shapes:
+        """The knowledge's."""
+        return self.size.shapes()
+
+    def download_shapes(self, adapter: Adapter) -> Shapes:
+        """The knowledge's."""
+        return self.size.shapes()
+
+    def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
+        """Let each server model learn from the best client for each public sample, and say what it knows then."""
+        groups = by_architecture(uploads)
+        servers = {name: self._server_model(state, name, clients[0]) for name, clients in groups.items()}
+        public = {name: self._public(server, state.round - 1) for name, server in servers.items()}
+        sources = [
+            Source(servers[name].base, public[name], self._best(servers[name].base, clients, uploads))
+            for name, clients in by_architecture(uploads.since(state.round - 1)).items()
+        ]
+        downloads: dict[int, dict[str, Tensor]] = {}
+        kept = dict(state.tensors)
+        for name, clients in groups.items():
+            server, batches = servers[name], public[name]
+            before = self._knowledge(server, batches)
+            self._learn(server, batches, select(sources, before.loss))
+            after = self._knowledge(server, batches)
+            downloads.update(dict.fromkeys(clients, after.tensors()))
+            kept |= {f"{name}|{key}": tensor for key, tensor in server.state().items()}
+        return Aggregation(downloads=downloads, state=kept)
+
+    def _public(self, client: Client, round_: int) -> list[LocalBatch]:
+        return client.public_batches(self.settings.public_samples, round_=round_)
+
+    def _knowledge(self, client: Client, batches: Sequence[LocalBatch]) -> Knowledge:
+        return Knowledge.of(client, batches, mix="local", size=self.size)
+
+    def _learn_from_server(self, client: Client) -> None:
+        """Consume what was received; nothing was in the first round."""
+        memory = client.memory
+        received = {name.removeprefix(_RECEIVED): memory[name] for name in memory if name.startswith(_RECEIVED)}
+        if received:
+            batches = self._public(client, client.round - 1)
+            knowledge = Knowledge.read(received, vocabulary=vocabulary_size(client.base), sender="the server")
+            current = int(memory["round"]) == client.round - 1
+            own = memory["public.loss"] if current else self._knowledge(client, batches).loss
+            self._learn(client, batches, select([Source(client.base, batches, knowledge)], own))
+
+    def _learn(self, student: Client, batches: Sequence[LocalBatch], lessons: Sequence[Lesson]) -> None:
+        """Train on the answers of public samples, and on what the selected sources say of them."""
+        lam = self.settings.lam
+        goals = targets(lessons, student.base, batches, strength=1 - lam, votes=1)
+        distil(student, batches, [goals], slot="local", label=lam)
+
+    def _server_model(self, state: ServerState, architecture: str, client: int) -> Client:
+        """The server's model of an architecture, as the last round left it."""
+        server = state.trainee(client, learning_rate=self.settings.server_learning_rate)
+        prefix = f"{architecture}|"
+        own = {name.removeprefix(prefix): tensor for name, tensor in state.tensors.items() if name.startswith(prefix)}
+        if own:
+            server.restore(own)
+        return server
+
+    def _best(self, base: BaseModel, clients: Sequence[int], uploads: Uploads) -> Knowledge:
+        """The best knowledge of one architecture's clients."""
+        vocabulary = vocabulary_size(base)
+        return Knowledge.best(
+            [
+                Knowledge.read(uploads[client].tensors, vocabulary=vocabulary, sender=f"client {client}")
+                for client in clients
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class Source:
+    """Knowledge of public samples, and the base model that has it, with the samples as it reads them."""
+
+    base: BaseModel
+    batches: Sequence[LocalBatch]
+    knowledge: Knowledge
+
+
+def select(sources: Sequence[Source], loss: Tensor) -> list[Lesson]:
+    """Return what each source teaches: the samples on which it is best of all, and better than the student (DualMinCE).
+
+    Args:
+        sources: about the same samples.
+        loss: (samples,) of the student.
+    """
+    lowest, best = torch.stack([source.knowledge.loss for source in sources]).min(0)
+    lessons = []
+    for index, source in enumerate(sources):
+        chosen = (best == index) & (lowest < loss)
+        said = source.knowledge.dense(source.batches, vocabulary=vocabulary_size(source.base), chosen=chosen)
+        lessons.append(Lesson(source.base, source.batches, said))
+    return lessons

@@ -1,0 +1,64 @@
+"""PerAda (Xie et al., CVPR 2024, arXiv 2302.06637), adapted to adapters of different base models.
+
+Client k, which received theta^t:
+
+    theta_k <- theta_k - lr * grad F_k(theta_k)                                     from theta^t
+    v_k     <- v_k - lr * grad [F_k(v_k) + lam ||v_k - theta^t||²]
+
+Server, for each architecture m, on public samples:
+
+    theta_m = mean_{k: m(k) = m} theta_k
+    theta_m <- theta_m - lr * grad T² KL(p || softmax(z_m / T))
+
+v never leaves the client and is what it answers with; every teacher predicts with its theta. Original: p is the softmax
+of the mean of all clients' logits, up to 500 steps. Here, as logits of different vocabularies have no mean, it is that
+within each architecture, and the mean of these distributions, weighted by the number of clients, over architectures.
+With one architecture the two are equal. One pass over the public samples, others in each round.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from fedmosaic.adapters import Slot
+from fedmosaic.methods.base import Aggregation, Method, ServerState, Uploads, mean_within_architecture
+from fedmosaic.methods.ensemble import Classroom, DistillationSettings, taught_by_all
+from fedmosaic.training import Budget, Client, proximal
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerAdaSettings(DistillationSettings):
+    """Values of the paper where it has them."""
+
+    lam: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    """Pull of the personal slot towards the received weights (paper: 1, or 0.1 on Office)."""
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
+    """T (the study's)."""
+
+
+class PerAda(Method[PerAdaSettings]):
+    """A shared and a personal LoRA; the shared one is distilled on the server."""
+
+    name = "perada"
+    title = "PerAda"
+    slots = (Slot("shared", travels=True), Slot("personal", travels=False))
+    answers_with = "personal"
+    handles = "tasks, architectures and tokenizers"
+    Settings = PerAdaSettings
+
+    def train(self, client: Client, budget: Budget) -> None:
+        """Train both slots on every batch, each with its own loss."""
+        pull = proximal("personal", client.snapshot("shared"), 2 * self.settings.lam)
+        for batch in client.batches(budget):
+            client.step(batch, slots=("shared",), mix="shared")
+            client.step(batch, slots=("personal",), mix="personal", penalty=pull)
+
+    def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
+        """Average theta within each architecture, and let each mean learn from all clients."""
+        means = mean_within_architecture(uploads)
+        room = Classroom(uploads, state, self.settings, "shared")
+        learned = taught_by_all(means, room, temperature=self.settings.temperature, pooled="logits")
+        return Aggregation(downloads=learned)

@@ -1,0 +1,90 @@
+"""TAKFL (Morafah et al., NeurIPS 2024, arXiv 2409.18461): transfer between device prototypes as task arithmetic.
+
+A device prototype is an architecture here. For each, from its clients' mean theta_avg and for each group j of teachers:
+
+    theta_j = argmin T² KL(p_j || softmax(z / T)) + gamma T_self² KL(p_avg || softmax(z / T_self)),  from theta_avg
+    tau_j   = theta_j - theta_avg
+    theta   = theta_avg + sum_j lam_j tau_j
+
+p_j is the softmax of the mean logits of the clients of architecture j at T, p_avg what theta_avg itself says at T_self.
+Every tau_j starts anew from theta_avg, and p_avg never moves. Original: all weights are trained, and lam_j with
+sum_j lam_j = 1 is chosen on validation data. Here LoRA weights are; lam_j is uniform unless it is set; teachers of
+another tokenizer are translated (:mod:`fedmosaic.training.translation`); one pass over the public samples is made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor
+
+from fedmosaic.adapters import Slot
+from fedmosaic.methods.base import Aggregation, Method, ServerState, Uploads, mean_within_architecture
+from fedmosaic.methods.ensemble import Classroom, DistillationSettings
+from fedmosaic.training import Budget, Client
+from fedmosaic.training.distillation import Lesson
+
+Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakflSettings(DistillationSettings):
+    """Values of the paper."""
+
+    temperature: Temperature = 3.0
+    """T."""
+    self_temperature: Temperature = 20.0
+    """T_self."""
+    gamma: Factor = 0.01
+    """Strength of the self-regularisation."""
+    lam: Factor | None = None
+    """lam_j, the same for all groups; None: 1 / number of groups. 0 is FedAvg."""
+
+
+class Takfl(Method[TakflSettings]):
+    """One shared LoRA per architecture, to which one task vector per group of teachers is added."""
+
+    name = "takfl"
+    title = "TAKFL"
+    slots = (Slot("shared", travels=True),)
+    answers_with = "shared"
+    handles = "architectures and tokenizers"
+    Settings = TakflSettings
+
+    def train(self, client: Client, budget: Budget) -> None:
+        """Train the shared slot from what was received."""
+        for batch in client.batches(budget):
+            client.step(batch, slots=("shared",), mix=self.answers_with)
+
+    def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
+        """Average within each architecture, and add what each mean learns from each group of teachers."""
+        means = mean_within_architecture(uploads)
+        room = Classroom(uploads, state, self.settings, "shared")
+        lessons = list(room.lessons(temperature=self.settings.temperature, pooled="logits").values())
+        lam = 1 / len(lessons) if self.settings.lam is None else self.settings.lam
+        downloads: dict[int, dict[str, Tensor]] = {}
+        for architecture in room.students:
+            clients = room.groups[architecture]
+            mean = means[clients[0]]
+            vectors = self._task_vectors(room, architecture, mean, lessons)
+            merged = {name: tensor + lam * sum(vector[name] for vector in vectors) for name, tensor in mean.items()}
+            downloads.update(dict.fromkeys(clients, merged))
+        return Aggregation(downloads=downloads)
+
+    def _task_vectors(
+        self, room: Classroom, architecture: str, mean: dict[str, Tensor], lessons: list[Lesson]
+    ) -> list[dict[str, Tensor]]:
+        """Return tau_j for each group j of teachers."""
+        own = room.lesson(architecture, [mean], temperature=self.settings.self_temperature)
+        keep = room.targets(
+            architecture, [own], temperature=self.settings.self_temperature, strength=self.settings.gamma
+        )
+        vectors = []
+        for lesson in lessons:
+            goal = room.targets(architecture, [lesson], temperature=self.settings.temperature)
+            learned = room.learn(architecture, mean, [goal, keep])
+            vectors.append({name: learned[name] - tensor for name, tensor in mean.items()})
+        return vectors

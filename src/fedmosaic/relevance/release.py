@@ -1,0 +1,135 @@
+"""One client's releases: which samples the probe looks at, what leaves the client, and what that has cost so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fedmosaic.data.sample import Sample
+from fedmosaic.errors import RunError
+from fedmosaic.relevance.privacy import NO_EXPOSURE, Exposure, PrivacySettings, spent_epsilon
+from fedmosaic.relevance.probe import Probe
+from fedmosaic.relevance.sanitise import chosen, clipped_mean, subkey, unclipped_mean
+
+Sanitise = Literal["private", "clip", "paper"]
+
+GUARANTEES: dict[Sanitise, str] = {
+    "private": "sketches are differentially private per sample (zero-out); adapters are not covered",
+    "clip": "no guarantee: sketches are clipped but carry no noise",
+    "paper": "no guarantee: sketches carry the paper's noise without clipping",
+}
+"""What each way of sanitising promises, in the words of the reports."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """Samples for the probe to look at.
+
+    Attributes:
+        samples: candidates.
+        rate: each is looked at with this probability.
+        again: whether a candidate may have been one before, in an earlier look.
+    """
+
+    samples: Sequence[Sample]
+    rate: float
+    again: bool
+
+    def after(self, before: Exposure) -> Exposure:
+        """The exposure of the most exposed sample after this look."""
+        releases = before.releases + 1 if self.again else 1
+        return Exposure(releases, max(before.rate, self.rate))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Releases:
+    """Sanitises one client's looks and keeps its books.
+
+    Attributes:
+        probe: what looks.
+        sanitise: how.
+        clip: largest norm of one sample's sketch.
+        paper_noise: standard deviation of the paper's noise on each sample's sketch.
+        privacy: the budget.
+        planned: exposure at the end of the run; the noise is made for it.
+        key: secret of the noise and of the choice of samples.
+        client: for error texts.
+    """
+
+    probe: Probe
+    sanitise: Sanitise
+    clip: float
+    paper_noise: float
+    privacy: PrivacySettings
+    planned: Exposure
+    key: bytes
+    client: int
+
+    def __call__(self, look: Look, memory: dict[str, Tensor], *, round_: int) -> Tensor | None:
+        """Return what may leave the client, (size,), or None if that is nothing.
+
+        Args:
+            look: this round's.
+            memory: the client's; holds its exposure.
+            round_: counts from 1; equal arguments give equal releases.
+
+        Raises:
+            RunError: the budget is spent, and the run is to stop then.
+        """
+        if not look.samples:
+            return None
+        key = subkey(self.key, "sketch", round_)
+        noise_key, choice_key = subkey(key, "noise"), subkey(key, "choice")
+        if self.sanitise == "paper":
+            return unclipped_mean(self.probe(look.samples), noise=self.paper_noise, key=noise_key)
+        if self.sanitise == "private" and not self._may(look, memory, round_):
+            return None
+        taken = [look.samples[i] for i in chosen(choice_key, len(look.samples), look.rate)]
+        return clipped_mean(
+            self.probe(taken),
+            clip=self.clip,
+            noise_multiplier=self.noise_multiplier if self.sanitise == "private" else 0.0,
+            count=len(look.samples) * look.rate,
+            key=noise_key,
+        )
+
+    @property
+    def noise_multiplier(self) -> float:
+        """Sigma of every release of the run."""
+        return self.privacy.noise_for(self.planned)
+
+    def report(self, memory: dict[str, Tensor]) -> dict[str, float]:
+        """What has been spent: epsilon, delta and the noise multiplier; empty where nothing is guaranteed."""
+        if self.sanitise != "private":
+            return {}
+        sigma, delta = self.noise_multiplier, self.privacy.delta
+        spent = spent_epsilon(exposure(memory), noise_multiplier=sigma, delta=delta)
+        return {"epsilon": spent, "delta": delta, "noise_multiplier": sigma}
+
+    def _may(self, look: Look, memory: dict[str, Tensor], round_: int) -> bool:
+        """Whether the budget allows the look; if so, it is booked."""
+        after = look.after(exposure(memory))
+        sigma, delta, limit = self.noise_multiplier, self.privacy.delta, self.privacy.limit
+        cost = spent_epsilon(after, noise_multiplier=sigma, delta=delta)
+        if cost > limit:
+            if self.privacy.when_spent == "stop":
+                raise RunError(
+                    f"client {self.client}: its sketch of round {round_} would cost epsilon = {cost:.3g} at delta = "
+                    f"{delta:g}; method.privacy.epsilon allows {limit:g}. Allow more, add noise "
+                    "(method.privacy.noise_multiplier), or let it go silent (method.privacy.when_spent=silent)"
+                )
+            return False
+        memory["exposure"] = torch.tensor([after.releases, after.rate], dtype=torch.float64)
+        return True
+
+
+def exposure(memory: dict[str, Tensor]) -> Exposure:
+    """The exposure that a client's memory holds."""
+    if "exposure" not in memory:
+        return NO_EXPOSURE
+    releases, rate = memory["exposure"].tolist()
+    return Exposure(int(releases), rate)

@@ -1,0 +1,168 @@
+"""docs/methods.md: what every built-in method is and costs, from the code and from rounds that are run for it.
+
+    python -m fedmosaic.report.methods docs/methods.md
+
+The first table is read off the classes; the second is measured on the demo scenario: bytes in a round of one sample of
+all clients, FLOPs in a round of the scenario's steps with one client of each base model, the server's included.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedmosaic.config import RunSettings, load_scenario, resolve
+from fedmosaic.federation import wire
+from fedmosaic.federation.comparison import flops_per_round
+from fedmosaic.federation.files import write_atomically
+from fedmosaic.federation.participant import Machine, Participant
+from fedmosaic.federation.workbench import Workbench
+from fedmosaic.methods.base import Method, Uploads
+from fedmosaic.methods.registry import method_classes
+
+_HEAD = """\
+# Methods
+
+Made by `python -m fedmosaic.report.methods docs/methods.md`; do not edit. Each file says in its first lines what the
+original does and what is adapted here. A method of your own: [add-a-method.md](add-a-method.md).
+
+## What they are
+
+⇅ marks the slot that travels; all others never leave the client. Settings are changed with `--set method.NAME=VALUE`.
+Clients always differ in their samples; the last column says what else a method is made for. Where base models differ,
+methods that do not name them work within groups of equal base models.
+
+"""
+_COSTS = """
+## What they cost
+
+On the `demo` scenario ({clients} clients, {models} base models, rank {rank}), per client and round. FLOPs are those of
+a round of {steps} steps, server included, relative to `sft`.
+
+"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one method's round costs.
+
+    Attributes:
+        sends: what a client uploads, in words.
+        up: bytes of a client's upload, mean over clients.
+        down: bytes of a client's download.
+        flops: of all clients and the server.
+    """
+
+    sends: str
+    up: float
+    down: float
+    flops: float
+
+
+def builtin() -> list[type[Method[Any]]]:
+    """The methods of this package by name; local training and plain averaging first."""
+    own = [kind for kind in method_classes().values() if kind.__module__.startswith("fedmosaic.")]
+    return sorted(own, key=lambda kind: (kind.name != "sft", kind.name != "fedavg", kind.name))
+
+
+def what_they_are() -> str:
+    """The table that is read off the classes."""
+    head = ("Method", "Paper", "Slots", "Answers with", "Settings", "May differ")
+    return _table(head, (_about(kind) for kind in builtin()))
+
+
+def what_they_cost(costs: Mapping[str, Cost]) -> str:
+    """The table of measured costs."""
+    rows = [
+        (
+            f"`{kind.name}`",
+            cost.sends,
+            f"{cost.up / 1024:.0f}",
+            f"{cost.down / 1024:.0f}",
+            f"{cost.flops / costs['sft'].flops:.2f}",
+        )
+        for kind in builtin()
+        for cost in (costs[kind.name],)
+    ]
+    return _table(("Method", "Sends", "KB up", "KB down", "FLOPs"), rows)
+
+
+def measure(settings: RunSettings) -> Cost:
+    """Run a round without keeping anything, and weigh what would travel."""
+    training = settings.training.model_copy(update={"steps": 1, "batch_size": 1})  # what travels has the same size
+    quick = settings.model_copy(update={"training": training})
+    machine = Machine(quick, Path("unused"))
+    clients = quick.scenario.clients
+    uploads = Uploads([Participant(machine, spec.id).dry_round()[0] for spec in clients])
+    downloads = Workbench(quick).aggregate(uploads, {}, 2).downloads
+    names = {name for upload in uploads.values() for name in upload.tensors}
+    return Cost(
+        sends=_in_words(names) or "nothing",
+        up=sum(wire.size(wire.pack({}, upload.tensors)) for upload in uploads.values()) / len(clients),
+        down=sum(wire.size(wire.pack({}, tensors)) for tensors in downloads.values()) / len(clients),
+        flops=flops_per_round(settings),
+    )
+
+
+def write(path: Path) -> None:
+    """Measure all methods and write the page."""
+    scenario = load_scenario("demo")
+    settings = {
+        kind.name: resolve(scenario, method=kind.name, overrides=["adapter.alignment=none"]) for kind in builtin()
+    }
+    costs = {}
+    for name, each in settings.items():
+        print(f"measuring {name}", file=sys.stderr)  # noqa: T201 - minutes pass
+        costs[name] = measure(each)
+    about = _COSTS.format(
+        clients=len(scenario.clients),
+        models=len(scenario.models),
+        rank=settings["sft"].adapter.rank,
+        steps=settings["sft"].training.steps,
+    )
+    write_atomically(path, _HEAD + what_they_are() + about + what_they_cost(costs))
+
+
+def _about(kind: type[Method[Any]]) -> tuple[str, ...]:
+    slots = ", ".join(f"`{slot.name}`{' ⇅' if slot.travels else ''}" for slot in kind.slots)
+    settings = ", ".join(f"`{field.name}={_plain(field.default)}`" for field in dataclasses.fields(kind.Settings))
+    file = f"../src/{kind.__module__.replace('.', '/')}.py"
+    paper = re.match(r"[^(:]*\([^)]*\)", sys.modules[kind.__module__].__doc__ or "")
+    answers = _mix(kind) if kind(kind.Settings()).answers_by_mixing else "a rule of its own"
+    return (
+        f"[`{kind.name}`]({file})", paper[0] if paper else kind.title, slots, answers, settings or "-",
+        kind.handles or "-",
+    )  # fmt: skip
+
+
+def _mix(kind: type[Method[Any]]) -> str:
+    mix = kind.answers_with
+    if isinstance(mix, str):
+        return kind.gate or "gate" if mix == "gate" else f"`{mix}`"
+    return " + ".join(f"{weight:g} `{name}`" for name, weight in mix.items())
+
+
+def _plain(value: object) -> str:
+    return str(list(value)) if isinstance(value, tuple) else str(value)
+
+
+def _in_words(names: Iterable[str]) -> str:
+    """Letters of adapter tensors (``A, B``), and the first word of everything else."""
+    kinds = {
+        name.rpartition(".")[2] if name.startswith(("layer.", "block.")) else re.split(r"\W", name)[0] for name in names
+    }
+    return ", ".join(sorted(kinds))
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

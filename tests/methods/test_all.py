@@ -1,0 +1,75 @@
+"""Every registered method in the real surroundings: base models, streams, wire, server."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tests.federation.scenario import small
+
+from fedmosaic.federation import RunFolder, engines, wire
+from fedmosaic.federation.participant import Machine, Participant
+from fedmosaic.federation.workbench import Workbench
+from fedmosaic.methods.base import Uploads
+from fedmosaic.methods.registry import method_classes
+
+METHODS = sorted(method_classes())
+
+
+@pytest.fixture(scope="module")
+def models():
+    """Base models that the methods take turns with."""
+    return {}
+
+
+@pytest.fixture(params=METHODS)
+def machine(request, models):
+    made = Machine(small(request.param, training={"steps": 2, "batch_size": 4}), Path("unused"))
+    made.pool._models = models
+    yield made
+    for adapter in made.pool._adapters.values():
+        adapter.detach()
+
+
+def test_a_round_and_the_next(machine):
+    method, workbench = machine.method, Workbench(machine.settings)
+    workbench._machine.pool._models = {}
+    uploads = []
+    for number in (0, 1, 2):
+        participant = Participant(machine, number)
+        upload, meter = participant.dry_round()
+        assert meter.flops > 0
+        shapes = method.upload_shapes(participant.adapter)
+        content = wire.pack({}, upload.tensors)
+        sent = wire.unpack(content, shapes, sender="x", complete=not method.elastic, elastic=method.elastic)
+        uploads.append(dataclasses.replace(upload, tensors=sent, round=1))
+    downloads = workbench.aggregate(Uploads(uploads), {}, 2).downloads
+    participant = Participant(machine, 0)
+    allowed = method.download_shapes(participant.adapter)
+    download = wire.unpack(wire.pack({}, downloads.get(0, {})), allowed, sender="x", elastic=method.elastic)
+    client = participant._client(2, after=0)
+    method.receive(client, download)
+    client.timed(lambda each: method.train(each, each.budget()))
+    samples = machine.benchmark.task("trend@lines").test[:4]
+    with method.answering(client) as model, torch.inference_mode():
+        answers = model.answer_logits(model.collate(samples))
+    assert answers.logits.isfinite().all()
+    state = client.state()
+    again = participant._client(2, after=0)  # in the same adapter modules
+    again.restore(state)
+    with method.answering(again) as model, torch.inference_mode():
+        assert torch.equal(model.answer_logits(model.collate(samples)).logits, answers.logits)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_a_whole_run_keeps_the_contract(tmp_path, method):
+    settings = small(method, rounds=2)
+    folder = RunFolder.create(tmp_path / "run", settings)
+    engines.run(settings, folder)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["method"] == method
+    assert 0 <= results["self"]["last"] <= 1
+    assert results["flops"] > 0
+    assert (results["bytes_up"] > 0) == (method != "sft")

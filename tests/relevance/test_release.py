@@ -1,0 +1,120 @@
+"""A client's releases with a stand-in probe whose sketches are known."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from fedmosaic.data.sample import Sample
+from fedmosaic.errors import RunError
+from fedmosaic.relevance import Exposure, Look, PrivacySettings, Releases, calibrated_noise, spent_epsilon
+from fedmosaic.relevance.release import exposure
+
+SIZE = 8
+
+
+@dataclass
+class Known:
+    """Every sample's sketch is its number in the first coordinate; remembers what it was shown."""
+
+    def __post_init__(self):
+        self.shown = []
+
+    def __call__(self, samples):
+        self.shown.append([sample.id for sample in samples])
+        return torch.stack([float(s.id) * torch.eye(SIZE)[0] for s in samples]) if samples else torch.zeros(0, SIZE)
+
+
+def named(*numbers):
+    return [Sample(str(number), (), "a question", "an answer") for number in numbers]
+
+
+def releases(**changes):
+    settings = {
+        "probe": Known(),
+        "sanitise": "private",
+        "clip": 1.0,
+        "paper_noise": 0.0,
+        "privacy": PrivacySettings(),
+        "planned": Exposure(),
+        "key": b"key",
+        "client": 3,
+    }
+    return Releases(**{**settings, **changes})
+
+
+def rounds(release, looks):
+    memory = {}
+    return [release(look, memory, round_=r) for r, look in enumerate(looks, start=1)], memory
+
+
+def test_new_samples_in_every_round_cost_as_much_as_one_round():
+    release = releases(privacy=PrivacySettings(epsilon=4.0))
+    released, memory = rounds(release, [Look(named(r), rate=1.0, again=False) for r in range(1, 31)])
+    assert all(each is not None for each in released)
+    report = release.report(memory)
+    assert report["epsilon"] == pytest.approx(4.0, rel=1e-3)
+    assert report["epsilon"] <= 4.0
+    assert report["noise_multiplier"] == calibrated_noise(Exposure(), epsilon=4.0, delta=1e-5)
+
+
+def test_samples_seen_again_add_up_to_the_budget_over_the_planned_rounds():
+    release = releases(privacy=PrivacySettings(epsilon=4.0), planned=Exposure(5))
+    spent = []
+    memory = {}
+    for r in range(1, 7):
+        released = release(Look(named(1, 2), rate=1.0, again=True), memory, round_=r)
+        assert (released is not None) == (r <= 5)
+        spent.append(release.report(memory)["epsilon"])
+    assert spent[:5] == sorted(set(spent))
+    assert spent[4] == spent[5] == pytest.approx(4.0, rel=1e-3)
+
+
+def test_given_noise_and_a_budget_the_client_goes_silent_in_the_round_that_would_exceed_it():
+    privacy = PrivacySettings(noise_multiplier=1.0, epsilon=10.0)
+    affordable = max(t for t in range(1, 50) if spent_epsilon(Exposure(t), noise_multiplier=1.0, delta=1e-5) <= 10)
+    probe = Known()
+    released, memory = rounds(
+        releases(privacy=privacy, planned=Exposure(20), probe=probe), [Look(named(1), rate=1.0, again=True)] * 8
+    )
+    assert 1 < affordable < 8
+    assert [each is not None for each in released] == [t <= affordable for t in range(1, 9)]
+    assert len(probe.shown) == affordable  # what may not be released is not computed either
+    assert exposure(memory) == Exposure(affordable)
+
+
+def test_or_the_run_stops_and_says_what_to_do():
+    privacy = PrivacySettings(noise_multiplier=1.0, epsilon=1.0, when_spent="stop")
+    with pytest.raises(RunError, match=r"client 3.*round 1.*epsilon = 4\.38.*allows 1.*when_spent"):
+        rounds(releases(privacy=privacy), [Look(named(1), rate=1.0, again=False)])
+
+
+def test_nothing_new_means_no_release_and_no_cost():
+    released, memory = rounds(releases(), [Look([], rate=1.0, again=False)])
+    assert released == [None]
+    assert memory == {}
+
+
+def test_a_repeated_message_is_answered_with_the_same_release_and_another_round_with_another():
+    look = Look(named(*range(20)), rate=0.5, again=False)
+    first, again = (releases()(look, {}, round_=1) for _ in range(2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, releases()(look, {}, round_=2))
+    assert not torch.equal(first, releases(key=b"another")(look, {}, round_=1))
+
+
+def test_a_subsample_is_divided_by_its_expected_size():
+    probe = Known()
+    look = Look(named(*[1] * 400), rate=0.25, again=False)
+    released = releases(probe=probe, sanitise="clip")(look, {}, round_=1)
+    taken = len(probe.shown[0])
+    assert taken != 100  # by chance it may be; with this key it is not
+    assert released[0] == pytest.approx(taken / 100)
+
+
+@pytest.mark.parametrize("sanitise", ["clip", "paper"])
+def test_ways_without_guarantee_report_none(sanitise):
+    release = releases(sanitise=sanitise)
+    released, memory = rounds(release, [Look(named(5, 7), rate=1.0, again=False)])
+    assert release.report(memory) == {}
+    assert released[0][0] == pytest.approx(1.0 if sanitise == "clip" else 6.0)

@@ -1,0 +1,72 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import kstest
+
+from fedmosaic.relevance.sanitise import chosen, clipped_mean, gaussian, subkey, unclipped_mean
+
+KEY = b"k" * 32
+
+
+def sketches(count, size=64, scale=1.0):
+    return scale * torch.randn(count, size, generator=torch.Generator().manual_seed(0))
+
+
+@given(st.floats(1e-3, 1e3), st.integers(0, 5))
+def test_leaving_a_sample_out_moves_the_sum_by_at_most_the_clip(clip, left_out):
+    rows = sketches(6)
+    nothing = rows.clone()
+    nothing[left_out] = 0
+    means = [clipped_mean(each, clip=clip, noise_multiplier=0, count=1, key=KEY) for each in (rows, nothing)]
+    assert (means[0] - means[1]).norm() <= clip * (1 + 1e-5)
+
+
+def test_short_sketches_stay_as_they_are_and_long_ones_keep_their_direction():
+    rows = torch.stack([sketches(1)[0] * 0.01, sketches(1)[0] * 100])
+    for row in rows:
+        mean = clipped_mean(row[None], clip=1.0, noise_multiplier=0, count=1, key=KEY)
+        torch.testing.assert_close(mean, row / max(1.0, row.norm().item()))
+
+
+def test_noise_is_of_the_stated_size_and_repeats_with_its_key():
+    rows = sketches(4, size=20_000)
+    clean, noisy, again, other = (
+        clipped_mean(rows, clip=0.5, noise_multiplier=sigma, count=4, key=key)
+        for sigma, key in ((0.0, KEY), (2.0, KEY), (2.0, KEY), (2.0, b"o" * 32))
+    )
+    assert torch.equal(noisy, again)
+    assert not torch.equal(noisy, other)
+    # The sum of 4 samples gets noise of standard deviation 2 * 0.5, so the mean gets 0.25.
+    assert (noisy - clean).std().item() == pytest.approx(0.25, rel=0.03)
+
+
+def test_the_count_is_the_expected_one_whatever_was_found():
+    rows = sketches(3)
+    mean = clipped_mean(rows, clip=1e9, noise_multiplier=0, count=6.0, key=KEY)
+    torch.testing.assert_close(mean, rows.sum(0) / 6)
+    nobody = clipped_mean(rows[:0], clip=1.0, noise_multiplier=1.0, count=6.0, key=KEY)
+    torch.testing.assert_close(nobody, gaussian(KEY, 64) / 6)
+
+
+def test_the_papers_noise_is_on_the_unclipped_mean():
+    rows = sketches(4, size=20_000, scale=100.0)
+    difference = unclipped_mean(rows, noise=0.5, key=KEY) - rows.mean(0)
+    assert difference.std().item() == pytest.approx(0.25, rel=0.03)
+
+
+def test_noise_is_standard_normal():
+    assert kstest(gaussian(KEY, 50_000).double().numpy(), "norm").pvalue > 0.01
+
+
+def test_a_poisson_sample_takes_each_with_its_probability_and_all_at_one():
+    assert chosen(KEY, 1000, 1.0) == list(range(1000))
+    taken = chosen(KEY, 20_000, 0.3)
+    assert len(taken) == pytest.approx(6000, rel=0.03)
+    assert taken != chosen(b"o" * 32, 20_000, 0.3)
+
+
+def test_keys_of_different_purposes_differ():
+    keys = {subkey(KEY, *purpose) for purpose in (("a", 1), ("a", 2), ("b", 1), ("a",), ("a1",))}
+    assert len(keys) == 5
+    assert subkey(KEY, "a", 1) == subkey(KEY, "a", 1)
