@@ -270,7 +270,7 @@ def table(result: Row) -> str:
         "|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in result["rows"]:
-        share = f"{row['flop_per_second'] / row['product_flop_per_second']:.0%}" if "flop" in row else ""
+        share = f"{row['flop_per_second'] / row['product_flop_per_second']:.0%}" if "flop_per_second" in row else ""
         lines.append(
             f"| {row['clients']:,} | {row['peers']} | {row['adapters_bytes'] / 1e6:,.0f} MB ({row['where']}) "
             f"| {row['cpu_seconds']:,.3g} | {row['peak_bytes'] / 1e6:,.0f} MB | {row['times_copy']:.1f} | {share} "
@@ -310,11 +310,10 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(measure(arguments.one, arguments.peers, json.load(sys.stdin), arguments.folder)))
         return
-    record = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"rows": []}
-    rows, shapes = record["rows"], json.dumps(payload_shapes())
-    for count in map(int, arguments.clients.split(",")):
-        if any(row["clients"] == count for row in rows):
-            continue
+    rows = json.loads(arguments.out.read_text())["rows"] if arguments.out.exists() else []
+    measured = {row["clients"] for row in rows}
+    shapes = json.dumps(payload_shapes())
+    for count in [each for each in map(int, arguments.clients.split(",")) if each not in measured]:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
             command = [
                 sys.executable,

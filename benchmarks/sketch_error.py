@@ -90,7 +90,7 @@ def times(seen: list[Seen], repeat: int) -> dict[str, dict[str, float]]:
             parts = answer_gradients(model, model.collate(new))
             participant.dry_round(), probe(new)
             row = {
-                "training": statistics.median(participant.dry_round().seconds for _ in range(repeat)),
+                "training": statistics.median(participant.dry_round()[1].seconds for _ in range(repeat)),
                 "probe": seconds(lambda: probe(new), 3 * repeat),  # noqa: B023
             }
             for name, kind in KINDS.items():

@@ -6,8 +6,8 @@
 
 ``step`` is forward, backward and AdamW of a Llama all of whose projections are adapted; ``forward`` is the model
 without gradients; ``layer`` is one adapted linear alone, without gradients; ``peak`` is the most memory that one step
-has allocated at once, and ``saved`` what autograd keeps for the backward pass. Each value is the median over rounds and its
-ratio the median of the ratios to PEFT within a round, so that other load on the machine hits all variants alike.
+has allocated at once, and ``saved`` what autograd keeps for the backward pass. Each value is the median over rounds and
+its ratio the median of the ratios to PEFT within a round, so that other load on the machine hits all variants alike.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -211,27 +211,34 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def write(results: list[dict[str, Any]]) -> None:
+    """Write the numbers and the page's table."""
+    write_atomically(ROOT / "results" / "adapter-speed.json", json.dumps(results, indent=1) + "\n")
+    page = ROOT / "docs" / "adapters.md"
+    marks = r"(<!-- adapter speed: begin -->\n).*(<!-- adapter speed: end -->)"
+    text = re.sub(marks, rf"\g<1>{table(results)}\n\g<2>", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    write_atomically(page, text)
+
+
 def main() -> None:
-    """Measure one size and print it, or all and write them."""
+    """Measure one size and print it, or all and write them, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", type=int, choices=range(len(SIZES)))
-    only = parser.parse_args().only
+    parser.add_argument("--repeats", type=int, help="rounds of each size, instead of its own number")
+    options = parser.parse_args()
     results = []
-    for size in SIZES if only is None else [SIZES[only]]:
+    for size in SIZES if options.only is None else [SIZES[options.only]]:
+        chosen = replace(size, repeats=options.repeats or size.repeats)
         before = os.getloadavg()[0]
-        values = measure(size)
-        results.append({"size": asdict(size), "load": [before, os.getloadavg()[0]], "values": values})
-        sys.stdout.write(f"{size}  load {before:.1f} to {os.getloadavg()[0]:.1f}\n")
+        values = measure(chosen)
+        results.append({"size": asdict(chosen), "load": [before, os.getloadavg()[0]], "values": values})
+        sys.stdout.write(f"{chosen}  load {before:.1f} to {os.getloadavg()[0]:.1f}\n")
         for name in values["step"]:
             cells = "   ".join(f"{key} {values[key][name][0]:8.2f} {values[key][name][1]:5.2f}" for key in values)
             sys.stdout.write(f"  {name:24s} {cells}\n")
         sys.stdout.flush()
-    if only is None:
-        write_atomically(ROOT / "results" / "adapter-speed.json", json.dumps(results, indent=1) + "\n")
-        page = ROOT / "docs" / "adapters.md"
-        marks = r"(<!-- adapter speed: begin -->\n).*(<!-- adapter speed: end -->)"
-        text = re.sub(marks, rf"\g<1>{table(results)}\n\g<2>", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-        write_atomically(page, text)
+        if options.only is None:
+            write(results)
 
 
 if __name__ == "__main__":

@@ -162,7 +162,7 @@ def test_damaged_folders_are_refused(make_model, tmp_path):
     weights.write_bytes(weights.read_bytes()[:100])
     refused("damaged")
     weights.rename(tmp_path / "adapter_model.bin")
-    refused("pickle")
+    refused("adapter_model.bin is not safe")
     config.write_text(json.dumps({**settings, "peft_type": "IA3"}))
     refused("peft_type is 'IA3'")
     config.write_text("{")

@@ -10,6 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tests.federation.test_participation import runs, settings
 
+from fedmosaic.errors import RunError
 from fedmosaic.federation import RunFolder, wire
 from fedmosaic.federation.grid import InProcessGrid
 from fedmosaic.federation.participation import present, schedule
@@ -29,6 +30,7 @@ class Clients:
         self.sent = 0
         self.received = 0
         self.calls, self.fails_at = 0, fails_at
+        self.alignment = lambda client: "the same"
 
     def __call__(self, message: Message, context) -> Message:
         self.calls += 1
@@ -39,6 +41,7 @@ class Clients:
         if kind == "query.hello":
             shapes = {name: list(tensor.shape) for name, tensor in upload(client, 1).items()}
             meta = {"client": client, "architecture": architecture(client), "model": "m", "upload": json.dumps(shapes)}
+            meta["alignment"] = self.alignment(client)
             return Message(wire.pack(meta), reply_to=message)
         round_, run = content["meta"]["round"], content["meta"]["run"]
         about = {"client": client, "round": round_, "run": run}
@@ -155,3 +158,12 @@ def test_matrices_of_some_clients_are_kept_as_matrices_of_all(tmp_path):
         assert known_pairs.tolist() == [[True, False, True], [False, False, False], [True, False, True]]
     assert first["weights"][0].tolist()[::2] == [0.0, 1.0]
     assert not torch.isnan(torch.from_numpy(second["weights"])).any()
+
+
+def test_clients_whose_bases_do_not_belong_together_are_refused(tmp_path):
+    run = settings(dict.fromkeys(range(3), (1, 0)))
+    clients = Clients(run)
+    clients.alignment = lambda client: ("", "made-elsewhere")[client == 2]
+    with pytest.raises(RunError, match=r"client 2 uses the alignment made-elsewhere, client 0 none; .*to all sites"):
+        serve(run, tmp_path / "run", clients)
+    assert clients.trained == {}

@@ -55,6 +55,17 @@ def test_the_run_folder_has_what_the_contract_names(finished, method):
     assert (results["bytes_up"] > 0) == (method != "sft")
 
 
+def test_what_the_sketches_tell_is_in_the_results_and_the_events(finished):
+    path, results = finished["fedmosaic"]
+    told = results["privacy"]
+    assert sorted(told["per_client"]) == ["0", "1", "2", "3"]
+    assert 9.99 < told["epsilon"] <= 10
+    assert told["delta"] == 1e-5
+    events = [json.loads(line) for line in (path / "events.jsonl").read_text().splitlines()]
+    assert [event["epsilon"] for event in events if event["event"] == "privacy"] == [told["epsilon"]] * 3
+    assert finished["sft"][1]["privacy"] is None
+
+
 def test_the_same_seed_gives_the_same_results_and_another_seed_others(finished, tmp_path):
     path, results = finished["fedmosaic"]
     again = run(tmp_path / "again", small())

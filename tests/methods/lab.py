@@ -17,38 +17,53 @@ from fedmosaic.methods.registry import make_method
 from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, freeze, pad_right
 from fedmosaic.training import Client, ModelPool
 
-WIDTHS = {"narrow": 16, "wide": 24}
+WIDTHS = {"narrow": 16, "wide": 24, "foreign": 20}
 VOCABULARY, END = 24, 1
 
 
 class Numbers:
-    """All that answering needs of a tokenizer."""
+    """All that answering and translating need of a tokenizer: a token is a number, or in reverse 31 less the number."""
 
     eos_token_id = END
+    all_special_ids = (0, END)
 
-    @staticmethod
-    def decode(tokens, skip_special_tokens=True):
-        return " ".join(map(str, tokens))
+    def __init__(self, *, reverse=False):
+        self.reverse = reverse
+        self.size = 30 if reverse else VOCABULARY
+
+    def turned(self, token: int) -> int:
+        """The number of a token, the token of a number."""
+        return 31 - token if self.reverse and token > END else token
+
+    def encode(self, text):
+        return [self.turned(int(word)) for word in text.split()]
+
+    def decode(self, tokens, **_):
+        return " ".join(str(self.turned(int(token))) for token in tokens)
+
+    def get_vocab(self):
+        return {str(self.turned(token)): token for token in range(self.size)}
 
 
 class NumbersModel(BaseModel):
-    """A random Llama of three layers whose tokens are the numbers in a sample's text."""
+    """A random Llama of three layers whose tokens are the numbers in a sample's text; ``foreign`` has other tokens."""
 
     def __init__(self, name: str) -> None:
         torch.manual_seed(7)
         width = WIDTHS[name]
         config = tf.LlamaConfig(
             hidden_size=width, intermediate_size=2 * width, num_hidden_layers=3, num_attention_heads=2,
-            num_key_value_heads=2, vocab_size=VOCABULARY, pad_token_id=0,
+            num_key_value_heads=2, vocab_size=(numbers := Numbers(reverse=name == "foreign")).size, pad_token_id=0,
         )  # fmt: skip
         self.name = self.architecture = name
         self.module = freeze(tf.LlamaForCausalLM(config))
         self.decoder = find_decoder(self.module)
-        self.tokenizer = Numbers()
+        self.tokenizer = numbers
 
     def collate(self, samples, *, with_answers=True):
-        prompts = [[int(word) for word in sample.prompt.split()] for sample in samples]
-        answers = [[*map(int, sample.answer.split()), END] if with_answers else [] for sample in samples]
+        encode = self.tokenizer.encode
+        prompts = [encode(sample.prompt) for sample in samples]
+        answers = [[*encode(sample.answer), END] if with_answers else [] for sample in samples]
         rows = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
         labels = [[IGNORED] * len(prompt) + answer for prompt, answer in zip(prompts, answers, strict=True)]
         mask = pad_right([[1] * len(row) for row in rows], 0)
@@ -69,15 +84,25 @@ class NumbersModel(BaseModel):
         return torch.tensor([END])
 
 
-def make_task(client: int, samples: int = 24) -> Task:
-    """Random questions of three to five numbers, each client's own."""
-    random = torch.Generator().manual_seed(100 + client)
+def make_samples(seed: int, count: int) -> tuple[Sample, ...]:
+    """Random questions of three to five numbers."""
+    random = torch.Generator().manual_seed(seed)
 
     def draw(count: int) -> str:
         return " ".join(str(int(n)) for n in torch.randint(2, VOCABULARY, (count,), generator=random))
 
-    made = tuple(Sample(f"{client}-{i}", (), draw(3 + i % 3), draw(1 + i % 2)) for i in range(samples))
+    return tuple(Sample(f"{seed}-{i}", (), draw(3 + i % 3), draw(1 + i % 2)) for i in range(count))
+
+
+def make_task(client: int, samples: int = 24) -> Task:
+    """Each client's own questions."""
+    made = make_samples(100 + client, samples)
     return Task(f"numbers-{client}", "vqa", made, (), made[:6])
+
+
+def public(count: int, round_: int) -> tuple[Sample, ...]:
+    """Public questions of a round."""
+    return make_samples(1000 + round_, count)
 
 
 class Lab:
@@ -86,7 +111,7 @@ class Lab:
     Args:
         method: its name.
         settings: of the method.
-        models: base model of each client, ``narrow`` or ``wide``.
+        models: base model of each client, ``narrow``, ``wide`` or ``foreign``.
         training: of the run, e.g. ``{"steps": 3}``.
     """
 
@@ -122,8 +147,9 @@ class Lab:
         pool._models[spec.model] = base
         stream = Stream([make_task(number)], "static", rounds=self.settings.rounds, seed=number)
         client = Client(
-            spec, base=base, adapter=adapter, stream=stream, pool=pool, settings=self.settings, round_=round_
-        )
+            spec, base=base, adapter=adapter, stream=stream, pool=pool, settings=self.settings, round_=round_,
+            public=public,
+        )  # fmt: skip
         if state is not None:
             client.restore(state)
         return client
@@ -132,7 +158,8 @@ class Lab:
         """What a participant does with a download in one round."""
         self.method.receive(client, download or {})
         client.timed(lambda each: self.method.train(each, each.budget()))
-        return Upload(client.id, client.base.architecture, self.method.upload(client), client.meter.samples)
+        tensors = self.method.upload(client)
+        return Upload(client.id, client.base.architecture, tensors, client.meter.samples, client.round)
 
     def noise(self, client: Client, slot: str, seed: int = 0) -> dict[str, torch.Tensor]:
         """Random tensors for a slot, as if somebody else had trained it."""
@@ -142,6 +169,42 @@ class Lab:
     def batch(self, client: Client):
         """The client's first batch of its round."""
         return next(client.batches(client.budget()))
+
+
+class Server:
+    """What a method's server half may compute with, as the workbench gives it, but without dropout.
+
+    Args:
+        lab: whose clients these are.
+        round_: the round whose downloads are made.
+        tensors: what the last aggregation asked to keep.
+    """
+
+    def __init__(self, lab: Lab, round_: int = 2, tensors=None) -> None:
+        self.tensors = tensors or {}
+        self.round = round_
+        self.trainees: list[Client] = []
+        self._lab = lab
+        self._owners: dict[str, tuple[Client, dict]] = {}
+
+    def trainee(self, client: int, *, learning_rate=None) -> Client:
+        """A client of the server's own; those of one model take turns in the same modules."""
+        settings = self._lab.settings
+        if learning_rate is not None:
+            changed = settings.training.model_copy(update={"learning_rate": learning_rate})
+            settings = settings.model_copy(update={"training": changed})
+        spec = settings.scenario.client(client)
+        if spec.model not in self._owners:
+            owner = self._lab.client(client)
+            self._owners[spec.model] = owner, owner.state()
+        owner, start = self._owners[spec.model]
+        trainee = Client(
+            spec, base=owner.base, adapter=owner.adapter, stream=None, pool=owner.pool, settings=settings,
+            round_=self.round, public=public,
+        )  # fmt: skip
+        trainee.restore(start)
+        self.trainees.append(trainee)
+        return trainee
 
 
 def spied(client: Client, name: str) -> list[dict]:

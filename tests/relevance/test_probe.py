@@ -6,8 +6,6 @@ import torch.nn.functional as F
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
-    GPT2Config,
-    GPT2LMHeadModel,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     LlamaConfig,
@@ -35,7 +33,6 @@ OUTSIDE = {
     ),
     "gpt-neox, LayerNorm, parallel": (GPTNeoXForCausalLM, GPTNeoXConfig(**SMALL, intermediate_size=48)),
     "opt, LayerNorm, biases": (OPTForCausalLM, OPTConfig(**SMALL, ffn_dim=48, word_embed_proj_dim=32)),
-    "gpt2, LayerNorm, Conv1D": (GPT2LMHeadModel, GPT2Config(vocab_size=400, n_embd=32, n_layer=2, n_head=2)),
 }
 TEXT = [
     Sample("a", (), "what is red and green ? answer :", "a fish tool"),
@@ -77,7 +74,6 @@ def check_against_autograd(model, batch):
     """All samples at once, all answer tokens, against one backward pass per sample through the whole model."""
     parts = answer_gradients(model, model.collate(batch))
     layer = model.decoder.get_submodule(observed(model.decoder).path)
-    transposed = not isinstance(layer, torch.nn.Linear)  # Conv1D keeps its weight the other way round
     layer.weight.requires_grad_(True)
     for row, sample in enumerate(batch):
         logits, targets, *_ = model.answer_logits(model.collate([sample]))
@@ -85,7 +81,7 @@ def check_against_autograd(model, batch):
         mine = parts.rows == row
         assert mine.sum() == len(targets)
         dense = parts.d[mine].T @ parts.h[mine]
-        difference = (dense - (expected.T if transposed else expected)).abs().max()
+        difference = (dense - expected).abs().max()
         assert difference <= 1e-5
         assert expected.abs().max() > 100 * difference
     layer.weight.requires_grad_(False)

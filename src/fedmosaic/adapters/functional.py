@@ -163,11 +163,14 @@ class _CoLora(Function):
             to_p, to_q = to_mixed.t() @ latent, to_mixed.sum(0)
             for index, (own, total) in enumerate(zip(pq, [to_p] * count + [to_q] * count, strict=True)):
                 if needed[7 + index]:
-                    to_pq[index] = _in(total if gates is None else total * gates[index % count], own.dtype)
-            if needed[3]:
-                pairs = zip(pq[:count], pq[count:], strict=True)
-                to_gates = torch.stack([(to_p * own).sum() + (to_q * shift).sum() for own, shift in pairs])
-                to_logit = _logit_gradient(to_gates, gates)
+                    to_pq[index] = _in(total if gates is None else total * _weight(gates, index % count), own.dtype)
+            if needed[3]:  # of two slots a gate's logit, of a single one its weight
+                along_p, along_q, slope = (
+                    (pq[0], pq[1], 1.0) if count == 1 else (pq[1] - pq[0], pq[3] - pq[2], gates * (1 - gates))
+                )
+                more = torch.dot(to_p.view(-1), _in(along_p, to_p.dtype).view(-1))
+                more += torch.dot(to_q, _in(along_q, to_q.dtype))
+                to_logit = _in(more * slope, gates.dtype)
         to_rows, to_inputs = _input_gradients(ctx, grad, weight, to_mixed @ p, (down,))
         return to_rows, to_inputs, grad if needed[2] else None, to_logit, None, None, None, *to_pq
 
@@ -182,9 +185,11 @@ def _lora(call: Call, downs: Sequence[Tensor], ups: Sequence[Tensor]) -> tuple[T
 def _colora(
     call: Call, down: Tensor, up: Tensor, ps: Sequence[Tensor], qs: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """Return the result, the latent A x (N, r), the slots' weights (S,) and the mixed P."""
+    """Return the result, the latent A x (N, r), the slots' weights (S,) or a gate's g (), and the mixed P."""
     out, latent = _enter(call, _in(down, call.dtype))
-    gates = call.gates if call.logit is None else slot_weights(call.logit, len(ps))
+    gates = call.gates
+    if call.logit is not None:
+        gates = torch.sigmoid(call.logit) if len(ps) == 2 else slot_weights(call.logit, 1)
     p, q = _in(_total(ps, gates), call.dtype), _in(_total(qs, gates), call.dtype)
     return _leave(call, out, torch.addmm(q, latent, p.t()), _in(up, call.dtype)), latent, gates, p
 
@@ -256,13 +261,22 @@ def _weighted(latent: Tensor, gates: Tensor | None) -> Tensor:
 
 
 def _total(tensors: Sequence[Tensor], gates: Tensor | None) -> Tensor:
-    """Return the sum over slots, weighted if there are weights."""
+    """Return the sum over slots, weighted if there are weights (S,), or mixed by a gate's g ()."""
     if gates is not None:
+        if not gates.dim():
+            return torch.lerp(tensors[0], tensors[1], gates)
         tensors = [tensor * weight for tensor, weight in zip(tensors, gates.unbind(), strict=True)]
     total = tensors[0]
     for tensor in tensors[1:]:
         total = total + tensor
     return total
+
+
+def _weight(gates: Tensor, slot: int) -> Tensor:
+    """Return one slot's weight of (S,), or of a gate's g ()."""
+    if gates.dim():
+        return gates[slot]
+    return gates if slot else 1 - gates
 
 
 def _joined(tensors: Sequence[Tensor], dim: int, dtype: torch.dtype) -> Tensor:

@@ -152,8 +152,8 @@ def _config(folder: Path) -> dict[str, Any]:
 def _tensors(folder: Path) -> dict[str, Tensor]:
     path = folder / WEIGHTS_FILE
     if not path.is_file():
-        pickled = " (adapter_model.bin is a pickle and is never loaded: save it again with PEFT)"
-        raise ModelError(f"{path} is missing{pickled if (folder / 'adapter_model.bin').exists() else ''}")
+        other = " (adapter_model.bin is not safe to load and never is: save it again with PEFT)"
+        raise ModelError(f"{path} is missing{other if (folder / 'adapter_model.bin').exists() else ''}")
     try:
         tensors = dict(load_file(path))
     except SafetensorError as error:

@@ -33,6 +33,7 @@ def hello(message: Message, context: Context) -> Message:
         "client": me.spec.id,
         "architecture": me.base.architecture,
         "model": me.spec.model,
+        "alignment": me.machine.alignment.identity if me.machine.alignment else "",
     }
     return Message(wire.pack({**meta, "upload": json.dumps(shapes)}), reply_to=message)
 

@@ -96,7 +96,7 @@ class Progress:
             for each in table["history"]
         ]
         losses = {int(client): values for client, values in table["losses"].items()}
-        privacy = {int(client): told for client, told in table["privacy"].items()}
+        privacy = {int(client): told for client, told in table.get("privacy", {}).items()}
         return cls(tasks=tasks, **{**table, "history": history, "losses": losses, "privacy": privacy})
 
     def privacy_results(self, guarantee: str) -> dict[str, Any] | None:

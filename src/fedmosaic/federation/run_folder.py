@@ -146,7 +146,7 @@ class RunFolder:
         return {int(client): tasks for client, tasks in table.items()}
 
     def write_relevance(self, round_: int, weights: Tensor, similarity: Tensor | None) -> None:
-        """Write one round's relevance matrices as ``relevance/round-0007.npz`` (plain arrays, no pickle)."""
+        """Write one round's relevance matrices as ``relevance/round-0007.npz`` (plain arrays)."""
         arrays = {"weights": weights.numpy()}
         if similarity is not None:
             arrays["similarity"] = similarity.numpy()

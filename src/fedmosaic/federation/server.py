@@ -30,6 +30,7 @@ class Peer:
     client: int
     node: int
     architecture: str
+    alignment: str
     shapes: Mapping[str, tuple[int, ...]]
 
     @property
@@ -90,6 +91,7 @@ class Server:
         if present != wanted:
             raise RunError(f"the scenario needs the clients {wanted}, but {present} answered")
         _check_shared_shapes(peers)
+        _check_alignment(peers)
         return peers
 
     def _aggregate(
@@ -224,7 +226,8 @@ def _among(everyone: Sequence[int], uploads: Uploads, matrix: Tensor) -> Tensor:
 
 def _introduction(node: int, content: RecordDict) -> Peer:
     sender = f"node {node}"
-    said = wire.meta(content, {"client": int, "architecture": str, "model": str, "upload": str}, sender=sender)
+    expected = {"client": int, "architecture": str, "model": str, "alignment": str, "upload": str}
+    said = wire.meta(content, expected, sender=sender)
     shapes = wire.shapes_from_json(said["upload"], sender=sender)
     values = 0
     for shape in shapes.values():
@@ -234,7 +237,7 @@ def _introduction(node: int, content: RecordDict) -> Peer:
         values += count
     if values > _MAX_VALUES:
         raise WireError(f"{sender} announces uploads of {values} values; the limit is {_MAX_VALUES}")
-    return Peer(said["client"], node, said["architecture"], shapes)
+    return Peer(said["client"], node, said["architecture"], said["alignment"], shapes)
 
 
 def _check_shared_shapes(peers: Sequence[Peer]) -> None:
@@ -246,3 +249,14 @@ def _check_shared_shapes(peers: Sequence[Peer]) -> None:
             other, known = seen.setdefault((scope, name), (peer.title, shape))
             if known != shape:
                 raise RunError(f"{peer.title} has {name!r} with shape {shape}, {other} with {known}; ranks must agree")
+
+
+def _check_alignment(peers: Sequence[Peer]) -> None:
+    """P and Q can be mixed only between clients whose frozen bases belong together."""
+    for peer in peers[1:]:
+        if peer.alignment != peers[0].alignment:
+            raise RunError(
+                f"{peer.title} uses the alignment {peer.alignment or 'none'}, {peers[0].title} "
+                f"{peers[0].alignment or 'none'}; make one with fedmosaic align and give its folder to all sites as "
+                "adapter.alignment"
+            )

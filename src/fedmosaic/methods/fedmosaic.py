@@ -21,7 +21,7 @@ so that only clients of one architecture learn from each other), ``gate = false`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -35,6 +35,7 @@ from fedmosaic.config import RunSettings
 from fedmosaic.data.sample import Sample
 from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Shapes, Tensors, Uploads
 from fedmosaic.relevance import (
+    DEFAULT_PRIVACY,
     GUARANTEES,
     Exposure,
     Look,
@@ -84,7 +85,7 @@ class FedMosaicSettings(MethodSettings):
     """Largest norm of one sample's sketch."""
     paper_noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
     """Of ``sanitise = "paper"``: standard deviation of the noise on each sample's unclipped sketch. No guarantee."""
-    privacy: PrivacySettings = field(default_factory=PrivacySettings)
+    privacy: PrivacySettings = DEFAULT_PRIVACY
 
 
 class FedMosaic(Method[FedMosaicSettings]):

@@ -1,12 +1,13 @@
 """RELA: whose knowledge is relevant to whom, measured without seeing anyone's data."""
 
-from fedmosaic.relevance.privacy import Exposure, PrivacySettings, calibrated_noise, spent_epsilon
+from fedmosaic.relevance.privacy import DEFAULT_PRIVACY, Exposure, PrivacySettings, calibrated_noise, spent_epsilon
 from fedmosaic.relevance.probe import AnswerGradients, Probe, answer_gradients, observed
 from fedmosaic.relevance.release import GUARANTEES, Look, Releases, Sanitise
 from fedmosaic.relevance.sketch import EntrySketch, Sketch, SketchKind, TensorSketch, make_sketch
 from fedmosaic.relevance.weights import cosine_similarity, mix, relevance_weights
 
 __all__ = [
+    "DEFAULT_PRIVACY",
     "GUARANTEES",
     "AnswerGradients",
     "EntrySketch",

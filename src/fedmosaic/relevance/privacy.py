@@ -66,6 +66,9 @@ class PrivacySettings:
         return self.noise_multiplier or calibrated_noise(planned, epsilon=self.limit, delta=self.delta)
 
 
+DEFAULT_PRIVACY = PrivacySettings()
+
+
 @dataclass(frozen=True)
 class Exposure:
     """The most that any one sample was, or will be, looked at.

@@ -2,6 +2,7 @@ from itertools import islice
 
 from fedmosaic.data.mosaic40.build import PublicBank
 from fedmosaic.data.mosaic40.drills import drills
+from fedmosaic.data.mosaic40.scene_skills import OPPOSITE
 
 
 def test_a_drill_has_one_right_answer_and_it_is_given(public_bank: PublicBank) -> None:
@@ -9,6 +10,14 @@ def test_a_drill_has_one_right_answer_and_it_is_given(public_bank: PublicBank) -
     for drill in islice(drills(public_bank, seed=0), 400):
         pictures = [public_bank.pool[key] for key in drill.images]
         for text, answer in drill.turns:
+            if pictures[0].kind == "pair":
+                one, relation = pictures[0]["first"], pictures[0]["relation"]
+                sides = {"left": "left", "right": "right", "above": "top", "below": "bottom"}
+                if text.startswith("<image> where") or text.startswith("where"):
+                    seen_from = relation if f" {one} ?" in text else OPPOSITE[relation]
+                    assert answer == sides[seen_from]
+                kinds.add("place")
+                continue
             if "same thing as the first" in text:
                 right = [p["code"] == pictures[0]["code"] for p in pictures[1:]]
             elif "same kind" in text:
@@ -27,7 +36,7 @@ def test_a_drill_has_one_right_answer_and_it_is_given(public_bank: PublicBank) -
             assert right.count(True) == 1
             assert answer == ("second", "third", "fourth")[right.index(True)]
             kinds.add("kind" if "kind" in text else "thing")
-    assert kinds == {"both", "named", "kind", "thing"}
+    assert kinds == {"both", "named", "kind", "thing", "place"}
 
 
 def test_drills_are_a_function_of_their_seed_and_matching_comes_alone(public_bank: PublicBank) -> None:

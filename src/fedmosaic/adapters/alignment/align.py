@@ -10,7 +10,7 @@ from fedmosaic.adapters.alignment.joint import Joint
 from fedmosaic.adapters.alignment.measure import measure
 from fedmosaic.adapters.alignment.modes import InputsOnly, Mode, NoAlignment, Pivot, Published
 from fedmosaic.adapters.alignment.observe import View
-from fedmosaic.adapters.alignment.result import Alignment
+from fedmosaic.adapters.alignment.result import Alignment, identity_of
 from fedmosaic.adapters.alignment.stream import Bases, Basis, Positions, Source
 from fedmosaic.adapters.bases import colora_pair
 from fedmosaic.adapters.build import check_free
@@ -104,6 +104,7 @@ def align(
         architectures={name: model.architecture for name, model in models.items()},
         bases={name: tensors[model.architecture] for name, model in models.items()},
         correlations=measure(held_out, bases),
+        identity=identity_of(tensors),
     )
 
 

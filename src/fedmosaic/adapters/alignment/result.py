@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -35,6 +36,8 @@ class Alignment:
         architectures: model name -> architecture (:attr:`BaseModel.architecture`).
         bases: model name -> ``block.{k}.{module}.A`` (r, in) and ``.B`` (out, r), as ``Adapter.load_basis`` takes them.
         correlations: by ``block.{k}.{module}``.
+        identity: 16 hex digits drawn from the bases as they were made; kept whatever precision they are stored in, so
+            that sites can tell whether they use the same ones.
     """
 
     mode: str
@@ -46,6 +49,7 @@ class Alignment:
     architectures: Mapping[str, str]
     bases: Mapping[str, dict[str, Tensor]]
     correlations: Mapping[str, Correlation]
+    identity: str
 
     def basis(self, architecture: str) -> dict[str, Tensor]:
         """Return the bases of an architecture, whatever its model is called.
@@ -108,6 +112,7 @@ class Alignment:
             "seed": self.seed,
             "samples": self.samples,
             "form": self.form,
+            "identity": self.identity,
             "architectures": dict(self.architectures),
             "correlations": {
                 name: {what: round(value, 4) for what, value in asdict(one).items()}
@@ -132,7 +137,7 @@ class Alignment:
             record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
             stored = load_file(folder / TENSORS)
             return cls(
-                **{key: record[key] for key in ("mode", "rank", "blocks", "seed", "samples", "form")},
+                **{key: record[key] for key in ("mode", "rank", "blocks", "seed", "samples", "form", "identity")},
                 architectures=record["architectures"],
                 bases={
                     name: _bases_of(stored, architecture, record)
@@ -144,6 +149,16 @@ class Alignment:
             raise ModelError(
                 f"{folder} holds no usable alignment ({error}); make one: fedmosaic align SCENARIO --out {folder}"
             ) from error
+
+
+def identity_of(bases: Mapping[str, Mapping[str, Tensor]]) -> str:
+    """Return 16 hex digits that name these bases bit by bit."""
+    digest = hashlib.blake2b(digest_size=8)
+    for architecture, tensors in sorted(bases.items()):
+        for name, tensor in sorted(tensors.items()):
+            digest.update(f"{architecture}/{name}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def is_alignment(folder: Path) -> bool:

@@ -1,8 +1,9 @@
-"""Drills: short dialogues that need one image compared with another, for a part of pretraining.
+"""Drills: short dialogues that need one image, or one part of it, compared with another, for a part of pretraining.
 
 In the full mixture the few questions that need a comparison are drowned by those that do not, and a small model never
 learns to match. Given little else, one question about two to four images at a time, it does so within a few hundred
-steps: first to find the same picture in another look, then the same kind, the named kind, and whether two are the same.
+steps: first to find the same picture in another look, then the same kind, the named kind, whether two are the same, and
+where in an image a named thing is.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from fedmosaic.data.mosaic40.asking import ORDINALS, Ask
 from fedmosaic.data.mosaic40.bank import Picture, Pool
 from fedmosaic.data.mosaic40.kinds import PLAIN
 from fedmosaic.data.mosaic40.public import Dialogue, HasPool, look, same, which_image
+from fedmosaic.data.mosaic40.public_scenes import pairs
 from fedmosaic.seeding import derive
 
 _SAME_PICTURE = 0.3  # of the matches show the very same picture again: where matching begins
@@ -75,6 +77,13 @@ def both_same(pool: Pool, rng: random.Random) -> Dialogue:
     return _dialogue(talk.images, [next(ask for ask in talk.asks if "same thing" in ask.text)])
 
 
+def places(pool: Pool, rng: random.Random) -> Dialogue:
+    """Where are the two things of an image?"""
+    talk = pairs(pool, rng)
+    asked = [ask for ask in talk.asks if ask.text.startswith(("where is", "is the"))]
+    return _dialogue(talk.images, rng.sample(asked, len(asked)))
+
+
 def _match(text: str, images: list[Picture], at: int) -> Dialogue:
     others = ORDINALS[1 : len(images)]
     return _dialogue(images, [Ask(text, others[at], others, listed=False)])
@@ -91,4 +100,5 @@ _DRILLS: tuple[tuple[Callable[[Pool, random.Random], Dialogue], float], ...] = (
     (same_kind, 3.0),
     (named_kind, 4.0),
     (both_same, 2.0),
+    (places, 4.0),
 )

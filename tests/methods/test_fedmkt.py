@@ -1,0 +1,166 @@
+"""FedMKT: knowledge on public samples both ways; nobody's weights travel."""
+
+import pytest
+import torch
+from tests.methods.lab import Lab, Server, distance, same, spied
+from torch.testing import assert_close
+
+from fedmosaic.errors import WireError
+from fedmosaic.methods.base import Uploads
+from fedmosaic.methods.fedmkt import Source, select
+from fedmosaic.training.knowledge import Knowledge
+
+MODELS = ("narrow", "narrow", "foreign")
+
+
+def make(**settings):
+    return Lab("fedmkt", {"public_samples": 8, "top": 12, **settings}, models=MODELS)
+
+
+def trained(lab):
+    """All clients after the first round, and their uploads."""
+    clients = [lab.client(number) for number in range(len(MODELS))]
+    return clients, Uploads([lab.train(client) for client in clients])
+
+
+def own_weights(state):
+    return {key: tensor for key, tensor in state.items() if key.startswith("slot.local|")}
+
+
+def test_only_knowledge_travels_in_the_shapes_that_were_announced():
+    lab = make()
+    clients, uploads = trained(lab)
+    aggregation = lab.method.aggregate(uploads, Server(lab))
+    for client in clients:
+        announced = lab.method.upload_shapes(client.adapter)
+        assert set(announced) == {"public.probabilities", "public.tokens", "public.loss"}
+        for tensors in (uploads[client.id].tensors, aggregation.downloads[client.id]):
+            assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == announced
+        assert lab.method.download_shapes(client.adapter) == announced
+        # What is said is what the client would answer after its training, on this round's public samples.
+        again = Knowledge.of(client, client.public_batches(8), mix="local", size=lab.method.size)
+        assert same(again.tensors(), dict(uploads[client.id].tensors))
+
+
+def test_each_sample_is_taught_by_the_best_source_that_beats_the_student():
+    lab = make()
+    narrow, foreign = lab.client(0), lab.client(2)
+    sources = []
+    for client, losses in ((narrow, [1.0, 5, 2, 9, 1, 1, 1, 1]), (foreign, [2.0, 4, 3, 8, 2, 2, 2, 2])):
+        batches = client.public_batches(8)
+        said = Knowledge.of(client, batches, mix="local", size=lab.method.size)
+        sources.append(Source(client.base, batches, Knowledge(said.probabilities, said.tokens, torch.tensor(losses))))
+    student_loss = torch.tensor([3.0, 4.5, 1.0, 8.0, 0, 0, 0, 0])
+    expected = ([0], [1])  # sample 0 from narrow, 1 from foreign; at 2, 3 and further no one is better
+    for lesson, source, samples in zip(select(sources, student_loss), sources, expected, strict=True):
+        row = 0
+        for batch, said in zip(source.batches, lesson.probabilities, strict=True):
+            rows = (batch.inputs.labels >= 0).nonzero()[:, 0]
+            for index in range(len(batch.samples)):
+                assert bool((said[rows == index].sum(-1) > 0).all()) == (row in samples)
+                row += 1
+
+
+def test_the_loss_has_the_label_term_and_nothing_else_where_nobody_is_better():
+    lab = make()
+    client = lab.client(0)
+    batches = client.public_batches(8)
+    worse = Knowledge.of(client, batches, mix="local", size=lab.method.size)
+    lessons = select([Source(client.base, batches, worse)], worse.loss - 1)
+    expected = [0.9 * float(client.loss(batch, mix="local")) for batch in batches[:1]]
+    lab.method._learn(client, batches[:1], [type(lessons[0])(client.base, batches[:1], lessons[0].probabilities[:1])])
+    assert client.meter.loss == pytest.approx(expected[0], rel=1e-5)
+    pure = make(lam=0.0)
+    other = pure.client(0)
+    before = other.snapshot("local")
+    pure.method._learn(other, batches, lessons)
+    assert same(other.snapshot("local"), before)
+
+
+def test_server_models_learn_go_on_from_round_to_round_and_teach_each_architecture():
+    lab = make()
+    _, uploads = trained(lab)
+    first = lab.method.aggregate(uploads, Server(lab))
+    assert same(first.downloads[0], first.downloads[1])
+    start = lab.client(0).state()
+    for architecture in ("narrow", "foreign"):
+        kept = {
+            key.partition("|")[2]: tensor for key, tensor in first.state.items() if key.startswith(f"{architecture}|")
+        }
+        begun = own_weights(start if architecture == "narrow" else lab.client(2).state())
+        assert distance(begun, own_weights(kept)) > 0
+        assert any(key.startswith("moment|") for key in kept)
+    again = lab.method.aggregate(uploads, Server(lab, tensors=first.state))
+    assert any(not torch.equal(tensor, first.state[key]) for key, tensor in again.state.items())
+    assert (again.downloads[0]["public.loss"] < first.downloads[0]["public.loss"]).float().mean() > 0.5
+
+
+def test_the_server_uses_the_public_samples_of_the_uploads_round_and_only_fresh_uploads():
+    lab = make()
+    _, uploads = trained(lab)
+    fresh = Uploads([uploads[0], uploads[2]])
+    asked = []
+
+    class Watching(Server):
+        def trainee(self, client, *, learning_rate=None):
+            trainee = super().trainee(client, learning_rate=learning_rate)
+            asked.append(spied(trainee, "public_batches"))
+            return trainee
+
+    one = lab.method.aggregate(fresh, Watching(lab, round_=2))
+    assert [call["round_"] for calls in asked for call in calls] == [1, 1]
+    stale = type(uploads[1])(1, "narrow", uploads[1].tensors, 12, round=0)
+    two = lab.method.aggregate(Uploads([*fresh.values(), stale]), Server(lab))
+    assert same(two.downloads[0], one.downloads[0])
+    assert same(two.downloads[1], one.downloads[0])  # it receives, but what it said was about other samples
+
+
+def test_the_server_teaches_before_the_clients_own_training_on_the_samples_of_the_round_before():
+    lab = make()
+    clients, uploads = trained(lab)
+    downloads = lab.method.aggregate(uploads, Server(lab)).downloads
+    state = clients[0].state()
+    taught, alone = lab.client(0, 2, state), lab.client(0, 2, state)
+    asked, descents = spied(taught, "public_batches"), []
+    original = taught.descend
+
+    def recording(objective, batch, **kwargs):
+        descents.append(batch.samples[0].id)
+        return original(objective, batch, **kwargs)
+
+    taught.descend = recording
+    lab.train(taught, downloads[0])
+    lab.train(alone)
+    assert [call["round_"] for call in asked] == [1, 2]
+    assert [name.split("-")[0] for name in descents] == ["1001", "1001", "100", "100", "100"]
+    assert distance(own_weights(taught.state()), own_weights(alone.state())) > 0.01
+    assert not any(key.startswith("memory|server.") for key in taught.state())
+    assert taught.meter.flops > alone.meter.flops
+
+
+def test_a_client_that_sat_out_compares_with_what_it_would_say_now():
+    lab = make()
+    clients, uploads = trained(lab)
+    downloads = lab.method.aggregate(uploads, Server(lab)).downloads
+    late = lab.client(0, 3, clients[0].state())
+    predicted = spied(late, "predict")
+    lab.method.receive(late, downloads[0])
+    lab.method._learn_from_server(late)
+    assert len(predicted) == 2  # the loss it remembers is that of other samples
+    on_time = lab.client(0, 2, clients[0].state())
+    predicted = spied(on_time, "predict")
+    lab.method.receive(on_time, downloads[0])
+    lab.method._learn_from_server(on_time)
+    assert predicted == []
+    assert_close(
+        clients[0].memory["public.loss"],
+        Knowledge.of(clients[0], clients[0].public_batches(8), mix="local", size=lab.method.size).loss,
+    )
+
+
+def test_knowledge_with_impossible_tokens_is_refused():
+    lab = make()
+    _, uploads = trained(lab)
+    uploads[2].tensors["public.tokens"][0, 0, 0] = 30
+    with pytest.raises(WireError, match="client 2"):
+        lab.method.aggregate(uploads, Server(lab))
