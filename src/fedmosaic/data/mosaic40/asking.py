@@ -46,6 +46,7 @@ PLACES = {
     "drink": "kitchen",
     "household": "home",
     "device": "home",
+    "clothing": "home",
 }
 # Answers that would be defensible too: they are never offered as wrong ones.
 ALSO_TRUE = {
