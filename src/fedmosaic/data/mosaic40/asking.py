@@ -65,6 +65,7 @@ ALSO_TRUE = {
     "sport": ("wear", "catch", "ride", "watch"),
     "office": ("repair",),
     "tool": ("catch", "play"),
+    "clothing": ("street",),
     "vehicle": ("sky", "sea", "repair"),
     "building": ("home", "watch"),
     "weather": ("garden", "street"),
