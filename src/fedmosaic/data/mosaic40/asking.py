@@ -46,6 +46,7 @@ PLACES = {
     "drink": "kitchen",
     "household": "home",
     "device": "home",
+    "clothing": "home",
 }
 # Answers that would be defensible too: they are never offered as wrong ones.
 ALSO_TRUE = {
@@ -64,6 +65,7 @@ ALSO_TRUE = {
     "sport": ("wear", "catch", "ride", "watch"),
     "office": ("repair",),
     "tool": ("catch", "play"),
+    "clothing": ("street",),
     "vehicle": ("sky", "sea", "repair"),
     "building": ("home", "watch"),
     "weather": ("garden", "street"),
