@@ -53,7 +53,7 @@ def tiny(mosaic, home):
 
 def outside(name):
     corpus = ["what kind of thing is this ? bird fish tool boat answer : first second odd one out green red"] * 20
-    tokenizer = fit_tokenizer("bpe", corpus, vocabulary=300)
+    tokenizer = fit_tokenizer("bpe", corpus, vocabulary=300, whole_words=[])
     kind, config = OUTSIDE[name]
     torch.manual_seed(0)
     module = kind(config)
@@ -104,15 +104,15 @@ def make_probe(model, kind="projection", size=1024):
     )
 
 
-@pytest.mark.parametrize(("size", "limit"), [(1024, 0.05), (4096, 0.025)])
-def test_sketch_keeps_the_cosines_of_the_full_gradients(tiny, mosaic, size, limit):
+def test_sketch_keeps_the_cosines_of_the_full_gradients(tiny, mosaic):
     cosines = []
-    for probe in (make_probe(tiny, "full"), make_probe(tiny, size=size)):
+    for probe in (make_probe(tiny, "full"), make_probe(tiny), make_probe(tiny, size=4096)):
         tasks = [probe(mosaic.task(name).train[:8]).mean(0) for name in mosaic.task_names()[:12]]
         unit = F.normalize(torch.stack(tasks), dim=1)
         cosines.append(unit @ unit.T)
     pairs = torch.triu_indices(12, 12, offset=1).unbind()
-    assert (cosines[0] - cosines[1])[pairs].abs().median() <= limit
+    for sketched, limit in zip(cosines[1:], (0.05, 0.025), strict=True):
+        assert (sketched - cosines[0])[pairs].abs().median() <= limit
 
 
 def test_a_sample_has_the_same_sketch_in_whatever_company(tiny, mosaic):

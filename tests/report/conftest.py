@@ -65,7 +65,9 @@ def make_run(
     progress.seconds = 83.4
     folder.write_rounds(progress.rows())
     if last == rounds:
-        folder.write_results(progress.results(settings))
+        final = progress.history[-1].scores
+        samples = {client: {task: (score,) for task, score in tasks.items()} for client, tasks in final.items()}
+        folder.write_results(progress.results(settings, samples))
     return path
 
 

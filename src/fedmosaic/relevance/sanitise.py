@@ -45,12 +45,13 @@ def unclipped_mean(sketches: Tensor, *, noise: float, key: bytes) -> Tensor:
 
 def gaussian(key: bytes, size: int) -> Tensor:
     """Return ``size`` standard normal numbers that only who knows the key can tell from random ones (SHAKE-256)."""
-    return torch.from_numpy(ndtri(_uniform(key, size))).float()
+    normal: Tensor = torch.from_numpy(ndtri(_uniform(key, size))).float()
+    return normal
 
 
 def chosen(key: bytes, count: int, rate: float) -> list[int]:
     """Return which of ``count`` samples a Poisson sample of this rate holds: each with probability ``rate``."""
-    return np.flatnonzero(_uniform(key, count) < rate).tolist()
+    return [int(i) for i in np.flatnonzero(_uniform(key, count) < rate)]
 
 
 def subkey(key: bytes, *purpose: object) -> bytes:
