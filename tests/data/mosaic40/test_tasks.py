@@ -118,7 +118,7 @@ def test_images_are_few_all_used_and_in_one_split_only(mosaic: Mosaic40, public_
         for split, keys in used.items():
             keys.update(key for sample in getattr(mosaic.task(name), split) for key in sample.images)
     assert set().union(*used.values()) == set(mosaic.images.keys())
-    assert len(mosaic.images) <= 9_500
+    assert len(mosaic.images) <= 9_000
     assert len(public_bank.images) <= 8_000
     pixels = {split: {mosaic.images.load(key).tobytes() for key in keys} for split, keys in used.items()}
     public = public_bank.images
