@@ -18,6 +18,7 @@ from fedmosaic.models.tiny import TinyModel
 from fedmosaic.models.vision_weights import load_tower
 from fedmosaic.models.vocabulary import fit_tokenizer
 
+NAMES = ("tiny-llama", "tiny-qwen2", "tiny-gemma")
 KINDS = ("bird", "fish", "tool", "boat")
 
 
@@ -65,7 +66,7 @@ def features_home(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def models(features_home) -> dict[str, TinyModel]:
-    return {name: make_model(name, features_home) for name in FAMILIES}
+    return {name: make_model(name, features_home) for name in NAMES}
 
 
 @pytest.fixture(scope="session")
