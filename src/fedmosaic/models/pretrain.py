@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from fedmosaic.data.mosaic40 import public
 from fedmosaic.data.mosaic40.build import PublicBank, open_public
 from fedmosaic.data.mosaic40.drills import drills
-from fedmosaic.data.mosaic40.tasks import SEEN, UNSEEN, parse
+from fedmosaic.data.mosaic40.tasks import SEEN, UNSEEN
 from fedmosaic.models.base import Batch
 from fedmosaic.models.families import FAMILIES, Family, build_module
 from fedmosaic.models.features import Features
@@ -209,12 +209,8 @@ def answer_words(bank: PublicBank) -> set[str]:
     """
     samples = public.public_samples(bank, 4000, seed=0)
     for name in (*SEEN, *UNSEEN):
-        skill, domain = parse(name)
-        known = bank.pool.domains(skill.kind)
         source = random.Random(derive(0, "answer-words", name))
-        for index in range(60):
-            question = skill.make(bank.pool, domain if domain in known else known[0], source)
-            samples.append(question.sample(f"{name}-{index}"))
+        samples += [question.sample(name) for question in public.task_questions(bank, name, 60, source)]
     texts = {text for sample in samples for text in (*(sample.options or ()), sample.answer)}
     return {word for text in texts for word in text.split()}
 

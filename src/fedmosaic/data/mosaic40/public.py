@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fedmosaic.data.mosaic40 import public_scenes as scenes
-from fedmosaic.data.mosaic40.asking import ORDINALS, Ask, a, marks, pick, yes_no
+from fedmosaic.data.mosaic40.asking import ORDINALS, Ask, Question, a, marks, pick, yes_no
 from fedmosaic.data.mosaic40.bank import Picture, Pool
 from fedmosaic.data.mosaic40.kinds import CATEGORIES
 from fedmosaic.data.mosaic40.language import FACTS, fact
 from fedmosaic.data.mosaic40.public_scenes import Talk
-from fedmosaic.data.mosaic40.skills import SKILLS
 from fedmosaic.data.mosaic40.sprites import COLOURS
 from fedmosaic.data.mosaic40.tasks import SEEN, UNSEEN, parse
 from fedmosaic.data.sample import Sample
@@ -93,14 +92,19 @@ def corpus(bank: HasPool, *, dialogues: int = 6000) -> Iterator[str]:
             ask = make(rng)
             yield f"{ask.follow_up()} {ask.answer}"
     for name in (*SEEN, *UNSEEN):
-        skill, domain = parse(name)
-        known = bank.pool.domains(skill.kind)
-        for _ in range(40):
-            question = SKILLS[skill.name].make(bank.pool, domain if domain in known else known[0], rng)
+        for question in task_questions(bank, name, 40, rng):
             yield f"{question.ask.prompt(len(question.images))} {question.ask.answer}"
     for words in (CATEGORIES, COLOURS, ORDINALS, tuple("0123456789")):
         for _ in range(40):
             yield " ".join(rng.sample(words, len(words)))
+
+
+def task_questions(bank: HasPool, name: str, count: int, rng: random.Random) -> Iterator[Question]:
+    """Yield a task's questions, asked about public pictures; none if the public side has no pictures of their kind."""
+    skill, domain = parse(name)
+    known = bank.pool.domains(skill.kind)
+    for _ in range(count if known else 0):
+        yield skill.make(bank.pool, domain if domain in known else known[0], rng)
 
 
 # -- dialogues about icons ---------------------------------------------------------------------------------------
