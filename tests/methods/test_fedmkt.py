@@ -67,7 +67,7 @@ def test_the_loss_has_the_label_term_and_nothing_else_where_nobody_is_better():
     batches = client.public_batches(8)
     worse = Knowledge.of(client, batches, mix="local", size=lab.method.size)
     lessons = select([Source(client.base, batches, worse)], worse.loss - 1)
-    expected = [0.9 * float(client.loss(batch, mix="local")) for batch in batches[:1]]
+    expected = [0.9 * client.loss(batch, mix="local").item() for batch in batches[:1]]
     lab.method._learn(client, batches[:1], [type(lessons[0])(client.base, batches[:1], lessons[0].probabilities[:1])])
     assert client.meter.loss == pytest.approx(expected[0], rel=1e-5)
     pure = make(lam=0.0)

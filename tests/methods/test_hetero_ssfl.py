@@ -106,7 +106,7 @@ def test_the_loss_is_cross_entropy_plus_mu_times_misalignment():
     common = target @ target.T
     batch, (public,) = lab.batch(client), client.public_batches(4, round_=1)
     client.adapter.train(False)
-    expected = float(client.loss(batch, mix="local"))
+    expected = client.loss(batch, mix="local").item()
     own = client.predict(public, mix="local").embeddings
     expected += 3 * (1 - float(by_formula(own @ own.T, common)))
     lab.method.receive(client, {"gram": common})
