@@ -55,7 +55,7 @@ def runs(tmp_path_factory):
         settings={
             "rounds": 2,
             "training": {"steps": 2, "batch_size": 4, "gate_learning_rate": 0.3},
-            "adapter": {"blocks": 2, "rank": 4},
+            "adapter": {"blocks": 2, "rank": 4, "alignment": "none"},
         },
     )
     paths = {}
