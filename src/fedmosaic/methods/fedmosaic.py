@@ -96,6 +96,7 @@ class FedMosaic(Method[FedMosaicSettings]):
     slots = (Slot("local", travels=True), Slot("personal_global", travels=False))
     answers_with: Mix = "gate"
     colora = True
+    handles = "tasks, architectures and tokenizers"
     Settings = FedMosaicSettings
 
     def __init__(self, settings: FedMosaicSettings) -> None:
