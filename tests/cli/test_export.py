@@ -180,7 +180,9 @@ def test_plain_transformers_and_peft_load_what_was_exported(monkeypatch, capsys,
     assert done.returncode == 0, done.stderr
     found = load_file(folder / "outputs.safetensors")
     for form in ("base", "lora", "merged") if (folder / "merged").exists() else ("base", "lora"):
-        torch.testing.assert_close(found[form], expected[form], atol=1e-5, rtol=1e-6)
+        # Another process rounds the tower's sums differently: by a millionth of the largest logit.
+        largest = expected[form].abs().max().item()
+        torch.testing.assert_close(found[form], expected[form], atol=1e-5 + 1e-6 * largest, rtol=1e-6)
     assert (expected["lora"] - expected["base"]).abs().max() > 1e-2
 
 
@@ -214,7 +216,8 @@ def test_a_client_starts_from_an_exported_lora(monkeypatch, capsys, tmp_path, ru
     scenario = old.scenario.model_dump(mode="json") | {"clients": clients, "settings": {"rounds": 1}}
     (tmp_path / "s.toml").write_text(tomli_w.dumps(scenario))
     small = ["--set", "adapter.rank=4", "--set", "training.steps=1", "--set", "training.batch_size=4"]
-    options = ["--set", "adapter.blocks=0", *small, "--out", tmp_path / "out"]
+    small += ["--set", "adapter.blocks=0"]
+    options = [*small, "--out", tmp_path / "out"]
     status, text, error = call(monkeypatch, capsys, "run", tmp_path / "s.toml", *options)
     assert status == 0, error
     assert "client 1 starts from" in text

@@ -146,6 +146,7 @@ class Features:
 
     def __init__(self, images: ImageSource, tower: VisionTower, *, home: Path) -> None:
         """Open the main source's store; the arguments are those of :class:`FeatureStore`."""
+        self.images = images
         self._merged = images if isinstance(images, MergedSource) else None
         self._open = partial(FeatureStore, tower=tower, home=home)
         self.main = self._open(images.main if isinstance(images, MergedSource) else images)
