@@ -15,7 +15,7 @@ def test_a_folder_without_settings_is_no_run(tmp_path):
 def test_settings_that_are_not_toml_are_named(make_run):
     folder = make_run()
     (folder / "settings.toml").write_text("rounds = = 3")
-    with pytest.raises(SettingsError, match=r"settings\.toml is not valid TOML"):
+    with pytest.raises(SettingsError, match=r"settings\.toml is damaged"):
         read_run(folder)
 
 

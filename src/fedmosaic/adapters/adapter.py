@@ -186,11 +186,7 @@ class Adapter:
 
     @contextmanager
     def mixed_by_sample(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
-        """Compute with weights that differ between the samples of the batches inside the block.
-
-        Args:
-            weights: (B,) by slot; slots left out do not enter.
-        """
+        """Compute with ``weights``, (B,) by slot, that differ between samples; slots left out do not enter."""
         with self.mixed(dict.fromkeys(weights, 1.0)):
             self._mix.by_sample = torch.stack([weights[name] for name in self._mix.active], -1)
             yield
@@ -203,11 +199,8 @@ class Adapter:
     def prompt(self, mask: Tensor) -> Iterator[None]:
         """Tell a sample gate where the prompts of the batch inside the block are; other gates do not need it.
 
-        The first computation inside must cover the mask's positions; decoding steps (without gradients) then reuse its
-        gate values, so open a new block for every batch.
-
-        Args:
-            mask: (B, T), true at positions that are neither answer nor padding.
+        ``mask`` (B, T) is true at positions that are neither answer nor padding. The first computation inside must
+        cover them; decoding steps (without gradients) then reuse its gate values: open a new block for every batch.
         """
         former, self._mix.prompt = self._mix.prompt, Prompt(mask.bool())
         try:
@@ -217,9 +210,18 @@ class Adapter:
 
     # ---- tensors out and in
 
+    def parameters(self, slot: str) -> dict[str, nn.Parameter]:
+        """Return a slot's live parameters by the names of :meth:`slot_tensors`, e.g. to penalise them."""
+        self._check_slot(slot)
+        return {
+            f"{adapted.target.prefix}.{letter}": parameter
+            for adapted in self._adapted
+            for letter, parameter in adapted.linear.slot(slot).items()
+        }
+
     def schema(self, slot: str) -> dict[str, tuple[int, ...]]:
         """Return names and shapes of a slot's tensors, in their fixed order."""
-        return {name: tuple(tensor.shape) for name, tensor in self._slot(slot).items()}
+        return {name: tuple(tensor.shape) for name, tensor in self.parameters(slot).items()}
 
     def slot_tensors(self, slot: str) -> dict[str, Tensor]:
         """Return copies of a slot's tensors.
@@ -227,7 +229,7 @@ class Adapter:
         Co-LoRA tensors are named ``block.{k}.{module}.P`` (r, r) and ``.Q`` (r,), the same in every architecture; the
         others ``layer.{i}.{module}.A`` (r, in) and ``.B`` (out, r). See :func:`~fedmosaic.adapters.is_shared`.
         """
-        return copies(self._slot(slot))
+        return copies(self.parameters(slot))
 
     def load_slot(self, slot: str, tensors: Mapping[str, Tensor]) -> None:
         """Overwrite a slot in place with tensors named and shaped as :meth:`schema` says.
@@ -235,15 +237,11 @@ class Adapter:
         Raises:
             ModelError: a name is missing or unknown, or a shape differs; nothing has been written then.
         """
-        load_strictly(f"slot {slot!r} of {self.shape.architecture}", self._slot(slot), tensors)
+        load_strictly(f"slot {slot!r} of {self.shape.architecture}", self.parameters(slot), tensors)
 
     def copy_slot(self, source: str, target: str) -> None:
         """Overwrite one slot in place with another's values."""
-        self.load_slot(target, self._slot(source))
-
-    def parameters(self, slot: str) -> dict[str, nn.Parameter]:
-        """Return a slot's live parameters by the names of :meth:`slot_tensors`, e.g. to penalise them."""
-        return self._slot(slot)
+        self.load_slot(target, self.parameters(source))
 
     def gate_tensors(self) -> dict[str, Tensor]:
         """Return copies of the gates' parameters: ``layer.{i}.{module}.beta`` (), ``.s`` () or ``.w`` (in,)."""
@@ -300,14 +298,6 @@ class Adapter:
         return groups
 
     # ---- inside
-
-    def _slot(self, slot: str) -> dict[str, nn.Parameter]:
-        self._check_slot(slot)
-        return {
-            f"{adapted.target.prefix}.{letter}": parameter
-            for adapted in self._adapted
-            for letter, parameter in adapted.linear.slot(slot).items()
-        }
 
     def _gates(self) -> dict[str, nn.Parameter]:
         return {

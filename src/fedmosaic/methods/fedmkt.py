@@ -125,7 +125,7 @@ class FedMkt(Method[FedMktSettings]):
         if received:
             batches = self._public(client, client.round - 1)
             knowledge = Knowledge.read(received, vocabulary=vocabulary_size(client.base), sender="the server")
-            current = int(memory["round"]) == client.round - 1
+            current = "round" in memory and int(memory["round"]) == client.round - 1
             own = memory["public.loss"] if current else self._knowledge(client, batches).loss
             self._learn(client, batches, select([Source(client.base, batches, knowledge)], own))
 

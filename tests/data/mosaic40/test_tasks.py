@@ -118,7 +118,7 @@ def test_images_are_few_all_used_and_in_one_split_only(mosaic: Mosaic40, public_
         for split, keys in used.items():
             keys.update(key for sample in getattr(mosaic.task(name), split) for key in sample.images)
     assert set().union(*used.values()) == set(mosaic.images.keys())
-    assert len(mosaic.images) <= 9_000
+    assert len(mosaic.images.keys()) <= 9_000
     assert len(public_bank.images) <= 8_000
     pixels = {split: {mosaic.images.load(key).tobytes() for key in keys} for split, keys in used.items()}
     public = public_bank.images
@@ -143,7 +143,7 @@ def test_the_document_lists_the_tasks_as_they_are(mosaic: Mosaic40, public_bank:
         assert cells[1] == task.family
         assert cells[2] == str(len(task.test[0].images))
         assert cells[4] == f"{len(task.train)} / {len(task.validation)} / {len(task.test)}"
-    assert f"{len(mosaic.images):,} images" in text
+    assert f"{len(mosaic.images.keys()):,} images" in text
     assert f"{len(public_bank.images):,} images" in text
 
 
@@ -175,7 +175,7 @@ def _pool(*icons: tuple[str, str, str]) -> Pool:
 
 def test_questions_about_kinds_have_right_answers() -> None:
     """Checked from the pictures' facts for each skill, with the rule written anew."""
-    kinds = ("bird", "boat", "tool", "meal")
+    kinds = ("bug", "building", "vehicle", "plant")
     pool = _pool(*((f"{kind}{i}", kind, look) for kind in kinds for i in range(5) for look in ("openmoji", "line")))
     rng = random.Random(0)
     for _ in range(60):
