@@ -239,7 +239,8 @@ class Participant:
         self.machine.method.receive(client, {})
         client.timed(lambda each: self.machine.method.train(each, each.budget()))
         tensors = self.machine.method.upload(client)
-        return Upload(self.spec.id, self.base.architecture, tensors, client.meter.samples), client.meter
+        upload = Upload(self.spec.id, self.base.architecture, tensors, client.meter.samples, client.round)
+        return upload, client.meter
 
     def evaluate(self, round_: int, *, others: bool, count: int) -> dict[str, tuple[float, ...]]:
         """Score the model that the client has after ``round_``; round 0 is the base model (with the LoRA it brings).
