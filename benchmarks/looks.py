@@ -10,16 +10,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from fedmosaic import seeding
-from fedmosaic.config import load_scenario, resolve
+from fedmosaic.cli.background import start_or_resume
+from fedmosaic.config import RunSettings, load_scenario, resolve
 from fedmosaic.data.sample import Sample
 from fedmosaic.data.stream import Stream
-from fedmosaic.federation import Machine
+from fedmosaic.federation import Machine, engines
 from fedmosaic.models import BaseModel
 from fedmosaic.relevance import Probe, SketchKind, cosine_similarity, make_sketch, observed
 
@@ -39,6 +41,16 @@ class Seen:
     skills: frozenset[str]
     families: frozenset[str]
     samples: Sequence[Sample]
+
+
+def finished(settings: RunSettings, path: Path) -> dict[str, Any]:
+    """The results of a run; it goes on where its folder stands, and a finished one is not run again."""
+    folder = start_or_resume(settings, path)
+    if folder.results() is None:
+        engines.run(settings, folder)
+    results = folder.results()
+    assert results is not None
+    return results
 
 
 @cache

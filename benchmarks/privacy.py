@@ -18,12 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from looks import Seen, arrivals, auc_by_round, machine, make_probe, probe_model, running, same_skill
+from looks import Seen, arrivals, auc_by_round, finished, machine, make_probe, probe_model, running, same_skill
 from torch import Tensor
 
 from fedmosaic.config import load_scenario, resolve
-from fedmosaic.federation import engines
-from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.methods.fedmosaic import FedMosaicSettings
 from fedmosaic.relevance import Exposure, calibrated_noise, cosine_similarity
 from fedmosaic.relevance.sanitise import clipped_mean, subkey, unclipped_mean
@@ -75,12 +73,7 @@ def accuracy(scenario: str, way: Mapping[str, Any], seed: int, path: Path) -> di
     """Self and Others of a whole run."""
     settings = resolve(load_scenario(scenario), method="fedmosaic", seed=seed)
     settings = settings.model_copy(update={"method_settings": {**settings.method_settings, **way}})
-    started = (path / "settings.toml").is_file()
-    folder = RunFolder.resume(path, settings) if started else RunFolder.create(path, settings)
-    if folder.results() is None:
-        engines.run(settings, folder)
-    results = folder.results()
-    assert results is not None
+    results = finished(settings, path)
     return {part: results[part]["last"] for part in ("self", "others")}
 
 

@@ -23,13 +23,22 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from looks import Seen, arrivals, auc_by_round, machine, make_probe, probe_model, running, same_family, same_skill
+from looks import (
+    Seen,
+    arrivals,
+    auc_by_round,
+    finished,
+    machine,
+    make_probe,
+    probe_model,
+    running,
+    same_family,
+    same_skill,
+)
 from scipy import stats
 from torch import Tensor
 
 from fedmosaic.config import load_scenario, resolve
-from fedmosaic.federation import engines
-from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.methods import registry
 from fedmosaic.methods.base import Aggregation, ServerState, Uploads
 from fedmosaic.methods.fedmosaic import FedMosaic
@@ -108,12 +117,7 @@ def train(variant: Variant, scenario: str, seed: int, runs: Path) -> dict[str, f
     settings = settings.model_copy(update={"method_settings": {**settings.method_settings, **variant.settings}})
     Oracle.plan = {(s.client, s.round): s for s in arrivals(machine(scenario), seed=seed, rounds=settings.rounds)}
     path = runs / f"{scenario}-{variant.name.replace(' ', '').replace(',', '-')}-{seed}"
-    started = (path / "settings.toml").is_file()
-    folder = RunFolder.resume(path, settings) if started else RunFolder.create(path, settings)
-    if folder.results() is None:
-        engines.run(settings, folder)
-    results = folder.results()
-    assert results is not None
+    results = finished(settings, path)
     return {part: 100 * results[part]["last"] for part in ("self", "others")} | {"seconds": results["seconds"]}
 
 
