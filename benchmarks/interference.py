@@ -31,7 +31,7 @@ TASKS = (
     "odd-one-out@openmoji",
     "odd-one-out@pixel",
     "bongard@twemoji",
-    "bongard@photo",
+    "bongard@line",
     "common-concept@line",
     "count-compare@twemoji",
     "count-compare@photo",

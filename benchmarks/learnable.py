@@ -69,14 +69,15 @@ def measure(model: str, *, names: list[str], steps: int, batch: int, out: Path) 
     return table
 
 
-def run(out: Path, *, names: list[str], steps: int, batch: int) -> dict[str, Any]:
+def run(out: Path, *, names: list[str], models: list[str], steps: int, batch: int) -> dict[str, Any]:
     benchmark = machine().benchmark
     names = names or [*benchmark.task_names(), *benchmark.unseen_names()]
     work = partial(measure, names=names, steps=steps, batch=batch, out=out)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        by_model = dict(zip(MODELS, pool.map(work, MODELS), strict=True))
+        by_model = dict(zip(models, pool.map(work, models), strict=True))
     return {
         "command": f"python benchmarks/learnable.py --steps {steps} --batch {batch}",
+        "models": models,
         "bank": benchmark.images.fingerprint,
         "steps": steps,
         "batch": batch,
@@ -85,7 +86,7 @@ def run(out: Path, *, names: list[str], steps: int, batch: int) -> dict[str, Any
                 "family": benchmark.task(name).family,
                 "unseen": name in benchmark.unseen_names(),
                 "chance": chance(benchmark.task(name)),
-                **{model: by_model[model][name] for model in MODELS},
+                **{model: by_model[model][name] for model in models},
             }
             for name in names
         },
@@ -93,11 +94,12 @@ def run(out: Path, *, names: list[str], steps: int, batch: int) -> dict[str, Any
 
 
 def markdown(results: dict[str, Any]) -> str:
-    head = "| task | family | chance |" + "".join(f" {model} zero | local |" for model in MODELS) + " best lift |"
-    lines = [head, "|---|---|---|" + "---|---|" * len(MODELS) + "---|"]
+    models = results["models"]
+    head = "| task | family | chance |" + "".join(f" {model} zero | local |" for model in models) + " best lift |"
+    lines = [head, "|---|---|---|" + "---|---|" * len(models) + "---|"]
     for name, row in results["tasks"].items():
-        cells = "".join(f" {100 * row[m]['zero_shot']:.0f} | {100 * row[m]['local']:.0f} |" for m in MODELS)
-        lift = max(row[m]["local"] for m in MODELS) - row["chance"]
+        cells = "".join(f" {100 * row[m]['zero_shot']:.0f} | {100 * row[m]['local']:.0f} |" for m in models)
+        lift = max(row[m]["local"] for m in models) - row["chance"]
         label = name + (" (unseen)" if row["unseen"] else "")
         lines.append(f"| {label} | {row['family']} | {100 * row['chance']:.0f} |{cells} {100 * lift:+.0f} |")
     return "\n".join(lines)
@@ -109,13 +111,15 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=STEPS, help="training steps")
     parser.add_argument("--batch", type=int, default=BATCH, help="samples of a step")
     parser.add_argument("--tasks", default="", help="these tasks only, separated by commas")
+    parser.add_argument("--models", default=",".join(MODELS), help="these base models only, separated by commas")
     parser.add_argument("--markdown", action="store_true", help="print the table of an earlier run's file")
     arguments = parser.parse_args()
     if not arguments.markdown:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         chosen = [name for name in arguments.tasks.split(",") if name]
-        results = run(arguments.out, names=chosen, steps=arguments.steps, batch=arguments.batch)
+        models = arguments.models.split(",")
+        results = run(arguments.out, names=chosen, models=models, steps=arguments.steps, batch=arguments.batch)
         arguments.out.write_text(json.dumps(results, indent=1) + "\n")
-        for model in MODELS:
+        for model in models:
             part(arguments.out, model).unlink(missing_ok=True)
     print(markdown(json.loads(arguments.out.read_text())))

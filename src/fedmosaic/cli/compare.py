@@ -17,17 +17,24 @@ from fedmosaic.cli.prepare import prepare
 from fedmosaic.config import load_scenario, resolve
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation import RunFolder
-from fedmosaic.federation.comparison import Plan, plan, write_comparison
+from fedmosaic.federation.comparison import PARTS, write_comparison
 from fedmosaic.federation.comparison import compare as summarise
+from fedmosaic.federation.plans import Plan, plan, rate_plans, rate_scores, variants, with_rates
+from fedmosaic.report import comparison_page
 
 _POLL_SECONDS = 1.0
 
 
 def compare(
     scenario: Annotated[str, typer.Argument(help="Built-in name, a .toml file, or a published .json file.")] = "demo",
-    methods: Annotated[str, typer.Option(help="Names, separated by commas.")] = "fedmosaic,sft,fedavg",
+    methods: Annotated[
+        str, typer.Option(help="Names, separated by commas; fedmosaic:gate=false is a variant with other settings.")
+    ] = "fedmosaic,sft,fedavg",
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
     budget: Annotated[str, typer.Option(help="Equal 'steps', or equal 'flops' (those of sft's steps).")] = "steps",
+    rates: Annotated[
+        str, typer.Option(help="Factors of the learning rates to choose from on validation samples of the first seed.")
+    ] = "",
     out: Annotated[Path, typer.Option(help="Folder; runs in it that are done or begun are kept.")] = Path(
         "runs/compare"
     ),
@@ -41,21 +48,30 @@ def compare(
         raise SettingsError(f"--budget {budget!r}: expected 'steps' or 'flops'")
     base = resolve(load_scenario(scenario), overrides=overrides or [], rounds=rounds)
     names = [name.strip() for name in methods.split(",") if name.strip()]
-    for name in names:
-        prepare(base.model_copy(update={"method": name, "method_settings": {}}), console)
-    plans = plan(base, methods=names, seeds=_numbers(seeds), budget=budget, out=out)
+    numbers = [int(seed) for seed in _numbers(seeds, int, option="--seeds")]
+    factors = _numbers(rates, float, option="--rates") if rates else []
+    chosen = variants(base, names, budget=budget)
+    for settings in chosen.values():
+        prepare(settings, console)
+    scores: dict[str, dict[float, float]] = {}
+    if factors:
+        tried = rate_plans(chosen, factors=factors, seed=numbers[0], out=out / "rates")
+        _run_all([each for by_factor in tried.values() for each in by_factor.values()], jobs, console)
+        scores = {name: rate_scores(by_factor) for name, by_factor in tried.items()}
+        chosen = {name: with_rates(chosen[name], max(found, key=found.__getitem__)) for name, found in scores.items()}
+    plans = plan(chosen, seeds=numbers, out=out)
     _run_all(plans, jobs, console)
-    comparison = summarise(plans, budget=budget)
+    comparison = summarise(plans, budget=budget, rates=scores)
     write_comparison(out, comparison)
     console.print(comparison_table(comparison))
-    console.print(f"comparison: {out / 'comparison.json'}", highlight=False, soft_wrap=True)
+    console.print(f"page: {comparison_page(comparison, plans, out / 'comparison.html')}", soft_wrap=True)
 
 
-def _numbers(text: str) -> list[int]:
+def _numbers(text: str, kind: type[int] | type[float], *, option: str) -> list[float]:
     try:
-        return [int(part) for part in text.split(",")]
+        return [kind(part) for part in text.split(",")]
     except ValueError:
-        raise SettingsError(f"--seeds {text!r}: expected whole numbers separated by commas, e.g. 0,1,2") from None
+        raise SettingsError(f"{option} {text!r}: expected numbers separated by commas, e.g. 0,1,2") from None
 
 
 def _run_all(plans: Sequence[Plan], jobs: int, console: Console) -> None:
@@ -101,17 +117,20 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
         "Self AUC",
         "Others last",
         "Others AUC",
+        "Self vs best rival",
+        "Others vs best rival",
         "TFLOP",
         "kB up",
         "s",
-        title=f"equal {comparison['budget']}, {seeds} seed(s), mean ± 95 % interval (%)",
+        title=f"equal {comparison['budget']}, {seeds} seed(s), mean ± 95 % interval (%); * significant",
     )
     initial = comparison["initial"]
     table.add_row("(base models)", _percent(initial["self"]), "", _percent(initial["others"]))
     for row in comparison["rows"]:
         scores = [_percent(row[name]) for name in ("self_last", "self_auc", "others_last", "others_auc")]
         costs = (f"{row['flops'] / 1e12:.1f}", f"{row['bytes_up'] / 1e3:.0f}", f"{row['seconds']:.0f}")
-        table.add_row(row["method"], *scores, *costs)
+        against = [_against(row["against_rivals"][part]) for part in PARTS]
+        table.add_row(row["method"], *scores, *against, *costs)
     return table
 
 
@@ -120,3 +139,10 @@ def _percent(interval: Mapping[str, float | None] | None) -> str:
         return "-"
     half = interval["ci95"]
     return f"{100 * interval['mean']:.1f}" + (f" ± {100 * half:.1f}" if half is not None else "")
+
+
+def _against(found: Mapping[str, Any] | None) -> str:
+    """Difference to the best rival in points, with a star if zero lies outside its 95 % interval."""
+    if found is None:
+        return "-"
+    return f"{100 * found['mean']:+.1f}{'*' if found['significant'] else ''} ({found['rival']})"

@@ -33,6 +33,7 @@ def prepare(settings: RunSettings, console: Console) -> None:
             machine.adapter(spec)
             if (imported := machine.imported(spec)) is not None:
                 console.print(f"client {spec.id} starts from {spec.start}: {imported.summary}", highlight=False)
-        samples: list[Sample] = [sample for task in tasks for sample in (*task.train, *task.test)]
+        split = settings.evaluation.split
+        samples: list[Sample] = [sample for task in tasks for sample in (*task.train, *task.split(split))]
         status.update("image features: computed on first use, then cached")
         machine.pool.prepare(settings.scenario.models, samples)

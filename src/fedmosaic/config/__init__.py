@@ -9,6 +9,7 @@ from fedmosaic.config.settings import (
     TrainingSettings,
     resolve,
     validate,
+    varied,
 )
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "load_scenario",
     "resolve",
     "validate",
+    "varied",
 ]

@@ -56,13 +56,15 @@ class AdapterSettings(_Settings):
 
 
 class EvaluationSettings(_Settings):
-    """What is measured when. The final round is always measured on every test sample."""
+    """What is measured when. The final round is always measured on every sample of the split."""
 
+    split: Literal["test", "validation"] = "test"
+    """Which samples score a model; ``validation`` is for choosing settings without looking at the test samples."""
     milestones: Annotated[int, Field(ge=1)] = 4
     """Evenly spaced rounds (the last included) at which Others is measured; Self is after every round. The AUC is the
     mean over these rounds."""
     samples_per_task: Annotated[int, Field(ge=1)] = 10
-    """Test samples per task at rounds other than the last."""
+    """Samples per task at rounds other than the last."""
     batch_size: Positive = 64
     open_metric: Literal["f1", "rouge-l"] = "f1"
     """Score of open answers: token F1, or ROUGE-L."""
@@ -142,6 +144,14 @@ def resolve(scenario: Scenario, *, overrides: Sequence[str] = (), **explicit: An
         _apply_override(table, override)
     table.update({key: value for key, value in explicit.items() if value is not None})
     table["scenario"] = scenario.model_dump(mode="json")
+    return validate(RunSettings, table, source="the settings")
+
+
+def varied(settings: RunSettings, overrides: Sequence[str]) -> RunSettings:
+    """Return the settings with some changed by ``key=value`` strings with dotted keys."""
+    table = settings.model_dump(mode="json")
+    for override in overrides:
+        _apply_override(table, override)
     return validate(RunSettings, table, source="the settings")
 
 

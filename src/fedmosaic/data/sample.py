@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from fedmosaic.errors import DataError
 
@@ -70,3 +71,14 @@ class Task:
         for split in ("train", "test"):
             if not getattr(self, split):
                 raise DataError(f"task {self.name!r} has no {split} samples; add some or leave the task out")
+
+    def split(self, name: Literal["test", "validation"]) -> tuple[Sample, ...]:
+        """The samples of a split that scores models.
+
+        Raises:
+            DataError: there are none.
+        """
+        samples = self.test if name == "test" else self.validation
+        if not samples:
+            raise DataError(f"task {self.name!r} has no {name} samples; use another split (evaluation.split)")
+        return samples

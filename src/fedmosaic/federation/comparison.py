@@ -1,23 +1,21 @@
-"""Several methods on one scenario over several seeds, under one budget, and what came out."""
+"""What came out of several methods on one scenario over several seeds, under one budget."""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fedmosaic.config import RunSettings
+from fedmosaic.evaluation.paired import paired_difference
 from fedmosaic.evaluation.statistics import mean_interval
 from fedmosaic.federation.files import write_atomically
-from fedmosaic.federation.participant import Machine, Participant
+from fedmosaic.federation.plans import Plan
 from fedmosaic.federation.run_folder import RunFolder
-from fedmosaic.federation.workbench import Workbench
-from fedmosaic.methods.base import Uploads
 
 _SCORES = {
     "self_last": ("self", "last"),
@@ -26,85 +24,62 @@ _SCORES = {
     "others_auc": ("others", "auc"),
     "unseen": ("unseen", "last"),
 }
-_COSTS = ("flops", "bytes_up", "seconds")
+_COSTS = ("flops", "bytes_up", "bytes_down", "seconds")
+PARTS = ("self", "others")
+Results = Mapping[int, Mapping[str, Any]]
+"""Seed -> ``results.json``."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """One run of a comparison."""
+def compare(
+    plans: Sequence[Plan], *, budget: str, rates: Mapping[str, Mapping[float, float]] | None = None
+) -> dict[str, Any]:
+    """Return the content of ``comparison.json``: means and 95 % intervals over seeds, of the runs that are done.
 
-    method: str
-    seed: int
-    settings: RunSettings
-    path: Path
-
-
-def plan(base: RunSettings, *, methods: Sequence[str], seeds: Sequence[int], budget: str, out: Path) -> list[Plan]:
-    """Lay out all runs; those of one seed come together, so that partial results compare like with like.
+    ``against_rivals`` of a row holds its difference to the best other method, paired over seeds and tasks.
 
     Args:
-        base: settings of all runs but for method, seed and, at equal FLOPs, steps.
-        methods: names of the methods.
-        seeds: of the runs.
-        budget: ``steps``: every method takes as many steps; ``flops``: as many as cost what sft's steps cost.
-        out: the comparison's folder.
+        plans: the runs.
+        budget: ``steps`` or ``flops``.
+        rates: variant -> factor of the learning rates -> validation score, if they were chosen so.
     """
-    chosen = {method: base.model_copy(update={"method": method, "method_settings": {}}) for method in methods}
-    if budget == "flops":
-        chosen = {method: _at_equal_flops(settings) for method, settings in chosen.items()}
-    return [
-        Plan(method, seed, settings.model_copy(update={"seed": seed}), out / f"{method}-seed{seed}")
-        for seed in seeds
-        for method, settings in chosen.items()
+    done: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for each in plans:
+        if found := RunFolder(each.path).results():
+            done.setdefault(each.variant, {})[each.seed] = found
+    methods = {each.variant: each.method for each in plans}
+    rows = [
+        {
+            "method": variant,
+            "runs": len(results),
+            "settings": _settings(plans, variant),
+            **_row(results),
+            "against_rivals": {part: _against_rivals(variant, done, methods, part) for part in PARTS},
+        }
+        for variant, results in done.items()
     ]
-
-
-def _at_equal_flops(settings: RunSettings) -> RunSettings:
-    """The settings with as many local steps as cost no more than sft's."""
-    steps = settings.training.steps
-    allowed = flops_per_round(settings.model_copy(update={"method": "sft", "method_settings": {}}))
-    while steps > 1 and flops_per_round(_with_steps(settings, steps)) > allowed:
-        cost = flops_per_round(_with_steps(settings, steps))
-        steps = min(steps - 1, max(1, math.floor(steps * allowed / cost)))
-    return _with_steps(settings, steps)
-
-
-def _with_steps(settings: RunSettings, steps: int) -> RunSettings:
-    return settings.model_copy(update={"training": settings.training.model_copy(update={"steps": steps})})
-
-
-def flops_per_round(settings: RunSettings) -> float:
-    """FLOPs of one round, the server's included, counted by running it once with one client of each base model."""
-    machine, workbench = Machine(settings, Path("unused")), Workbench(settings)
-    total, uploads = 0.0, []
-    for model in settings.scenario.models:
-        clients = [spec.id for spec in settings.scenario.clients if spec.model == model]
-        upload, meter = Participant(machine, clients[0]).dry_round()
-        total += len(clients) * meter.flops
-        uploads += [replace(upload, client=client) for client in clients]
-    workbench.aggregate(Uploads(uploads), {}, 2)
-    return total + workbench.spent.flops
-
-
-def compare(plans: Sequence[Plan], *, budget: str) -> dict[str, Any]:
-    """Return the content of ``comparison.json``: means and 95 % intervals over seeds, of the runs that are done."""
-    rows = []
-    for method in dict.fromkeys(each.method for each in plans):
-        results = [found for each in plans if each.method == method and (found := RunFolder(each.path).results())]
-        if results:
-            rows.append({"method": method, "runs": len(results), **_row(results)})
-    done = [found for each in plans if (found := RunFolder(each.path).results())]
-    initial = {name: _interval([each["initial"][name] for each in done]) for name in ("self", "others")}
+    every = [results for by_seed in done.values() for results in by_seed.values()]
+    initial = {name: _interval([each["initial"][name] for each in every]) for name in PARTS}
     seeds = sorted({each.seed for each in plans})
-    return {"budget": budget, "seeds": seeds, "initial": initial, "rows": rows}
+    tried = {
+        variant: {f"{factor:g}": score for factor, score in found.items()} for variant, found in (rates or {}).items()
+    }
+    return {"budget": budget, "seeds": seeds, "initial": initial, "rates": tried, "rows": rows}
 
 
-def _row(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _settings(plans: Sequence[Plan], variant: str) -> dict[str, float]:
+    training = next(each.settings.training for each in plans if each.variant == variant)
+    return {
+        "steps": training.steps,
+        "learning_rate": training.learning_rate,
+        "colora_learning_rate": training.colora_learning_rate,
+    }
+
+
+def _row(results: Results) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for name, (part, key) in _SCORES.items():
-        values = [each[part][key] for each in results if each.get(part)]
-        row[name] = _interval(values)
-    return row | {name: sum(each[name] for each in results) / len(results) for name in _COSTS}
+        row[name] = _interval([each[part][key] for each in results.values() if each.get(part)])
+    return row | {name: sum(each[name] for each in results.values()) / len(results) for name in _COSTS}
 
 
 def _interval(values: Sequence[float | None]) -> dict[str, float | None] | None:
@@ -115,13 +90,36 @@ def _interval(values: Sequence[float | None]) -> dict[str, float | None] | None:
     return {"mean": mean, "ci95": None if math.isnan(half) else half}
 
 
+def _against_rivals(
+    variant: str, done: Mapping[str, Results], methods: Mapping[str, str], part: str
+) -> dict[str, Any] | None:
+    """Difference to the best variant of another method by the mean final score; None if there is none yet."""
+    mine = done[variant]
+    rivals = {
+        name: results
+        for name, results in done.items()
+        if methods[name] != methods[variant] and set(results) >= set(mine) and all(r[part] for r in results.values())
+    }
+    if not rivals or not all(each[part] for each in mine.values()):
+        return None
+    best = max(rivals, key=lambda name: sum(rivals[name][seed][part]["last"] for seed in mine))
+    difference = paired_difference(
+        [mine[seed][part]["per_task"] for seed in mine], [rivals[best][seed][part]["per_task"] for seed in mine]
+    )
+    return {"rival": best, **dataclasses.asdict(difference), "significant": difference.significant}
+
+
 def write_comparison(folder: Path, comparison: Mapping[str, Any]) -> None:
     """Write ``comparison.json`` and ``comparison.csv``."""
     write_atomically(folder / "comparison.json", json.dumps(comparison, indent=2) + "\n")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["method", *(f"{name}_{part}" for name in _SCORES for part in ("mean", "ci95")), *_COSTS])
+    rivals = [f"{part}_{key}" for part in PARTS for key in ("rival", "mean", "low", "high")]
+    writer.writerow(["method", *(f"{name}_{part}" for name in _SCORES for part in ("mean", "ci95")), *rivals, *_COSTS])
     for row in comparison["rows"]:
         cells = [(row[name] or {}).get(part) for name in _SCORES for part in ("mean", "ci95")]
-        writer.writerow([row["method"], *cells, *(row[name] for name in _COSTS)])
+        against = [
+            (row["against_rivals"][part] or {}).get(key) for part in PARTS for key in ("rival", "mean", "low", "high")
+        ]
+        writer.writerow([row["method"], *cells, *against, *(row[name] for name in _COSTS)])
     write_atomically(folder / "comparison.csv", text.getvalue())

@@ -172,9 +172,9 @@ class Machine:
         return {task: self._base_scores[spec.model, task, count] for task in tasks}
 
     def scores(self, model: BaseModel, tasks: Sequence[str], count: int) -> dict[str, TaskScore]:
-        """Scores on the first ``count`` test samples of each task, 0 for all; tasks share batches."""
+        """Scores on the first ``count`` samples of each task, 0 for all; tasks share batches."""
         how = self.settings.evaluation
-        samples = {task: self.benchmark.task(task).test[: count or None] for task in tasks}
+        samples = {task: self.benchmark.task(task).split(how.split)[: count or None] for task in tasks}
         together = score_samples(
             model,
             [sample for each in samples.values() for sample in each],

@@ -1,7 +1,8 @@
 """From a run folder to one HTML page that opens offline, and to a table in the terminal."""
 
 from fedmosaic.report.adaptation import adaptation_page
+from fedmosaic.report.comparison import comparison_page
 from fedmosaic.report.page import write_report
 from fedmosaic.report.terminal import final_table, headline
 
-__all__ = ["adaptation_page", "final_table", "headline", "write_report"]
+__all__ = ["adaptation_page", "comparison_page", "final_table", "headline", "write_report"]

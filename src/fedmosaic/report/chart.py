@@ -18,18 +18,20 @@ class Line:
     """One line.
 
     Attributes:
-        points: (round, value).
+        points: (round or whatever runs across, value).
         css: classes; they decide colour, width and dashes.
         name: for the tooltip.
         dots: mark the points (each with its own tooltip).
         end: write the last value at the right end.
+        tag: written after it.
     """
 
-    points: Sequence[tuple[int, float]]
+    points: Sequence[tuple[float, float]]
     css: str
     name: str
     dots: bool = True
     end: bool = False
+    tag: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Axes:
         across: title of the horizontal axis.
     """
 
-    rounds: int
+    rounds: float
     marks: Sequence[float]
     label: str
     show: Callable[[float], str]
@@ -54,7 +56,7 @@ class Axes:
 def fit(
     lines: Iterable[Line],
     *,
-    rounds: int,
+    rounds: float,
     label: str,
     show: Callable[[float], str],
     least: float,
@@ -88,7 +90,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 def draw(lines: Sequence[Line], axes: Axes, *, title: str, width: int = 540, height: int = 300) -> Markup:
     """Draw one chart; ``title`` tells a screen reader what it shows."""
-    right = 52 if any(line.end for line in lines) else 14
+    right = max([14, *(52 + 7 * len(line.tag) for line in lines if line.end)])
     inner_width, inner_height = width - _LEFT - right, height - _TOP - _BOTTOM
 
     def x(round_: float) -> float:
@@ -132,10 +134,10 @@ def _grid(axes: Axes, x: _Scale, y: _Scale, *, right: float, bottom: float) -> l
     return parts
 
 
-def _round_ticks(rounds: int, *, most: int) -> list[int]:
+def _round_ticks(rounds: float, *, most: int) -> list[int]:
     """Whole rounds from 0 on; always less than or equal to the last."""
     step = max(1, round(ticks(0, rounds, most)[1]))
-    return list(range(0, rounds + 1, step))
+    return list(range(0, math.floor(rounds) + 1, step))
 
 
 def _line(line: Line, axes: Axes, x: _Scale, y: _Scale) -> Markup:
@@ -156,7 +158,7 @@ def _end_labels(lines: Sequence[Line], axes: Axes, x: _Scale, y: _Scale) -> list
     heights = _apart([y(line.points[-1][1]) for line in ordered])
     return [
         Markup('<text class="end {}" x="{:.1f}" y="{:.1f}">{}</text>').format(
-            line.css, x(line.points[-1][0]) + 7, height + 4, axes.show(line.points[-1][1])
+            line.css, x(line.points[-1][0]) + 7, height + 4, f"{axes.show(line.points[-1][1])} {line.tag}".strip()
         )
         for line, height in zip(ordered, heights, strict=True)
     ]

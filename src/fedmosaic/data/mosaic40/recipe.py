@@ -9,7 +9,7 @@ from itertools import pairwise
 from fedmosaic.data.mosaic40 import charts, scenes, sprites
 from fedmosaic.data.mosaic40.bank import Canvas
 from fedmosaic.data.mosaic40.catalog import PUBLIC, TEST, TRAIN, VALIDATION, Icon, icons
-from fedmosaic.data.mosaic40.kinds import DISPUTED
+from fedmosaic.data.mosaic40.kinds import DISPUTED, PLAIN
 from fedmosaic.data.mosaic40.tasks import SEEN, UNSEEN, parse
 from fedmosaic.seeding import derive, rng
 
@@ -87,6 +87,8 @@ def _draw(canvas: Canvas, kind: str, domain: str, number: int, part: str, order:
     things = [thing for thing in icons() if thing.part == part and (thing.category == "flag") == (kind == "flag")]
     if part != PUBLIC:
         things = [thing for thing in things if not _disputed(thing)]
+        if kind == "pair":  # questions about places ask for things by their kind: it must be plain to see
+            things = [thing for thing in things if thing.category in PLAIN]
     if kind == "icon":
         for thing in order.sample(things, number) if number else things:
             scenes.icon(canvas, thing, domain, order, part)

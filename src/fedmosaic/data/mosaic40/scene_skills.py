@@ -151,10 +151,16 @@ def peak(pool: Pool, domain: str, rng: random.Random) -> Question:
 
 @skill("flag-colour", VQA, "flag")
 def flag_colour(pool: Pool, domain: str, rng: random.Random) -> Question:
-    """Has the flag a certain colour? Black is not asked for: OpenMoji's outlines are black."""
+    """Which of three colours has the flag? Black is not asked for: OpenMoji's outlines are black."""
     colours = [colour for colour in FLAG_COLOURS if colour != "black"]
-    clear = [picture for picture in pool.all("flag", domain) if picture["clear"]]
-    has = rng.random() < 0.5
-    wanted = rng.choice([c for c in colours if any((c in p["colours"]) == has for p in clear)])
-    flags = [p for p in clear if (wanted in p["colours"]) == has]
-    return Question((rng.choice(flags),), yes_no(f"is there {wanted} in the flag ?", has))
+    wanted = rng.choice(colours)
+    flags = [
+        picture
+        for picture in pool.all("flag", domain)
+        if picture["clear"] and wanted in picture["colours"] and len(set(colours) - set(picture["colours"])) >= 2
+    ]
+    flag = rng.choice(flags)
+    absent = [colour for colour in colours if colour not in flag["colours"]]
+    options = rng.sample([wanted, *rng.sample(absent, 2)], 3)
+    text = f"which color is in the flag , {options[0]} , {options[1]} or {options[2]} ?"
+    return Question((flag,), Ask(text, wanted, tuple(options), listed=False))

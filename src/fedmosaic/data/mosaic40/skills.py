@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fedmosaic.data.mosaic40.asking import ALSO_TRUE, ORDINALS, PLACES, USES, Ask, Question, a, pick, yes_no
 from fedmosaic.data.mosaic40.bank import Picture, Pool
 from fedmosaic.data.mosaic40.kinds import CATEGORIES, PLAIN, apart
-from fedmosaic.data.mosaic40.scenes import EDITS
+from fedmosaic.data.mosaic40.scenes import EDITS, SALIENT
 
 RELATION, REASONING, VQA = "relation", "reasoning", "vqa"
 FAMILIES = (RELATION, REASONING, VQA)
@@ -131,7 +131,7 @@ def same_category(pool: Pool, domain: str, rng: random.Random) -> Question:
 
 @skill("same-thing", RELATION, "icon")
 def same_thing(pool: Pool, domain: str, rng: random.Random) -> Question:
-    """Do two drawings in different domains show the same thing? Half of the others are of the same kind."""
+    """Do two drawings in different domains show the same thing?"""
     kind, other = _categories(pool, domain, rng, 2, least=2)
     second = pool.icon(kind, domain, rng)
     same = rng.random() < 0.5
@@ -140,7 +140,7 @@ def same_thing(pool: Pool, domain: str, rng: random.Random) -> Question:
         first = views[0]
     else:
         same = False
-        first = pool.icon(kind if rng.random() < 0.5 else other, "openmoji", rng, apart_from=[second])
+        first = pool.icon(other, "openmoji", rng)
     return Question((first, second), yes_no("do both images show the same thing ?", same))
 
 
@@ -216,18 +216,17 @@ def which_differs(pool: Pool, domain: str, rng: random.Random) -> Question:
 
 @skill("analogy", REASONING, "edit")
 def analogy(pool: Pool, domain: str, rng: random.Random) -> Question:
-    """A becomes A'; which of two images does B become in the same way?"""
-    while True:
-        shown, right = _edit(pool, domain, rng), _edit(pool, domain, rng)
-        wrong = [p for p in pool.all("edit", domain) if p["base"] == right["base"] and p["edit"] != right["edit"]]
-        if shown["edit"] == right["edit"] and shown["base"] != right["base"]:
-            break
+    """A becomes A'; which of two other changed images was changed in the same way?"""
+    salient = [picture for picture in pool.all("edit", domain) if picture["edit"] in SALIENT]
+    shown = rng.choice(salient)
+    elsewhere = [picture for picture in salient if picture["base"] != shown["base"]]
+    right = rng.choice([picture for picture in elsewhere if picture["edit"] == shown["edit"]])
+    wrong = rng.choice([picture for picture in elsewhere if picture["edit"] != shown["edit"]])
     at = rng.randrange(2)
-    candidates = [rng.choice(wrong)]
+    candidates = [wrong]
     candidates.insert(at, right)
-    images = (pool[shown["base"]], shown, pool[right["base"]], *candidates)
-    text = "the first became the second . what does the third become ?"
-    return Question(images, Ask(text, ORDINALS[3 + at], ORDINALS[3:5]))
+    text = "the first became the second . which other image was changed the same way ?"
+    return Question((pool[shown["base"]], shown, *candidates), Ask(text, ORDINALS[2 + at], ORDINALS[2:4]))
 
 
 def _edit(pool: Pool, domain: str, rng: random.Random) -> Picture:

@@ -25,7 +25,7 @@ CLIENTS: tuple[tuple[str, str, str, str], ...] = (
     ("spatial-pair@twemoji", "same-category@blueprint", "digit-compare@ink", "change-type@openmoji"),
     ("which-image@pixel", "edit-type@blueprint", "count-compare@photo", "same-thing@night"),
     ("category@photo", "odd-one-out@openmoji", "bongard@blueprint", "use@twemoji"),
-    ("common-concept@line", "bongard@photo", "pattern@twemoji", "odd-one-out@pixel"),
+    ("common-concept@line", "bongard@line", "pattern@twemoji", "odd-one-out@pixel"),
     ("bongard@twemoji", "common-concept@night", "odd-one-out@blueprint", "analogy@openmoji"),
     ("describe@openmoji", "which-image@blueprint", "lowest-bar@bars", "count@night"),
     ("spatial@photo", "bar-count@hbars", "trend@lines", "use@line"),

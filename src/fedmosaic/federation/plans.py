@@ -1,0 +1,134 @@
+"""The runs of a comparison: methods and variants of them, seeds, budgets and learning rates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fedmosaic.config import RunSettings, varied
+from fedmosaic.federation.participant import Machine, Participant
+from fedmosaic.federation.run_folder import RunFolder
+from fedmosaic.federation.workbench import Workbench
+from fedmosaic.methods.base import Uploads
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run of a comparison."""
+
+    variant: str
+    """A method's name, or ``name:key=value:...`` with settings that differ from its defaults."""
+    seed: int
+    settings: RunSettings
+    path: Path
+
+    @property
+    def method(self) -> str:
+        """Name of the method that this is a variant of."""
+        return self.settings.method
+
+
+def variants(base: RunSettings, names: Sequence[str], *, budget: str) -> dict[str, RunSettings]:
+    """The settings of each variant.
+
+    Args:
+        base: settings of all runs but for the method, its settings and, at equal FLOPs, the steps.
+        names: ``fedmosaic``, ``fedmosaic:relevance=uniform``, ``fedmosaic:adapter.alignment=none:gate=false``; a key
+            without a dot is one of the method's own settings.
+        budget: ``steps``: every method takes as many steps; ``flops``: as many as cost what sft's steps cost.
+    """
+    chosen = {}
+    for name in names:
+        method, *changes = name.split(":")
+        plain = base.model_copy(update={"method": method, "method_settings": {}})
+        settings = varied(plain, [_dotted(change) for change in changes])
+        chosen[name] = _at_equal_flops(settings) if budget == "flops" else settings
+    return chosen
+
+
+def _dotted(change: str) -> str:
+    return change if "." in change.partition("=")[0] else f"method.{change}"
+
+
+def plan(chosen: Mapping[str, RunSettings], *, seeds: Sequence[int], out: Path) -> list[Plan]:
+    """Lay out all runs; those of one seed come together, so that partial results compare like with like."""
+    return [
+        Plan(name, seed, settings.model_copy(update={"seed": seed}), out / f"{_file_name(name)}-seed{seed}")
+        for seed in seeds
+        for name, settings in chosen.items()
+    ]
+
+
+def _file_name(variant: str) -> str:
+    return variant.replace(":", "-").replace("/", "_")
+
+
+# ---- learning rates --------------------------------------------------------------------------------------------------
+
+
+def rate_plans(
+    chosen: Mapping[str, RunSettings], *, factors: Sequence[float], seed: int, out: Path
+) -> dict[str, dict[float, Plan]]:
+    """Lay out runs that score each variant with all its learning rates times each factor, on validation samples."""
+    return {
+        name: {
+            factor: Plan(name, seed, _validated(settings, factor, seed), out / f"{_file_name(name)}-rates-x{factor:g}")
+            for factor in factors
+        }
+        for name, settings in chosen.items()
+    }
+
+
+def _validated(settings: RunSettings, factor: float, seed: int) -> RunSettings:
+    how = settings.evaluation.model_copy(update={"split": "validation", "milestones": 1})
+    return with_rates(settings, factor).model_copy(update={"seed": seed, "evaluation": how})
+
+
+def with_rates(settings: RunSettings, factor: float) -> RunSettings:
+    """The settings with the adapters' learning rates times ``factor``."""
+    training = settings.training
+    rates = {"learning_rate": training.learning_rate, "colora_learning_rate": training.colora_learning_rate}
+    update = {name: rate * factor for name, rate in rates.items()}
+    return settings.model_copy(update={"training": training.model_copy(update=update)})
+
+
+def rate_scores(plans: Mapping[float, Plan]) -> dict[float, float]:
+    """Factor -> mean of the final Self and Others, of the runs that are done."""
+    scores = {}
+    for factor, each in plans.items():
+        if results := RunFolder(each.path).results():
+            parts = [results[name]["last"] for name in ("self", "others") if results[name]]
+            scores[factor] = sum(parts) / len(parts)
+    return scores
+
+
+# ---- equal FLOPs -----------------------------------------------------------------------------------------------------
+
+
+def _at_equal_flops(settings: RunSettings) -> RunSettings:
+    """The settings with as many local steps as cost no more than sft's."""
+    steps = settings.training.steps
+    allowed = flops_per_round(settings.model_copy(update={"method": "sft", "method_settings": {}}))
+    while steps > 1 and flops_per_round(_with_steps(settings, steps)) > allowed:
+        cost = flops_per_round(_with_steps(settings, steps))
+        steps = min(steps - 1, max(1, math.floor(steps * allowed / cost)))
+    return _with_steps(settings, steps)
+
+
+def _with_steps(settings: RunSettings, steps: int) -> RunSettings:
+    return settings.model_copy(update={"training": settings.training.model_copy(update={"steps": steps})})
+
+
+def flops_per_round(settings: RunSettings) -> float:
+    """FLOPs of one round, the server's included, counted by running it once with one client of each base model."""
+    machine, workbench = Machine(settings, Path("unused")), Workbench(settings)
+    total, uploads = 0.0, []
+    for model in settings.scenario.models:
+        clients = [spec.id for spec in settings.scenario.clients if spec.model == model]
+        upload, meter = Participant(machine, clients[0]).dry_round()
+        total += len(clients) * meter.flops
+        uploads += [replace(upload, client=client) for client in clients]
+    workbench.aggregate(Uploads(uploads), {}, 2)
+    return total + workbench.spent.flops

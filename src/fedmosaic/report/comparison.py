@@ -1,0 +1,124 @@
+"""The page of a comparison: means with intervals, differences to the best rival, curves over rounds and bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from fedmosaic.federation.comparison import PARTS
+from fedmosaic.federation.files import write_atomically
+from fedmosaic.federation.plans import Plan
+from fedmosaic.report.chart import Line, draw, fit
+from fedmosaic.report.record import Metric, RunRecord, read_run
+from fedmosaic.report.templates import templates
+from fedmosaic.report.text import size
+
+_TITLES: dict[Metric, str] = {"self": "Self: score on own tasks", "others": "Others: score on other clients' tasks"}
+_UNITS = (("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12))
+Curve = list[tuple[float, float]]
+
+
+def comparison_page(comparison: Mapping[str, Any], plans: Sequence[Plan], path: Path) -> Path:
+    """Write the page.
+
+    Args:
+        comparison: content of ``comparison.json``; the first row is shown in colour, against its best rivals.
+        plans: the runs; those that are done are drawn.
+        path: where.
+    """
+    records = [(each.variant, read_run(each.path)) for each in plans if (each.path / "results.json").is_file()]
+    runs = {variant: [record for name, record in records if name == variant] for variant, _ in records}
+    rows = comparison["rows"]
+    html = (
+        templates()
+        .get_template("comparison.html")
+        .render(
+            comparison=comparison,
+            scenario=plans[0].settings.scenario,
+            rounds=plans[0].settings.rounds,
+            rows=rows,
+            best={name: _best(rows, name) for name in ("self_last", "self_auc", "others_last", "others_auc", "unseen")},
+            charts=[
+                {"title": _TITLES[metric], "metric": metric, "rounds": by_rounds, "bytes": by_bytes}
+                for metric in _TITLES
+                if (by_rounds := _chart(runs, rows, metric, _over_rounds, "round"))
+                and (by_bytes := _over_bytes(runs, rows, metric))
+            ],
+            size=size,
+            parts=PARTS,
+        )
+    )
+    write_atomically(path, html)
+    return path
+
+
+def _best(rows: Sequence[Mapping[str, Any]], name: str) -> str | None:
+    known = [row for row in rows if row[name]]
+    return str(max(known, key=lambda row: float(row[name]["mean"]))["method"]) if known else None
+
+
+Across = Callable[[RunRecord, Metric], Curve]
+
+
+def _over_rounds(record: RunRecord, metric: Metric) -> Curve:
+    return [(round_, 100 * value) for round_, value in record.curve(metric, None)]
+
+
+def _over_bytes(runs: Mapping[str, Sequence[RunRecord]], rows: Sequence[Mapping[str, Any]], metric: Metric) -> Markup:
+    """The same over what one client has sent and received so far."""
+    most = max(_bytes(record) * record.round for records in runs.values() for record in records)
+    unit, factor = next(((u, f) for u, f in reversed(_UNITS) if most >= 20 * f), _UNITS[0])
+
+    def across(record: RunRecord, metric: Metric) -> Curve:
+        scale = _bytes(record) / factor
+        points: Curve = [(round_ * scale, value) for round_, value in _over_rounds(record, metric)]
+        return points if scale else points[-1:]
+
+    return _chart(runs, rows, metric, across, f"{unit} sent and received by one client")
+
+
+def _bytes(record: RunRecord) -> float:
+    results = record.results or {}
+    return float(results.get("bytes_up", 0)) + float(results.get("bytes_down", 0))
+
+
+def _chart(
+    runs: Mapping[str, Sequence[RunRecord]],
+    rows: Sequence[Mapping[str, Any]],
+    metric: Metric,
+    across: Across,
+    label: str,
+) -> Markup:
+    lines = []
+    for row in reversed(rows):  # the first is drawn last, above the others
+        points = _mean_curve([across(record, metric) for record in runs[row["method"]]])
+        if points:
+            css = f"{_style(row, rows, metric)} {metric}"
+            lines.append(Line(points, css, row["method"], dots=len(points) <= 1, end=True, tag=row["method"]))
+    if not lines:
+        return Markup("")
+    last = max(line.points[-1][0] for line in lines)
+    axes = fit(lines, rounds=last, label="score (%)", show=lambda value: f"{value:.1f}", least=10.0, most=100.0)
+    axes = dataclasses.replace(axes, across=label)
+    return draw(lines, axes, title=f"{_TITLES[metric]}, by {label}", width=640, height=max(320, 90 + 14 * len(lines)))
+
+
+def _style(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], metric: Metric) -> str:
+    if row is rows[0]:
+        return "main"
+    against = rows[0]["against_rivals"][metric]
+    return "local" if against and against["rival"] == row["method"] else "thin other"
+
+
+def _mean_curve(curves: Sequence[Curve]) -> Curve:
+    """Point by point; seeds whose curves have other points are left out (a run that measured other rounds)."""
+    same = [curve for curve in curves if len(curve) == len(curves[0])]
+    return [
+        (statistics.fmean(x for x, _ in points), statistics.fmean(y for _, y in points))
+        for points in zip(*same, strict=True)
+    ]

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+from tests.federation.scenario import small
+
+from fedmosaic.errors import SettingsError
+from fedmosaic.federation import plans
+
+
+def test_a_variant_is_its_method_with_other_settings():
+    base = small(seed=0)
+    chosen = plans.variants(base, ["fedmosaic", "fedmosaic:relevance=uniform:training.steps=7", "sft"], budget="steps")
+    plain, uniform, sft = chosen.values()
+    assert (plain.method_settings, plain.training.steps) == ({}, 2)
+    assert (uniform.method, uniform.method_settings, uniform.training.steps) == (
+        "fedmosaic",
+        {"relevance": "uniform"},
+        7,
+    )
+    assert sft.method == "sft"
+
+
+def test_an_unknown_setting_of_a_variant_is_named():
+    with pytest.raises(SettingsError, match="stepps"):
+        plans.variants(small(), ["sft:training.stepps=7"], budget="steps")
+
+
+def test_runs_of_one_seed_come_together_and_lie_in_folders_of_their_own():
+    chosen = plans.variants(small(), ["fedmosaic", "fedmosaic:adapter.alignment=my/bases"], budget="steps")
+    laid = plans.plan(chosen, seeds=(0, 1), out=Path("out"))
+    assert [each.seed for each in laid] == [0, 0, 1, 1]
+    assert len({each.path for each in laid}) == 4
+    assert all(each.path.parent == Path("out") and each.settings.seed == each.seed for each in laid)
+
+
+def test_learning_rates_are_tried_on_validation_samples_and_the_gate_is_left_alone():
+    chosen = plans.variants(small(), ["fedmosaic"], budget="steps")
+    tried = plans.rate_plans(chosen, factors=(0.5, 2.0), seed=3, out=Path("out"))["fedmosaic"]
+    base = chosen["fedmosaic"].training
+    for factor, each in tried.items():
+        training = each.settings.training
+        assert training.learning_rate == pytest.approx(factor * base.learning_rate)
+        assert training.colora_learning_rate == pytest.approx(factor * base.colora_learning_rate)
+        assert training.gate_learning_rate == base.gate_learning_rate
+        assert (each.settings.seed, each.settings.evaluation.split) == (3, "validation")
+    assert plans.rate_scores(tried) == {}  # nothing has been run
+
+
+def test_equal_flops_cost_no_more_than_local_training_and_not_a_step_less_than_possible():
+    chosen = plans.variants(small(), ["sft", "fedmosaic"], budget="flops")
+    allowed = plans.flops_per_round(chosen["sft"])
+    settings = chosen["fedmosaic"]
+    more = settings.training.model_copy(update={"steps": settings.training.steps + 1})
+    assert plans.flops_per_round(settings) <= allowed or settings.training.steps == 1
+    assert plans.flops_per_round(settings.model_copy(update={"training": more})) > allowed
