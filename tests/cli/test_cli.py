@@ -47,6 +47,10 @@ def scenario_file(path, **changes):
         (["run", "demo", "--set", "method.tau=3"], ["tau", "temperature"]),
         (["run", "demo", "--set", "adapter.blocks=9"], ["blocks=9", "4 layer"]),
         (["run", "demo", "--set", "adapter.alignment=jiont"], ["alignment='jiont'", "joint", "fedmosaic align"]),
+        (["compare", "demo", "--seeds", "0,x"], ["--seeds", "0,x"]),
+        (["compare", "demo", "--rates", "fast"], ["--rates", "fast"]),
+        (["compare", "demo", "--budget", "time"], ["time", "steps", "flops"]),
+        (["compare", "demo", "--methods", "sft:training.stepz=3"], ["training.stepz", "steps"]),
         (["align", "mosaic40", "--out", "a", "--mode", "jiont"], ["'jiont'", "joint"]),
         (["align", "mosaic40-homo", "--out", "a"], ["tiny-llama", "at least two"]),
         (["run", "demo", "--engine", "cloud"], ["cloud", "in-process"]),
@@ -256,3 +260,23 @@ def test_align_can_show_which_layers_are_alike(monkeypatch, capsys, tmp_path, sm
     assert "tiny-llama and tiny-gemma" in shown
     assert (tmp_path / "cka.html").is_file()
     assert not (tmp_path / "alignment.json").exists()
+
+
+@pytest.mark.slow
+def test_compare_chooses_learning_rates_and_goes_on_where_it_stood(monkeypatch, capsys, tmp_path, small_file):
+    out = tmp_path / "cmp"
+    command = ["compare", small_file, "--methods", "sft,fedavg", "--seeds", "0", "--rounds", "1"]
+    command += ["--rates", "0.5,2", "--out", out]
+    status, _, error = call(monkeypatch, capsys, *command)
+    assert status == 0, error
+    comparison = json.loads((out / "comparison.json").read_text())
+    assert [row["method"] for row in comparison["rows"]] == ["sft", "fedavg"]
+    for row in comparison["rows"]:
+        found = comparison["rates"][row["method"]]
+        best = max(found, key=found.get)
+        assert row["settings"]["learning_rate"] == pytest.approx(float(best) * 3e-3)
+        assert row["against_rivals"]["self"]["rival"] != row["method"]
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("results.json")}
+    assert len(before) == 6  # two factors and the comparison itself for each method
+    assert call(monkeypatch, capsys, *command)[0] == 0
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("results.json")} == before

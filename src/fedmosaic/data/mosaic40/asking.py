@@ -90,8 +90,10 @@ class Ask:
 
     def follow_up(self) -> str:
         """Return the user text without image marks, as a later turn of a dialogue."""
-        listed = f" options : {' '.join(self.options)}" if self.options and self.listed else ""
-        return f"{self.text}{listed} answer :"
+        if not self.options or not self.listed:
+            return f"{self.text} answer :"
+        between = " , " if any(" " in option for option in self.options) else " "
+        return f"{self.text} options : {between.join(self.options)} answer :"
 
     def prompt(self, images: int) -> str:
         """Return the user text that shows ``images`` images first; several are numbered by ordinals."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from fedmosaic.data.mosaic40.asking import NUMBERS, ORDINALS, TRUE_FALSE, Ask, Question, yes_no
+from fedmosaic.data.mosaic40.asking import NUMBERS, ORDINALS, Ask, Question, yes_no
 from fedmosaic.data.mosaic40.bank import Pool
 from fedmosaic.data.mosaic40.scenes import CHANGES, FLAG_COLOURS
 from fedmosaic.data.mosaic40.skills import REASONING, RELATION, VQA, skill
@@ -47,19 +47,6 @@ def spatial(pool: Pool, domain: str, rng: random.Random) -> Question:
         thing, relation = picture["second"], OPPOSITE[relation]
     ask = Ask(f"where is the {thing} ?", SIDES[relation], tuple(SIDES.values()))
     return Question((picture,), ask)
-
-
-@skill("spatial-pair", RELATION, "pair")
-def spatial_pair(pool: Pool, domain: str, rng: random.Random) -> Question:
-    """True or false: a statement about the places of two things."""
-    picture = pool.one("pair", domain, rng)
-    true = rng.random() < 0.5
-    relation = picture["relation"] if true else OPPOSITE[picture["relation"]]
-    names = (picture["first"], picture["second"])
-    if rng.random() < 0.5:
-        relation, names = OPPOSITE[relation], (names[1], names[0])
-    text = f"true or false : the {names[0]} is {WORDED[relation]} the {names[1]} ."
-    return Question((picture,), Ask(text, TRUE_FALSE[int(not true)], TRUE_FALSE, listed=False))
 
 
 @skill("arrangement", VQA, "pair")
@@ -117,6 +104,15 @@ def lowest_bar(pool: Pool, domain: str, rng: random.Random) -> Question:
     """Which bar is the lowest (shortest)?"""
     picture = pool.one("bars", domain, rng)
     return Question((picture,), Ask("which bar is the lowest ?", picture["lowest"], tuple(sorted(picture["colours"]))))
+
+
+@skill("highest-bar", VQA, "bars")
+def highest_bar(pool: Pool, domain: str, rng: random.Random) -> Question:
+    """Which bar is the highest (longest)?"""
+    picture = pool.one("bars", domain, rng)
+    return Question(
+        (picture,), Ask("which bar is the highest ?", picture["highest"], tuple(sorted(picture["colours"])))
+    )
 
 
 @skill("bar-count", VQA, "bars")

@@ -26,7 +26,6 @@ from fedmosaic.data.mosaic40.styles import SIDE, Placed
 
 RELATIONS = ("left", "right", "above", "below")
 EDITS = ("rotated", "flipped", "gray", "inverted", "smaller", "larger")
-SALIENT = ("gray", "inverted", "smaller", "larger")  # seen without the unchanged image
 CHANGES = ("moved", "replaced", "removed", "added")
 CELLS = ("top left", "top right", "bottom left", "bottom right")
 FLAG_COLOURS = ("red", "green", "blue", "yellow", "white", "black")

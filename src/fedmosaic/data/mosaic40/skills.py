@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fedmosaic.data.mosaic40.asking import ALSO_TRUE, ORDINALS, PLACES, USES, Ask, Question, a, pick, yes_no
 from fedmosaic.data.mosaic40.bank import Picture, Pool
 from fedmosaic.data.mosaic40.kinds import CATEGORIES, PLAIN, apart
-from fedmosaic.data.mosaic40.scenes import EDITS, SALIENT
+from fedmosaic.data.mosaic40.scenes import EDITS
 
 RELATION, REASONING, VQA = "relation", "reasoning", "vqa"
 FAMILIES = (RELATION, REASONING, VQA)
@@ -216,17 +216,15 @@ def which_differs(pool: Pool, domain: str, rng: random.Random) -> Question:
 
 @skill("analogy", REASONING, "edit")
 def analogy(pool: Pool, domain: str, rng: random.Random) -> Question:
-    """A becomes A'; which of two other changed images was changed in the same way?"""
-    salient = [picture for picture in pool.all("edit", domain) if picture["edit"] in SALIENT]
-    shown = rng.choice(salient)
-    elsewhere = [picture for picture in salient if picture["base"] != shown["base"]]
-    right = rng.choice([picture for picture in elsewhere if picture["edit"] == shown["edit"]])
-    wrong = rng.choice([picture for picture in elsewhere if picture["edit"] != shown["edit"]])
-    at = rng.randrange(2)
-    candidates = [wrong]
-    candidates.insert(at, right)
-    text = "the first became the second . which other image was changed the same way ?"
-    return Question((pool[shown["base"]], shown, *candidates), Ask(text, ORDINALS[2 + at], ORDINALS[2:4]))
+    """A becomes A'; what does B become in the same way, e.g. ``gray bird``?"""
+    shown = _edit(pool, domain, rng)
+    kinds = sorted({picture["category"] for picture in pool.all("base", domain)})
+    third = rng.choice([p for p in pool.all("base", domain) if p["category"] != shown["category"]])
+    edits = (shown["edit"], rng.choice([edit for edit in EDITS if edit != shown["edit"]]))
+    things = (third["category"], rng.choice([kind for kind in kinds if kind in apart(third["category"])]))
+    options = [f"{edit} {thing}" for edit in edits for thing in things]
+    text = "the first became the second . what does the third become ?"
+    return Question((pool[shown["base"]], shown, third), Ask(text, options[0], tuple(rng.sample(options, 4))))
 
 
 def _edit(pool: Pool, domain: str, rng: random.Random) -> Picture:

@@ -22,14 +22,14 @@ from fedmosaic.seeding import derive
 
 CLIENTS: tuple[tuple[str, str, str, str], ...] = (
     ("same-category@openmoji", "edit-type@photo", "which-differs@line", "count-compare@twemoji"),
-    ("spatial-pair@twemoji", "same-category@blueprint", "digit-compare@ink", "change-type@openmoji"),
+    ("which-differs@twemoji", "same-category@blueprint", "digit-compare@ink", "change-type@openmoji"),
     ("which-image@pixel", "edit-type@blueprint", "count-compare@photo", "same-thing@night"),
     ("category@photo", "odd-one-out@openmoji", "bongard@blueprint", "use@twemoji"),
-    ("common-concept@line", "bongard@line", "pattern@twemoji", "odd-one-out@pixel"),
+    ("common-concept@line", "bongard@night", "pattern@twemoji", "odd-one-out@pixel"),
     ("bongard@twemoji", "common-concept@night", "odd-one-out@blueprint", "analogy@openmoji"),
     ("describe@openmoji", "which-image@blueprint", "lowest-bar@bars", "count@night"),
     ("spatial@photo", "bar-count@hbars", "trend@lines", "use@line"),
-    ("lowest-bar@hbars", "count-thing@twemoji", "peak@lines", "category@blueprint"),
+    ("highest-bar@hbars", "count-thing@twemoji", "peak@lines", "category@blueprint"),
     ("trend@screen", "arrangement@photo", "bar-count@bars", "flag-colour@flags"),
 )
 # The first five ask in a way no client is asked; the last three show a look no client sees, nor the base models.
@@ -39,7 +39,7 @@ UNSEEN: tuple[str, ...] = (
     "place@photo",
     "same-arrangement@twemoji",
     "missing@openmoji",
-    "odd-one-out@stencil",
+    "bongard@stencil",
     "category@stencil",
     "same-category@stencil",
 )
