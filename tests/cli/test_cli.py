@@ -152,6 +152,7 @@ def test_a_published_data_folder_runs(monkeypatch, capsys, tmp_path):
     assert set(results["self"]["per_task"]) == {"Mini-0"}
 
 
+@pytest.mark.slow
 def test_run_report_evaluate_and_adapt_on_one_folder(monkeypatch, capsys, tmp_path, small_file):
     out = tmp_path / "out"
     status, text, error = call(monkeypatch, capsys, "run", small_file, "--rounds", 1, "--reference", "--out", out)
@@ -243,6 +244,7 @@ def tasks_samples(monkeypatch):
     monkeypatch.setattr(sys.modules["fedmosaic.adapters.alignment.shipped"], "public_reading", read)
 
 
+@pytest.mark.slow
 def test_align_writes_bases_that_a_run_takes(monkeypatch, capsys, tmp_path, small_file, tasks_samples):
     out = tmp_path / "bases"
     status, shown, _ = call(monkeypatch, capsys, "align", small_file, "--out", out, "--mode", "a", "--samples", 10)

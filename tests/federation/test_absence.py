@@ -69,6 +69,7 @@ def test_results_and_report_cover_the_clients_that_are_there(finished):
     assert final_table(finished.path).row_count == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [13])
 def test_a_stopped_open_run_goes_on_to_the_same_results(finished, tmp_path, monkeypatch, call):
     count, deliver = 0, InProcessGrid._deliver

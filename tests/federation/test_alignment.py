@@ -66,6 +66,7 @@ def test_bases_make_a_difference_and_are_part_of_the_settings(given, finished, t
     assert scores(plain.results()) != scores(finished.results())
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_bases(given, finished, tmp_path):
     moved = tmp_path / "elsewhere"
     shutil.copytree(given, moved)
@@ -80,6 +81,7 @@ def test_a_run_keeps_its_bases(given, finished, tmp_path):
     assert before == after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fedavg", "sft"])
 def test_methods_without_co_lora_do_not_see_any_alignment(given, tmp_path, method):
     with_, without = (

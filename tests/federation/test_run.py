@@ -82,7 +82,7 @@ class StoppedError(Exception):
     pass
 
 
-@pytest.mark.parametrize("call", [5, 9, 14, 19])
+@pytest.mark.parametrize("call", [9, *(pytest.param(call, marks=pytest.mark.slow) for call in (5, 14, 19))])
 def test_a_run_stopped_anywhere_goes_on_to_the_same_results(finished, tmp_path, monkeypatch, call):
     path, results = finished["fedmosaic"]
     count = 0
@@ -252,6 +252,7 @@ def test_a_killed_process_is_resumed_by_the_command_line_to_the_same_results(fin
     assert (out / "report.html").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gate", ["sample", "token"])
 def test_other_gates_run_and_are_trained(tmp_path, gate):
     settings = resolve(SMALL, overrides=[f"adapter.gate={gate}"], method="fedmosaic", rounds=2)
