@@ -34,7 +34,7 @@ def test_a_page_holds_the_images_themselves_and_the_answers(mosaic: Mosaic40) ->
     shown = [base64.b64decode(text) for text in re.findall(r"data:image/png;base64,([^\"]+)", page)]
     samples = spread(mosaic.task("analogy@openmoji").test, 3)
     keys = [key for sample in samples for key in sample.images]
-    assert len(shown) == len(keys) == 15
+    assert len(shown) == len(keys) == 9
     for content, key in zip(shown, keys, strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), np.asarray(mosaic.images.load(key)))
     assert [re.search(rf"<b>{sample.answer}</b>", page) is not None for sample in samples] == [True] * 3

@@ -46,6 +46,7 @@ def test_learning_rates_are_tried_on_validation_samples_and_the_gate_is_left_alo
     assert plans.rate_scores(tried) == {}  # nothing has been run
 
 
+@pytest.mark.slow
 def test_equal_flops_cost_no_more_than_local_training_and_not_a_step_less_than_possible():
     chosen = plans.variants(small(), ["sft", "fedmosaic"], budget="flops")
     allowed = plans.flops_per_round(chosen["sft"])
