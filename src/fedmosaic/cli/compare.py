@@ -113,24 +113,22 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
     seeds = len(comparison["seeds"])
     table = Table(
         "method",
-        "Self last",
-        "Self AUC",
-        "Others last",
-        "Others AUC",
-        "Self vs best rival",
-        "Others vs best rival",
+        "Self",
+        "against",
+        "Others",
+        "against",
         "TFLOP",
         "kB up",
-        "s",
-        title=f"equal {comparison['budget']}, {seeds} seed(s), mean ± 95 % interval (%); * significant",
+        title=f"equal {comparison['budget']}, {seeds} seed(s): last score in %, mean ± 95 % interval; "
+        "against the best rival, in points, * outside its interval",
     )
     initial = comparison["initial"]
     table.add_row("(base models)", _percent(initial["self"]), "", _percent(initial["others"]))
     for row in comparison["rows"]:
-        scores = [_percent(row[name]) for name in ("self_last", "self_auc", "others_last", "others_auc")]
-        costs = (f"{row['flops'] / 1e12:.1f}", f"{row['bytes_up'] / 1e3:.0f}", f"{row['seconds']:.0f}")
-        against = [_against(row["against_rivals"][part]) for part in PARTS]
-        table.add_row(row["method"], *scores, *against, *costs)
+        scores = [
+            cell for part in PARTS for cell in (_percent(row[f"{part}_last"]), _against(row["against_rivals"][part]))
+        ]
+        table.add_row(row["method"], *scores, f"{row['flops'] / 1e12:.1f}", f"{row['bytes_up'] / 1e3:.0f}")
     return table
 
 
