@@ -9,7 +9,7 @@ from fedmosaic.federation import plans
 
 def test_a_variant_is_its_method_with_other_settings():
     base = small(seed=0)
-    chosen = plans.variants(base, ["fedmosaic", "fedmosaic:relevance=uniform:training.steps=7", "sft"], budget="steps")
+    chosen = plans.variants(base, ["fedmosaic", "fedmosaic:relevance=uniform:training.steps=7", "sft"])
     plain, uniform, sft = chosen.values()
     assert (plain.method_settings, plain.training.steps) == ({}, 2)
     assert (uniform.method, uniform.method_settings, uniform.training.steps) == (
@@ -22,11 +22,11 @@ def test_a_variant_is_its_method_with_other_settings():
 
 def test_an_unknown_setting_of_a_variant_is_named():
     with pytest.raises(SettingsError, match="stepps"):
-        plans.variants(small(), ["sft:training.stepps=7"], budget="steps")
+        plans.variants(small(), ["sft:training.stepps=7"])
 
 
 def test_runs_of_one_seed_come_together_and_lie_in_folders_of_their_own():
-    chosen = plans.variants(small(), ["fedmosaic", "fedmosaic:adapter.alignment=my/bases"], budget="steps")
+    chosen = plans.variants(small(), ["fedmosaic", "fedmosaic:adapter.alignment=my/bases"])
     laid = plans.plan(chosen, seeds=(0, 1), out=Path("out"))
     assert [each.seed for each in laid] == [0, 0, 1, 1]
     assert len({each.path for each in laid}) == 4
@@ -34,7 +34,7 @@ def test_runs_of_one_seed_come_together_and_lie_in_folders_of_their_own():
 
 
 def test_learning_rates_are_tried_on_validation_samples_and_the_gate_is_left_alone():
-    chosen = plans.variants(small(), ["fedmosaic"], budget="steps")
+    chosen = plans.variants(small(), ["fedmosaic"])
     tried = plans.rate_plans(chosen, factors=(0.5, 2.0), seed=3, out=Path("out"))["fedmosaic"]
     base = chosen["fedmosaic"].training
     for factor, each in tried.items():
@@ -48,7 +48,8 @@ def test_learning_rates_are_tried_on_validation_samples_and_the_gate_is_left_alo
 
 @pytest.mark.slow
 def test_equal_flops_cost_no_more_than_local_training_and_not_a_step_less_than_possible():
-    chosen = plans.variants(small(), ["sft", "fedmosaic"], budget="flops")
+    variants = plans.variants(small(), ["sft", "fedmosaic"])
+    chosen = {name: plans.at_equal_flops(settings) for name, settings in variants.items()}
     allowed = plans.flops_per_round(chosen["sft"])
     settings = chosen["fedmosaic"]
     more = settings.training.model_copy(update={"steps": settings.training.steps + 1})

@@ -19,7 +19,7 @@ from fedmosaic.errors import SettingsError
 from fedmosaic.federation import RunFolder
 from fedmosaic.federation.comparison import PARTS, write_comparison
 from fedmosaic.federation.comparison import compare as summarise
-from fedmosaic.federation.plans import Plan, plan, rate_plans, rate_scores, variants, with_rates
+from fedmosaic.federation.plans import Plan, at_equal_flops, plan, rate_plans, rate_scores, variants, with_rates
 from fedmosaic.report import comparison_page
 
 _POLL_SECONDS = 1.0
@@ -50,9 +50,11 @@ def compare(
     names = [name.strip() for name in methods.split(",") if name.strip()]
     numbers = [int(seed) for seed in _numbers(seeds, int, option="--seeds")]
     factors = _numbers(rates, float, option="--rates") if rates else []
-    chosen = variants(base, names, budget=budget)
+    chosen = variants(base, names)
     for settings in chosen.values():
         prepare(settings, console)
+    if budget == "flops":
+        chosen = {name: at_equal_flops(settings) for name, settings in chosen.items()}
     scores: dict[str, dict[float, float]] = {}
     if factors:
         tried = rate_plans(chosen, factors=factors, seed=numbers[0], out=out / "rates")

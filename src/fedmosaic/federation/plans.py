@@ -30,21 +30,19 @@ class Plan:
         return self.settings.method
 
 
-def variants(base: RunSettings, names: Sequence[str], *, budget: str) -> dict[str, RunSettings]:
+def variants(base: RunSettings, names: Sequence[str]) -> dict[str, RunSettings]:
     """The settings of each variant.
 
     Args:
-        base: settings of all runs but for the method, its settings and, at equal FLOPs, the steps.
+        base: settings of all runs but for the method and its settings.
         names: ``fedmosaic``, ``fedmosaic:relevance=uniform``, ``fedmosaic:adapter.alignment=none:gate=false``; a key
             without a dot is one of the method's own settings.
-        budget: ``steps``: every method takes as many steps; ``flops``: as many as cost what sft's steps cost.
     """
     chosen = {}
     for name in names:
         method, *changes = name.split(":")
         plain = base.model_copy(update={"method": method, "method_settings": {}})
-        settings = varied(plain, [_dotted(change) for change in changes])
-        chosen[name] = _at_equal_flops(settings) if budget == "flops" else settings
+        chosen[name] = varied(plain, [_dotted(change) for change in changes])
     return chosen
 
 
@@ -107,7 +105,7 @@ def rate_scores(plans: Mapping[float, Plan]) -> dict[float, float]:
 # ---- equal FLOPs -----------------------------------------------------------------------------------------------------
 
 
-def _at_equal_flops(settings: RunSettings) -> RunSettings:
+def at_equal_flops(settings: RunSettings) -> RunSettings:
     """The settings with as many local steps as cost no more than sft's."""
     steps = settings.training.steps
     allowed = flops_per_round(settings.model_copy(update={"method": "sft", "method_settings": {}}))
