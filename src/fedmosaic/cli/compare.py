@@ -58,6 +58,8 @@ def compare(
     scores: dict[str, dict[float, float]] = {}
     if factors:
         tried = rate_plans(chosen, factors=factors, seed=numbers[0], out=out / "rates")
+        for by_factor in tried.values():
+            prepare(next(iter(by_factor.values())).settings, console)  # the validation samples
         _run_all([each for by_factor in tried.values() for each in by_factor.values()], jobs, console)
         scores = {name: rate_scores(by_factor) for name, by_factor in tried.items()}
         chosen = {name: with_rates(chosen[name], max(found, key=found.__getitem__)) for name, found in scores.items()}
