@@ -2,6 +2,7 @@
 
 from fedmosaic.adapters.adapter import Adapter, Weights
 from fedmosaic.adapters.build import Adapted
+from fedmosaic.adapters.folding import folded_in
 from fedmosaic.adapters.layer import AdaptedLinear, CoLoraLinear, LoraLinear
 from fedmosaic.adapters.placement import Placement, Target, block_ends, place
 from fedmosaic.adapters.slots import Slot
@@ -18,6 +19,7 @@ __all__ = [
     "Target",
     "Weights",
     "block_ends",
+    "folded_in",
     "is_shared",
     "is_slot_tensor",
     "place",

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,9 @@ from fedmosaic.errors import ModelError, SettingsError
 class Gate(nn.Module, ABC):
     """Base of the gates: they give ``log(g / (1 - g))``, and the hot path makes the two weights of it.
 
+    Attributes:
+        by_input: whether the weights differ between inputs.
+
     Args:
         shape: of the learnable part.
         mix: the adapter's mix, which knows the prompt.
@@ -35,6 +39,7 @@ class Gate(nn.Module, ABC):
 
     kind: str
     letter: str
+    by_input: ClassVar[bool] = True
 
     def __init__(self, shape: tuple[int, ...], mix: Mix, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__()
@@ -62,6 +67,7 @@ class ScalarGate(Gate):
 
     kind = "scalar"
     letter = "beta"
+    by_input = False
     beta: nn.Parameter
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -78,6 +84,7 @@ class StepSize(Gate):
 
     kind = "step"
     letter = "s"
+    by_input = False
     s: nn.Parameter
 
     def __init__(self, shape: tuple[int, ...], mix: Mix, device: torch.device, dtype: torch.dtype) -> None:

@@ -161,7 +161,7 @@ class AdaptedLinear(nn.Module, ABC):
         if not mix.active:
             return self.base(x, *args, **kwargs)  # type: ignore[no-any-return]
         rows = x.reshape(-1, x.shape[-1])
-        weight, bias = _plain_weights(self.base)
+        weight, bias = plain_weights(self.base)
         out = None
         if weight is None:
             out = self.base(x, *args, **kwargs)
@@ -279,7 +279,7 @@ class CoLoraLinear(AdaptedLinear):
 _PLAIN = (nn.Parameter, Tensor)  # subclasses (torchao's quantised weights) know F.linear, but not every product
 
 
-def _plain_weights(base: nn.Module) -> tuple[Tensor | None, Tensor | None]:
+def plain_weights(base: nn.Module) -> tuple[Tensor | None, Tensor | None]:
     """Return weight and bias of a frozen ``nn.Linear`` that nobody hooks: it can be computed with the branches."""
     if type(base) is not nn.Linear or base._forward_hooks or base._forward_pre_hooks:
         return None, None

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from torch import Tensor
 
 from fedmosaic import seeding
+from fedmosaic.adapters import folded_in
 from fedmosaic.config import ClientSpec
 from fedmosaic.data.sample import Task
 from fedmosaic.data.stream import Stream
@@ -52,7 +53,7 @@ def train_alone(
     def measure(step: int) -> None:
         if step in measure_at:
             adapter.train(False)
-            with adapter.mixed(weights(slot)):
+            with folded_in(adapter, weights(slot)):
                 size = machine.settings.evaluation.batch_size
                 scores[step] = {t.name: score_samples(base, t.test, batch_size=size).mean for t in tests or (task,)}
             adapter.train(True)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from fedmosaic.adapters import Adapter, Slot, is_shared, is_slot_tensor
+from fedmosaic.adapters import Adapter, Slot, folded_in, is_shared, is_slot_tensor
 from fedmosaic.config import RunSettings
 from fedmosaic.models import BaseModel
 from fedmosaic.training import Budget, Client, Mix, ModelPool, weights
@@ -216,7 +216,7 @@ class Method(ABC, Generic[S]):
     @contextmanager
     def answering(self, client: Client) -> Iterator[BaseModel]:
         """The model that the client has, for evaluation. Default: its base model with :attr:`answers_with`."""
-        with client.adapter.mixed(weights(self.answers_with)):
+        with folded_in(client.adapter, weights(self.answers_with)):
             yield client.base
 
     def upload(self, client: Client) -> dict[str, Tensor]:

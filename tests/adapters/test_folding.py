@@ -1,0 +1,55 @@
+"""Slots folded into the weights for a while: the same answers, and nothing left behind."""
+
+import pytest
+import torch
+from tests.adapters.test_adapter import attach, fill, logits
+
+from fedmosaic.adapters import AdaptedLinear, folded_in
+
+
+def adapted(model):
+    return sum(isinstance(module, AdaptedLinear) for module in model.modules())
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma3", "opt", "t5"])
+@pytest.mark.parametrize("weights", ["gate", {"local": 1.0}, {"local": 0.3, "personal_global": 0.7}])
+def test_answers_are_the_same_and_the_model_is_restored(make_model, ids, family, weights):
+    model = make_model(family)
+    adapter = attach(model)
+    fill(adapter, "local", "personal_global")
+    adapter.load_gate({name: tensor + 0.4 for name, tensor in adapter.gate_tensors().items()})
+    adapter.train(False)
+    with adapter.mixed(weights):
+        expected = logits(model, ids)
+    modules, state = dict(model.named_modules()), {name: t.clone() for name, t in model.state_dict().items()}
+    with folded_in(adapter, weights):
+        assert adapted(model) == 0
+        assert torch.allclose(logits(model, ids), expected, atol=1e-5)
+    assert dict(model.named_modules()) == modules
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+
+
+def test_it_is_restored_after_an_error(make_model):
+    model = make_model("llama")
+    adapter = attach(model)
+    adapter.train(False)
+    before = adapted(model)
+    with pytest.raises(RuntimeError), folded_in(adapter, "gate"):
+        raise RuntimeError
+    assert adapted(model) == before > 0
+
+
+@pytest.mark.parametrize("case", ["token gate", "dropout", "bfloat16", "no slot"])
+def test_what_cannot_be_folded_computes_as_it_did(make_model, ids, case):
+    model = make_model("llama")
+    if case == "bfloat16":
+        model = model.bfloat16()
+    adapter = attach(model, gate="token" if case == "token gate" else "scalar")
+    fill(adapter, "local", "personal_global")
+    adapter.train(case == "dropout")
+    weights = {} if case == "no slot" else "gate"
+    with adapter.mixed(weights):
+        expected = logits(model, ids)
+    with folded_in(adapter, weights):
+        assert adapted(model) > 0
+        assert torch.equal(logits(model, ids), expected)
