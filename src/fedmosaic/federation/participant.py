@@ -23,6 +23,7 @@ from fedmosaic.data.sample import Sample, Task
 from fedmosaic.data.stream import Stream
 from fedmosaic.evaluation import TaskScore, score_samples
 from fedmosaic.federation import participation
+from fedmosaic.federation.base_scores import BaseScores
 from fedmosaic.federation.client_store import ClientStore
 from fedmosaic.methods.base import Method, Upload
 from fedmosaic.methods.registry import make_method
@@ -45,7 +46,6 @@ class Machine:
     folder: Path
     images: ImageSource | None = None
     cache: Path = field(default_factory=home)
-    _base_scores: dict[tuple[str, str, int], TaskScore] = field(default_factory=dict)
     _starts: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     _imports: dict[tuple[str, str], StartingSlot] = field(default_factory=dict)
 
@@ -164,17 +164,23 @@ class Machine:
         return ClientStore(self.folder / f"client-{client_id:03d}")
 
     def base_scores(self, spec: ClientSpec, tasks: Sequence[str], count: int) -> dict[str, TaskScore]:
-        """Scores of the base model without adapter; equal for all clients of one architecture, so measured once."""
-        new = [task for task in tasks if (spec.model, task, count) not in self._base_scores]
-        with self.adapter(spec).disabled():
-            for task, score in self.scores(self.pool.model(spec.model), new, count).items():
-                self._base_scores[spec.model, task, count] = score
-        return {task: self._base_scores[spec.model, task, count] for task in tasks}
+        """Scores of a client's base model without adapter; see :meth:`scores`."""
+
+        def measure() -> dict[str, TaskScore]:
+            with self.adapter(spec).disabled():
+                return self.scores(model, tasks, count)
+
+        model = self.pool.model(spec.model)
+        return self._known.get(model.architecture, self._samples(tasks, count), measure)
+
+    @cached_property
+    def _known(self) -> BaseScores:
+        images = self.benchmark.images if self.images is None else self.images
+        return BaseScores(self.cache / "scores", self.settings.evaluation, images.fingerprint)
 
     def scores(self, model: BaseModel, tasks: Sequence[str], count: int) -> dict[str, TaskScore]:
         """Scores on the first ``count`` samples of each task, 0 for all; tasks share batches."""
-        how = self.settings.evaluation
-        samples = {task: self.benchmark.task(task).split(how.split)[: count or None] for task in tasks}
+        how, samples = self.settings.evaluation, self._samples(tasks, count)
         together = score_samples(
             model,
             [sample for each in samples.values() for sample in each],
@@ -184,6 +190,10 @@ class Machine:
         )
         single = iter(together.scores)
         return {task: TaskScore(tuple(next(single) for _ in each)) for task, each in samples.items()}
+
+    def _samples(self, tasks: Sequence[str], count: int) -> dict[str, tuple[Sample, ...]]:
+        split = self.settings.evaluation.split
+        return {task: self.benchmark.task(task).split(split)[: count or None] for task in tasks}
 
 
 class Participant:

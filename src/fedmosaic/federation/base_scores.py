@@ -1,0 +1,71 @@
+"""Scores of base models without adapters: they never change, so a machine measures them once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from fedmosaic.config import EvaluationSettings
+from fedmosaic.data.sample import Sample
+from fedmosaic.evaluation import TaskScore
+from fedmosaic.federation.files import write_atomically
+
+_SCORING = 1  # raise it when samples are scored in another way
+
+Scores = dict[str, TaskScore]
+
+
+class BaseScores:
+    """Known scores, in memory and in a folder that outlives the run.
+
+    What was asked for together is kept together: in other company a sample is padded otherwise, and its score could
+    differ in the last bit.
+
+    Args:
+        folder: one small JSON file for each question asked.
+        how: how samples are scored.
+        images: fingerprint of the images.
+    """
+
+    def __init__(self, folder: Path, how: EvaluationSettings, images: str) -> None:
+        self._folder = folder
+        self._common = [
+            _SCORING,
+            images,
+            how.model_dump(mode="json", include={"batch_size", "open_metric", "answer_tokens"}),
+        ]
+        self._known: dict[str, Scores] = {}
+
+    def get(self, architecture: str, tasks: Mapping[str, Sequence[Sample]], measure: Callable[[], Scores]) -> Scores:
+        """Return the scores by task, measured only if nobody has asked before.
+
+        Args:
+            architecture: of the base model; it covers its weights.
+            tasks: the samples to score.
+            measure: scores them.
+        """
+        asked = json.dumps([self._common, architecture, {name: list(map(repr, each)) for name, each in tasks.items()}])
+        key = hashlib.blake2b(asked.encode(), digest_size=16).hexdigest()
+        if key not in self._known:
+            path = self._folder / f"{key}.json"
+            found = _read(path, tasks)
+            self._known[key] = measure() if found is None else found
+            if found is None:
+                write_atomically(
+                    path, json.dumps({name: each.scores for name, each in self._known[key].items()}) + "\n"
+                )
+        return self._known[key]
+
+
+def _read(path: Path, tasks: Mapping[str, Sequence[Sample]]) -> Scores | None:
+    """Return the scores in a file; None if there is none, or none of these samples: then they are measured again."""
+    try:
+        table = {name: TaskScore(tuple(map(float, scores))) for name, scores in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+    whole = {name: len(each.scores) for name, each in table.items()} == {
+        name: len(each) for name, each in tasks.items()
+    }
+    return table if whole else None
