@@ -1,6 +1,6 @@
 """Which skills help each other and which interfere: train on a task with and without another one, test on the first.
 
-    python benchmarks/interference.py --out results/interference.json          # about 12 minutes on 2 cores
+    python benchmarks/interference.py --out results/interference.json          # 11 minutes on 2 cores for each seed
 
 Row task A, column task B: accuracy on A after training on 60 samples of A mixed with 60 of B, minus that after training
 on the 60 of A alone, at equal numbers of samples of A seen (points, mean over seeds, tiny-llama). Positive: B helps A.
@@ -75,15 +75,20 @@ def row(first: str, seeds: int) -> dict[str, Any]:
 
 
 def markdown(results: dict[str, Any]) -> str:
+    """The table, its columns numbered as its rows, and the mean over pairs of one skill and over all others."""
     names = list(results["rows"])
-    lines = ["| A \\ B | alone |" + "".join(f" {name} |" for name in names), "|---|---|" + "---|" * len(names)]
-    for first in names:
+    numbers = range(1, len(names) + 1)
+    lines = ["| A \\ B | alone |" + "".join(f" {number} |" for number in numbers), "|---|---|" + "---|" * len(names)]
+    alike, unlike = [], []
+    for number, first in zip(numbers, names, strict=True):
         entry = results["rows"][first]
-        cells = [
-            "-" if second == first else f"{100 * statistics.fmean(entry['gain'][second]):+.0f}" for second in names
-        ]
-        lines.append(f"| {first} | {100 * statistics.fmean(entry['alone']):.0f} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        gains = {second: 100 * statistics.fmean(each) for second, each in entry["gain"].items()}
+        for second, gain in gains.items():
+            (alike if first.split("@")[0] == second.split("@")[0] else unlike).append(gain)
+        cells = [f"{gains[second]:+.0f}" if second in gains else "-" for second in names]
+        lines.append(f"| {number} {first} | {100 * statistics.fmean(entry['alone']):.0f} | " + " | ".join(cells) + " |")
+    means = [f"{statistics.fmean(each):+.1f} over {len(each)} pairs" for each in (alike, unlike)]
+    return "\n".join([*lines, "", f"Mean gain: {means[0]} of one skill in two looks, {means[1]} of unlike skills."])
 
 
 if __name__ == "__main__":

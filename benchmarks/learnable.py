@@ -4,7 +4,7 @@
     python benchmarks/learnable.py --out results/learnable.json --markdown    # the table of docs/benchmark.md
     python benchmarks/learnable.py --out results/longer.json --steps 300 --batch 16 --tasks which-image@pixel,...
 
-Local-only: one LoRA (rank 16, all projections), by default with a task's budget in mosaic40 (5 rounds x 25 steps, batch
+Local-only: one LoRA (rank 16, all projections), by default for twice a task's budget in mosaic40 (125 steps, batch
 8); a task that fails so may be tried with more. Chance is that of the best constant guess among the options, or 0 for
 open answers. An interrupted run goes on where it was.
 """

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -30,16 +32,19 @@ def list_tasks(data: _Data = None) -> None:
     """List all tasks with their family, sizes and a first question."""
     benchmark = _benchmark(data)
     unseen = benchmark.unseen_names()
-    table = Table(
-        Column("task", no_wrap=True), "family", "images", "train", "val", "test", "question", title=benchmark.name
-    )
+    console = Console()
+    names = [*benchmark.task_names(), *(f"{name} (unseen)" for name in unseen)]
+    room = max(0, console.width - max(map(len, names)) - 56)  # what the other columns leave the question
+    short = (Column(title, no_wrap=True) for title in ("task", "family", "images", "train", "val", "test", "question"))
+    table = Table(*short, title=benchmark.name, box=SIMPLE)
     for name in [*benchmark.task_names(), *unseen]:
         task = benchmark.task(name)
         first = task.train[0]
         sizes = (len(first.images), len(task.train), len(task.validation), len(task.test))
         question = first.prompt.replace(IMAGE_MARK, "▣").split(" options :")[0].removesuffix(" answer :")
-        table.add_row(name + (" (unseen)" if name in unseen else ""), task.family, *map(str, sizes), question)
-    Console().print(table)
+        label = f"{name} (unseen)" if name in unseen else name
+        table.add_row(label, task.family, *map(str, sizes), textwrap.shorten(question, room, placeholder="…"))
+    console.print(table)
 
 
 @tasks.command("show")
