@@ -34,16 +34,17 @@ def list_tasks(data: _Data = None) -> None:
     unseen = benchmark.unseen_names()
     console = Console()
     names = [*benchmark.task_names(), *(f"{name} (unseen)" for name in unseen)]
-    room = max(0, console.width - max(map(len, names)) - 56)  # what the other columns leave the question
-    short = (Column(title, no_wrap=True) for title in ("task", "family", "images", "train", "val", "test", "question"))
-    table = Table(*short, title=benchmark.name, box=SIMPLE)
+    room = console.width - max(map(len, names)) - 56  # what the other columns leave the question
+    titles = ["task", "family", "images", "train", "val", "test"] + ["question"] * (room > 0)
+    table = Table(*(Column(title, no_wrap=True) for title in titles), title=benchmark.name, box=SIMPLE)
     for name in [*benchmark.task_names(), *unseen]:
         task = benchmark.task(name)
         first = task.train[0]
         sizes = (len(first.images), len(task.train), len(task.validation), len(task.test))
         question = first.prompt.replace(IMAGE_MARK, "▣").split(" options :")[0].removesuffix(" answer :")
         label = f"{name} (unseen)" if name in unseen else name
-        table.add_row(label, task.family, *map(str, sizes), textwrap.shorten(question, room, placeholder="…"))
+        questions = [textwrap.shorten(question, room, placeholder="…")] if room > 0 else []
+        table.add_row(label, task.family, *map(str, sizes), *questions)
     console.print(table)
 
 
