@@ -2,19 +2,21 @@
 
     python benchmarks/relevance_structure.py --out results/relevance-structure.json --auc-only      # 1 CPU-minute
     python benchmarks/relevance_structure.py --out results/relevance-structure.json --scenario mosaic40-small --seeds 0
-    python benchmarks/relevance_structure.py --out results/relevance-structure.json                 # CPU-hours
+    python benchmarks/relevance_structure.py --out results/relevance-structure.json                 # 2 CPU-hours
 
 AUC: of telling pairs of clients whose *current* tasks have one skill (or are of one family) from other pairs, by the
 cosine of their running sketches, in rounds that have both kinds of pairs. The probe is frozen: this needs no training.
 
 Ablation: full runs; Self and Others at the end with 95 % intervals over the seeds. The oracle's similarity is 1 between
 clients whose current tasks have one skill, 0.5 in one family, 0 otherwise; uniform weights are those of the limit of
-high temperature. Runs that are finished in ``--runs`` are not made again.
+high temperature. Temperatures are swept on ``--sweep-seeds``. Runs that are finished in ``--runs`` are not made again, so
+two processes can share the work by ``--variants``.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 from collections.abc import Mapping
@@ -39,6 +41,7 @@ from scipy import stats
 from torch import Tensor
 
 from fedmosaic.config import load_scenario, resolve
+from fedmosaic.evaluation.paired import paired_difference
 from fedmosaic.methods import registry
 from fedmosaic.methods.base import Aggregation, ServerState, Uploads
 from fedmosaic.methods.fedmosaic import FedMosaic
@@ -46,6 +49,7 @@ from fedmosaic.relevance import Exposure, PrivacySettings
 from fedmosaic.relevance.sanitise import clipped_mean, subkey
 
 TEMPERATURES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+PARTS = ("self", "others")
 LEVELS = {"skill": same_skill, "family": same_family}
 
 
@@ -77,6 +81,7 @@ class Variant:
     name: str
     method: str
     settings: Mapping[str, Any]
+    swept: bool = False
 
 
 VARIANTS = (
@@ -85,7 +90,7 @@ VARIANTS = (
     Variant("uniform", "fedmosaic", {"relevance": "uniform"}),
     Variant("oracle", "fedmosaic-oracle", {"relevance": "uniform"}),
     *(
-        Variant(f"RELA, no noise, tau {tau}", "fedmosaic", {"sanitise": "clip", "temperature": tau})
+        Variant(f"RELA, no noise, tau {tau}", "fedmosaic", {"sanitise": "clip", "temperature": tau}, swept=True)
         for tau in TEMPERATURES
         if tau != 0.5
     ),
@@ -111,14 +116,26 @@ def structure(scenario: str, seed: int) -> dict[str, dict[str, Any]]:
     return table
 
 
-def train(variant: Variant, scenario: str, seed: int, runs: Path) -> dict[str, float]:
-    """Self and Others at the end of one run, in points."""
+def train(variant: Variant, scenario: str, seed: int, runs: Path) -> dict[str, Any]:
+    """The results of one run."""
     settings = resolve(load_scenario(scenario), method=variant.method, seed=seed)
     settings = settings.model_copy(update={"method_settings": {**settings.method_settings, **variant.settings}})
     Oracle.plan = {(s.client, s.round): s for s in arrivals(machine(scenario), seed=seed, rounds=settings.rounds)}
     path = runs / f"{scenario}-{variant.name.replace(' ', '').replace(',', '-')}-{seed}"
-    results = finished(settings, path)
-    return {part: 100 * results[part]["last"] for part in ("self", "others")} | {"seconds": results["seconds"]}
+    return finished(settings, path)
+
+
+def ablation(found: Mapping[str, Mapping[int, dict[str, Any]]]) -> dict[str, Any]:
+    """Self and Others of each variant by seed, in points, and RELA's lead paired over seeds and tasks."""
+    table: dict[str, Any] = {}
+    for name, by_seed in found.items():
+        scores = {str(s): {part: 100 * each[part]["last"] for part in PARTS} for s, each in by_seed.items()}
+        table[name] = {"scores": scores}
+        if name != "RELA" and (seeds := sorted(set(by_seed) & set(found.get("RELA", {})))):
+            for part in PARTS:
+                ours, theirs = ([runs[s][part]["per_task"] for s in seeds] for runs in (found["RELA"], by_seed))
+                table[name][f"RELA's lead in {part}"] = dataclasses.asdict(paired_difference(ours, theirs))
+    return table
 
 
 def interval(values: list[float]) -> tuple[float, float]:
@@ -134,11 +151,20 @@ def show(result: dict[str, Any]) -> str:
     for name in next(iter(result["auc"].values())):
         auc = statistics.fmean(table[name]["mean"] for table in result["auc"].values())
         lines.append(f"| {name} | {auc:.3f} |")
-    lines += ["", "| weights | Self | Others | seeds |", "|---|---|---|---|"]
-    for name, by_seed in result["runs"].items():
-        cells = ["{:.2f} ± {:.2f}".format(*interval([r[k] for r in by_seed.values()])) for k in ("self", "others")]
-        lines.append(f"| {name} | {cells[0]} | {cells[1]} | {len(by_seed)} |")
+    lines += ["", "| weights | Self | Others | seeds | RELA's lead in Self | in Others |", "|---|---|---|---|---|---|"]
+    for name, row in result["runs"].items():
+        scores = row["scores"].values()
+        cells = ["{:.1f} ± {:.1f}".format(*interval([each[part] for each in scores])) for part in PARTS]
+        leads = [row.get(f"RELA's lead in {part}") for part in PARTS]
+        cells += [str(len(scores)), *(_lead(lead) for lead in leads)]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _lead(lead: Mapping[str, float] | None) -> str:
+    return (
+        "" if lead is None else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * lead[k] for k in ("mean", "low", "high")))
+    )
 
 
 if __name__ == "__main__":
@@ -148,6 +174,7 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=lambda text: [int(each) for each in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs/relevance-structure"))
     parser.add_argument("--variants", type=lambda text: text.split(";"), help="separated by ; (default: all)")
+    parser.add_argument("--sweep-seeds", type=lambda text: [int(each) for each in text.split(",")], default=[0])
     parser.add_argument("--auc-only", action="store_true", help="no training")
     arguments = parser.parse_args()
     known = registry.method_classes
@@ -159,11 +186,12 @@ if __name__ == "__main__":
         "runs": {},
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    runs: dict[str, dict[int, dict[str, Any]]] = {}
     for variant in () if arguments.auc_only else VARIANTS:
         if arguments.variants is None or variant.name in arguments.variants:
-            result["runs"][variant.name] = {
-                str(seed): train(variant, arguments.scenario, seed, arguments.runs) for seed in arguments.seeds
-            }
+            seeds = arguments.sweep_seeds if variant.swept else arguments.seeds
+            runs[variant.name] = {seed: train(variant, arguments.scenario, seed, arguments.runs) for seed in seeds}
+            result["runs"] = ablation(runs)
             arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print(show(result))
