@@ -9,8 +9,8 @@ cosine of their running sketches, in rounds that have both kinds of pairs. The p
 
 Ablation: full runs; Self and Others at the end with 95 % intervals over the seeds. The oracle's similarity is 1 between
 clients whose current tasks have one skill, 0.5 in one family, 0 otherwise; uniform weights are those of the limit of
-high temperature. Temperatures are swept on ``--sweep-seeds``. Runs that are finished in ``--runs`` are not made again, so
-two processes can share the work by ``--variants``.
+high temperature. Temperatures are swept on ``--sweep-seeds``. Finished runs in ``--runs`` are not made again, so two
+processes can share the work by ``--variants``.
 """
 
 from __future__ import annotations
