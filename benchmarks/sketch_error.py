@@ -4,7 +4,7 @@
 
 Error: |cosine of two sketches - cosine of the two full gradients|, over all pairs of different clients and rounds of
 mosaic40; a client's gradient is the mean over the samples that are new to it in the round.
-Time: of one round of local training (method sft, 25 steps of 8), of the probe's whole look at the same round's new
+Time: of one round of local training (method sft, 20 steps of 8), of the probe's whole look at the same round's new
 samples, and of the sketch alone in it; medians of repetitions, one thread.
 """
 
