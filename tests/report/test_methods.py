@@ -25,3 +25,10 @@ def test_costs_are_measured_on_rounds_that_are_run():
     assert shared.flops == nothing.flops
     costs = {kind.name: shared for kind in methods.builtin()}
     assert "| `fedavg` | A, B |" in methods.what_they_cost(costs)
+
+
+def test_lines_of_code_are_neither_text_nor_blank():
+    code = ["x = 1  # one", "def f(", "    a,", "):", '    s = """a', 'b"""', "    return s"]
+    text = ['"""Says', 'what."""', "", "# nothing"]
+    source = [*text, *code[:4], '    """Doc."""', *code[4:], *text]
+    assert methods.lines_of_code("\n".join(source)) == len(code)
