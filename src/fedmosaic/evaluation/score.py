@@ -72,16 +72,18 @@ def choose(model: BaseModel, samples: Sequence[Sample]) -> list[str]:
     last = batch.attention_mask.sum(1) - 1
     hidden = model.hidden_states(batch)
     first = torch.log_softmax(model.head(hidden[torch.arange(len(samples)), last]).float(), dim=-1)
-    chosen = []
+    likelihoods: list[Tensor] = []
+    undecided: list[int] = []
     for row, sample in enumerate(samples):
-        options = sample.options or ()
-        tokens = [tokens_of[option] for option in options]
-        if _decided_by_first_token(tokens):
-            likelihood = first[row, [ids[0] for ids in tokens]]
-        else:
-            likelihood = _full_likelihood(model, sample)
-        chosen.append(options[int(likelihood.argmax())])
-    return chosen
+        tokens = [tokens_of[option] for option in sample.options or ()]
+        likelihoods.append(first[row, [ids[0] for ids in tokens]])
+        if not _decided_by_first_token(tokens):
+            undecided.append(row)
+    whole = _full_likelihoods(model, [samples[row] for row in undecided], batch_size=len(samples))
+    for row, likelihood in zip(undecided, whole, strict=True):
+        likelihoods[row] = likelihood
+    pairs = zip(samples, likelihoods, strict=True)
+    return [(sample.options or ())[int(likelihood.argmax())] for sample, likelihood in pairs]
 
 
 def _decided_by_first_token(tokens: Sequence[Sequence[int]]) -> bool:
@@ -89,12 +91,16 @@ def _decided_by_first_token(tokens: Sequence[Sequence[int]]) -> bool:
     return all(len(ids) <= 2 for ids in tokens) and len({ids[0] for ids in tokens}) == len(tokens)
 
 
-def _full_likelihood(model: BaseModel, sample: Sample) -> Tensor:
-    """(options,) log-likelihood of each whole option, end token included."""
-    variants = [dataclasses.replace(sample, answer=option) for option in sample.options or ()]
-    answers = model.answer_logits(model.collate(variants))
-    token = torch.log_softmax(answers.logits.float(), dim=-1).gather(1, answers.targets[:, None])[:, 0]
-    return token.new_zeros(len(variants)).index_add_(0, answers.rows, token)
+def _full_likelihoods(model: BaseModel, samples: Sequence[Sample], *, batch_size: int) -> list[Tensor]:
+    """For each sample the (options,) log-likelihoods of its whole options, end token included."""
+    variants = [dataclasses.replace(sample, answer=option) for sample in samples for option in sample.options or ()]
+    parts = [torch.zeros(0)]
+    for start in range(0, len(variants), batch_size):
+        some = variants[start : start + batch_size]
+        answers = model.answer_logits(model.collate(some))
+        token = torch.log_softmax(answers.logits.float(), dim=-1).gather(1, answers.targets[:, None])[:, 0]
+        parts.append(token.new_zeros(len(some)).index_add_(0, answers.rows, token).cpu())
+    return list(torch.split(torch.cat(parts), [len(sample.options or ()) for sample in samples]))
 
 
 def token_f1(answer: str, gold: str) -> float:
