@@ -5,7 +5,7 @@
 
 Relevance quality on mosaic40, exactly as a run of the seed makes its sketches: AUC of telling pairs of clients whose
 current tasks share a skill from other pairs, mean over the rounds that have both (looks.py), and the mean cosine of
-either kind. Noise is drawn anew ``--draws`` times. Writes the plot beside the numbers, as SVG.
+either kind. Noise is drawn anew ``--draws`` times. The plot is docs/privacy.svg.
 """
 
 from __future__ import annotations
@@ -80,11 +80,11 @@ def accuracy(scenario: str, way: Mapping[str, Any], seed: int, path: Path) -> di
 def plot(rows: Mapping[str, Mapping[str, float]]) -> str:
     """The curves over epsilon; dashed: clipping alone."""
     lines = []
-    for key, css in (("auc", "a"), ("self", "b"), ("others", "c")):
+    for key, css, name in (("auc", "a", "AUC"), ("self", "b", "Self"), ("others", "c", "Others")):
         points = [(epsilon, rows[f"epsilon {epsilon:g}"].get(key)) for epsilon in EPSILONS]
         known = [(epsilon, value) for epsilon, value in points if value is not None]
         if known:
-            lines.append(Line(known, css, key, end=True))  # type: ignore[arg-type]
+            lines.append(Line(known, css, name, end=True, tag=name))
             lines.append(
                 Line([(0, rows[CLIP_ONLY][key]), (20, rows[CLIP_ONLY][key])], f"{css} dashed", CLIP_ONLY, dots=False)
             )
@@ -118,6 +118,7 @@ if __name__ == "__main__":
     parser.add_argument("--epsilons", type=lambda text: [float(e) for e in text.split(",")], help="of the runs only")
     parser.add_argument("--auc-only", action="store_true", help="no training")
     parser.add_argument("--runs", type=Path, default=Path("runs/privacy"))
+    parser.add_argument("--plot", type=Path, default=Path("docs/privacy.svg"))
     arguments = parser.parse_args()
     box = machine("mosaic40")
     seen = arrivals(box, seed=arguments.seed)
@@ -138,5 +139,5 @@ if __name__ == "__main__":
     command += " --auc-only" if arguments.auc_only else f" --accuracy {arguments.accuracy}"
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps({"command": command, "rows": rows}, indent=1) + "\n")
-    arguments.out.with_suffix(".svg").write_text(plot(rows))
+    arguments.plot.write_text(plot(rows))
     print(show(rows))
