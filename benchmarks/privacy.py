@@ -49,7 +49,9 @@ def release(sketches: Tensor, way: Mapping[str, Any], key: bytes) -> Tensor:
 
 
 def quality(seen: Sequence[Seen], each: Sequence[Tensor], way: Mapping[str, Any], draws: int) -> dict[str, float]:
-    aucs, alike, other = [], [], []
+    aucs: list[float] = []
+    alike: list[float] = []
+    other: list[float] = []
     for draw_ in range(draws):
         keys = [subkey(b"privacy", draw_, here.client, here.round) for here in seen]
         released = [release(sketches, way, key) for sketches, key in zip(each, keys, strict=True)]
