@@ -138,12 +138,12 @@ def ablation(found: Mapping[str, Mapping[int, dict[str, Any]]]) -> dict[str, Any
     return table
 
 
-def interval(values: list[float]) -> tuple[float, float]:
-    """Mean and half width of its 95 % interval (Student's t); 0 for a single value."""
+def interval(values: list[float]) -> str:
+    """Mean and half width of its 95 % interval (Student's t); a single value has none."""
     if len(values) == 1:
-        return values[0], 0.0
-    half = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
-    return statistics.fmean(values), float(half)
+        return f"{values[0]:.1f}"
+    half = float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
+    return f"{statistics.fmean(values):.1f} ± {half:.1f}"
 
 
 def show(result: dict[str, Any]) -> str:
@@ -154,7 +154,7 @@ def show(result: dict[str, Any]) -> str:
     lines += ["", "| weights | Self | Others | seeds | RELA's lead in Self | in Others |", "|---|---|---|---|---|---|"]
     for name, row in result["runs"].items():
         scores = row["scores"].values()
-        cells = ["{:.1f} ± {:.1f}".format(*interval([each[part] for each in scores])) for part in PARTS]
+        cells = [interval([each[part] for each in scores]) for part in PARTS]
         leads = [row.get(f"RELA's lead in {part}") for part in PARTS]
         cells += [str(len(scores)), *(_lead(lead) for lead in leads)]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
@@ -175,8 +175,12 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=Path, default=Path("runs/relevance-structure"))
     parser.add_argument("--variants", type=lambda text: text.split(";"), help="separated by ; (default: all)")
     parser.add_argument("--sweep-seeds", type=lambda text: [int(each) for each in text.split(",")], default=[0])
+    parser.add_argument("--markdown", action="store_true", help="print the tables of an earlier run's file")
     parser.add_argument("--auc-only", action="store_true", help="no training")
     arguments = parser.parse_args()
+    if arguments.markdown:
+        print(show(json.loads(arguments.out.read_text())))
+        raise SystemExit
     known = registry.method_classes
     registry.method_classes = lambda: {**known(), Oracle.name: Oracle}
     result: dict[str, Any] = {
