@@ -35,19 +35,17 @@ class Round:
 
     def __init__(self, method: str) -> None:
         self.settings = resolve(load_scenario("mosaic40"), method=method)
-        machine, clients = Machine(self.settings, Path("unused")), self.settings.scenario.clients
-        firsts = [next(spec.id for spec in clients if spec.model == model) for model in self.settings.scenario.models]
-        self.shares = [sum(spec.model == model for spec in clients) for model in self.settings.scenario.models]
-        self.participants = [Participant(machine, client) for client in firsts]
+        machine, scenario = Machine(self.settings, Path("unused")), self.settings.scenario
+        self.alike = [[spec.id for spec in scenario.clients if spec.model == model] for model in scenario.models]
+        self.participants = [Participant(machine, clients[0]) for clients in self.alike]
 
     def __call__(self) -> tuple[float, float]:
         """FLOPs and seconds of all clients and the server."""
-        flops, seconds, uploads, next_id = 0.0, 0.0, [], 0
-        for participant, share in zip(self.participants, self.shares, strict=True):
+        flops, seconds, uploads = 0.0, 0.0, []
+        for participant, clients in zip(self.participants, self.alike, strict=True):
             upload, meter = participant.dry_round()
-            flops, seconds = flops + share * meter.flops, seconds + share * meter.seconds
-            uploads += [replace(upload, client=next_id + each) for each in range(share)]
-            next_id += share
+            flops, seconds = flops + len(clients) * meter.flops, seconds + len(clients) * meter.seconds
+            uploads += [replace(upload, client=client) for client in clients]
         workbench = Workbench(self.settings)
         start = time.perf_counter()
         workbench.aggregate(Uploads(uploads), {}, 2)
