@@ -12,52 +12,25 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fedmosaic.config import load_scenario, resolve
-from fedmosaic.federation import Machine
-from fedmosaic.federation.participant import Participant
-from fedmosaic.federation.workbench import Workbench
-from fedmosaic.methods.base import Uploads
+from fedmosaic.federation.plans import cost_per_round
 from fedmosaic.methods.registry import method_classes
 
 TARGET = 0.2
 
 
-class Round:
-    """One method's round, as often as it is asked for."""
-
-    def __init__(self, method: str) -> None:
-        self.settings = resolve(load_scenario("mosaic40"), method=method)
-        machine, scenario = Machine(self.settings, Path("unused")), self.settings.scenario
-        self.alike = [[spec.id for spec in scenario.clients if spec.model == model] for model in scenario.models]
-        self.participants = [Participant(machine, clients[0]) for clients in self.alike]
-
-    def __call__(self) -> tuple[float, float]:
-        """FLOPs and seconds of all clients and the server."""
-        flops, seconds, uploads = 0.0, 0.0, []
-        for participant, clients in zip(self.participants, self.alike, strict=True):
-            upload, meter = participant.dry_round()
-            flops, seconds = flops + len(clients) * meter.flops, seconds + len(clients) * meter.seconds
-            uploads += [replace(upload, client=client) for client in clients]
-        workbench = Workbench(self.settings)
-        start = time.perf_counter()
-        workbench.aggregate(Uploads(uploads), {}, 2)
-        return flops + workbench.spent.flops, seconds + time.perf_counter() - start
-
-
 def measure(methods: list[str], repeat: int) -> dict[str, dict[str, float]]:
-    rounds = {method: Round(method) for method in methods}
+    settings = {method: resolve(load_scenario("mosaic40"), method=method) for method in methods}
     flops, seconds = {}, defaultdict(list)
     for turn in range(repeat + 1):  # the first one warms up
-        for method, once in rounds.items():
-            flops[method], taken = once()
+        for method, each in settings.items():
+            flops[method], taken = cost_per_round(each)
             if turn:
                 seconds[method].append(taken)
         print(f"turn {turn} of {repeat}", flush=True)

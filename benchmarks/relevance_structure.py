@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,11 +38,11 @@ from looks import (
     same_family,
     same_skill,
 )
-from scipy import stats
 from torch import Tensor
 
 from fedmosaic.config import load_scenario, resolve
 from fedmosaic.evaluation.paired import paired_difference
+from fedmosaic.evaluation.statistics import mean_interval
 from fedmosaic.methods import registry
 from fedmosaic.methods.base import Aggregation, ServerState, Uploads
 from fedmosaic.methods.fedmosaic import FedMosaic
@@ -139,11 +140,9 @@ def ablation(found: Mapping[str, Mapping[int, dict[str, Any]]]) -> dict[str, Any
 
 
 def interval(values: list[float]) -> str:
-    """Mean and half width of its 95 % interval (Student's t); a single value has none."""
-    if len(values) == 1:
-        return f"{values[0]:.1f}"
-    half = float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
-    return f"{statistics.fmean(values):.1f} ± {half:.1f}"
+    """Mean and half width of its 95 % interval; a single value has none."""
+    mean, half = mean_interval(values)
+    return f"{mean:.1f}" if math.isnan(half) else f"{mean:.1f} ± {half:.1f}"
 
 
 def show(result: dict[str, Any]) -> str:

@@ -51,7 +51,7 @@ def _plain(linear: AdaptedLinear) -> nn.Linear:
     """Return an ordinary linear that computes what the adapted one does."""
     (own, own_bias), branch = plain_weights(linear.base), linear.folded()
     assert own is not None  # else it is not foldable
-    weight = own.double() + branch.scale * (branch.up @ branch.down)
+    weight = own.double() + branch.change
     terms = [] if own_bias is None else [own_bias.double()]
     terms += [] if branch.offset is None else [branch.scale * branch.offset]
     with torch.device("meta"):

@@ -40,6 +40,11 @@ class Folded(NamedTuple):
     offset: Tensor | None
     scale: float
 
+    @property
+    def change(self) -> Tensor:
+        """What it adds to the weight, (out, in)."""
+        return self.scale * (self.up @ self.down)
+
 
 class AdaptedLinear(nn.Module, ABC):
     """What both kinds share: the base linear, the mix of slots, dropout, dtypes.

@@ -55,8 +55,8 @@ def merged(adapter: Adapter, module: PreTrainedModel) -> Merged:
     for adapted in adapter.linears():
         base, branch = adapted.linear.base, branches[adapted.path]
         weight, bias = _weights(adapted.path, base)
-        change = branch.scale * (branch.up @ branch.down)
-        changes[f"{adapted.path}.weight"] = _added(weight, change.t() if isinstance(base, Conv1D) else change)
+        change = branch.change.t() if isinstance(base, Conv1D) else branch.change
+        changes[f"{adapted.path}.weight"] = _added(weight, change)
         if branch.offset is not None and bias is not None:
             changes[f"{adapted.path}.bias"] = _added(bias, branch.scale * branch.offset)
         elif branch.offset is not None and branch.offset.any():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -120,13 +121,19 @@ def _with_steps(settings: RunSettings, steps: int) -> RunSettings:
 
 
 def flops_per_round(settings: RunSettings) -> float:
-    """FLOPs of one round, the server's included, counted by running it once with one client of each base model."""
+    """FLOPs of one round, the server's included; see :func:`cost_per_round`."""
+    return cost_per_round(settings)[0]
+
+
+def cost_per_round(settings: RunSettings) -> tuple[float, float]:
+    """FLOPs and seconds of one round, the server's included, by running it once with one client of each base model."""
     machine, workbench = Machine(settings, Path("unused")), Workbench(settings)
-    total, uploads = 0.0, []
+    flops, seconds, uploads = 0.0, 0.0, []
     for model in settings.scenario.models:
         clients = [spec.id for spec in settings.scenario.clients if spec.model == model]
         upload, meter = Participant(machine, clients[0]).dry_round()
-        total += len(clients) * meter.flops
+        flops, seconds = flops + len(clients) * meter.flops, seconds + len(clients) * meter.seconds
         uploads += [replace(upload, client=client) for client in clients]
+    start = time.perf_counter()
     workbench.aggregate(Uploads(uploads), {}, 2)
-    return total + workbench.spent.flops
+    return flops + workbench.spent.flops, seconds + time.perf_counter() - start
