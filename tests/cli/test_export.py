@@ -16,6 +16,7 @@ from tests.cli.test_cli import call
 from transformers import AutoProcessor, LlamaConfig, LlamaForCausalLM
 
 from fedmosaic.adapters import Adapter, Slot
+from fedmosaic.adapters.alignment import shipped
 from fedmosaic.adapters.export import write_lora
 from fedmosaic.config import Scenario, resolve
 from fedmosaic.data.images import GivenImages
@@ -235,7 +236,9 @@ def test_a_client_starts_from_an_exported_lora(monkeypatch, capsys, tmp_path, ru
     expected = Participant(machine_of(runs["fedavg"]), 1).score(old.rounds, ["Odd-0"], count=0)
     assert Participant(machine, 1).evaluate(0, others=False, count=0) == expected
 
-    status, _, error = call(monkeypatch, capsys, "run", tmp_path / "s.toml", *small, "--set", "adapter.rank=2")
+    monkeypatch.setattr(shipped, "make_alignment", lambda *_, **__: pytest.fail("refuse first: it takes minutes"))
+    wrong = ["--set", "adapter.rank=2", "--set", "adapter.blocks=2"]
+    status, _, error = call(monkeypatch, capsys, "run", tmp_path / "s.toml", *small, *wrong)
     assert status == 2
     assert "set adapter.rank=4" in error
 

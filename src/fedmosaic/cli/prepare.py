@@ -28,6 +28,7 @@ def prepare(settings: RunSettings, console: Console) -> None:
     skipped: list[str] = getattr(machine.benchmark, "skipped", [])
     if skipped:
         console.print(f"left out {len(skipped)} record(s) that cannot be used; first: {skipped[0]}", highlight=False)
+    _check_starts(settings)
     with console.status("base models and their alignment: made on first use, then cached") as status:
         for spec in settings.scenario.clients:
             machine.adapter(spec)
@@ -37,3 +38,12 @@ def prepare(settings: RunSettings, console: Console) -> None:
         samples: list[Sample] = [sample for task in tasks for sample in (*task.train, *task.split(split))]
         status.update("image features: computed on first use, then cached")
         machine.pool.prepare(settings.scenario.models, samples)
+
+
+def _check_starts(settings: RunSettings) -> None:
+    """Refuse a client's LoRA before the alignment is made, which may take long and does not change what fits."""
+    if bringing := [spec for spec in settings.scenario.clients if spec.start]:
+        unaligned = settings.model_copy(update={"adapter": settings.adapter.model_copy(update={"alignment": "none"})})
+        machine = Machine(unaligned, folder=home() / "unused")
+        for spec in bringing:
+            machine.imported(spec)
