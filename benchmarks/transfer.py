@@ -213,9 +213,9 @@ def _words(text: str) -> list[str]:
     return text.split(",")
 
 
-def main() -> None:
-    """Run what is not there yet, write ``rows.jsonl``, ``transfer.json`` and ``transfer.svg``, and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def options(description: str | None) -> argparse.ArgumentParser:
+    """Return the command line's options."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--modes", type=_words, default=["joint", "none"], help="recipes")
     parser.add_argument("--skills", type=_words, default=list(SKILLS))
@@ -231,7 +231,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-2)
     parser.add_argument("--scale", type=float, default=1.0, help="factor on P and Q when they are put into the target")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Run what is not there yet, write ``rows.jsonl``, ``transfer.json`` and ``transfer.svg``, and print the tables."""
+    arguments = options(__doc__).parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
     record = arguments.out / "rows.jsonl"
