@@ -13,6 +13,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from fedmosaic.data.mosaic40.tasks import SEEN, UNSEEN
 from fedmosaic.models.base import Batch
 from fedmosaic.models.families import FAMILIES, Family, build_module
 from fedmosaic.models.features import Features
+from fedmosaic.models.hints import Hints
 from fedmosaic.models.load import load_tiny, save_without_tower
 from fedmosaic.models.muon import Muon
 from fedmosaic.models.naming import Naming
@@ -53,6 +55,7 @@ class Recipe:
         noise: standard deviation of the noise on the tower's features (whose own is 0.9), so that pictures are not
             learned by heart.
         naming: weight of each of the two naming losses (see ``naming.py``).
+        hints: weight of the distance to a teacher, if there is one (see ``hints.py``).
         seed: of weights and data.
     """
 
@@ -65,6 +68,7 @@ class Recipe:
     clip: float = 1.0
     noise: float = 0.5
     naming: float = 0.3
+    hints: float = 3.0
     seed: int = 0
 
     def learning_rate(self, step: int, progress: float) -> float:
@@ -158,6 +162,7 @@ def train(
     bank: PublicBank,
     recipe: Recipe,
     *,
+    teacher: TinyModel | None = None,
     log: Callable[[str], None],
 ) -> int:
     """Train projector and decoder for the recipe's CPU time and return the number of steps.
@@ -166,12 +171,17 @@ def train(
         model: left frozen and in eval mode again.
         bank: the public pictures.
         recipe: how.
+        teacher: whose hidden states the model's shall become alike.
         log: receives a line about every 30 seconds.
     """
     trained = [model.module.model.multi_modal_projector, model.decoder]
     for part in trained:
         part.requires_grad_(True)
     opts = optimisers(model.module, recipe)
+    torch.manual_seed(derive(recipe.seed, "pretrain-hints"))
+    hints = Hints(teacher, model) if teacher else None
+    if hints:
+        opts.append(torch.optim.AdamW(hints.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0))
     curriculum, naming = Curriculum(bank, recipe), Naming(bank.pool.pictures, model)
     torch.manual_seed(derive(recipe.seed, "pretrain-noise"))
     start, step, average, next_line = time.process_time(), 0, 0.0, 30.0
@@ -182,8 +192,10 @@ def train(
         features = batch.vision["features"]
         batch.vision["features"] = features + recipe.noise * torch.randn_like(features)
         keys = [key for dialogue in chosen for key in dialogue.images]
-        with naming.watching(model):
+        with naming.watching(model), hints.watching() if hints else nullcontext():
             loss = dialogue_loss(model, batch)
+            if hints:
+                loss = loss + recipe.hints * hints.loss(chosen, batch)
             if keys:
                 loss = loss + recipe.naming * (naming.loss(model, keys, batch) + naming.after_loss(model, keys, batch))
         loss.backward()  # type: ignore[no-untyped-call]
@@ -226,7 +238,14 @@ def new_model(family: Family, bank: PublicBank, *, seed: int, home: Path) -> Tin
 
 
 def pretrain(
-    family: Family, recipe: Recipe, *, home: Path, out: Path, init: Path | None, log: Callable[[str], None]
+    family: Family,
+    recipe: Recipe,
+    *,
+    home: Path,
+    out: Path,
+    init: Path | None,
+    teacher: Path | None,
+    log: Callable[[str], None],
 ) -> None:
     """Fit the tokenizer, train, evaluate, and write the assets and ``pretraining.json``.
 
@@ -236,6 +255,7 @@ def pretrain(
         home: the cache folder: the public bank and its features.
         out: receives the assets.
         init: assets to go on from, instead of an untrained model.
+        teacher: assets of the model that gives hints, if one does.
         log: receives progress lines.
     """
     bank = open_public(home)
@@ -246,8 +266,11 @@ def pretrain(
     model.features.prepare(bank.images.keys())
     weights = model.parameter_count - _size(model.module.model.vision_tower)
     log(f"{family.name}: {len(model.tokenizer)} tokens, {weights} weights")
+    guide = None if teacher is None else load_tiny(teacher.name, teacher, images=bank.images, home=home)
+    if guide:
+        guide.features.prepare(bank.images.keys())
     begin = time.monotonic()
-    steps = train(model, bank, recipe, log=log)
+    steps = train(model, bank, recipe, teacher=guide, log=log)
     skills = skill_accuracy(model, public.public_samples(bank, 6000, seed=derive(recipe.seed, "pretrain-test")))
     record: dict[str, Any] = {
         "family": family.name,
@@ -257,6 +280,8 @@ def pretrain(
         "bank": bank.checksum,
         "skills": skills,
     }
+    if teacher is not None:
+        record["teacher"] = teacher.name
     if init is not None:
         record["before"] = json.loads((init / "pretraining.json").read_text(encoding="utf-8"))
         record["before"].pop("skills", None)
@@ -279,6 +304,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=Recipe.batch, help="dialogues in a batch")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--init", type=Path, help="folder of an earlier outcome to go on from")
+    parser.add_argument("--teacher", type=Path, help="folder of the model whose hidden states shall be approached")
     parser.add_argument("--start", type=float, default=0.0, help="share of the curriculum to leave out at the start")
     parser.add_argument(
         "--home", type=Path, required=True, help="cache folder for the public images and their features"
@@ -300,6 +326,7 @@ def main() -> None:
         home=arguments.home,
         out=arguments.out,
         init=arguments.init,
+        teacher=arguments.teacher,
         log=lambda line: print(line, file=sys.stderr, flush=True),  # noqa: T201
     )
 
