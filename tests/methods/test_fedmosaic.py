@@ -185,6 +185,31 @@ def test_without_a_gate_both_slots_count_half_for_ever():
     assert not here.adapter.gate_tensors()
 
 
+def test_a_restart_in_the_mean_of_all_is_fedavgs():
+    """By uniform weights the others' mean is received; N - 1 parts of it and one of the client's own are FedAvg's."""
+    from fedmosaic.methods.base import Uploads
+
+    made = lab({"relevance": "uniform", "restart": 2 / 3}, models=("narrow", "narrow", "narrow"))
+    clients = [client(made, number) for number in range(3)]
+    uploads = Uploads([made.train(each) for each in clients])
+    downloads = made.method.aggregate(uploads, None).downloads
+    for number, each in enumerate(clients):
+        made.method.receive(each, downloads[number])
+        for name, tensor in each.snapshot("local").items():
+            expected = torch.stack([upload.tensors[name] for upload in uploads.values()]).mean(0)
+            torch.testing.assert_close(tensor, expected)
+
+
+def test_without_restart_or_peers_the_local_slot_stays_its_own():
+    for settings, download in (({}, True), ({"restart": 0.5}, False)):
+        made = lab(settings)
+        here = client(made)
+        made.train(here)
+        own = here.snapshot("local")
+        made.method.receive(here, made.noise(here, "local") if download else {})
+        assert all(torch.equal(tensor, own[name]) for name, tensor in here.snapshot("local").items())
+
+
 def test_the_ablations_of_one_method_leave_others_alone():
     make_method("fedmosaic", {"gate": False, "colora": False})
     method = make_method("fedmosaic", {})

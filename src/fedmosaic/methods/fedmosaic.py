@@ -16,6 +16,9 @@ Uploads are each client's last one. A newcomer, who has no sketch yet, receives 
 
 Ablations: ``relevance = "uniform"`` (no sketch, w_ij = 1 / (N - 1)), ``colora = false`` (conventional LoRA everywhere,
 so that only clients of one architecture learn from each other), ``gate = false`` (b = 1/2 for ever).
+
+Beyond the paper: with ``restart`` = rho > 0 a round starts from L_k <- (1 - rho) L_k + rho G_k, so that what is learned
+meets and gathers instead of growing apart for ever. With uniform weights and rho = (N - 1) / N it is FedAvg's start.
 """
 
 from __future__ import annotations
@@ -69,6 +72,8 @@ class FedMosaicSettings(MethodSettings):
     relevance: Literal["rela", "uniform"] = "rela"
     colora: bool = True
     gate: bool = True
+    restart: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """rho: how far the local slot starts a round from what was received; 0 is the paper's."""
     probe_on: Literal["arrivals", "batches"] = "arrivals"
     """What the probe looks at: the samples that are new in a round, or training batches."""
     probe_samples: Count = 64
@@ -115,9 +120,11 @@ class FedMosaic(Method[FedMosaicSettings]):
         self._pool, self._run = pool, settings
 
     def receive(self, client: Client, download: Tensors) -> None:
-        """G := what was received; what was not received is a copy of L."""
+        """G := what was received; what was not received is a copy of L. Then L goes a part of the way to G."""
         own = client.snapshot("local")
-        client.adapter.load_slot("personal_global", {**own, **download})
+        received = {**own, **download}
+        client.adapter.load_slot("personal_global", received)
+        client.adapter.load_slot("local", {name: own[name].lerp(received[name], self.settings.restart) for name in own})
 
     def train(self, client: Client, budget: Budget) -> None:
         """Train L and the gate; let the probe look at new samples, or at every m-th batch."""
