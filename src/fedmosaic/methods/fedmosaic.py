@@ -124,7 +124,9 @@ class FedMosaic(Method[FedMosaicSettings]):
         own = client.snapshot("local")
         received = {**own, **download}
         client.adapter.load_slot("personal_global", received)
-        client.adapter.load_slot("local", {name: own[name].lerp(received[name], self.settings.restart) for name in own})
+        rho = self.settings.restart
+        start = {name: tensor.lerp(received[name].to(tensor), rho) for name, tensor in own.items()}
+        client.adapter.load_slot("local", start)
 
     def train(self, client: Client, budget: Budget) -> None:
         """Train L and the gate; let the probe look at new samples, or at every m-th batch."""
