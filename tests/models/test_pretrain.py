@@ -10,9 +10,10 @@ from fedmosaic.data.mosaic40.build import open_public
 from fedmosaic.data.mosaic40.public import Dialogue
 from fedmosaic.data.sample import Sample
 from fedmosaic.models import pretrain
+from fedmosaic.models.curriculum import Curriculum
 from fedmosaic.models.families import FAMILIES
 from fedmosaic.models.muon import Muon
-from fedmosaic.models.pretrain import Curriculum, Recipe, answer_words, dialogue_loss, optimisers
+from fedmosaic.models.pretrain import Recipe, answer_words, dialogue_loss, optimisers
 from fedmosaic.models.skills import choose, skill_accuracy, skill_of
 from fedmosaic.models.vision_weights import ASSETS
 from fedmosaic.models.vocabulary import is_one_token
@@ -43,7 +44,7 @@ def test_learning_rate_rises_stays_and_falls():
 
 
 def test_curriculum_looks_matches_compares_and_then_mixes(bank):
-    curriculum = Curriculum(bank, Recipe(seconds=1, batch=8))
+    curriculum = Curriculum(bank, size=8, start=0.0, seed=0)
     looking, matching, comparing, everything = (
         [d for _ in range(24) for d in curriculum.next(progress)] for progress in (0.1, 0.35, 0.5, 0.9)
     )
@@ -80,7 +81,7 @@ def test_a_long_caption_weighs_less_than_its_tokens(tiny):
 def test_training_learns_and_leaves_tower_and_flags_alone(copied, monkeypatch):
     pictures = [Picture(key, "icon", "x", {"category": "bird"}) for key in ("000001", "000002")]
     bank = SimpleNamespace(pool=SimpleNamespace(pictures=pictures))
-    monkeypatch.setattr(pretrain, "Curriculum", lambda bank, recipe: SimpleNamespace(next=lambda progress: [ONE, TWO]))
+    monkeypatch.setattr(pretrain, "Curriculum", lambda bank, **_: SimpleNamespace(next=lambda progress: [ONE, TWO]))
     tower = {name: value.clone() for name, value in copied.module.model.vision_tower.state_dict().items()}
     before = float(dialogue_loss(copied, copied.collate_dialogues([ONE, TWO])))
     steps = pretrain.train(copied, bank, Recipe(seconds=1.5, batch=4, warm_up=2), log=lambda _: None)

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 from fedmosaic.data.mosaic40 import public
 from fedmosaic.data.mosaic40.build import PublicBank, open_public
-from fedmosaic.data.mosaic40.drills import drills
 from fedmosaic.data.mosaic40.tasks import SEEN, UNSEEN
 from fedmosaic.models.base import Batch
+from fedmosaic.models.curriculum import Curriculum
 from fedmosaic.models.families import FAMILIES, Family, build_module
 from fedmosaic.models.features import Features
 from fedmosaic.models.hints import Hints
@@ -76,68 +76,6 @@ class Recipe:
         return self.lr * min(1.0, (step + 1) / self.warm_up) * min(1.0, max(0.02, (1 - progress) / self.decay))
 
 
-@dataclass(frozen=True)
-class Phase:
-    """A part of the curriculum.
-
-    Attributes:
-        until: share of the whole at which it ends.
-        drills: share of drills among the dialogues.
-        matching: whether the drills are those on the same thing alone.
-        several: share of the mixture's dialogues about several images that are kept.
-    """
-
-    until: float
-    drills: float = 0.0
-    matching: bool = False
-    several: float = 1.0
-
-
-PHASES = (
-    Phase(0.30, several=0.25),  # looking
-    Phase(0.42, drills=1.0, matching=True),  # matching
-    Phase(0.66, drills=1.0),  # comparing
-    Phase(1.00, drills=0.5),  # everything
-)
-
-
-class Curriculum:
-    """Endless batches of dialogues of about equal length, phase after phase."""
-
-    def __init__(self, bank: PublicBank, recipe: Recipe) -> None:
-        self._mixture = public.public_mixture(bank, derive(recipe.seed, "pretrain"))
-        self._drills, self._matches = (
-            drills(bank, derive(recipe.seed, "pretrain-drills"), matching=only) for only in (False, True)
-        )
-        self._recipe = recipe
-        self._random = random.Random(derive(recipe.seed, "curriculum"))
-        self._ready: list[list[public.Dialogue]] = []
-
-    def next(self, progress: float) -> list[public.Dialogue]:
-        """Return a batch for a share of the time between 0 and 1."""
-        if not self._ready:
-            size = self._recipe.batch
-            pool = [self._dialogue(progress) for _ in range(8 * size)]
-            pool.sort(key=_length)
-            self._ready = [pool[start : start + size] for start in range(0, len(pool), size)]
-            self._random.shuffle(self._ready)
-        return self._ready.pop()
-
-    def _dialogue(self, progress: float) -> public.Dialogue:
-        place = self._recipe.start + (1 - self._recipe.start) * progress
-        phase = next(phase for phase in PHASES if place < phase.until or phase is PHASES[-1])
-        if self._random.random() < phase.drills:
-            return next(self._matches if phase.matching else self._drills)
-        while True:
-            dialogue = next(self._mixture)
-            if len(dialogue.images) <= 1 or self._random.random() < phase.several:
-                return dialogue
-
-
-def _length(dialogue: public.Dialogue) -> tuple[int, int]:
-    return len(dialogue.images), sum(len(text) + len(answer) for text, answer in dialogue.turns)
-
-
 def optimisers(module: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Return Muon for the matrices inside the layers and AdamW for embeddings, norms and biases."""
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
@@ -182,7 +120,8 @@ def train(
     hints = Hints(teacher, model) if teacher else None
     if hints:
         opts.append(torch.optim.AdamW(hints.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0))
-    curriculum, naming = Curriculum(bank, recipe), Naming(bank.pool.pictures, model)
+    curriculum = Curriculum(bank, size=recipe.batch, start=recipe.start, seed=recipe.seed)
+    naming = Naming(bank.pool.pictures, model)
     torch.manual_seed(derive(recipe.seed, "pretrain-noise"))
     start, step, average, next_line = time.process_time(), 0, 0.0, 30.0
     while (spent := time.process_time() - start) < recipe.seconds:
