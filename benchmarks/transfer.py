@@ -256,7 +256,7 @@ def main() -> None:
                 with record.open("a") as file:
                     file.write(json.dumps(row) + "\n")
         print(f"seed {seed}, {skill}: {time.process_time() - begin:.0f} CPU seconds so far", file=sys.stderr)
-    settings = {key: str(value) for key, value in vars(arguments).items()}
+    settings = {key: str(value) for key, value in vars(arguments).items() if key != "out"}
     shown = of_kind(rows, arguments.score)
     result = {"settings": settings, "summary": summarise(shown), "rows": shown}
     (arguments.out / "transfer.json").write_text(json.dumps(result, indent=1) + "\n")
