@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fedmosaic.adapters.dropout import dropout
 from fedmosaic.adapters.functional import Call, colora, lora, slot_weights
 from fedmosaic.adapters.gate import Gate
 from fedmosaic.adapters.mix import Mix
@@ -174,7 +174,7 @@ class AdaptedLinear(nn.Module, ABC):
         device = x.device.type
         call = Call(
             rows=rows,
-            inputs=F.dropout(rows, self.dropout) if self.training and self.dropout else None,
+            inputs=dropout(rows, self.dropout) if self.training and self.dropout else None,
             out=out,
             logit=self.gate(rows) if mix.gated and self.gate is not None else None,
             weight=weight,
