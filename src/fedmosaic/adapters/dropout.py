@@ -12,8 +12,8 @@ _LEVELS = 2**16
 def dropout(x: Tensor, probability: float) -> Tensor:
     """Return x with each entry zeroed with a probability, and scaled so that the mean stays.
 
-    On a CPU an entry's fate takes 16 random bits, which rounds the probability to a multiple of 2^-16; the scale is that
-    of the rounded one.
+    On a CPU an entry's fate takes 16 random bits, which rounds the probability to a multiple of 2^-16; the scale is
+    that of the rounded one.
 
     Args:
         x: any shape, floating point.
