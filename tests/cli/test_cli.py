@@ -49,6 +49,7 @@ def scenario_file(path, **changes):
         (["run", "demo", "--set", "adapter.alignment=jiont"], ["alignment='jiont'", "joint", "fedmosaic align"]),
         (["compare", "demo", "--seeds", "0,x"], ["--seeds", "0,x"]),
         (["compare", "demo", "--rates", "fast"], ["--rates", "fast"]),
+        (["compare", "demo", "--rates", "none.json"], ["none.json", "--rates 0.3,1,3"]),
         (["compare", "demo", "--budget", "time"], ["time", "steps", "flops"]),
         (["compare", "demo", "--methods", "sft:training.stepz=3"], ["training.stepz", "steps"]),
         (["align", "mosaic40", "--out", "a", "--mode", "jiont"], ["'jiont'", "joint"]),
@@ -282,3 +283,8 @@ def test_compare_chooses_learning_rates_and_goes_on_where_it_stood(monkeypatch, 
     assert len(before) == 6  # two factors and the comparison itself for each method
     assert call(monkeypatch, capsys, *command)[0] == 0
     assert {path: path.stat().st_mtime_ns for path in out.rglob("results.json")} == before
+    again = ["compare", small_file, "--methods", "sft", "--seeds", "0", "--rounds", "1", "--out", out]
+    assert call(monkeypatch, capsys, *again, "--rates", out / "comparison.json")[0] == 0
+    assert {
+        path: path.stat().st_mtime_ns for path in out.rglob("results.json")
+    } == before  # the same rates: the same run

@@ -5,6 +5,7 @@ from tests.federation.scenario import small
 
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation import plans
+from fedmosaic.federation.comparison import rates_of
 
 
 def test_a_variant_is_its_method_with_other_settings():
@@ -44,6 +45,18 @@ def test_learning_rates_are_tried_on_validation_samples_and_the_gate_is_left_alo
         assert training.gate_learning_rate == base.gate_learning_rate
         assert (each.settings.seed, each.settings.evaluation.split) == (3, "validation")
     assert plans.rate_scores(tried) == {}  # nothing has been run
+
+
+def test_rates_chosen_before_hold_for_a_methods_variants_too(tmp_path):
+    chosen = plans.variants(small(), ["fedmosaic", "fedmosaic:gate=false", "sft"])
+    path = tmp_path / "comparison.json"
+    path.write_text('{"rates": {"fedmosaic": {"0.3": 0.5, "1": 0.4}, "sft": {"0.3": 0.4, "1": 0.4, "3": 0.6}}}')
+    best = plans.at_best_rates(chosen, rates_of(path, chosen))
+    default = small().training.learning_rate
+    factors = {name: settings.training.learning_rate / default for name, settings in best.items()}
+    assert factors == pytest.approx({"fedmosaic": 0.3, "fedmosaic:gate=false": 0.3, "sft": 3.0})
+    with pytest.raises(SettingsError, match=r"'ditto'.*fedmosaic, sft"):
+        rates_of(path, plans.variants(small(), ["ditto"]))
 
 
 @pytest.mark.slow

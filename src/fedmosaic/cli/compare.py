@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,9 +17,9 @@ from fedmosaic.cli.prepare import prepare
 from fedmosaic.config import load_scenario, resolve
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation import RunFolder
-from fedmosaic.federation.comparison import PARTS, write_comparison
+from fedmosaic.federation.comparison import PARTS, rates_of, write_comparison
 from fedmosaic.federation.comparison import compare as summarise
-from fedmosaic.federation.plans import Plan, at_equal_flops, plan, rate_plans, rate_scores, variants, with_rates
+from fedmosaic.federation.plans import Plan, at_best_rates, at_equal_flops, plan, rate_plans, rate_scores, variants
 from fedmosaic.report import comparison_page
 
 _POLL_SECONDS = 1.0
@@ -33,7 +33,11 @@ def compare(
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
     budget: Annotated[str, typer.Option(help="Equal 'steps', or equal 'flops' (those of sft's steps).")] = "steps",
     rates: Annotated[
-        str, typer.Option(help="Factors of the learning rates to choose from on validation samples of the first seed.")
+        str,
+        typer.Option(
+            help="Factors of the learning rates to choose from on validation samples of the first seed (0.3,1,3), or "
+            "the comparison.json of a comparison that has chosen."
+        ),
     ] = "",
     out: Annotated[Path, typer.Option(help="Folder; runs in it that are done or begun are kept.")] = Path(
         "runs/compare"
@@ -49,26 +53,32 @@ def compare(
     base = resolve(load_scenario(scenario), overrides=overrides or [], rounds=rounds)
     names = [name.strip() for name in methods.split(",") if name.strip()]
     numbers = [int(seed) for seed in _numbers(seeds, int, option="--seeds")]
-    factors = _numbers(rates, float, option="--rates") if rates else []
+    earlier = Path(rates) if rates.endswith(".json") else None
+    factors = _numbers(rates, float, option="--rates") if rates and not earlier else []
     chosen = variants(base, names)
+    scores = rates_of(earlier, chosen) if earlier else {}
     for settings in chosen.values():
         prepare(settings, console)
     if budget == "flops":
         chosen = {name: at_equal_flops(settings) for name, settings in chosen.items()}
-    scores: dict[str, dict[float, float]] = {}
     if factors:
         tried = rate_plans(chosen, factors=factors, seed=numbers[0], out=out / "rates")
         for by_factor in tried.values():
             prepare(next(iter(by_factor.values())).settings, console)  # the validation samples
         _run_all([each for by_factor in tried.values() for each in by_factor.values()], jobs, console)
         scores = {name: rate_scores(by_factor) for name, by_factor in tried.items()}
-        chosen = {name: with_rates(chosen[name], max(found, key=found.__getitem__)) for name, found in scores.items()}
+    chosen = at_best_rates(chosen, scores)
     plans = plan(chosen, seeds=numbers, out=out)
-    _run_all(plans, jobs, console)
-    comparison = summarise(plans, budget=budget, rates=scores)
-    write_comparison(out, comparison)
-    console.print(comparison_table(comparison))
-    console.print(f"page: {comparison_page(comparison, plans, out / 'comparison.html')}", soft_wrap=True)
+
+    def write() -> dict[str, Any]:
+        comparison = summarise(plans, budget=budget, rates=scores)
+        write_comparison(out, comparison)
+        comparison_page(comparison, plans, out / "comparison.html")
+        return comparison
+
+    _run_all(plans, jobs, console, after_each=write)
+    console.print(comparison_table(write()))
+    console.print(f"page: {out / 'comparison.html'}", soft_wrap=True)
 
 
 def _numbers(text: str, kind: type[int] | type[float], *, option: str) -> list[float]:
@@ -78,7 +88,9 @@ def _numbers(text: str, kind: type[int] | type[float], *, option: str) -> list[f
         raise SettingsError(f"{option} {text!r}: expected numbers separated by commas, e.g. 0,1,2") from None
 
 
-def _run_all(plans: Sequence[Plan], jobs: int, console: Console) -> None:
+def _run_all(
+    plans: Sequence[Plan], jobs: int, console: Console, *, after_each: Callable[[], object] = lambda: None
+) -> None:
     """Run what is not done yet, at most ``jobs`` at once; the first failure stops all."""
     for each in plans:
         if (each.path / "settings.toml").is_file():
@@ -94,6 +106,7 @@ def _run_all(plans: Sequence[Plan], jobs: int, console: Console) -> None:
                 for run in [run for run in running if not run.running]:
                     run.join()
                     running.remove(run)
+                    after_each()
                 if console.is_terminal:
                     live.update(_live_table(plans))
                 time.sleep(_POLL_SECONDS)

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedmosaic.config import RunSettings
+from fedmosaic.errors import SettingsError
 from fedmosaic.evaluation.paired import paired_difference
 from fedmosaic.evaluation.statistics import mean_interval
 from fedmosaic.federation.files import write_atomically
@@ -107,6 +109,34 @@ def _against_rivals(
         [mine[seed][part]["per_task"] for seed in mine], [rivals[best][seed][part]["per_task"] for seed in mine]
     )
     return {"rival": best, **dataclasses.asdict(difference), "significant": difference.significant}
+
+
+def rates_of(path: Path, chosen: Mapping[str, RunSettings]) -> dict[str, dict[float, float]]:
+    """Return what an earlier comparison has found out about learning rates.
+
+    Args:
+        path: its ``comparison.json``.
+        chosen: the variants; one that was not tried takes what was found for its method with default settings.
+
+    Returns:
+        variant -> factor of the learning rates -> validation score.
+
+    Raises:
+        SettingsError: there is no such file, or it says nothing about a variant's method.
+    """
+    try:
+        tried = json.loads(path.read_text(encoding="utf-8"))["rates"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise SettingsError(
+            f"--rates {path}: expected the comparison.json of a comparison that was made with --rates 0.3,1,3"
+        ) from None
+    found = {}
+    for name, settings in chosen.items():
+        table = tried.get(name) or tried.get(settings.method)
+        if not table:
+            raise SettingsError(f"--rates {path} knows no rates of {settings.method!r}, only of {', '.join(tried)}")
+        found[name] = {float(factor): score for factor, score in table.items()}
+    return found
 
 
 def write_comparison(folder: Path, comparison: Mapping[str, Any]) -> None:

@@ -103,6 +103,14 @@ def rate_scores(plans: Mapping[float, Plan]) -> dict[float, float]:
     return scores
 
 
+def at_best_rates(
+    chosen: Mapping[str, RunSettings], scores: Mapping[str, Mapping[float, float]]
+) -> dict[str, RunSettings]:
+    """The settings of each variant with its learning rates times its best factor; as they are where none was tried."""
+    best = {name: max(found, key=found.__getitem__) for name, found in scores.items()}
+    return {name: with_rates(settings, best.get(name, 1.0)) for name, settings in chosen.items()}
+
+
 # ---- equal FLOPs -----------------------------------------------------------------------------------------------------
 
 

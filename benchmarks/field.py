@@ -1,0 +1,157 @@
+"""The field, run fairly: every method on mosaic40, at equal steps and at equal FLOPs. The tables of docs/field.md.
+
+    python benchmarks/field.py steps                    # first: it chooses everybody's learning rates
+    python benchmarks/field.py flops static homo        # with those learning rates
+    python benchmarks/field.py --markdown               # the tables of what is done
+
+A table is one ``fedmosaic compare``. A run takes 3 to 6 CPU-minutes, and all tables together 15 CPU-hours. They
+need not be spent at once: finished runs are kept in ``results/field/TABLE.jsonl.gz``, and any machine goes on from
+there, as long as its package ships the same models.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fedmosaic.models
+from fedmosaic.methods.registry import method_classes
+
+RESULTS = Path(__file__).parents[1] / "results" / "field"
+ASSETS = Path(fedmosaic.models.__file__).parent / "assets"
+RATES = "0.3,1,3"
+RIVALS = ["sft", "fedavg", "ditto", "feddat", "feddpa"]
+ABLATED = ["relevance=uniform", "colora=false", "gate=false", "adapter.alignment=none"]
+ALL = ["fedmosaic", *RIVALS, *(name for name in method_classes() if name not in ("fedmosaic", *RIVALS))]
+CORE = ["fedmosaic", *(f"fedmosaic:{change}" for change in ABLATED), *RIVALS]
+KEPT = ("settings.toml", "results.json", "rounds.csv")
+
+TABLES: dict[str, tuple[str, list[str], list[str]]] = {
+    "steps": ("mosaic40", ALL, ["--rates", RATES]),
+    "flops": ("mosaic40", ALL, ["--budget", "flops"]),
+    "static": ("mosaic40", CORE, ["--budget", "flops", "--set", "scenario.protocol=static"]),
+    "homo": ("mosaic40-homo", CORE, ["--budget", "flops"]),
+}
+"""Table -> scenario, methods, further arguments of ``fedmosaic compare``."""
+
+
+def edition() -> str:
+    """What the kept runs depend on besides their settings: the shipped models and bases."""
+    digest = hashlib.sha256()
+    for path in sorted(ASSETS.rglob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def kept(table: str) -> Iterator[dict[str, Any]]:
+    path = RESULTS / f"{table}.jsonl.gz"
+    if path.is_file():
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            yield from (run for run in map(json.loads, file) if run["edition"] == edition())
+
+
+def unpack(table: str, out: Path) -> None:
+    """Lay out the kept runs as the folders of finished ones."""
+    for run in kept(table):
+        folder = out / run["name"]
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            for name, text in run["files"].items():
+                (folder / name).write_text(text, encoding="utf-8")
+
+
+def pack(table: str, out: Path) -> int:
+    """Keep all finished runs, and the comparison of them; return how many there are."""
+    runs = {run["name"]: run for run in kept(table)}
+    for done in sorted(out.rglob("results.json")):
+        name = done.parent.relative_to(out).as_posix()
+        files = {file: (done.parent / file).read_text(encoding="utf-8") for file in KEPT}
+        runs[name] = {"name": name, "edition": edition(), "files": files}
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps(runs[name]) + "\n" for name in sorted(runs))
+    new = RESULTS / f"{table}.jsonl.gz.new"
+    new.write_bytes(gzip.compress(lines.encode(), mtime=0))
+    new.replace(RESULTS / f"{table}.jsonl.gz")
+    for name in ("comparison.json", "comparison.csv"):
+        if (out / name).is_file():
+            shutil.copy(out / name, RESULTS / f"{table}{Path(name).suffix}")
+    return len(runs)
+
+
+def make(table: str, *, out: Path, jobs: int) -> None:
+    scenario, methods, further = TABLES[table]
+    if table != "steps":
+        further = [*further, "--rates", str(RESULTS / "steps.json")]
+    unpack(table, out)
+    command = [sys.executable, "-m", "fedmosaic", "compare", scenario, "--methods", ",".join(methods)]
+    running = subprocess.Popen([*command, *further, "--jobs", str(jobs), "--out", str(out)])
+    try:
+        while running.poll() is None:
+            try:
+                running.wait(60)
+            except subprocess.TimeoutExpired:
+                pack(table, out)
+    finally:
+        running.terminate()
+        running.wait()
+        print(f"{table}: {pack(table, out)} runs are kept", flush=True)
+    if running.returncode:
+        raise SystemExit(running.returncode)
+
+
+def show(table: str) -> str:
+    comparison = json.loads((RESULTS / f"{table}.json").read_text(encoding="utf-8"))
+    lines = [
+        "| method | seeds | rates x | steps | Self | against | Others | against | Self AUC | Others AUC |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+        "| base models | | | | {self} | | {others} | | | |".format(
+            **{part: f"{100 * found['mean']:.1f}" for part, found in comparison["initial"].items()}
+        ),
+    ]
+    for row in comparison["rows"]:
+        tried = comparison["rates"].get(row["method"], {})
+        best = max(tried, key=tried.__getitem__, default="1")
+        name, _, change = row["method"].partition(":")
+        cells = [f"`{name}`" + (f" {change}" if change else ""), row["runs"], best, row["settings"]["steps"]]
+        for part in ("self", "others"):
+            cells += [percent(row[f"{part}_last"]), against(row["against_rivals"][part])]
+        cells += [percent(row[f"{part}_auc"]) for part in ("self", "others")]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def percent(found: dict[str, float | None]) -> str:
+    mean, half = found["mean"], found["ci95"]
+    assert mean is not None
+    return f"{100 * mean:.1f}" + ("" if half is None else f" ± {100 * half:.1f}")
+
+
+def against(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    star = "*" if found["significant"] else ""
+    return "{mean:+.1f}{star} [{low:+.1f}, {high:+.1f}] ({rival})".format(
+        star=star, rival=found["rival"], **{key: 100 * found[key] for key in ("mean", "low", "high")}
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="*", choices=[*TABLES, []], help="which (default: all, in this order)")
+    parser.add_argument("--out", type=Path, default=Path("runs/field"), help="folder for the runs' folders")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
+    parser.add_argument("--markdown", action="store_true", help="print the tables of what is done")
+    arguments = parser.parse_args()
+    for name in arguments.tables or TABLES:
+        if not arguments.markdown:
+            make(name, out=arguments.out / name, jobs=arguments.jobs)
+        if (RESULTS / f"{name}.json").is_file():
+            print(f"\n{name}\n\n{show(name)}")
