@@ -7,6 +7,7 @@ architecture; Co-LoRA's P and Q: mean over all clients) and fine-tuned on the ne
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ STEPS = (0, 10, 25, 50, 100, 150, 200)
 
 @dataclass(frozen=True)
 class Adaptation:
-    """Mean test score over architectures and seeds at each number of steps."""
+    """Mean test score over architectures and seeds at each number of steps; empty for a start that was left out."""
 
     task: str
     merged: dict[int, float]
@@ -34,7 +35,15 @@ class Adaptation:
         return {"task": self.task, "merged": self.merged, "scratch": self.scratch}
 
 
-def adapt(machine: Machine, task_name: str, *, rounds: int, seeds: int) -> Adaptation:
+def adapt(
+    machine: Machine,
+    task_name: str,
+    *,
+    rounds: int,
+    seeds: int,
+    steps: Sequence[int] = STEPS,
+    scratch: bool = True,
+) -> Adaptation:
     """Fine-tune on a task from the merged adapters of a run, and from scratch.
 
     Args:
@@ -42,6 +51,8 @@ def adapt(machine: Machine, task_name: str, *, rounds: int, seeds: int) -> Adapt
         task_name: the new task.
         rounds: the run's last round.
         seeds: orders of the samples to average over.
+        steps: where to measure.
+        scratch: whether to train the untrained adapter too.
     """
     task = machine.benchmark.task(task_name)
     machine.pool.prepare(machine.settings.scenario.models, [*task.train, *task.test])
@@ -49,13 +60,15 @@ def adapt(machine: Machine, task_name: str, *, rounds: int, seeds: int) -> Adapt
     curves: dict[str, list[dict[int, float]]] = {"merged": [], "scratch": []}
     states = {spec.id: Participant(machine, spec.id).state_after(rounds) for spec in machine.settings.scenario.clients}
     for spec in _one_per_model(machine):
-        starts = {"merged": merged_start(machine, spec, slot, states), "scratch": machine.start(spec)}
+        starts = {"merged": merged_start(machine, spec, slot, states)}
+        if scratch:
+            starts["scratch"] = machine.start(spec)
         for seed in range(seeds):
             for name, start in starts.items():
-                scores = train_alone(machine, spec, task, start=start, slot=slot, measure_at=STEPS, seed=seed)
+                scores = train_alone(machine, spec, task, start=start, slot=slot, measure_at=steps, seed=seed)
                 curves[name].append({step: score[task_name] for step, score in scores.items()})
     means = {
-        name: {step: statistics.fmean(curve[step] for curve in several) for step in STEPS}
+        name: {step: statistics.fmean(curve[step] for curve in several) for step in steps if several}
         for name, several in curves.items()
     }
     return Adaptation(task_name, **means)

@@ -1,0 +1,84 @@
+"""What each method's federation is worth to a newcomer with a task that nobody trained on.
+
+    python benchmarks/field.py flops                # runs whose clients' states are on this machine
+    python benchmarks/field_unseen.py               # 1 CPU-minute a run
+    python benchmarks/field_unseen.py --markdown
+
+The clients' adapters are merged into one start per base model and fine-tuned for a few steps on each unseen task, with
+the same steps and the default learning rates for all methods; beside it, an untrained adapter. Mean over the three base
+models. Runs that are in ``results/field/unseen.json`` already are left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from fedmosaic.cli.finished import finished_run
+from fedmosaic.config import load_scenario, resolve
+from fedmosaic.evaluation.statistics import mean_interval
+from fedmosaic.federation import RunFolder
+from fedmosaic.federation.adaptation import adapt
+from fedmosaic.federation.files import write_atomically
+
+OUT = Path(__file__).parents[1] / "results" / "field" / "unseen.json"
+TASKS = ("digit-parity@chalk", "place@photo", "bongard@stencil", "category@stencil", "same-arrangement@twemoji")
+STEPS = (0, 10, 30)
+UNTRAINED = "(untrained adapter)"
+
+Rows = dict[str, dict[str, dict[str, list[float]]]]
+"""Method -> seed -> task -> score after each of STEPS."""
+
+
+def measure(run: Path) -> dict[str, dict[str, list[float]]]:
+    """Return task -> scores of the merged adapters, and, of sft's run, of the untrained adapter."""
+    machine, settings = finished_run(run)
+    machine.settings = settings.model_copy(update={"training": resolve(load_scenario("mosaic40")).training})
+    found: dict[str, dict[str, list[float]]] = {settings.method: {}}
+    for task in TASKS:
+        scratch = settings.method == "sft"
+        scores = adapt(machine, task, rounds=settings.rounds, seeds=1, steps=STEPS, scratch=scratch)
+        found[settings.method][task] = [scores.merged[step] for step in STEPS]
+        if scratch:
+            found.setdefault(UNTRAINED, {})[task] = [scores.scratch[step] for step in STEPS]
+    return found
+
+
+def show(rows: Rows) -> str:
+    lines = ["| start | seeds | " + " | ".join(f"{step} steps" for step in STEPS) + " |", "|---|---|---|---|---|"]
+    for method, seeds in rows.items():
+        means = [
+            [statistics.fmean(column) for column in zip(*by_task.values(), strict=True)] for by_task in seeds.values()
+        ]
+        cells = [interval([each[index] for each in means]) for index in range(len(STEPS))]
+        lines.append(
+            f"| {method if method == UNTRAINED else f'`{method}`'} | {len(seeds)} | " + " | ".join(cells) + " |"
+        )
+    return "\n".join(lines)
+
+
+def interval(values: list[float]) -> str:
+    mean, half = mean_interval(values)
+    return f"{100 * mean:.1f}" + (f" ± {100 * half:.1f}" if len(values) > 1 else "")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs/field/flops"))
+    parser.add_argument("--markdown", action="store_true", help="print the table of what is done")
+    arguments = parser.parse_args()
+    kept: Any = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
+    rows: Rows = defaultdict(dict, kept)
+    for run in () if arguments.markdown else sorted(arguments.runs.glob("*-seed*")):
+        settings = RunFolder(run).settings
+        if not (run / "clients").is_dir() or (settings.method in rows and str(settings.seed) in rows[settings.method]):
+            continue
+        for name, by_task in measure(run).items():
+            rows[name][str(settings.seed)] = by_task
+        write_atomically(OUT, json.dumps(rows, indent=1) + "\n")
+        print(run.name, flush=True)
+    print(show(rows))
