@@ -13,8 +13,8 @@ from fedmosaic.methods.hetero_ssfl import cka, gram
 MODELS = ("narrow", "narrow", "foreign")
 
 
-def make(**settings_):
-    return Lab("hetero-ssfl", {"public_samples": 8, **settings_}, models=MODELS)
+def make(*, steps=3, **settings_):
+    return Lab("hetero-ssfl", {"public_samples": 8, **settings_}, models=MODELS, steps=steps)
 
 
 def features(seed, rows=6, columns=4):
@@ -79,7 +79,7 @@ def test_the_first_round_is_plain_cross_entropy_and_only_a_gram_matrix_leaves():
 
 
 def test_alignment_trains_on_the_last_rounds_public_samples_and_raises_cka():
-    lab, without = make(mu=50.0), make(mu=0.0)
+    lab, without = make(mu=50.0, steps=12), make(mu=0.0, steps=12)
     clients = [lab.client(number) for number in (0, 2)]
     uploads = Uploads([lab.train(client) for client in clients])
     common = lab.method.aggregate(uploads, None).downloads
@@ -95,6 +95,7 @@ def test_alignment_trains_on_the_last_rounds_public_samples_and_raises_cka():
         batch = client.public_batches(4, round_=1)[0]
         return float(cka(gram(client.predict(batch, mix="local").embeddings), common[0]["gram"][:4, :4]))
 
+    assert likeness(aligned) > likeness(lab.client(0, 2, state))
     assert likeness(aligned) > likeness(free)
 
 
