@@ -1,4 +1,4 @@
-"""The field, run fairly: every method on mosaic40, at equal steps and at equal FLOPs. The tables of docs/field.md.
+"""The field, run fairly: every method on mosaic40, at equal steps and at equal FLOPs.
 
     python benchmarks/field.py steps                    # first: it chooses everybody's learning rates
     python benchmarks/field.py flops static homo        # with those learning rates
@@ -19,14 +19,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import fedmosaic.models
+from fedmosaic.cli.compare import percent
+from fedmosaic.federation.files import folder_written_atomically, write_atomically
+from fedmosaic.federation.plans import best_rate
 from fedmosaic.methods.registry import method_classes
+from fedmosaic.models.vision_weights import ASSETS
 
 RESULTS = Path(__file__).parents[1] / "results" / "field"
-ASSETS = Path(fedmosaic.models.__file__).parent / "assets"
 RATES = "0.3,1,3"
 RIVALS = ["sft", "fedavg", "ditto", "feddat", "feddpa"]
 ABLATED = ["relevance=uniform", "colora=false", "gate=false", "adapter.alignment=none"]
@@ -43,6 +46,7 @@ TABLES: dict[str, tuple[str, list[str], list[str]]] = {
 """Table -> scenario, methods, further arguments of ``fedmosaic compare``."""
 
 
+@cache
 def edition() -> str:
     """What the kept runs depend on besides their settings: the shipped models and bases."""
     digest = hashlib.sha256()
@@ -61,11 +65,11 @@ def kept(table: str) -> Iterator[dict[str, Any]]:
 def unpack(table: str, out: Path) -> None:
     """Lay out the kept runs as the folders of finished ones."""
     for run in kept(table):
-        folder = out / run["name"]
-        if not folder.exists():
-            folder.mkdir(parents=True)
-            for name, text in run["files"].items():
-                (folder / name).write_text(text, encoding="utf-8")
+        target = out / run["name"]
+        if not target.exists():
+            with folder_written_atomically(target) as folder:
+                for name, text in run["files"].items():
+                    (folder / name).write_text(text, encoding="utf-8")
 
 
 def pack(table: str, out: Path) -> int:
@@ -75,11 +79,8 @@ def pack(table: str, out: Path) -> int:
         name = done.parent.relative_to(out).as_posix()
         files = {file: (done.parent / file).read_text(encoding="utf-8") for file in KEPT}
         runs[name] = {"name": name, "edition": edition(), "files": files}
-    RESULTS.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(runs[name]) + "\n" for name in sorted(runs))
-    new = RESULTS / f"{table}.jsonl.gz.new"
-    new.write_bytes(gzip.compress(lines.encode(), mtime=0))
-    new.replace(RESULTS / f"{table}.jsonl.gz")
+    write_atomically(RESULTS / f"{table}.jsonl.gz", gzip.compress(lines.encode(), mtime=0))
     for name in ("comparison.json", "comparison.csv"):
         if (out / name).is_file():
             shutil.copy(out / name, RESULTS / f"{table}{Path(name).suffix}")
@@ -109,18 +110,16 @@ def make(table: str, *, out: Path, jobs: int) -> None:
 
 def show(table: str) -> str:
     comparison = json.loads((RESULTS / f"{table}.json").read_text(encoding="utf-8"))
+    initial = {part: f"{100 * found['mean']:.1f}" for part, found in comparison["initial"].items()}
     lines = [
         "| method | seeds | rates x | steps | Self | against | Others | against | Self AUC | Others AUC |",
         "|---|---|---|---|---|---|---|---|---|---|",
-        "| base models | | | | {self} | | {others} | | | |".format(
-            **{part: f"{100 * found['mean']:.1f}" for part, found in comparison["initial"].items()}
-        ),
+        f"| base models | | | | {initial['self']} | | {initial['others']} | | | |",
     ]
     for row in comparison["rows"]:
-        tried = comparison["rates"].get(row["method"], {})
-        best = max(tried, key=tried.__getitem__, default="1")
+        tried = {float(factor): score for factor, score in comparison["rates"].get(row["method"], {}).items()}
         name, _, change = row["method"].partition(":")
-        cells = [f"`{name}`" + (f" {change}" if change else ""), row["runs"], best, row["settings"]["steps"]]
+        cells = [f"`{name}` {change}".rstrip(), row["runs"], f"{best_rate(tried):g}", row["settings"]["steps"]]
         for part in ("self", "others"):
             cells += [percent(row[f"{part}_last"]), against(row["against_rivals"][part])]
         cells += [percent(row[f"{part}_auc"]) for part in ("self", "others")]
@@ -128,19 +127,11 @@ def show(table: str) -> str:
     return "\n".join(lines)
 
 
-def percent(found: dict[str, float | None]) -> str:
-    mean, half = found["mean"], found["ci95"]
-    assert mean is not None
-    return f"{100 * mean:.1f}" + ("" if half is None else f" ± {100 * half:.1f}")
-
-
 def against(found: dict[str, Any] | None) -> str:
     if found is None:
         return ""
-    star = "*" if found["significant"] else ""
-    return "{mean:+.1f}{star} [{low:+.1f}, {high:+.1f}] ({rival})".format(
-        star=star, rival=found["rival"], **{key: 100 * found[key] for key in ("mean", "low", "high")}
-    )
+    mean, low, high = (100 * found[key] for key in ("mean", "low", "high"))
+    return f"{mean:+.1f}{'*' if found['significant'] else ''} [{low:+.1f}, {high:+.1f}] ({found['rival']})"
 
 
 if __name__ == "__main__":

@@ -12,17 +12,19 @@ models. Runs that are in ``results/field/unseen.json`` already are left alone.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from fedmosaic.cli.compare import percent
 from fedmosaic.cli.finished import finished_run
 from fedmosaic.config import load_scenario, resolve
-from fedmosaic.evaluation.statistics import mean_interval
 from fedmosaic.federation import RunFolder
 from fedmosaic.federation.adaptation import adapt
+from fedmosaic.federation.comparison import interval
 from fedmosaic.federation.files import write_atomically
 
 OUT = Path(__file__).parents[1] / "results" / "field" / "unseen.json"
@@ -37,33 +39,30 @@ Rows = dict[str, dict[str, dict[str, list[float]]]]
 def measure(run: Path) -> dict[str, dict[str, list[float]]]:
     """Return task -> scores of the merged adapters, and, of sft's run, of the untrained adapter."""
     machine, settings = finished_run(run)
-    machine.settings = settings.model_copy(update={"training": resolve(load_scenario("mosaic40")).training})
-    found: dict[str, dict[str, list[float]]] = {settings.method: {}}
+    default = settings.model_copy(update={"training": resolve(load_scenario("mosaic40")).training})
+    machine, scratch = dataclasses.replace(machine, settings=default), settings.method == "sft"
+    found: dict[str, dict[str, list[float]]] = defaultdict(dict)
     for task in TASKS:
-        scratch = settings.method == "sft"
         scores = adapt(machine, task, rounds=settings.rounds, seeds=1, steps=STEPS, scratch=scratch)
         found[settings.method][task] = [scores.merged[step] for step in STEPS]
         if scratch:
-            found.setdefault(UNTRAINED, {})[task] = [scores.scratch[step] for step in STEPS]
+            found[UNTRAINED][task] = [scores.scratch[step] for step in STEPS]
     return found
 
 
 def show(rows: Rows) -> str:
-    lines = ["| start | seeds | " + " | ".join(f"{step} steps" for step in STEPS) + " |", "|---|---|---|---|---|"]
+    lines = [
+        "| start | seeds | " + " | ".join(f"{step} steps" for step in STEPS) + " |",
+        "|---|---|" + "---|" * len(STEPS),
+    ]
     for method, seeds in rows.items():
-        means = [
-            [statistics.fmean(column) for column in zip(*by_task.values(), strict=True)] for by_task in seeds.values()
+        curves = [
+            [statistics.fmean(scores) for scores in zip(*tasks.values(), strict=True)] for tasks in seeds.values()
         ]
-        cells = [interval([each[index] for each in means]) for index in range(len(STEPS))]
-        lines.append(
-            f"| {method if method == UNTRAINED else f'`{method}`'} | {len(seeds)} | " + " | ".join(cells) + " |"
-        )
+        cells = [percent(interval(scores)) for scores in zip(*curves, strict=True)]
+        name = method if method == UNTRAINED else f"`{method}`"
+        lines.append(f"| {name} | {len(seeds)} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def interval(values: list[float]) -> str:
-    mean, half = mean_interval(values)
-    return f"{100 * mean:.1f}" + (f" ± {100 * half:.1f}" if len(values) > 1 else "")
 
 
 if __name__ == "__main__":

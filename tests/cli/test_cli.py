@@ -279,12 +279,14 @@ def test_compare_chooses_learning_rates_and_goes_on_where_it_stood(monkeypatch, 
         best = max(found, key=found.get)
         assert row["settings"]["learning_rate"] == pytest.approx(float(best) * 3e-3)
         assert row["against_rivals"]["self"]["rival"] != row["method"]
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("results.json")}
+
+    def finished():
+        return {path: path.stat().st_mtime_ns for path in out.rglob("results.json")}
+
+    before = finished()
     assert len(before) == 6  # two factors and the comparison itself for each method
     assert call(monkeypatch, capsys, *command)[0] == 0
-    assert {path: path.stat().st_mtime_ns for path in out.rglob("results.json")} == before
+    assert finished() == before
     again = ["compare", small_file, "--methods", "sft", "--seeds", "0", "--rounds", "1", "--out", out]
     assert call(monkeypatch, capsys, *again, "--rates", out / "comparison.json")[0] == 0
-    assert {
-        path: path.stat().st_mtime_ns for path in out.rglob("results.json")
-    } == before  # the same rates: the same run
+    assert finished() == before  # the same rates: the same run

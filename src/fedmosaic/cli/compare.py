@@ -140,16 +140,17 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
         "against the best rival, in points, * outside its interval",
     )
     initial = comparison["initial"]
-    table.add_row("(base models)", _percent(initial["self"]), "", _percent(initial["others"]))
+    table.add_row("(base models)", percent(initial["self"]), "", percent(initial["others"]))
     for row in comparison["rows"]:
         scores = [
-            cell for part in PARTS for cell in (_percent(row[f"{part}_last"]), _against(row["against_rivals"][part]))
+            cell for part in PARTS for cell in (percent(row[f"{part}_last"]), _against(row["against_rivals"][part]))
         ]
         table.add_row(row["method"], *scores, f"{row['flops'] / 1e12:.1f}", f"{row['bytes_up'] / 1e3:.0f}")
     return table
 
 
-def _percent(interval: Mapping[str, float | None] | None) -> str:
+def percent(interval: Mapping[str, float | None] | None) -> str:
+    """An interval of a comparison in percent: ``57.6 ± 3.3``, without the half width where one seed gives none."""
     if interval is None or interval["mean"] is None:
         return "-"
     half = interval["ci95"]

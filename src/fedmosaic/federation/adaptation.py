@@ -68,7 +68,7 @@ def adapt(
                 scores = train_alone(machine, spec, task, start=start, slot=slot, measure_at=steps, seed=seed)
                 curves[name].append({step: score[task_name] for step, score in scores.items()})
     means = {
-        name: {step: statistics.fmean(curve[step] for curve in several) for step in steps if several}
+        name: {step: statistics.fmean(curve[step] for curve in several) for step in (steps if several else ())}
         for name, several in curves.items()
     }
     return Adaptation(task_name, **means)

@@ -60,7 +60,7 @@ def compare(
         for variant, results in done.items()
     ]
     every = [results for by_seed in done.values() for results in by_seed.values()]
-    initial = {name: _interval([each["initial"][name] for each in every]) for name in PARTS}
+    initial = {name: interval([each["initial"][name] for each in every]) for name in PARTS}
     seeds = sorted({each.seed for each in plans})
     tried = {
         variant: {f"{factor:g}": score for factor, score in found.items()} for variant, found in (rates or {}).items()
@@ -80,11 +80,12 @@ def _settings(plans: Sequence[Plan], variant: str) -> dict[str, float]:
 def _row(results: Results) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for name, (part, key) in _SCORES.items():
-        row[name] = _interval([each[part][key] for each in results.values() if each.get(part)])
+        row[name] = interval([each[part][key] for each in results.values() if each.get(part)])
     return row | {name: sum(each[name] for each in results.values()) / len(results) for name in _COSTS}
 
 
-def _interval(values: Sequence[float | None]) -> dict[str, float | None] | None:
+def interval(values: Sequence[float | None]) -> dict[str, float | None] | None:
+    """Mean and half width of the 95 % interval, which one value does not give; None without any value."""
     known = [value for value in values if value is not None]
     if not known:
         return None

@@ -107,8 +107,12 @@ def at_best_rates(
     chosen: Mapping[str, RunSettings], scores: Mapping[str, Mapping[float, float]]
 ) -> dict[str, RunSettings]:
     """The settings of each variant with its learning rates times its best factor; as they are where none was tried."""
-    best = {name: max(found, key=found.__getitem__) for name, found in scores.items()}
-    return {name: with_rates(settings, best.get(name, 1.0)) for name, settings in chosen.items()}
+    return {name: with_rates(settings, best_rate(scores.get(name, {}))) for name, settings in chosen.items()}
+
+
+def best_rate(scores: Mapping[float, float]) -> float:
+    """The factor of the learning rates with the highest score; 1 where none was tried."""
+    return max(scores, key=scores.__getitem__, default=1.0)
 
 
 # ---- equal FLOPs -----------------------------------------------------------------------------------------------------
