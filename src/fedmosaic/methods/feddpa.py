@@ -14,7 +14,6 @@ client; a negative a counts as 0. Averages within an architecture.
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,11 +28,11 @@ from fedmosaic import seeding
 from fedmosaic.adapters import Slot
 from fedmosaic.data.sample import Sample
 from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Uploads, mean_within_architecture
-from fedmosaic.models import BaseModel, Batch, Wrapper
+from fedmosaic.methods.by_instance import WeighedByInstance
+from fedmosaic.models import BaseModel
 from fedmosaic.training import Budget, Client
 
 _BOTH = {"shared": 0.5, "local": 0.5}
-_SHARE = "share of the local slot"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +79,7 @@ class FedDpa(Method[FedDpaSettings]):
     def answering(self, client: Client) -> Iterator[BaseModel]:
         """The base model with both slots, weighed for each instance; before the first training by halves."""
         if "instances" in client.memory:
-            yield _WeighedByInstance(client, self.settings.scale)
+            yield WeighedByInstance(client, lambda samples: self._weights(client, samples))
         else:
             with super().answering(client) as model:
                 yield model
@@ -89,29 +88,9 @@ class FedDpa(Method[FedDpaSettings]):
         """Average within each architecture."""
         return Aggregation(downloads=mean_within_architecture(uploads))
 
-
-class _WeighedByInstance(Wrapper):
-    """Reads each prompt with the local slot first, and then computes with the weights that this gives."""
-
-    def __init__(self, client: Client, scale: float) -> None:
-        super().__init__(client.base)
-        self._client = client
-        self._scale = scale
-
-    def collate(self, samples: Sequence[Sample], *, with_answers: bool = True) -> Batch:
-        """Return the batch with the local slot's share (B,) beside it, so that decoding does not change it."""
-        batch = self.inner.collate(samples, with_answers=with_answers)
-        return dataclasses.replace(batch, vision={**batch.vision, _SHARE: self._share(samples)})
-
-    def hidden_states(self, batch: Batch) -> Tensor:
-        """Return the hidden states with each row's own weights."""
-        vision = dict(batch.vision)
-        share = vision.pop(_SHARE)
-        with self._client.adapter.mixed_by_sample({"local": share, "shared": 1 - share}):
-            return self.inner.hidden_states(dataclasses.replace(batch, vision=vision))
-
-    def _share(self, samples: Sequence[Sample]) -> Tensor:
-        """Return a, (B,), in [0, scale]."""
-        asked = F.normalize(self._client.embed(samples, mix="local").float(), dim=-1)
-        known = F.normalize(self._client.memory["instances"].to(asked), dim=-1)
-        return (self._scale * (asked @ known.T).mean(1)).clamp(0, self._scale)
+    def _weights(self, client: Client, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        """Return a of the local slot and 1 - a of the shared one, (B,) each."""
+        asked = F.normalize(client.embed(samples, mix="local").float(), dim=-1)
+        known = F.normalize(client.memory["instances"].to(asked), dim=-1)
+        a = (self.settings.scale * (asked @ known.T).mean(1)).clamp(0, self.settings.scale)
+        return {"local": a, "shared": 1 - a}

@@ -19,11 +19,14 @@ so that only clients of one architecture learn from each other), ``gate = false`
 
 Beyond the paper: with ``restart`` = rho > 0 a round starts from L_k <- (1 - rho) L_k + rho G_k, so that what is learned
 meets and gathers instead of growing apart for ever. With uniform weights and rho = (N - 1) / N it is FedAvg's start.
+With ``answers = "familiarity"`` questions unlike those that the client has trained on are answered with G_k alone,
+which knows more of the others' tasks than the mix does; the mix is then fixed at b = 1/2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Literal
@@ -37,6 +40,9 @@ from fedmosaic.adapters import Adapter, Slot
 from fedmosaic.config import RunSettings
 from fedmosaic.data.sample import Sample
 from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Shapes, Tensors, Uploads
+from fedmosaic.methods.by_instance import WeighedByInstance
+from fedmosaic.methods.familiarity import familiar, remember
+from fedmosaic.models import BaseModel
 from fedmosaic.relevance import (
     DEFAULT_PRIVACY,
     GUARANTEES,
@@ -74,6 +80,13 @@ class FedMosaicSettings(MethodSettings):
     gate: bool = True
     restart: Annotated[float, Field(ge=0, le=1)] = 0.0
     """rho: how far the local slot starts a round from what was received; 0 is the paper's."""
+    answers: Literal["gate", "familiarity"] = "gate"
+    known_per_round: Count = 16
+    """Of ``familiarity``: how many questions of a round's batches are remembered, as embeddings on the client."""
+    known: Annotated[int, Field(ge=2)] = 256
+    """Of ``familiarity``: how many are kept at most."""
+    missed: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    """Of ``familiarity``: share of the known questions that may be called unfamiliar."""
     probe_on: Literal["arrivals", "batches"] = "arrivals"
     """What the probe looks at: the samples that are new in a round, or training batches."""
     probe_samples: Count = 64
@@ -107,8 +120,14 @@ class FedMosaic(Method[FedMosaicSettings]):
     def __init__(self, settings: FedMosaicSettings) -> None:
         super().__init__(settings)
         self.colora = settings.colora
-        if not settings.gate:
+        self._gated = settings.gate and settings.answers == "gate"
+        if not self._gated:
             self.answers_with = {"local": 0.5, "personal_global": 0.5}
+
+    @property
+    def answers_by_mixing(self) -> bool:
+        """Only where all questions are answered alike."""
+        return self.settings.answers == "gate"
 
     @property
     def guarantee(self) -> str:
@@ -131,13 +150,24 @@ class FedMosaic(Method[FedMosaicSettings]):
     def train(self, client: Client, budget: Budget) -> None:
         """Train L and the gate; let the probe look at new samples, or at every m-th batch."""
         self.prepare(client.pool, client.settings)
-        probed: list[Sample] = []
-        for step, batch in enumerate(client.batches(budget)):
-            client.step(batch, slots=("local",), mix=self.answers_with, gate=self.settings.gate)
-            if step % self.settings.probe_every == 0:
-                probed += batch.samples
+        seen: list[Sequence[Sample]] = []
+        for batch in client.batches(budget):
+            client.step(batch, slots=("local",), mix=self.answers_with, gate=self._gated)
+            seen.append(batch.samples)
         if self._sketches:
+            probed = [sample for batch in seen[:: self.settings.probe_every] for sample in batch]
             self._observe(client, self._look(client, probed))
+        if self.settings.answers == "familiarity":
+            self._remember(client, [sample for batch in seen for sample in batch])
+
+    @contextmanager
+    def answering(self, client: Client) -> Iterator[BaseModel]:
+        """The base model with both slots, or for unfamiliar questions with the received one alone."""
+        if "known" in client.memory:
+            yield WeighedByInstance(client, lambda samples: self._by_familiarity(client, samples))
+        else:
+            with super().answering(client) as model:
+                yield model
 
     def upload(self, client: Client) -> dict[str, Tensor]:
         """The local slot and the running sketch."""
@@ -173,6 +203,20 @@ class FedMosaic(Method[FedMosaicSettings]):
 
     def _weights(self, similarity: Tensor) -> Tensor:
         return relevance_weights(similarity, temperature=self.settings.temperature, most=self.settings.peers)
+
+    # ---- familiarity ---------------------------------------------------------------------------------------------
+
+    def _remember(self, client: Client, seen: Sequence[Sample]) -> None:
+        """Keep the base model's embeddings of some of a round's questions."""
+        chosen = [seen[i] for i in torch.randperm(len(seen))[: self.settings.known_per_round].tolist()]
+        new = client.embed(chosen, mix={})
+        client.memory["known"] = remember(client.memory.get("known"), new, self.settings.known)
+
+    def _by_familiarity(self, client: Client, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        """Return the slots' weights, (B,) each."""
+        asked, known = client.embed(samples, mix={}), client.memory["known"]
+        local = 0.5 * familiar(asked, known.to(asked), missed=self.settings.missed).to(asked)
+        return {"local": local, "personal_global": 1 - local}
 
     # ---- the sketch ----------------------------------------------------------------------------------------------
 

@@ -1,0 +1,38 @@
+"""Is a question like those that a client was trained on?
+
+A question is familiar if the nearest of the client's known questions is no farther than, but for a few, known questions
+are from each other. Distances are cosines of what the frozen base model makes of the prompts, seen from their mean.
+(Nearest-neighbour novelty detection; the embeddings never leave the client.)
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def familiar(asked: Tensor, known: Tensor, *, missed: float) -> Tensor:
+    """Tell for each question whether it is familiar.
+
+    Args:
+        asked: (B, d) embeddings of questions.
+        known: (K, d) those of known ones, K >= 1; to a single one all questions are familiar.
+        missed: share of the known ones that may be called unfamiliar to the others, in [0, 1).
+
+    Returns:
+        (B,) boolean.
+    """
+    centre = known.float().mean(0)
+    known = F.normalize(known.float() - centre, dim=-1)
+    asked = F.normalize(asked.float() - centre, dim=-1)
+    nearest_other = (known @ known.T).fill_diagonal_(-torch.inf).amax(1)
+    return (asked @ known.T).amax(1) >= nearest_other.quantile(missed)
+
+
+def remember(known: Tensor | None, new: Tensor, most: int) -> Tensor:
+    """Return known embeddings with new ones (N, d) added; of too many, ``most`` that torch's generator draws."""
+    together = new if known is None else torch.cat([known, new])
+    if len(together) <= most:
+        return together
+    return together[torch.randperm(len(together))[:most].sort().values]
