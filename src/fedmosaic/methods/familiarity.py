@@ -26,7 +26,7 @@ def familiar(asked: Tensor, known: Tensor, *, missed: float) -> Tensor:
     centre = known.float().mean(0)
     known = F.normalize(known.float() - centre, dim=-1)
     asked = F.normalize(asked.float() - centre, dim=-1)
-    nearest_other = (known @ known.T).fill_diagonal_(-torch.inf).amax(1)
+    nearest_other = (known @ known.T).fill_diagonal_(-2).amax(1)  # -2: nearer than this is everything
     return (asked @ known.T).amax(1) >= nearest_other.quantile(missed)
 
 
