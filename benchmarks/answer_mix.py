@@ -1,0 +1,68 @@
+"""What would the clients of a finished FedMosaic run answer with other weights of their two slots?
+
+    fedmosaic compare mosaic40 --methods fedmosaic --seeds 0 --set evaluation.split=validation --out runs/levers
+    python benchmarks/answer_mix.py runs/levers/fedmosaic-seed0 --out results/answer-mix.json     # 4 CPU-minutes
+    python benchmarks/answer_mix.py --markdown --out results/answer-mix.json
+
+No training: the local slot gets 1 - g, the received one g, the same g in all layers, instead of the trained gate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from fedmosaic.cli.finished import finished_run
+from fedmosaic.federation.participant import Participant
+from fedmosaic.training import Mix
+
+SHARES = (0.0, 0.25, 0.5, 0.6, 0.75, 1.0)
+
+
+def measure(run: Path) -> list[dict[str, Any]]:
+    machine, settings = finished_run(run)
+    tasks = settings.scenario.task_names
+    samples = [sample for task in tasks for sample in machine.benchmark.task(task).split(settings.evaluation.split)]
+    machine.pool.prepare(settings.scenario.models, samples)
+    clients = [Participant(machine, spec.id) for spec in settings.scenario.clients]
+    for client in clients:
+        _ = client.adapter  # attached with the gate that the stored states have
+    mixes: dict[str, Mix] = {"gate": "gate"}
+    mixes |= {f"{share:g}": {"local": 1 - share, "personal_global": share} for share in SHARES}
+    rows = []
+    for name, mix in mixes.items():
+        machine.method.answers_with = mix
+        own, foreign = [], []
+        for client in clients:
+            means = {
+                task: statistics.fmean(each) for task, each in client.score(settings.rounds, tasks, count=0).items()
+            }
+            own.append(statistics.fmean(means[task] for task in client.spec.tasks))
+            foreign.append(statistics.fmean(score for task, score in means.items() if task not in client.spec.tasks))
+        rows.append({"share": name, "self": statistics.fmean(own), "others": statistics.fmean(foreign)})
+        print(rows[-1], flush=True)
+    return rows
+
+
+def show(tables: dict[str, list[dict[str, Any]]]) -> str:
+    lines = ["| run | weight of the received slot | Self | Others |", "|---|---|---|---|"]
+    for run, rows in tables.items():
+        lines += [f"| {run} | {row['share']} | {100 * row['self']:.1f} | {100 * row['others']:.1f} |" for row in rows]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="*")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--markdown", action="store_true", help="print the table of an earlier call's file")
+    arguments = parser.parse_args()
+    found = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
+    for run in arguments.runs:
+        found[run.name] = measure(run)
+        arguments.out.write_text(json.dumps(found, indent=1) + "\n")
+    if arguments.markdown:
+        print(show(found))
