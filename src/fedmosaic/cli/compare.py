@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 
 from fedmosaic.cli.background import BackgroundRun
 from fedmosaic.cli.prepare import prepare
@@ -129,7 +129,7 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
     """The comparison for the terminal: mean and 95 % interval over seeds, in percent."""
     seeds = len(comparison["seeds"])
     table = Table(
-        "method",
+        Column("method", overflow="fold"),  # a variant's name tells it from the others by its end
         "Self",
         "against",
         "Others",
