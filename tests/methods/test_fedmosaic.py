@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.methods.lab import Lab, NumbersModel
+from tests.methods.lab import Lab, NumbersModel, spied
 
 from fedmosaic.errors import RunError
 from fedmosaic.methods.registry import make_method
@@ -216,3 +216,17 @@ def test_the_ablations_of_one_method_leave_others_alone():
     assert (method.answers_with, method.colora) == ("gate", True)
     assert "differentially private" in method.guarantee
     assert make_method("fedmosaic", {"sanitise": "paper"}).guarantee.startswith("no guarantee")
+
+
+def test_answers_can_lean_on_the_received_slot_while_training_mixes_in_halves():
+    made = lab({"share": 0.75, "relevance": "uniform"})
+    here = client(made)
+    calls = spied(here, "step")
+    made.train(here, made.noise(here, "personal_global"))
+    assert all(call["mix"] == {"local": 0.5, "personal_global": 0.5} and not call["gate"] for call in calls)
+    batch = made.batch(here).inputs
+    with torch.no_grad(), made.method.answering(here) as model:
+        found = model.hidden_states(batch)
+    with torch.no_grad(), here.adapter.mixed({"local": 0.25, "personal_global": 0.75}):
+        torch.testing.assert_close(found, here.base.hidden_states(batch), atol=1e-5, rtol=1e-5)
+    assert made.method.answers_by_mixing

@@ -19,8 +19,9 @@ so that only clients of one architecture learn from each other), ``gate = false`
 
 Beyond the paper: with ``restart`` = rho > 0 a round starts from L_k <- (1 - rho) L_k + rho G_k, so that what is learned
 meets and gathers instead of growing apart for ever. With uniform weights and rho = (N - 1) / N it is FedAvg's start.
-With ``answers = "familiarity"`` questions unlike those that the client has trained on are answered with G_k alone,
-which knows more of the others' tasks than the mix does; the mix is then fixed at b = 1/2.
+The gate hardly moves from 1/2, where L_k drowns what G_k knows of the others' tasks. So answers can be given with a
+larger ``share`` of G_k, or with ``answers = "familiarity"`` by G_k alone where the client has trained on nothing like
+the question; training then mixes with b = 1/2.
 """
 
 from __future__ import annotations
@@ -80,7 +81,10 @@ class FedMosaicSettings(MethodSettings):
     gate: bool = True
     restart: Annotated[float, Field(ge=0, le=1)] = 0.0
     """rho: how far the local slot starts a round from what was received; 0 is the paper's."""
+    share: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Weight of the received slot in answers, when training has mixed both in halves; None: as in training."""
     answers: Literal["gate", "familiarity"] = "gate"
+    """Whether all questions are answered alike, or unfamiliar ones with the received slot alone."""
     known_per_round: Count = 16
     """Of ``familiarity``: how many questions of a round's batches are remembered, as embeddings on the client."""
     known: Annotated[int, Field(ge=2)] = 256
@@ -120,9 +124,9 @@ class FedMosaic(Method[FedMosaicSettings]):
     def __init__(self, settings: FedMosaicSettings) -> None:
         super().__init__(settings)
         self.colora = settings.colora
-        self._gated = settings.gate and settings.answers == "gate"
-        if not self._gated:
-            self.answers_with = {"local": 0.5, "personal_global": 0.5}
+        self._gated = settings.gate and settings.answers == "gate" and settings.share is None
+        self._trains_with: Mix = "gate" if self._gated else _shared_by(0.5)
+        self.answers_with = self._trains_with if settings.share is None else _shared_by(settings.share)
 
     @property
     def answers_by_mixing(self) -> bool:
@@ -152,7 +156,7 @@ class FedMosaic(Method[FedMosaicSettings]):
         self.prepare(client.pool, client.settings)
         seen: list[Sequence[Sample]] = []
         for batch in client.batches(budget):
-            client.step(batch, slots=("local",), mix=self.answers_with, gate=self._gated)
+            client.step(batch, slots=("local",), mix=self._trains_with, gate=self._gated)
             seen.append(batch.samples)
         if self._sketches:
             probed = [sample for batch in seen[:: self.settings.probe_every] for sample in batch]
@@ -215,7 +219,8 @@ class FedMosaic(Method[FedMosaicSettings]):
     def _by_familiarity(self, client: Client, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Return the slots' weights, (B,) each."""
         asked, known = client.embed(samples, mix={}), client.memory["known"]
-        local = 0.5 * familiar(asked, known.to(asked), missed=self.settings.missed).to(asked)
+        share = 0.5 if self.settings.share is None else self.settings.share
+        local = (1 - share) * familiar(asked, known.to(asked), missed=self.settings.missed).to(asked)
         return {"local": local, "personal_global": 1 - local}
 
     # ---- the sketch ----------------------------------------------------------------------------------------------
@@ -279,3 +284,7 @@ class FedMosaic(Method[FedMosaicSettings]):
             key=key,
             client=client.id,
         )
+
+
+def _shared_by(received: float) -> dict[str, float]:
+    return {"local": 1 - received, "personal_global": received}
