@@ -127,6 +127,17 @@ def show(table: str) -> str:
     return "\n".join(lines)
 
 
+def show_rates(tried: dict[str, dict[str, float]]) -> str:
+    """Mean of Self and Others on validation samples by factor of the learning rates, the best one in bold."""
+    factors = list(next(iter(tried.values())))
+    lines = ["| method | " + " | ".join(f"x {each}" for each in factors) + " |", "|---" * (len(factors) + 1) + "|"]
+    for method, scores in tried.items():
+        best = max(scores, key=scores.__getitem__)
+        cells = [f"**{100 * score:.1f}**" if each == best else f"{100 * score:.1f}" for each, score in scores.items()]
+        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def against(found: dict[str, Any] | None) -> str:
     if found is None:
         return ""
@@ -146,3 +157,5 @@ if __name__ == "__main__":
             make(name, out=arguments.out / name, jobs=arguments.jobs)
         if (RESULTS / f"{name}.json").is_file():
             print(f"\n{name}\n\n{show(name)}")
+        if arguments.markdown and name == "steps":
+            print(f"\nlearning rates\n\n{show_rates(json.loads((RESULTS / 'steps.json').read_text())['rates'])}")
