@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from fedmosaic.cli.finished import finished_run
+from fedmosaic.evaluation.summary import Measurement, client_means
+from fedmosaic.federation.examination import prepare
+from fedmosaic.federation.files import write_atomically
 from fedmosaic.federation.participant import Participant
 from fedmosaic.training import Mix
 
@@ -25,24 +28,18 @@ SHARES = (0.0, 0.25, 0.5, 0.6, 0.75, 1.0)
 def measure(run: Path) -> list[dict[str, Any]]:
     machine, settings = finished_run(run)
     tasks = settings.scenario.task_names
-    samples = [sample for task in tasks for sample in machine.benchmark.task(task).split(settings.evaluation.split)]
-    machine.pool.prepare(settings.scenario.models, samples)
+    prepare(machine, tasks)
     clients = [Participant(machine, spec.id) for spec in settings.scenario.clients]
-    for client in clients:
-        _ = client.adapter  # attached with the gate that the stored states have
-    mixes: dict[str, Mix] = {"gate": "gate"}
+    own_tasks = {client.spec.id: client.spec.tasks for client in clients}
+    mixes: dict[str, Mix] = {"gate": machine.method.answers_with}
     mixes |= {f"{share:g}": {"local": 1 - share, "personal_global": share} for share in SHARES}
     rows = []
     for name, mix in mixes.items():
         machine.method.answers_with = mix
-        own, foreign = [], []
-        for client in clients:
-            means = {
-                task: statistics.fmean(each) for task, each in client.score(settings.rounds, tasks, count=0).items()
-            }
-            own.append(statistics.fmean(means[task] for task in client.spec.tasks))
-            foreign.append(statistics.fmean(score for task, score in means.items() if task not in client.spec.tasks))
-        rows.append({"share": name, "self": statistics.fmean(own), "others": statistics.fmean(foreign)})
+        scores = {client.spec.id: client.score(settings.rounds, tasks, count=0) for client in clients}
+        measured = Measurement.of(settings.rounds, scores)
+        own, foreign = (statistics.fmean(client_means(measured, own_tasks, own=own).values()) for own in (True, False))
+        rows.append({"share": name, "self": own, "others": foreign})
         print(rows[-1], flush=True)
     return rows
 
@@ -63,6 +60,6 @@ if __name__ == "__main__":
     found = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
     for run in arguments.runs:
         found[run.name] = measure(run)
-        arguments.out.write_text(json.dumps(found, indent=1) + "\n")
+        write_atomically(arguments.out, json.dumps(found, indent=1) + "\n")
     if arguments.markdown:
         print(show(found))

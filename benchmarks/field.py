@@ -108,8 +108,7 @@ def make(table: str, *, out: Path, jobs: int) -> None:
         raise SystemExit(running.returncode)
 
 
-def show(table: str) -> str:
-    comparison = json.loads((RESULTS / f"{table}.json").read_text(encoding="utf-8"))
+def show(comparison: dict[str, Any]) -> str:
     initial = {part: f"{100 * found['mean']:.1f}" for part, found in comparison["initial"].items()}
     lines = [
         "| method | seeds | rates x | steps | Self | against | Others | against | Self AUC | Others AUC |",
@@ -117,9 +116,9 @@ def show(table: str) -> str:
         f"| base models | | | | {initial['self']} | | {initial['others']} | | | |",
     ]
     for row in comparison["rows"]:
-        tried = {float(factor): score for factor, score in comparison["rates"].get(row["method"], {}).items()}
+        best = best_rate(tried(comparison).get(row["method"], {}))
         name, _, change = row["method"].partition(":")
-        cells = [f"`{name}` {change}".rstrip(), row["runs"], f"{best_rate(tried):g}", row["settings"]["steps"]]
+        cells = [f"`{name}` {change}".rstrip(), row["runs"], f"{best:g}", row["settings"]["steps"]]
         for part in ("self", "others"):
             cells += [percent(row[f"{part}_last"]), against(row["against_rivals"][part])]
         cells += [percent(row[f"{part}_auc"]) for part in ("self", "others")]
@@ -127,15 +126,22 @@ def show(table: str) -> str:
     return "\n".join(lines)
 
 
-def show_rates(tried: dict[str, dict[str, float]]) -> str:
+def show_rates(comparison: dict[str, Any]) -> str:
     """Mean of Self and Others on validation samples by factor of the learning rates, the best one in bold."""
-    factors = list(next(iter(tried.values())))
+    factors = RATES.split(",")
     lines = ["| method | " + " | ".join(f"x {each}" for each in factors) + " |", "|---" * (len(factors) + 1) + "|"]
-    for method, scores in tried.items():
-        best = max(scores, key=scores.__getitem__)
+    for method, scores in tried(comparison).items():
+        best = best_rate(scores)
         cells = [f"**{100 * score:.1f}**" if each == best else f"{100 * score:.1f}" for each, score in scores.items()]
         lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def tried(comparison: dict[str, Any]) -> dict[str, dict[float, float]]:
+    """Method -> factor of the learning rates -> validation score."""
+    return {
+        method: {float(each): score for each, score in scores.items()} for method, scores in comparison["rates"].items()
+    }
 
 
 def against(found: dict[str, Any] | None) -> str:
@@ -156,6 +162,7 @@ if __name__ == "__main__":
         if not arguments.markdown:
             make(name, out=arguments.out / name, jobs=arguments.jobs)
         if (RESULTS / f"{name}.json").is_file():
-            print(f"\n{name}\n\n{show(name)}")
-        if arguments.markdown and name == "steps":
-            print(f"\nlearning rates\n\n{show_rates(json.loads((RESULTS / 'steps.json').read_text())['rates'])}")
+            found = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+            print(f"\n{name}\n\n{show(found)}")
+            if name == "steps":
+                print(f"\nlearning rates\n\n{show_rates(found)}")

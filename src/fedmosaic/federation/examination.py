@@ -22,7 +22,7 @@ def examine(machine: Machine, tasks: Sequence[str], *, rounds: int) -> Summary:
         tasks: seen or unseen ones.
         rounds: the run's last round.
     """
-    _prepare(machine, tasks)
+    prepare(machine, tasks)
     ids = participation.present(machine.settings, rounds)
     scores = {client: Participant(machine, client).score(rounds, tasks, count=0) for client in ids}
     everything = {spec.id: list(tasks) for spec in machine.settings.scenario.clients}
@@ -37,7 +37,7 @@ def agreement(machine: Machine, tasks: Sequence[str], *, rounds: int) -> tuple[f
     Returns:
         Share of equal verdicts (right or wrong), accuracy by likelihood, accuracy by generated text.
     """
-    _prepare(machine, tasks)
+    prepare(machine, tasks)
     pairs: list[tuple[bool, bool]] = []
     for spec in machine.settings.scenario.clients:
         participant = Participant(machine, spec.id)
@@ -62,6 +62,8 @@ def _verdicts(model: BaseModel, samples: Sequence[Sample], size: int = 32) -> li
     return pairs
 
 
-def _prepare(machine: Machine, tasks: Sequence[str]) -> None:
-    samples = [sample for task in tasks for sample in machine.benchmark.task(task).test]
+def prepare(machine: Machine, tasks: Sequence[str]) -> None:
+    """Let the base models do beforehand what they can for the samples that score a run."""
+    split = machine.settings.evaluation.split
+    samples = [sample for task in tasks for sample in machine.benchmark.task(task).split(split)]
     machine.pool.prepare(machine.settings.scenario.models, samples)

@@ -125,8 +125,9 @@ class FedMosaic(Method[FedMosaicSettings]):
         super().__init__(settings)
         self.colora = settings.colora
         self._gated = settings.gate and settings.answers == "gate" and settings.share is None
+        self._share = 0.5 if settings.share is None else settings.share
         self._trains_with: Mix = "gate" if self._gated else _shared_by(0.5)
-        self.answers_with = self._trains_with if settings.share is None else _shared_by(settings.share)
+        self.answers_with = "gate" if self._gated else _shared_by(self._share)
 
     @property
     def answers_by_mixing(self) -> bool:
@@ -152,7 +153,7 @@ class FedMosaic(Method[FedMosaicSettings]):
         client.adapter.load_slot("local", start)
 
     def train(self, client: Client, budget: Budget) -> None:
-        """Train L and the gate; let the probe look at new samples, or at every m-th batch."""
+        """Train L and the gate; let the probe look at new samples, or at every m-th batch; remember what was asked."""
         self.prepare(client.pool, client.settings)
         seen: list[Sequence[Sample]] = []
         for batch in client.batches(budget):
@@ -219,8 +220,7 @@ class FedMosaic(Method[FedMosaicSettings]):
     def _by_familiarity(self, client: Client, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Return the slots' weights, (B,) each."""
         asked, known = client.embed(samples, mix={}), client.memory["known"]
-        share = 0.5 if self.settings.share is None else self.settings.share
-        local = (1 - share) * familiar(asked, known.to(asked), missed=self.settings.missed).to(asked)
+        local = (1 - self._share) * familiar(asked, known.to(asked), missed=self.settings.missed).to(asked)
         return {"local": local, "personal_global": 1 - local}
 
     # ---- the sketch ----------------------------------------------------------------------------------------------
