@@ -34,12 +34,13 @@ RATES = "0.3,1,3"
 RIVALS = ["sft", "fedavg", "ditto", "feddat", "feddpa"]
 ABLATED = ["relevance=uniform", "colora=false", "gate=false", "adapter.alignment=none"]
 ALL = ["fedmosaic", *RIVALS, *(name for name in method_classes() if name not in ("fedmosaic", *RIVALS))]
+CHOSEN = ["fedmosaic:restart=0.5:share=0.75", "fedmosaic:answers=familiarity"]  # on validation samples: docs/field.md
 CORE = ["fedmosaic", *(f"fedmosaic:{change}" for change in ABLATED), *RIVALS]
 KEPT = ("settings.toml", "results.json", "rounds.csv")
 
 TABLES: dict[str, tuple[str, list[str], list[str]]] = {
     "steps": ("mosaic40", ALL, ["--rates", RATES]),
-    "flops": ("mosaic40", ALL, ["--budget", "flops"]),
+    "flops": ("mosaic40", [*ALL, *CHOSEN], ["--budget", "flops"]),
     "static": ("mosaic40", CORE, ["--budget", "flops", "--set", "scenario.protocol=static"]),
     "homo": ("mosaic40-homo", CORE, ["--budget", "flops"]),
 }
@@ -89,9 +90,10 @@ def pack(table: str, out: Path) -> int:
 
 def make(table: str, *, out: Path, jobs: int) -> None:
     scenario, methods, further = TABLES[table]
-    if table != "steps":
-        further = [*further, "--rates", str(RESULTS / "steps.json")]
     unpack(table, out)
+    if table != "steps":
+        unpack("steps", steps := out.parent / "steps")  # at equal FLOPs most methods take as many steps as there
+        further = [*further, "--rates", str(RESULTS / "steps.json"), "--finished", str(steps)]
     command = [sys.executable, "-m", "fedmosaic", "compare", scenario, "--methods", ",".join(methods)]
     running = subprocess.Popen([*command, *further, "--jobs", str(jobs), "--out", str(out)])
     try:

@@ -10,6 +10,7 @@ from tests.federation.scenario import SMALL
 
 from fedmosaic.cli import main
 from fedmosaic.data.mosaic40.build import open_mosaic40
+from fedmosaic.federation import RunFolder
 from fedmosaic.models import load_base_model
 
 
@@ -50,6 +51,7 @@ def scenario_file(path, **changes):
         (["compare", "demo", "--seeds", "0,x"], ["--seeds", "0,x"]),
         (["compare", "demo", "--rates", "fast"], ["--rates", "fast"]),
         (["compare", "demo", "--rates", "none.json"], ["none.json", "--rates 0.3,1,3"]),
+        (["compare", "demo", "--finished", "nowhere"], ["--finished nowhere", "--out"]),
         (["compare", "demo", "--budget", "time"], ["time", "steps", "flops"]),
         (["compare", "demo", "--methods", "sft:training.stepz=3"], ["training.stepz", "steps"]),
         (["align", "mosaic40", "--out", "a", "--mode", "jiont"], ["'jiont'", "joint"]),
@@ -290,3 +292,9 @@ def test_compare_chooses_learning_rates_and_goes_on_where_it_stood(monkeypatch, 
     again = ["compare", small_file, "--methods", "sft", "--seeds", "0", "--rounds", "1", "--out", out]
     assert call(monkeypatch, capsys, *again, "--rates", out / "comparison.json")[0] == 0
     assert finished() == before  # the same rates: the same run
+    elsewhere = ["--rates", out / "comparison.json", "--finished", out, "--out", tmp_path / "elsewhere"]
+    status, shown, _ = call(monkeypatch, capsys, *again[:-2], *elsewhere)
+    assert status == 0
+    assert "1 of 1 runs are taken from" in shown
+    events = [RunFolder(folder / "sft-seed0").events() for folder in (out, tmp_path / "elsewhere")]
+    assert list(events[0]) == list(events[1])  # copied, not run again

@@ -4,7 +4,7 @@ import pytest
 from tests.federation.scenario import small
 
 from fedmosaic.errors import SettingsError
-from fedmosaic.federation import plans
+from fedmosaic.federation import RunFolder, plans
 from fedmosaic.federation.comparison import rates_of
 
 
@@ -32,6 +32,25 @@ def test_runs_of_one_seed_come_together_and_lie_in_folders_of_their_own():
     assert [each.seed for each in laid] == [0, 0, 1, 1]
     assert len({each.path for each in laid}) == 4
     assert all(each.path.parent == Path("out") and each.settings.seed == each.seed for each in laid)
+
+
+def test_only_runs_finished_with_the_same_settings_are_taken(tmp_path):
+    base, earlier = small(seed=0), tmp_path / "earlier"
+    for each in plans.plan(plans.variants(base, ["sft", "fedavg", "ditto"]), seeds=(0,), out=earlier):
+        folder = RunFolder.create(each.path, each.settings)
+        (each.path / ".lock").touch()
+        if each.variant != "ditto":
+            folder.write_results({"self": each.variant})
+    here = plans.variants(base, ["sft", "fedavg:training.steps=7", "ditto", "feddat"])
+    here["fedavg"] = here.pop("fedavg:training.steps=7")  # of the same name as the earlier run, but not the same run
+    laid = plans.plan(here, seeds=(0,), out=tmp_path / "here")
+    taken = plans.take_finished(laid, earlier)
+    assert [each.variant for each in taken] == ["sft"]
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["sft-seed0"]
+    copy = RunFolder.resume(taken[0].path, taken[0].settings)
+    assert copy.results() == {"self": "sft"}
+    assert not (copy.path / ".lock").exists()
+    assert plans.take_finished(laid, earlier) == []  # what is there stays
 
 
 def test_learning_rates_are_tried_on_validation_samples_and_the_gate_is_left_alone():

@@ -19,7 +19,16 @@ from fedmosaic.errors import SettingsError
 from fedmosaic.federation import RunFolder
 from fedmosaic.federation.comparison import PARTS, rates_of, write_comparison
 from fedmosaic.federation.comparison import compare as summarise
-from fedmosaic.federation.plans import Plan, at_best_rates, at_equal_flops, plan, rate_plans, rate_scores, variants
+from fedmosaic.federation.plans import (
+    Plan,
+    at_best_rates,
+    at_equal_flops,
+    plan,
+    rate_plans,
+    rate_scores,
+    take_finished,
+    variants,
+)
 from fedmosaic.report import comparison_page
 
 _POLL_SECONDS = 1.0
@@ -42,6 +51,10 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder; runs in it that are done or begun are kept.")] = Path(
         "runs/compare"
     ),
+    finished: Annotated[
+        Path | None,
+        typer.Option(help="Folder of another comparison; what it finished with the same settings is not run again."),
+    ] = None,
     rounds: Annotated[int | None, typer.Option(help="Communication rounds.")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="A setting: training.steps=10.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time, each in its own process.")] = 2,
@@ -50,6 +63,8 @@ def compare(
     console = Console()
     if budget not in ("steps", "flops"):
         raise SettingsError(f"--budget {budget!r}: expected 'steps' or 'flops'")
+    if finished and not finished.is_dir():
+        raise SettingsError(f"--finished {finished}: no such folder; expected the --out of another comparison")
     base = resolve(load_scenario(scenario), overrides=overrides or [], rounds=rounds)
     names = [name.strip() for name in methods.split(",") if name.strip()]
     numbers = [int(seed) for seed in _numbers(seeds, int, option="--seeds")]
@@ -69,6 +84,8 @@ def compare(
         scores = {name: rate_scores(by_factor) for name, by_factor in tried.items()}
     chosen = at_best_rates(chosen, scores)
     plans = plan(chosen, seeds=numbers, out=out)
+    if finished and (taken := take_finished(plans, finished)):
+        console.print(f"{len(taken)} of {len(plans)} runs are taken from {finished}", soft_wrap=True)
 
     def write() -> dict[str, Any]:
         comparison = summarise(plans, budget=budget, rates=scores)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedmosaic.config import RunSettings, varied
+from fedmosaic.federation.files import folder_written_atomically
 from fedmosaic.federation.participant import Machine, Participant
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.workbench import Workbench
@@ -62,6 +64,23 @@ def plan(chosen: Mapping[str, RunSettings], *, seeds: Sequence[int], out: Path) 
 
 def _file_name(variant: str) -> str:
     return variant.replace(":", "-").replace("/", "_")
+
+
+def take_finished(plans: Sequence[Plan], earlier: Path) -> list[Plan]:
+    """Copy the runs that another comparison has finished with the same settings; return those that were taken.
+
+    Args:
+        plans: what is to be run; what has begun is left alone.
+        earlier: folder of the other comparison.
+    """
+    taken = []
+    for each in plans:
+        done = RunFolder(earlier / each.path.name)
+        if not each.path.exists() and done.results() and done.settings.digest == each.settings.digest:
+            with folder_written_atomically(each.path) as folder:
+                shutil.copytree(done.path, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
+            taken.append(each)
+    return taken
 
 
 # ---- learning rates --------------------------------------------------------------------------------------------------
