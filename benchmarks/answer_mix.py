@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 from pathlib import Path
 from typing import Any
 
 from fedmosaic.cli.finished import finished_run
-from fedmosaic.evaluation.summary import Measurement, client_means
-from fedmosaic.federation.examination import prepare
+from fedmosaic.federation.examination import self_and_others
 from fedmosaic.federation.files import write_atomically
-from fedmosaic.federation.participant import Participant
 from fedmosaic.training import Mix
 
 SHARES = (0.0, 0.25, 0.5, 0.6, 0.75, 1.0)
@@ -27,18 +24,14 @@ SHARES = (0.0, 0.25, 0.5, 0.6, 0.75, 1.0)
 
 def measure(run: Path) -> list[dict[str, Any]]:
     machine, settings = finished_run(run)
-    tasks = settings.scenario.task_names
-    prepare(machine, tasks)
-    clients = [Participant(machine, spec.id) for spec in settings.scenario.clients]
-    own_tasks = {client.spec.id: client.spec.tasks for client in clients}
+    for spec in settings.scenario.clients:
+        machine.adapter(spec)  # with its gate, whatever answers
     mixes: dict[str, Mix] = {"gate": machine.method.answers_with}
     mixes |= {f"{share:g}": {"local": 1 - share, "personal_global": share} for share in SHARES}
     rows = []
     for name, mix in mixes.items():
         machine.method.answers_with = mix
-        scores = {client.spec.id: client.score(settings.rounds, tasks, count=0) for client in clients}
-        measured = Measurement.of(settings.rounds, scores)
-        own, foreign = (statistics.fmean(client_means(measured, own_tasks, own=own).values()) for own in (True, False))
+        own, foreign = self_and_others(machine, rounds=settings.rounds)
         rows.append({"share": name, "self": own, "others": foreign})
         print(rows[-1], flush=True)
     return rows

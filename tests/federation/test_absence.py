@@ -10,6 +10,7 @@ from fedmosaic.config import resolve
 from fedmosaic.federation import Machine, RunFolder, engines
 from fedmosaic.federation.examination import examine
 from fedmosaic.federation.files import load_tensors
+from fedmosaic.federation.final import final_model
 from fedmosaic.federation.grid import InProcessGrid
 from fedmosaic.federation.participant import Participant
 from fedmosaic.federation.participation import schedule
@@ -19,12 +20,12 @@ TIMES = dict.fromkeys(("seconds", "train_seconds", "evaluation_seconds"))
 
 
 def open_settings():
-    """Client 0 leaves after round 2, client 2 joins in round 2, and half of those there train."""
+    """Client 0 leaves after round 2, client 2 joins in round 2, and half of those there train: 0 3, 0 2, 1 2."""
     changes = {0: {"leaves": 2}, 2: {"joins": 2}}
     clients = [client.model_copy(update=changes.get(client.id, {})) for client in SMALL.clients]
     scenario = SMALL.model_copy(update={"clients": tuple(clients)})
     overrides = ["participation.fraction=0.5", "evaluation.samples_per_task=2", "evaluation.milestones=1"]
-    return resolve(scenario, overrides=overrides)
+    return resolve(scenario, overrides=overrides, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,16 @@ def test_an_absent_client_is_what_its_last_training_made_it(finished):
             assert all(torch.equal(state[key], tensor) for key, tensor in wanted.items())
     summary = examine(machine, ["trend@lines"], rounds=settings.rounds)
     assert [score is None for score in summary.per_client] == [True, False, False, False]  # client 0 has left
+
+
+def test_a_client_that_was_absent_at_the_end_can_take_its_model_away(finished):
+    machine = Machine(finished.settings, finished.client_folder)
+    trained = {client: trained_rounds(finished.settings, client)[-1] for client in range(4)}
+    assert min(trained.values()) < finished.settings.rounds
+    for client, last in trained.items():
+        kept = machine.store(client).load(last)
+        for name, tensor in final_model(machine, client).adapter.slot_tensors("local").items():
+            assert torch.equal(tensor, kept[f"slot.local|{name}"])
 
 
 def test_results_and_report_cover_the_clients_that_are_there(finished):

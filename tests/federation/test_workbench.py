@@ -4,7 +4,8 @@ import pytest
 import torch
 from tests.federation.scenario import small
 
-from fedmosaic.federation.participant import Machine, Participant
+from fedmosaic.federation.machine import Machine
+from fedmosaic.federation.participant import Participant
 from fedmosaic.federation.workbench import Workbench
 from fedmosaic.methods.base import Aggregation, Upload, Uploads
 from fedmosaic.methods.fedavg import FedAvg

@@ -9,7 +9,8 @@ import torch
 from tests.federation.scenario import small
 
 from fedmosaic.federation import RunFolder, engines, wire
-from fedmosaic.federation.participant import Machine, Participant
+from fedmosaic.federation.machine import Machine
+from fedmosaic.federation.participant import Participant
 from fedmosaic.federation.workbench import Workbench
 from fedmosaic.methods.base import Uploads
 from fedmosaic.methods.registry import method_classes

@@ -39,6 +39,9 @@ class TrainingSettings(_Settings):
     weight_decay: Rate = 0.0
     max_grad_norm: Rate = 1.0
     """Gradient norm is clipped to this; 0 switches clipping off."""
+    averaged_rounds: Positive = 1
+    """A client answers with the mean of its weights after this many of the last rounds that it trained in. Training
+    and uploads do not change. 1 is the paper's: the last weights."""
 
 
 class AdapterSettings(_Settings):

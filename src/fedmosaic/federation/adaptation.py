@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fedmosaic.adapters import is_shared
 from fedmosaic.config import ClientSpec
-from fedmosaic.federation.participant import Machine, Participant
+from fedmosaic.federation.machine import Machine
 from fedmosaic.federation.solo import train_alone
 
 STEPS = (0, 10, 25, 50, 100, 150, 200)
@@ -58,7 +58,7 @@ def adapt(
     machine.pool.prepare(machine.settings.scenario.models, [*task.train, *task.test])
     slot = machine.method.travelling or machine.method.slots[0].name
     curves: dict[str, list[dict[int, float]]] = {"merged": [], "scratch": []}
-    states = {spec.id: Participant(machine, spec.id).state_after(rounds) for spec in machine.settings.scenario.clients}
+    states = {spec.id: machine.state_after(spec, rounds) for spec in machine.settings.scenario.clients}
     for spec in _one_per_model(machine):
         starts = {"merged": merged_start(machine, spec, slot, states)}
         if scratch:

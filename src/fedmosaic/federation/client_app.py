@@ -19,7 +19,8 @@ from flwr.clientapp import ClientApp
 
 from fedmosaic.config import RunSettings, validate
 from fedmosaic.federation import wire
-from fedmosaic.federation.participant import Machine, Participant
+from fedmosaic.federation.machine import Machine
+from fedmosaic.federation.participant import Participant
 
 app = ClientApp()
 

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from fedmosaic.errors import RunError
 from fedmosaic.federation.files import load_tensors, save_tensors, write_atomically
 
-_KEPT_STATES = 2
 _KEY_BYTES = 32
 
 
 class ClientStore:
-    """Keeps the last two states, so that a round that the server repeats starts from the same state.
+    """Keeps the last states: two or more, so that a round that the server repeats starts from the same state.
 
     Args:
         folder: the folder of this run and client.
+        keep: how many states, at least 2.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, keep: int = 2) -> None:
         self.folder = folder
+        self._keep = keep
 
     def save(self, round_: int, state: dict[str, Tensor]) -> None:
         """Store the state after ``round_`` and drop those too old to be asked for."""
         save_tensors(self._path(round_), state, {"round": str(round_)})
-        for path in sorted(self.folder.glob("round-*.safetensors"))[:-_KEPT_STATES]:
+        for path in sorted(self.folder.glob("round-*.safetensors"))[: -self._keep]:
             path.unlink()
 
     def load(self, round_: int) -> dict[str, Tensor]:
@@ -55,3 +58,19 @@ class ClientStore:
 
     def _path(self, round_: int) -> Path:
         return self.folder / f"round-{round_:04d}.safetensors"
+
+
+def averaged(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the last of a client's states with the mean of all of them as its weights: slots and gate.
+
+    (Averaging weights along the path of training, Izmailov et al., UAI 2018, arXiv 1803.05407.)
+    """
+    if len(states) == 1:
+        return dict(states[0])
+
+    def mean(name: str, last: Tensor) -> Tensor:
+        return torch.stack([state[name] for state in states]).double().mean(0).to(last)
+
+    return {
+        name: mean(name, last) if name.startswith(("slot.", "gate|")) else last for name, last in states[-1].items()
+    }

@@ -9,8 +9,10 @@ from fedmosaic.data.sample import Sample
 from fedmosaic.evaluation import Measurement, Summary, summarise
 from fedmosaic.evaluation.matching import match_option
 from fedmosaic.evaluation.score import choose
+from fedmosaic.evaluation.summary import client_means
 from fedmosaic.federation import participation
-from fedmosaic.federation.participant import Machine, Participant
+from fedmosaic.federation.machine import Machine
+from fedmosaic.federation.participant import Participant
 from fedmosaic.models import BaseModel
 
 
@@ -29,6 +31,22 @@ def examine(machine: Machine, tasks: Sequence[str], *, rounds: int) -> Summary:
     summary = summarise([Measurement.of(rounds, scores)], scores, everything, own=True)
     assert summary is not None  # there is at least one client and one task
     return summary
+
+
+def self_and_others(machine: Machine, *, rounds: int) -> tuple[float, float]:
+    """Return Self and Others of a run after its last round, as its settings now say that clients answer.
+
+    Args:
+        machine: of the run.
+        rounds: the run's last round.
+    """
+    scenario = machine.settings.scenario
+    prepare(machine, scenario.task_names)
+    ids = participation.present(machine.settings, rounds)
+    scores = {client: Participant(machine, client).score(rounds, scenario.task_names, count=0) for client in ids}
+    measured, own = Measurement.of(rounds, scores), {spec.id: spec.tasks for spec in scenario.clients}
+    mine, theirs = (statistics.fmean(client_means(measured, own, own=part).values()) for part in (True, False))
+    return mine, theirs
 
 
 def agreement(machine: Machine, tasks: Sequence[str], *, rounds: int) -> tuple[float, float, float]:

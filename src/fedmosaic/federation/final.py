@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fedmosaic.adapters import Adapter
 from fedmosaic.config import ClientSpec
 from fedmosaic.errors import ModelError
-from fedmosaic.federation.participant import Machine
+from fedmosaic.federation.machine import Machine
 from fedmosaic.models import BaseModel
 from fedmosaic.training import load_adapter_state, weights
 
@@ -19,7 +19,7 @@ class FinalModel:
     Attributes:
         spec: who the client is.
         base: its base model, with the adapter attached.
-        adapter: in the client's last state, mixed as the method answers.
+        adapter: in the state and the mixture that the client answers with.
     """
 
     spec: ClientSpec
@@ -46,8 +46,7 @@ def final_model(machine: Machine, client_id: int) -> FinalModel:
             "model can answer in its place; export a client of another method"
         )
     spec = machine.settings.scenario.client(client_id)
-    state = machine.store(client_id).load(machine.settings.rounds)
     base, adapter = machine.pool.model(spec.model), machine.adapter(spec)
-    load_adapter_state(adapter, state)
+    load_adapter_state(adapter, machine.answering_state(spec, machine.settings.rounds))
     adapter.mix(weights(method.answers_with))
     return FinalModel(spec, base, adapter)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from fedmosaic.config import RunSettings, varied
 from fedmosaic.federation.files import folder_written_atomically
-from fedmosaic.federation.participant import Machine, Participant
+from fedmosaic.federation.machine import Machine
+from fedmosaic.federation.participant import Participant
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.workbench import Workbench
 from fedmosaic.methods.base import Uploads

@@ -12,7 +12,7 @@ from fedmosaic.config import ClientSpec
 from fedmosaic.data.sample import Task
 from fedmosaic.data.stream import Stream
 from fedmosaic.evaluation import score_samples
-from fedmosaic.federation.participant import Machine
+from fedmosaic.federation.machine import Machine
 from fedmosaic.training import Budget, Client, weights
 
 

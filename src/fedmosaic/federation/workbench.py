@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedmosaic import seeding
 from fedmosaic.config import RunSettings
-from fedmosaic.federation.participant import Machine
+from fedmosaic.federation.machine import Machine
 from fedmosaic.methods.base import Aggregation, Method, Uploads
 from fedmosaic.training import Client, Meter
 

@@ -23,7 +23,8 @@ from typing import Any
 from fedmosaic.config import RunSettings, load_scenario, resolve
 from fedmosaic.federation import wire
 from fedmosaic.federation.files import write_atomically
-from fedmosaic.federation.participant import Machine, Participant
+from fedmosaic.federation.machine import Machine
+from fedmosaic.federation.participant import Participant
 from fedmosaic.federation.plans import flops_per_round
 from fedmosaic.federation.workbench import Workbench
 from fedmosaic.methods.base import Method, Uploads
