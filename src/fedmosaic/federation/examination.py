@@ -17,7 +17,7 @@ from fedmosaic.models import BaseModel
 
 
 def examine(machine: Machine, tasks: Sequence[str], *, rounds: int) -> Summary:
-    """Score the models of all clients there after the last round on the given tasks, all of their test samples.
+    """Score the models of all clients there after the last round on the given tasks, on all samples of the run's split.
 
     Args:
         machine: of the run.
@@ -56,13 +56,14 @@ def agreement(machine: Machine, tasks: Sequence[str], *, rounds: int) -> tuple[f
         Share of equal verdicts (right or wrong), accuracy by likelihood, accuracy by generated text.
     """
     prepare(machine, tasks)
+    split = machine.settings.evaluation.split
     pairs: list[tuple[bool, bool]] = []
     for spec in machine.settings.scenario.clients:
         participant = Participant(machine, spec.id)
         with machine.method.answering(participant.client_after(rounds)) as model:
             for task in tasks:
                 if task in spec.tasks or task not in machine.settings.scenario.task_names:
-                    pairs += _verdicts(model, machine.benchmark.task(task).test)
+                    pairs += _verdicts(model, machine.benchmark.task(task).split(split))
     return (
         statistics.fmean(one == two for one, two in pairs),
         statistics.fmean(one for one, _ in pairs),

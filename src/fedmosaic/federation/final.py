@@ -43,7 +43,8 @@ def final_model(machine: Machine, client_id: int) -> FinalModel:
     if not method.answers_by_mixing:
         raise ModelError(
             f"{method.title} answers with more than one pass through its adapters, so no single adapter or merged "
-            "model can answer in its place; export a client of another method"
+            "model can answer in its place; export a client of another method, or of a run with other settings of "
+            "this one (docs/export.md)"
         )
     spec = machine.settings.scenario.client(client_id)
     base, adapter = machine.pool.model(spec.model), machine.adapter(spec)
