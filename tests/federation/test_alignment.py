@@ -11,7 +11,7 @@ from fedmosaic.adapters.alignment import align
 from fedmosaic.config import resolve
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation import Machine, RunFolder, engines
-from fedmosaic.federation import participant as participant_module
+from fedmosaic.federation import machine as machine_module
 from fedmosaic.federation.participant import Participant
 
 
@@ -98,7 +98,7 @@ def test_the_default_is_the_joint_alignment_of_the_scenarios_models(monkeypatch,
     def record(names, architecture, **settings):
         asked.update(settings, architectures=sorted(map(architecture, names)))
 
-    monkeypatch.setattr(participant_module, "alignment_for", record)
+    monkeypatch.setattr(machine_module, "alignment_for", record)
     scenario = SMALL.model_copy(update={"settings": {}})
     machine = Machine(resolve(scenario), tmp_path)
     assert machine.alignment is None
