@@ -55,7 +55,7 @@ def test_a_trainee_learns_reproducibly_and_its_cost_is_metered(workbench):
 def test_server_and_clients_see_the_same_public_samples_in_a_round(tmp_path):
     settings = small("fedavg")
     participant = Participant(Machine(settings, tmp_path), 0)
-    client = participant._client(3, after=0)
+    client = participant._client(3)
     bench = Workbench(settings)
     bench.round = 3
     ours, theirs = client.public_batches(10), bench.trainee(0).public_batches(10)
@@ -65,7 +65,7 @@ def test_server_and_clients_see_the_same_public_samples_in_a_round(tmp_path):
 
 def test_a_teacher_predicts_without_dropout_and_without_gradients(tmp_path):
     settings = small("sft", training={"steps": 1})
-    client = Participant(Machine(settings, tmp_path), 0)._client(1, after=0)
+    client = Participant(Machine(settings, tmp_path), 0)._client(1)
     client.adapter.train()
     (batch,) = client.public_batches(4)
     client.step(batch, slots=("local",), mix="local")
@@ -79,7 +79,7 @@ def test_a_teacher_predicts_without_dropout_and_without_gradients(tmp_path):
 
 
 def test_a_pass_without_gradients_costs_less_than_one_with(tmp_path):
-    client = Participant(Machine(small("sft"), tmp_path), 0)._client(1, after=0)
+    client = Participant(Machine(small("sft"), tmp_path), 0)._client(1)
     (batch,) = client.public_batches(4)
     client.predict(batch, mix="local")
     forward = client.meter.flops

@@ -50,7 +50,7 @@ def test_a_round_and_the_next(machine):
     participant = Participant(machine, 0)
     allowed = method.download_shapes(participant.adapter)
     download = wire.unpack(wire.pack({}, downloads.get(0, {})), allowed, sender="x", elastic=method.elastic)
-    client = participant._client(2, after=0)
+    client = participant._client(2)
     method.receive(client, download)
     client.timed(lambda each: method.train(each, each.budget()))
     samples = machine.benchmark.task("trend@lines").test[:4]
@@ -58,7 +58,7 @@ def test_a_round_and_the_next(machine):
         answers = model.answer_logits(model.collate(samples))
     assert answers.logits.isfinite().all()
     state = client.state()
-    again = participant._client(2, after=0)  # in the same adapter modules
+    again = participant._client(2)  # in the same adapter modules
     again.restore(state)
     with method.answering(again) as model, torch.inference_mode():
         assert torch.equal(model.answer_logits(model.collate(samples)).logits, answers.logits)

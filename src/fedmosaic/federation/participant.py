@@ -61,7 +61,7 @@ class Participant:
 
     def dry_round(self) -> tuple[Upload, Meter]:
         """The client's first round: its upload and its cost; nothing is kept."""
-        client = self._client(self.spec.joins, self.machine.start(self.spec))
+        client = self._client(self.spec.joins)
         self.machine.method.receive(client, {})
         client.timed(lambda each: self.machine.method.train(each, each.budget()))
         tensors = self.machine.method.upload(client)
@@ -90,8 +90,8 @@ class Participant:
         """The client with the model that it answers with after a round."""
         return self._client(round_, self.machine.answering_state(self.spec, round_))
 
-    def _client(self, round_: int, state: dict[str, Tensor]) -> Client:
-        """The client at work in ``round_``, in a state that is kept of it."""
+    def _client(self, round_: int, state: dict[str, Tensor] | None = None) -> Client:
+        """The client at work in ``round_``, in a state that is kept of it, or as it starts."""
         client = Client(
             self.spec,
             base=self.base,
@@ -103,7 +103,7 @@ class Participant:
             public=self.machine.public,
         )
         client.secret = self.store.secret
-        client.restore(state)
+        client.restore(self.machine.start(self.spec) if state is None else state)
         return client
 
 
