@@ -9,14 +9,13 @@ No training: the local slot gets 1 - g, the received one g, the same g in all la
 
 from __future__ import annotations
 
-import argparse
-import json
 from pathlib import Path
 from typing import Any
 
+from run_tables import main
+
 from fedmosaic.cli.finished import finished_run
 from fedmosaic.federation.examination import self_and_others
-from fedmosaic.federation.files import write_atomically
 from fedmosaic.training import Mix
 
 SHARES = (0.0, 0.25, 0.5, 0.6, 0.75, 1.0)
@@ -45,14 +44,4 @@ def show(tables: dict[str, list[dict[str, Any]]]) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="*")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--markdown", action="store_true", help="print the table of an earlier call's file")
-    arguments = parser.parse_args()
-    found = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
-    for run in arguments.runs:
-        found[run.name] = measure(run)
-        write_atomically(arguments.out, json.dumps(found, indent=1) + "\n")
-    if arguments.markdown:
-        print(show(found))
+    main(__doc__, measure, show, again=True)

@@ -92,7 +92,7 @@ def make(table: str, *, out: Path, jobs: int) -> None:
     scenario, methods, further = TABLES[table]
     unpack(table, out)
     if table != "steps":
-        unpack("steps", steps := out.parent / "steps")  # at equal FLOPs most methods take as many steps as there
+        unpack("steps", steps := out.parent / "steps")  # what costs as much as sft takes as many steps there
         further = [*further, "--rates", str(RESULTS / "steps.json"), "--finished", str(steps)]
     command = [sys.executable, "-m", "fedmosaic", "compare", scenario, "--methods", ",".join(methods)]
     running = subprocess.Popen([*command, *further, "--jobs", str(jobs), "--out", str(out)])

@@ -24,9 +24,7 @@ def examine(machine: Machine, tasks: Sequence[str], *, rounds: int) -> Summary:
         tasks: seen or unseen ones.
         rounds: the run's last round.
     """
-    prepare(machine, tasks)
-    ids = participation.present(machine.settings, rounds)
-    scores = {client: Participant(machine, client).score(rounds, tasks, count=0) for client in ids}
+    scores = _scores(machine, tasks, rounds)
     everything = {spec.id: list(tasks) for spec in machine.settings.scenario.clients}
     summary = summarise([Measurement.of(rounds, scores)], scores, everything, own=True)
     assert summary is not None  # there is at least one client and one task
@@ -41,12 +39,16 @@ def self_and_others(machine: Machine, *, rounds: int) -> tuple[float, float]:
         rounds: the run's last round.
     """
     scenario = machine.settings.scenario
-    prepare(machine, scenario.task_names)
-    ids = participation.present(machine.settings, rounds)
-    scores = {client: Participant(machine, client).score(rounds, scenario.task_names, count=0) for client in ids}
-    measured, own = Measurement.of(rounds, scores), {spec.id: spec.tasks for spec in scenario.clients}
+    measured = Measurement.of(rounds, _scores(machine, scenario.task_names, rounds))
+    own = {spec.id: spec.tasks for spec in scenario.clients}
     mine, theirs = (statistics.fmean(client_means(measured, own, own=part).values()) for part in (True, False))
     return mine, theirs
+
+
+def _scores(machine: Machine, tasks: Sequence[str], rounds: int) -> dict[int, dict[str, tuple[float, ...]]]:
+    prepare(machine, tasks)
+    ids = participation.present(machine.settings, rounds)
+    return {client: Participant(machine, client).score(rounds, tasks, count=0) for client in ids}
 
 
 def agreement(machine: Machine, tasks: Sequence[str], *, rounds: int) -> tuple[float, float, float]:

@@ -46,6 +46,7 @@ class Machine:
     cache: Path = field(default_factory=home)
     _starts: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     _imports: dict[tuple[str, str], StartingSlot] = field(default_factory=dict)
+    _stores: dict[int, ClientStore] = field(default_factory=dict)
 
     @cached_property
     def benchmark(self) -> Benchmark:
@@ -161,8 +162,10 @@ class Machine:
 
     def store(self, client_id: int) -> ClientStore:
         """A participant's private states."""
-        keep = max(2, self.settings.training.averaged_rounds)  # 2: a repeated round starts from the state before it
-        return ClientStore(self.folder / f"client-{client_id:03d}", keep=keep)
+        if client_id not in self._stores:
+            keep = max(2, self.settings.training.averaged_rounds)  # 2: a repeated round starts from the state before it
+            self._stores[client_id] = ClientStore(self.folder / f"client-{client_id:03d}", keep=keep)
+        return self._stores[client_id]
 
     def trained(self, spec: ClientSpec, *, until: int) -> list[int]:
         """The rounds up to one in which a client trains."""
@@ -176,8 +179,7 @@ class Machine:
         Raises:
             RunError: the client trained, but its state is not there.
         """
-        trained = self.trained(spec, until=round_)
-        return self.store(spec.id).load(trained[-1]) if trained else self.start(spec)
+        return self._last_states(spec, round_, 1)[-1]
 
     def answering_state(self, spec: ClientSpec, round_: int) -> dict[str, Tensor]:
         """The state that a client answers with: :meth:`state_after`, averaged over ``training.averaged_rounds``.
@@ -185,8 +187,11 @@ class Machine:
         Raises:
             RunError: the client trained, but a state is not there.
         """
-        trained = self.trained(spec, until=round_)[-self.settings.training.averaged_rounds :]
-        return averaged([self.store(spec.id).load(each) for each in trained] or [self.start(spec)])
+        return averaged(self._last_states(spec, round_, self.settings.training.averaged_rounds))
+
+    def _last_states(self, spec: ClientSpec, round_: int, count: int) -> list[dict[str, Tensor]]:
+        trained = self.trained(spec, until=round_)[-count:]
+        return [self.store(spec.id).load(each) for each in trained] or [self.start(spec)]
 
     # ---- scores --------------------------------------------------------------------------------------------------
 
