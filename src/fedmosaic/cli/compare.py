@@ -75,7 +75,8 @@ def compare(
     for settings in chosen.values():
         prepare(settings, console)
     if budget == "flops":
-        chosen = {name: at_equal_flops(settings) for name, settings in chosen.items()}
+        console.print("counting what a round of each method costs", soft_wrap=True)
+        chosen = at_equal_flops(chosen)
     if factors:
         tried = rate_plans(chosen, factors=factors, seed=numbers[0], out=out / "rates")
         for by_factor in tried.values():

@@ -138,12 +138,22 @@ def best_rate(scores: Mapping[float, float]) -> float:
 # ---- equal FLOPs -----------------------------------------------------------------------------------------------------
 
 
-def at_equal_flops(settings: RunSettings) -> RunSettings:
-    """The settings with as many local steps as cost no more than sft's."""
+def at_equal_flops(chosen: Mapping[str, RunSettings]) -> dict[str, RunSettings]:
+    """The settings of each variant with as many local steps as cost no more than sft's."""
+    allowed: dict[str, float] = {}  # most variants are compared with the same sft: count it once
+    equal = {}
+    for name, settings in chosen.items():
+        local = settings.model_copy(update={"method": "sft", "method_settings": {}})
+        key = local.model_dump_json()
+        if key not in allowed:
+            allowed[key] = flops_per_round(local)
+        equal[name] = settings if settings == local else _within(settings, allowed[key])
+    return equal
+
+
+def _within(settings: RunSettings, allowed: float) -> RunSettings:
     steps = settings.training.steps
-    allowed = flops_per_round(settings.model_copy(update={"method": "sft", "method_settings": {}}))
-    while steps > 1 and flops_per_round(_with_steps(settings, steps)) > allowed:
-        cost = flops_per_round(_with_steps(settings, steps))
+    while steps > 1 and (cost := flops_per_round(_with_steps(settings, steps))) > allowed:
         steps = min(steps - 1, max(1, math.floor(steps * allowed / cost)))
     return _with_steps(settings, steps)
 
