@@ -41,6 +41,7 @@ KEPT = ("settings.toml", "results.json", "rounds.csv")
 TABLES: dict[str, tuple[str, list[str], list[str]]] = {
     "steps": ("mosaic40", ALL, ["--rates", RATES]),
     "flops": ("mosaic40", [*ALL, *CHOSEN], ["--budget", "flops"]),
+    "ablations": ("mosaic40", CORE, ["--budget", "flops"]),
     "static": ("mosaic40", CORE, ["--budget", "flops", "--set", "scenario.protocol=static"]),
     "homo": ("mosaic40-homo", CORE, ["--budget", "flops"]),
 }

@@ -72,7 +72,8 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     kept: Any = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
     rows: Rows = defaultdict(dict, kept)
-    for run in () if arguments.markdown else sorted(arguments.runs.glob("*-seed*")):
+    by_seed = sorted(arguments.runs.glob("*-seed*"), key=lambda run: (run.name.rpartition("-seed")[2], run.name))
+    for run in () if arguments.markdown else by_seed:
         settings = RunFolder(run).settings
         if not (run / "clients").is_dir() or (settings.method in rows and str(settings.seed) in rows[settings.method]):
             continue

@@ -18,6 +18,12 @@ def test_the_command_line_beats_the_scenario_which_beats_the_defaults():
     assert settings.adapter.rank == RunSettings(scenario=SCENARIO).adapter.rank
 
 
+def test_the_command_line_changes_the_scenario_itself_too():
+    static = resolve(SCENARIO, overrides=["scenario.protocol=static", "seed=1"])
+    assert (static.scenario.protocol, static.seed) == ("static", 1)
+    assert (SCENARIO.protocol, static.scenario.clients) == ("dynamic", SCENARIO.clients)
+
+
 def test_settings_survive_toml(tmp_path):
     settings = resolve(SCENARIO, overrides=["method.temperature=0.25", "adapter.blocks=2"], method="fedmosaic")
     (tmp_path / "settings.toml").write_text(settings.to_toml())
@@ -37,6 +43,7 @@ def test_settings_survive_toml(tmp_path):
         ("adapter.gate=big", ["big", "scalar"]),
         ("rounds", ["key=value", "'rounds'"]),
         ("seed.x=1", ["seed"]),
+        ("scenario.protocol=still", ["scenario.protocol", "'still'", "static"]),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_was_expected(override, words):

@@ -137,16 +137,17 @@ def resolve(scenario: Scenario, *, overrides: Sequence[str] = (), **explicit: An
 
     Args:
         scenario: who the clients are; its ``settings`` table holds its defaults.
-        overrides: ``key=value`` strings with dotted keys, e.g. ``training.steps=10`` or ``method.temperature=0.2``.
+        overrides: ``key=value`` strings with dotted keys, e.g. ``training.steps=10``, ``method.temperature=0.2``
+            or ``scenario.protocol=static``.
         explicit: top-level values given as options of their own; None means "not given".
     """
     table: dict[str, Any] = json.loads(json.dumps(dict(scenario.settings)))
     if "method" in table and isinstance(table["method"], Mapping):
         table["method_settings"] = table.pop("method")
+    table["scenario"] = scenario.model_dump(mode="json")
     for override in overrides:
         _apply_override(table, override)
     table.update({key: value for key, value in explicit.items() if value is not None})
-    table["scenario"] = scenario.model_dump(mode="json")
     return validate(RunSettings, table, source="the settings")
 
 
