@@ -1,10 +1,11 @@
 """The field, run fairly: every method on mosaic40, at equal steps and at equal FLOPs.
 
     python benchmarks/field.py steps                    # first: it chooses everybody's learning rates
-    python benchmarks/field.py flops static homo        # with those learning rates
+    python benchmarks/field.py flops ablations homo     # with those learning rates
+    python benchmarks/field.py static
     python benchmarks/field.py --markdown               # the tables of what is done
 
-A table is one ``fedmosaic compare``. A run takes 3 to 6 CPU-minutes, and all tables together 15 CPU-hours. They
+A table is one ``fedmosaic compare``. A run takes 3 to 6 CPU-minutes, and all tables together 17 CPU-hours. They
 need not be spent at once: finished runs are kept in ``results/field/TABLE.jsonl.gz``, and any machine goes on from
 there, as long as its package ships the same models.
 """
