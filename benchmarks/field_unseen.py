@@ -22,7 +22,6 @@ from typing import Any
 from fedmosaic.cli.compare import percent
 from fedmosaic.cli.finished import finished_run
 from fedmosaic.config import load_scenario, resolve
-from fedmosaic.federation import RunFolder
 from fedmosaic.federation.adaptation import adapt
 from fedmosaic.federation.comparison import interval
 from fedmosaic.federation.files import write_atomically
@@ -33,10 +32,10 @@ STEPS = (0, 10, 30)
 UNTRAINED = "(untrained adapter)"
 
 Rows = dict[str, dict[str, dict[str, list[float]]]]
-"""Method -> seed -> task -> score after each of STEPS."""
+"""Variant of a method -> seed -> task -> score after each of STEPS."""
 
 
-def measure(run: Path) -> dict[str, dict[str, list[float]]]:
+def measure(run: Path, variant: str) -> dict[str, dict[str, list[float]]]:
     """Return task -> scores of the merged adapters, and, of sft's run, of the untrained adapter."""
     machine, settings = finished_run(run)
     default = settings.model_copy(update={"training": resolve(load_scenario("mosaic40")).training})
@@ -44,10 +43,16 @@ def measure(run: Path) -> dict[str, dict[str, list[float]]]:
     found: dict[str, dict[str, list[float]]] = defaultdict(dict)
     for task in TASKS:
         scores = adapt(machine, task, rounds=settings.rounds, seeds=1, steps=STEPS, scratch=scratch)
-        found[settings.method][task] = [scores.merged[step] for step in STEPS]
+        found[variant][task] = [scores.merged[step] for step in STEPS]
         if scratch:
             found[UNTRAINED][task] = [scores.scratch[step] for step in STEPS]
     return found
+
+
+def seed_and_variant(run: Path) -> tuple[str, str]:
+    """What a run's folder is named after."""
+    variant, _, seed = run.name.rpartition("-seed")
+    return seed, variant
 
 
 def show(rows: Rows) -> str:
@@ -72,13 +77,13 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     kept: Any = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
     rows: Rows = defaultdict(dict, kept)
-    by_seed = sorted(arguments.runs.glob("*-seed*"), key=lambda run: (run.name.rpartition("-seed")[2], run.name))
-    for run in () if arguments.markdown else by_seed:
-        settings = RunFolder(run).settings
-        if not (run / "clients").is_dir() or (settings.method in rows and str(settings.seed) in rows[settings.method]):
+    runs = [] if arguments.markdown else list(arguments.runs.glob("*-seed*"))
+    for run in sorted(runs, key=seed_and_variant):  # seed by seed, so that what is done compares like with like
+        seed, variant = seed_and_variant(run)
+        if not (run / "clients").is_dir() or seed in rows.get(variant, {}):
             continue
-        for name, by_task in measure(run).items():
-            rows[name][str(settings.seed)] = by_task
+        for name, by_task in measure(run, variant).items():
+            rows[name][seed] = by_task
         write_atomically(OUT, json.dumps(rows, indent=1) + "\n")
         print(run.name, flush=True)
     print(show(rows))
