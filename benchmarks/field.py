@@ -5,7 +5,7 @@
     python benchmarks/field.py static
     python benchmarks/field.py --markdown               # the tables of what is done
 
-A table is one ``fedmosaic compare``. A run takes 3 to 6 CPU-minutes, and all tables together 17 CPU-hours. They
+A table is one ``fedmosaic compare``. A run takes 3 to 6 CPU-minutes, and all tables together 16 CPU-hours. They
 need not be spent at once: finished runs are kept in ``results/field/TABLE.jsonl.gz``, and any machine goes on from
 there, as long as its package ships the same models.
 """
@@ -47,6 +47,8 @@ TABLES: dict[str, tuple[str, list[str], list[str]]] = {
     "homo": ("mosaic40-homo", CORE, ["--budget", "flops"]),
 }
 """Table -> scenario, methods, further arguments of ``fedmosaic compare``."""
+SHARED = {"flops": "steps", "ablations": "flops"}
+"""Table -> the earlier one that has runs with the same settings."""
 
 
 @cache
@@ -94,8 +96,10 @@ def make(table: str, *, out: Path, jobs: int) -> None:
     scenario, methods, further = TABLES[table]
     unpack(table, out)
     if table != "steps":
-        unpack("steps", steps := out.parent / "steps")  # what costs as much as sft takes as many steps there
-        further = [*further, "--rates", str(RESULTS / "steps.json"), "--finished", str(steps)]
+        further = [*further, "--rates", str(RESULTS / "steps.json")]
+    if earlier := SHARED.get(table):
+        unpack(earlier, out.parent / earlier)
+        further = [*further, "--finished", str(out.parent / earlier)]
     command = [sys.executable, "-m", "fedmosaic", "compare", scenario, "--methods", ",".join(methods)]
     running = subprocess.Popen([*command, *further, "--jobs", str(jobs), "--out", str(out)])
     try:

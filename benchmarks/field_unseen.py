@@ -36,7 +36,7 @@ Rows = dict[str, dict[str, dict[str, list[float]]]]
 
 
 def measure(run: Path, variant: str) -> dict[str, dict[str, list[float]]]:
-    """Return task -> scores of the merged adapters, and, of sft's run, of the untrained adapter."""
+    """Return start -> task -> scores: of the merged adapters, and of sft's run also of the untrained adapter."""
     machine, settings = finished_run(run)
     default = settings.model_copy(update={"training": resolve(load_scenario("mosaic40")).training})
     machine, scratch = dataclasses.replace(machine, settings=default), settings.method == "sft"
