@@ -43,6 +43,8 @@ def test_settings_survive_toml(tmp_path):
         ("adapter.gate=big", ["big", "scalar"]),
         ("rounds", ["key=value", "'rounds'"]),
         ("seed.x=1", ["seed"]),
+        ("scenario.settings.rounds=3", ["change nothing", ": rounds"]),
+        ("scenario.settings={}", ["change nothing", "KEY"]),
         ("scenario.protocol=still", ["scenario.protocol", "'still'", "static"]),
     ],
 )

@@ -164,6 +164,8 @@ def _apply_override(table: dict[str, Any], override: str) -> None:
     path = key.strip().split(".")
     if not sign or not all(path):
         raise SettingsError(f"--set takes key=value with a dotted key, e.g. training.steps=10; got {override!r}")
+    if path[:2] == ["scenario", "settings"]:  # a scenario's defaults have been read by now
+        raise SettingsError(f"--set {override} would change nothing; set the key itself: {'.'.join(path[2:]) or 'KEY'}")
     if path[0] == "method" and len(path) > 1:
         path[0] = "method_settings"
     for part in path[:-1]:
