@@ -22,6 +22,7 @@ from typing import Any
 from fedmosaic.cli.compare import percent
 from fedmosaic.cli.finished import finished_run
 from fedmosaic.config import load_scenario, resolve
+from fedmosaic.evaluation.paired import paired_difference
 from fedmosaic.federation.adaptation import adapt
 from fedmosaic.federation.comparison import interval
 from fedmosaic.federation.files import write_atomically
@@ -31,8 +32,10 @@ TASKS = ("digit-parity@chalk", "place@photo", "bongard@stencil", "category@stenc
 STEPS = (0, 10, 30)
 UNTRAINED = "(untrained adapter)"
 
-Rows = dict[str, dict[str, dict[str, list[float]]]]
-"""Variant of a method -> seed -> task -> score after each of STEPS."""
+BySeed = dict[str, dict[str, list[float]]]
+"""Seed -> task -> score after each of STEPS."""
+Rows = dict[str, BySeed]
+"""By variant of a method."""
 
 
 def measure(run: Path, variant: str) -> dict[str, dict[str, list[float]]]:
@@ -57,8 +60,8 @@ def seed_and_variant(run: Path) -> tuple[str, str]:
 
 def show(rows: Rows) -> str:
     lines = [
-        "| start | seeds | " + " | ".join(f"{step} steps" for step in STEPS) + " |",
-        "|---|---|" + "---|" * len(STEPS),
+        "| start | seeds | " + " | ".join(f"{step} steps" for step in STEPS) + " | against untrained |",
+        "|---|---|" + "---|" * len(STEPS) + "---|",
     ]
     for method, seeds in rows.items():
         curves = [
@@ -66,8 +69,18 @@ def show(rows: Rows) -> str:
         ]
         cells = [percent(interval(scores)) for scores in zip(*curves, strict=True)]
         name = method if method == UNTRAINED else f"`{method}`"
+        cells.append("" if method == UNTRAINED else lead(seeds, rows[UNTRAINED]))
         lines.append(f"| {name} | {len(seeds)} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def lead(ours: BySeed, theirs: BySeed) -> str:
+    """Difference in points after the last of STEPS, paired over seeds and tasks; a star if zero lies outside."""
+    seeds = sorted(ours.keys() & theirs.keys())
+    last = [[{task: scores[-1] for task, scores in side[seed].items()} for seed in seeds] for side in (ours, theirs)]
+    found = paired_difference(*last)
+    mean, low, high = (100 * each for each in (found.mean, found.low, found.high))
+    return f"{mean:+.1f}{'*' if found.significant else ''} [{low:+.1f}, {high:+.1f}]"
 
 
 if __name__ == "__main__":
