@@ -37,17 +37,19 @@ ABLATED = ["relevance=uniform", "colora=false", "gate=false", "adapter.alignment
 ALL = ["fedmosaic", *RIVALS, *(name for name in method_classes() if name not in ("fedmosaic", *RIVALS))]
 CHOSEN = ["fedmosaic:restart=0.5:share=0.75", "fedmosaic:answers=familiarity"]  # on validation samples: docs/field.md
 CORE = ["fedmosaic", *(f"fedmosaic:{change}" for change in ABLATED), *RIVALS]
+ALIGNED = ["fedmosaic", *(f"fedmosaic:adapter.alignment={mode}" for mode in ("none", "a", "pivot", "published"))]
 KEPT = ("settings.toml", "results.json", "rounds.csv")
 
 TABLES: dict[str, tuple[str, list[str], list[str]]] = {
     "steps": ("mosaic40", ALL, ["--rates", RATES]),
     "flops": ("mosaic40", [*ALL, *CHOSEN], ["--budget", "flops"]),
     "ablations": ("mosaic40", CORE, ["--budget", "flops"]),
+    "alignment": ("mosaic40", ALIGNED, ["--budget", "flops"]),
     "static": ("mosaic40", CORE, ["--budget", "flops", "--set", "scenario.protocol=static"]),
     "homo": ("mosaic40-homo", CORE, ["--budget", "flops"]),
 }
 """Table -> scenario, methods, further arguments of ``fedmosaic compare``."""
-SHARED = {"flops": "steps", "ablations": "flops"}
+SHARED = {"flops": "steps", "ablations": "flops", "alignment": "ablations"}
 """Table -> the earlier one that has runs with the same settings."""
 
 
