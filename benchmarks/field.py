@@ -1,8 +1,7 @@
 """The field, run fairly: every method on mosaic40, at equal steps and at equal FLOPs.
 
     python benchmarks/field.py steps                    # first: it chooses everybody's learning rates
-    python benchmarks/field.py flops ablations homo     # with those learning rates
-    python benchmarks/field.py static
+    python benchmarks/field.py flops ablations alignment static homo    # with those learning rates
     python benchmarks/field.py --markdown               # the tables of what is done
 
 A table is one ``fedmosaic compare``. A run takes 3 to 6 CPU-minutes, and all tables together 16 CPU-hours. They
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmosaic.cli.compare import percent
+from fedmosaic.evaluation.paired import Difference
 from fedmosaic.federation.files import folder_written_atomically, write_atomically
 from fedmosaic.federation.plans import best_rate
 from fedmosaic.methods.registry import method_classes
@@ -157,8 +157,8 @@ def tried(comparison: dict[str, Any]) -> dict[str, dict[float, float]]:
 def against(found: dict[str, Any] | None) -> str:
     if found is None:
         return ""
-    mean, low, high = (100 * found[key] for key in ("mean", "low", "high"))
-    return f"{mean:+.1f}{'*' if found['significant'] else ''} [{low:+.1f}, {high:+.1f}] ({found['rival']})"
+    difference = Difference(found["mean"], found["low"], found["high"])
+    return f"{difference.in_points()} ({found['rival']})"
 
 
 if __name__ == "__main__":

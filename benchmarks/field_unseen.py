@@ -78,9 +78,7 @@ def lead(ours: BySeed, theirs: BySeed) -> str:
     """Difference in points after the last of STEPS, paired over seeds and tasks; a star if zero lies outside."""
     seeds = sorted(ours.keys() & theirs.keys())
     last = [[{task: scores[-1] for task, scores in side[seed].items()} for seed in seeds] for side in (ours, theirs)]
-    found = paired_difference(*last)
-    mean, low, high = (100 * each for each in (found.mean, found.low, found.high))
-    return f"{mean:+.1f}{'*' if found.significant else ''} [{low:+.1f}, {high:+.1f}]"
+    return paired_difference(*last).in_points()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fedmosaic.evaluation.paired import paired_difference
+from fedmosaic.evaluation.paired import Difference, paired_difference
 
 
 def scores(table):
@@ -45,3 +45,14 @@ def test_one_seed_is_judged_over_its_tasks():
 def test_scores_that_do_not_pair_are_refused(mine, theirs):
     with pytest.raises(ValueError, match="the same seeds and tasks"):
         paired_difference(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    ("difference", "text"),
+    [
+        (Difference(-0.0364, -0.0488, -0.0238), "-3.6* [-4.9, -2.4]"),
+        (Difference(0.0015, -0.007, 0.0119), "+0.1 [-0.7, +1.2]"),
+    ],
+)
+def test_a_difference_in_points_has_a_star_where_zero_lies_outside(difference, text):
+    assert difference.in_points() == text

@@ -23,6 +23,11 @@ class Difference:
         """Whether zero lies outside the interval."""
         return self.low > 0 or self.high < 0
 
+    def in_points(self) -> str:
+        """A difference of accuracies in points, with a star if significant: ``-3.6* [-4.9, -2.4]``."""
+        mean, low, high = (100 * each for each in (self.mean, self.low, self.high))
+        return f"{mean:+.1f}{'*' if self.significant else ''} [{low:+.1f}, {high:+.1f}]"
+
 
 def paired_difference(
     mine: Sequence[Mapping[str, float]], theirs: Sequence[Mapping[str, float]], *, seed: int = 0
