@@ -16,7 +16,7 @@ class Taught(FedAvg):
     """Trains a trainee for one public batch and keeps what came out."""
 
     def aggregate(self, uploads, state):
-        trainee = state.trainee(0, learning_rate=0.1)
+        trainee = state.trainee(0, rate=0.1)
         (batch,) = trainee.public_batches(4)
         taught = trainee.predict(batch, mix="shared")
         trainee.step(batch, slots=("shared",), mix="shared")

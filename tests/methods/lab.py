@@ -125,6 +125,7 @@ class Lab:
             training={"steps": 3, "batch_size": 4, "learning_rate": 1e-2, **training},
             adapter={"rank": rank, "alpha": 2 * rank, "blocks": 1, "dropout": 0.1},
         )
+        self.method.prepare(None, self.settings)
 
     def client(self, number: int = 0, round_: int = 1, state=None) -> Client:
         """A client before it trains, with adapter modules of its own; ``state`` is that of an earlier round."""
@@ -187,12 +188,9 @@ class Server:
         self._lab = lab
         self._owners: dict[str, tuple[Client, dict]] = {}
 
-    def trainee(self, client: int, *, learning_rate=None) -> Client:
+    def trainee(self, client: int, *, rate=1.0) -> Client:
         """A client of the server's own; those of one model take turns in the same modules."""
-        settings = self._lab.settings
-        if learning_rate is not None:
-            changed = settings.training.model_copy(update={"learning_rate": learning_rate})
-            settings = settings.model_copy(update={"training": changed})
+        settings = self._lab.settings.with_rates(rate)
         spec = settings.scenario.client(client)
         if spec.model not in self._owners:
             owner = self._lab.client(client)

@@ -1,5 +1,6 @@
-"""FedDAT: a frozen copy, a dual-adapter teacher, and targets without gradients and dropout."""
+"""FedDAT: a frozen copy, a dual-adapter teacher, and three passes for two steps."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 from tests.methods.lab import Lab, distance, same, spied
@@ -28,42 +29,40 @@ def test_distillation_is_the_kl_divergence_of_softened_probabilities_times_t_squ
     assert not distillation(teacher.requires_grad_(), student, 3.0).requires_grad
 
 
-def test_the_losses_are_those_of_the_paper():
+def test_the_losses_are_those_of_the_paper_with_both_targets_from_before_the_steps():
     lab, client = ready()
-    batch = lab.batch(client)
-    logits = {}
+    batch, logits, losses = lab.batch(client), {}, []
     for name, mix in (("shared", {"shared": 1.0}), ("dat", DAT)):
         with torch.no_grad(), client.adapter.mixed(mix):
             answers = client.base.answer_logits(batch.inputs)
         logits[name], targets = answers.logits, answers.targets
     soft = {name: torch.softmax(each / 3, 1) for name, each in logits.items()}
-    for student, teacher, mixes in (("shared", "dat", ("shared", DAT)), ("dat", "shared", (DAT, "shared"))):
+    expected = []
+    for student, teacher in (("shared", "dat"), ("dat", "shared")):
         divergence = (soft[teacher] * (soft[teacher] / soft[student]).log()).sum(1).mean()
-        expected = (F.cross_entropy(logits[student], targets) + 9 * divergence) / 2
-        torch.testing.assert_close(lab.method._loss(client, batch, mixes[0], teacher=mixes[1]), expected)
+        expected.append(float((F.cross_entropy(logits[student], targets) + 9 * divergence) / 2))
+    original = client.descend
+
+    def recording(objective, batch, **kwargs):
+        original(lambda: losses.append(objective()) or losses[-1], batch, **kwargs)
+
+    client.descend, client.batches = recording, lambda budget: [batch]
+    lab.method.train(client, client.budget())
+    assert [loss.item() for loss in losses] == pytest.approx(expected, rel=1e-5)
 
 
-def test_teachers_have_no_dropout_and_get_no_gradient():
-    """METHODS F.7: teachers run with dropout on in the published code."""
+def test_a_batch_takes_three_passes_and_the_dat_as_teacher_has_no_dropout_and_no_gradient():
     lab, client = ready()
     batch = lab.batch(client)
-    client.adapter.train()
-    wanted = []
+    answers, predictions = spied(client, "answers"), []
     predict = client.predict
-    client.predict = lambda batch, *, mix: (wanted.append(predict(batch, mix=mix)), wanted[-1])[1]
-    for student, teacher in (("shared", DAT), (DAT, "shared")):
-        client.adapter.train_only()  # drops former gradients
-        client.adapter.train_only("shared", "local")
-        loss = lab.method._loss(client, batch, student, teacher=teacher)
-        lab.method._loss(client, batch, student, teacher=teacher)
-        loss.backward()
-        first, second = wanted[-2:]
-        assert torch.equal(first.logits, second.logits)
-        assert not first.logits.requires_grad
-        idle = "local" if student == "shared" else "shared"
-        for parameter in client.adapter.parameters(idle).values():
-            assert parameter.grad is None or not parameter.grad.any()
-    assert client.adapter.training
+    client.predict = lambda batch, *, mix: (predictions.append(predict(batch, mix=mix)), predictions[-1])[1]
+    client.batches = lambda budget: [batch]
+    before = predict(batch, mix=DAT).logits
+    client.timed(lambda each: lab.method.train(each, each.budget()))
+    assert [call["mix"] for call in answers[1:]] == [DAT, "shared", DAT]
+    assert [torch.equal(each.logits, before) for each in predictions] == [True]
+    assert not predictions[0].logits.requires_grad
 
 
 def test_each_batch_trains_the_shared_slot_then_the_local_one_and_the_copy_stays():

@@ -38,7 +38,7 @@ def test_only_knowledge_travels_in_the_shapes_that_were_announced():
             assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == announced
         assert lab.method.download_shapes(client.adapter) == announced
         # What is said is what the client would answer after its training, on this round's public samples.
-        again = Knowledge.of(client, client.public_batches(8), mix="local", size=lab.method.size)
+        again = Knowledge.of(client, client.public_batches(8), mix="local", size=lab.method.size(lab.settings.training))
         assert same(again.tensors(), dict(uploads[client.id].tensors))
 
 
@@ -48,7 +48,7 @@ def test_each_sample_is_taught_by_the_best_source_that_beats_the_student():
     sources = []
     for client, losses in ((narrow, [1.0, 5, 2, 9, 1, 1, 1, 1]), (foreign, [2.0, 4, 3, 8, 2, 2, 2, 2])):
         batches = client.public_batches(8)
-        said = Knowledge.of(client, batches, mix="local", size=lab.method.size)
+        said = Knowledge.of(client, batches, mix="local", size=lab.method.size(lab.settings.training))
         sources.append(Source(client.base, batches, Knowledge(said.probabilities, said.tokens, torch.tensor(losses))))
     student_loss = torch.tensor([3.0, 4.5, 1.0, 8.0, 0, 0, 0, 0])
     expected = ([0], [1])  # sample 0 from narrow, 1 from foreign; at 2, 3 and further no one is better
@@ -65,7 +65,7 @@ def test_the_loss_has_the_label_term_and_nothing_else_where_nobody_is_better():
     lab = make()
     client = lab.client(0)
     batches = client.public_batches(8)
-    worse = Knowledge.of(client, batches, mix="local", size=lab.method.size)
+    worse = Knowledge.of(client, batches, mix="local", size=lab.method.size(lab.settings.training))
     lessons = select([Source(client.base, batches, worse)], worse.loss - 1)
     expected = [0.9 * client.loss(batch, mix="local").item() for batch in batches[:1]]
     lab.method._learn(client, batches[:1], [type(lessons[0])(client.base, batches[:1], lessons[0].probabilities[:1])])
@@ -102,8 +102,8 @@ def test_the_server_uses_the_public_samples_of_the_uploads_round_and_only_fresh_
     asked = []
 
     class Watching(Server):
-        def trainee(self, client, *, learning_rate=None):
-            trainee = super().trainee(client, learning_rate=learning_rate)
+        def trainee(self, client, *, rate=1.0):
+            trainee = super().trainee(client, rate=rate)
             asked.append(spied(trainee, "public_batches"))
             return trainee
 
@@ -154,7 +154,9 @@ def test_a_client_that_sat_out_compares_with_what_it_would_say_now():
     assert predicted == []
     assert_close(
         clients[0].memory["public.loss"],
-        Knowledge.of(clients[0], clients[0].public_batches(8), mix="local", size=lab.method.size).loss,
+        Knowledge.of(
+            clients[0], clients[0].public_batches(8), mix="local", size=lab.method.size(lab.settings.training)
+        ).loss,
     )
 
 

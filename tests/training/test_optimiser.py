@@ -31,6 +31,16 @@ def test_each_group_has_its_own_learning_rate():
         torch.testing.assert_close((parameter - old).abs(), torch.full((3,), rate), atol=1e-4, rtol=0)
 
 
+def test_scaled_rates_are_factors_of_the_settings_each_time():
+    groups, optimiser = make()
+    for factor in (0.5, 0.1):
+        optimiser.scale_rates(factor)
+    before = [parameter.detach().clone() for parameter in everything(groups)]
+    optimiser.step(loss(groups))
+    for parameter, old, rate in zip(everything(groups), before, (0.01, 0.02, 0.03), strict=True):
+        torch.testing.assert_close((parameter - old).abs(), torch.full((3,), rate), atol=1e-5, rtol=0)
+
+
 def test_interrupted_training_with_saved_moments_equals_uninterrupted_training():
     groups, optimiser = make()
     for _ in range(3):

@@ -62,10 +62,19 @@ _EVEN = range(0, 52, 2)
 
 
 def _settings(steps: int, rank: int, rates: tuple[float, float], *, rounds: int = 20, text: bool) -> dict[str, Any]:
-    """The published training settings in our words (METHODS A.8); rates of A and B, and of P and Q."""
+    """The published training settings in our words (METHODS A.8); rates of A and B, and of P and Q.
+
+    The gate has the rate of A and B, as in the published runs (METHODS A.2).
+    """
     found: dict[str, Any] = {
         "rounds": rounds,
-        "training": {"steps": steps, "batch_size": 4, "learning_rate": rates[0], "colora_learning_rate": rates[1]},
+        "training": {
+            "steps": steps,
+            "batch_size": 4,
+            "learning_rate": rates[0],
+            "colora_learning_rate": rates[1],
+            "gate_learning_rate": rates[0],
+        },
         "adapter": {"rank": rank, "alpha": 2.0 * rank, "blocks": 4},
     }
     return found | ({"evaluation": {"open_metric": "rouge-l", "answer_tokens": 128}} if text else {})

@@ -117,6 +117,11 @@ class RunSettings(_Settings):
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
+    def with_rates(self, factor: float) -> RunSettings:
+        """The settings with the adapters' learning rates times ``factor``; the gate's stays."""
+        rates = {name: factor * getattr(self.training, name) for name in ("learning_rate", "colora_learning_rate")}
+        return self.model_copy(update={"training": self.training.model_copy(update=rates)})
+
     def to_toml(self) -> str:
         """Write the settings as TOML (None is left out: TOML has no word for it)."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))

@@ -41,14 +41,11 @@ class Workbench:
         """The method whose server half this is."""
         return self._machine.method
 
-    def trainee(self, client: int, *, learning_rate: float | None = None) -> Client:
+    def trainee(self, client: int, *, rate: float = 1.0) -> Client:
         """A client of the server's own, untrained; see :class:`~fedmosaic.methods.base.ServerState`."""
         machine = self._machine
         spec = machine.settings.scenario.client(client)
-        settings = machine.settings
-        if learning_rate is not None:
-            rates = {"learning_rate": learning_rate, "colora_learning_rate": learning_rate}
-            settings = settings.model_copy(update={"training": settings.training.model_copy(update=rates)})
+        settings = machine.settings.with_rates(rate)
         with torch.random.fork_rng():  # loading a model for the first time draws numbers; a resumed run does so later
             base, adapter = machine.pool.model(spec.model), machine.adapter(spec)
         trainee = Client(

@@ -56,11 +56,12 @@ class ServerState(Protocol):
     tensors: Tensors
     round: int
 
-    def trainee(self, client: int, *, learning_rate: float | None = None) -> Client:
+    def trainee(self, client: int, *, rate: float = 1.0) -> Client:
         """A client of the server's own, untrained, with the base model of ``client`` and public samples only.
 
         For methods that distil on the server. Trainees of one architecture take turns in the same adapter modules:
-        load the slots of one, use it, go on to the next. Their costs count as the run's.
+        load the slots of one, use it, go on to the next. Their costs count as the run's. ``rate`` is a factor of the
+        clients' learning rates.
         """
         ...
 

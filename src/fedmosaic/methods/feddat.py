@@ -6,8 +6,9 @@ dual-adapter teacher (DAT) the mean of l and s_0, for every batch:
     s <- s - lr * grad 1/2 (CE(z_s) + T^2 KL(z_DAT || z_s))
     l <- l - lr * grad 1/2 (CE(z_DAT) + T^2 KL(z_s || z_DAT))
 
-Targets are softmax(z / T), without gradients and without dropout. s is averaged by the server; l never leaves the
-client, which answers with its DAT.
+Targets are softmax(z / T) without gradients. As in the authors' code, three passes are made for the two steps: z_DAT of
+the first line is that of a teacher without dropout, z_s of the second is what the first step has computed on its way.
+s is averaged by the server; l never leaves the client, which answers with its DAT.
 
 Original: bottleneck adapters in vision-language encoders, T = 3. Adapted: LoRA slots; averages within an architecture.
 """
@@ -15,7 +16,6 @@ Original: bottleneck adapters in vision-language encoders, T = 3. Adapted: LoRA 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated
 
 from pydantic import Field
@@ -63,13 +63,21 @@ class FedDat(Method[FedDatSettings]):
     def train(self, client: Client, budget: Budget) -> None:
         """Train the shared slot with the DAT as its teacher, then the local one the other way round."""
         for batch in client.batches(budget):
-            client.descend(partial(self._loss, client, batch, "shared", teacher=_DAT), batch, slots=("shared",))
-            client.descend(partial(self._loss, client, batch, _DAT, teacher="shared"), batch, slots=("local",))
+            dat = client.predict(batch, mix=_DAT).logits
+            shared = self._step(client, batch, "shared", mix="shared", teacher=dat)
+            self._step(client, batch, "local", mix=_DAT, teacher=shared)
 
-    def _loss(self, client: Client, batch: LocalBatch, student: Mix, *, teacher: Mix) -> Tensor:
-        wanted, given = client.predict(batch, mix=teacher), client.answers(batch, mix=student)
-        taught = distillation(wanted.logits, given.logits, self.settings.temperature)
-        return (cross_entropy(given) + taught) / 2
+    def _step(self, client: Client, batch: LocalBatch, slot: str, *, mix: Mix, teacher: Tensor) -> Tensor:
+        """Train a slot within a mix, on the answers and on a teacher's logits; return the logits before the step."""
+        logits: list[Tensor] = []
+
+        def objective() -> Tensor:
+            given = client.answers(batch, mix=mix)
+            logits.append(given.logits.detach())
+            return (cross_entropy(given) + distillation(teacher, given.logits, self.settings.temperature)) / 2
+
+        client.descend(objective, batch, slots=(slot,))
+        return logits[0]
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
         """Average within each architecture."""

@@ -6,10 +6,10 @@
 
 e is the last hidden state, with the local slot alone, at the end of the prompt; x_i are 5 random training instances.
 
-Original: variant F trains all local adapters after the last round, variant T alternates, with a = 0.5 in training; for
-every test instance 5 new x_i are drawn. Adapted: the halves of each round, as in the FedMosaic study (which does
-without instance weights); 5 instances of the round's batches are drawn once a round and kept as embeddings on the
-client; a negative a counts as 0. Averages within an architecture.
+Original: variant F trains all local adapters after the last round, variant T, which this is, alternates, with a = 0.5
+in training; for every test instance 5 new x_i are drawn. Adapted: it alternates by the halves of each round, as in the
+FedMosaic study (which does without instance weights); 5 instances of the round's batches are drawn once a round and
+kept as embeddings on the client; a negative a counts as 0. Averages within an architecture.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class FedDpa(Method[FedDpaSettings]):
     """A shared and a local LoRA, trained one after the other and weighed by instance."""
 
     name = "feddpa"
-    title = "FedDPA-F"
+    title = "FedDPA-T"
     slots = (Slot("shared", travels=True), Slot("local", travels=False))
     answers_with = _BOTH
     handles = "tasks"

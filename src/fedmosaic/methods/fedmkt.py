@@ -30,10 +30,11 @@ from pydantic import Field
 from torch import Tensor
 
 from fedmosaic.adapters import Adapter, Slot
+from fedmosaic.config import RunSettings, TrainingSettings
 from fedmosaic.methods.base import Aggregation, Method, ServerState, Shapes, Tensors, Uploads
 from fedmosaic.methods.ensemble import DistillationSettings, by_architecture
 from fedmosaic.models import BaseModel
-from fedmosaic.training import Budget, Client, LocalBatch
+from fedmosaic.training import Budget, Client, LocalBatch, ModelPool
 from fedmosaic.training.distillation import Lesson, distil, targets
 from fedmosaic.training.knowledge import Knowledge, Size
 from fedmosaic.training.translation import vocabulary_size
@@ -63,10 +64,13 @@ class FedMkt(Method[FedMktSettings]):
     handles = "architectures, tokenizers and adapters"
     Settings = FedMktSettings
 
-    @property
-    def size(self) -> Size:
+    def prepare(self, pool: ModelPool, settings: RunSettings) -> None:
+        """How much travels depends on how much a client trains on."""
+        self._training = settings.training
+
+    def size(self, training: TrainingSettings) -> Size:
         """How much knowledge travels."""
-        return Size(self.settings.public_samples, self.settings.answer_tokens, self.settings.top)
+        return Size(self.settings.public_count(training), self.settings.answer_tokens, self.settings.top)
 
     def receive(self, client: Client, download: Tensors) -> None:
         """Lay the server's knowledge aside until training."""
@@ -82,15 +86,15 @@ class FedMkt(Method[FedMktSettings]):
 
     def upload(self, client: Client) -> dict[str, Tensor]:
         """The knowledge, and no weights."""
-        return {name: client.memory[name] for name in self.size.shapes()}
+        return {name: client.memory[name] for name in self.upload_shapes(client.adapter)}
 
     def upload_shapes(self, adapter: Adapter) -> Shapes:
         """The knowledge's."""
-        return self.size.shapes()
+        return self.size(self._training).shapes()
 
     def download_shapes(self, adapter: Adapter) -> Shapes:
         """The knowledge's."""
-        return self.size.shapes()
+        return self.upload_shapes(adapter)
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
         """Let each server model learn from the best client for each public sample, and say what it knows then."""
@@ -113,10 +117,10 @@ class FedMkt(Method[FedMktSettings]):
         return Aggregation(downloads=downloads, state=kept)
 
     def _public(self, client: Client, round_: int) -> list[LocalBatch]:
-        return client.public_batches(self.settings.public_samples, round_=round_)
+        return client.public_batches(self.settings.public_count(client.settings.training), round_=round_)
 
     def _knowledge(self, client: Client, batches: Sequence[LocalBatch]) -> Knowledge:
-        return Knowledge.of(client, batches, mix="local", size=self.size)
+        return Knowledge.of(client, batches, mix="local", size=self.size(client.settings.training))
 
     def _learn_from_server(self, client: Client) -> None:
         """Consume what was received; nothing was in the first round."""
@@ -137,7 +141,7 @@ class FedMkt(Method[FedMktSettings]):
 
     def _server_model(self, state: ServerState, architecture: str, client: int) -> Client:
         """The server's model of an architecture, as the last round left it."""
-        server = state.trainee(client, learning_rate=self.settings.server_learning_rate)
+        server = state.trainee(client, rate=self.settings.server_rate)
         prefix = f"{architecture}|"
         own = {name.removeprefix(prefix): tensor for name, tensor in state.tensors.items() if name.startswith(prefix)}
         if own:

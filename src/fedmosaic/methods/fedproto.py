@@ -1,12 +1,14 @@
 """FedProto (Tan et al., AAAI 2022, arXiv 2105.00243), adapted to vision-language models of any base model.
 
     f_k(x)      = R_m h_k(x)                                   h: what the head reads where the answer is predicted
-    C_k^(c)     = mean of f_k(x) over the n_k^(c) samples of the round whose answer is c, after training
+    C_k^(c)     = mean of f_k(x) over the n_k^(c) samples of the round whose answer is c
     C^(c)       = sum_k n_k^(c) C_k^(c) / sum_k n_k^(c)         server, over the clients that have c
     loss        = CE + lam * mean over samples of MSE(f_k(x), C^(c(x)))
 
-Round 1 has no prototypes, so it is plain CE. Weights stay with the client. Original: f is the network's own embedding,
-of equal size everywhere; classes are known to all; the answer is that of the nearest prototype. Here the embedding goes
+Round 1 has no prototypes, so it is plain CE. Weights stay with the client. f_k(x) is taken from the training step in
+which x was drawn last, as in the authors' code: a second pass over the samples would cost a third of the training.
+Original: f is the network's own embedding, of equal size everywhere; classes are known to all; the answer is that of
+the nearest prototype. Here the embedding goes
 through a random projection R_m to a common size, drawn from the run's seed for each width of h; a class is the text of
 an answer, named by a hash of 24 bits, so that the server needs no list of answers (a guessed answer can be checked
 against a hash, though); the model answers with its own head. At most ``classes`` classes travel in either direction:
@@ -26,6 +28,7 @@ from torch import Tensor
 
 from fedmosaic import seeding
 from fedmosaic.adapters import Adapter, Slot
+from fedmosaic.data.sample import Sample
 from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Shapes, Tensors, Uploads
 from fedmosaic.models.base import output_matrix
 from fedmosaic.training import Budget, Client, LocalBatch, cross_entropy
@@ -62,21 +65,21 @@ class FedProto(Method[FedProtoSettings]):
         client.memory.update({_RECEIVED + name: tensor for name, tensor in download.items()})
 
     def train(self, client: Client, budget: Budget) -> None:
-        """Train towards the answers and their prototypes; then average the embeddings of what was seen."""
+        """Train towards the answers and their prototypes, and average the embeddings on the way."""
         memory, project = client.memory, self._projection(client)
         common = Prototypes.read({name: memory.get(_RECEIVED + name, torch.zeros(0)) for name in _NAMES})
-        seen: list[LocalBatch] = []
+        seen: dict[Sample, Tensor] = {}
         for batch in client.batches(budget):
-            seen.append(batch)
-            classes = self._classes(client, batch)
 
-            def objective(batch: LocalBatch = batch, classes: Sequence[int] = classes) -> Tensor:
+            def objective(batch: LocalBatch = batch) -> Tensor:
                 answers = client.answers(batch, mix="local")
-                return cross_entropy(answers) + self.settings.lam * pull(project(answers.embeddings), classes, common)
+                embeddings = project(answers.embeddings)
+                seen.update(zip(batch.samples, embeddings.detach().cpu(), strict=True))
+                classes = self._classes(client, batch.samples)
+                return cross_entropy(answers) + self.settings.lam * pull(embeddings, classes, common)
 
             client.descend(objective, batch, slots=("local",))
-        embeddings = torch.cat([project(client.predict(batch, mix="local").embeddings) for batch in seen])
-        own = Prototypes.mean(embeddings.cpu(), [each for batch in seen for each in self._classes(client, batch)])
+        own = Prototypes.mean(seen.values(), self._classes(client, list(seen)))
         client.memory = own.tensors(self.settings.classes, self.settings.dimension)
 
     def upload(self, client: Client) -> dict[str, Tensor]:
@@ -109,8 +112,8 @@ class FedProto(Method[FedProtoSettings]):
         )
         return common.tensors(self.settings.classes, self.settings.dimension)
 
-    def _classes(self, client: Client, batch: LocalBatch) -> list[int]:
-        return [class_of(sample.answer, client.settings.seed) for sample in batch.samples]
+    def _classes(self, client: Client, samples: Sequence[Sample]) -> list[int]:
+        return [class_of(sample.answer, client.settings.seed) for sample in samples]
 
     def _projection(self, client: Client) -> Callable[[Tensor], Tensor]:
         """R_m: (B, width of the client's model) -> (B, d)."""

@@ -9,7 +9,7 @@ teachers without dropout. Softening them a second time, as published code does, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -137,8 +137,15 @@ def divergence(logits: Tensor, probabilities: Tensor, weights: Tensor, temperatu
 
 
 def distil(
-    student: Client, batches: Sequence[LocalBatch], lessons: Sequence[Targets], *, slot: str, label: float = 0.0
-) -> None:
+    student: Client,
+    batches: Sequence[LocalBatch],
+    lessons: Sequence[Targets],
+    *,
+    slot: str,
+    label: float = 0.0,
+    decay: bool = False,
+    snapshots_after: Collection[int] = (),
+) -> list[dict[str, Tensor]]:
     """Train one slot for one pass over public batches.
 
     Args:
@@ -147,7 +154,13 @@ def distil(
         lessons: the targets for these batches; the loss is the sum of their parts.
         slot: what trains, and alone predicts.
         label: factor of the cross-entropy with the true answers, which is added.
+        decay: whether the learning rates fall linearly within the pass, towards zero after the last step.
+        snapshots_after: numbers of steps after which the slot is copied.
+
+    Returns:
+        the copies, in the order of the steps.
     """
+    snapshots = []
     for index, batch in enumerate(batches):
 
         def objective(index: int = index, batch: LocalBatch = batch) -> Tensor:
@@ -159,4 +172,10 @@ def distil(
             ]
             return torch.stack([*parts, *([label * cross_entropy(answers)] if label else [])]).sum()
 
+        if decay:
+            student.optimiser.scale_rates(1 - index / len(batches))
         student.descend(objective, batch, slots=(slot,))
+        if index + 1 in snapshots_after:
+            snapshots.append(student.snapshot(slot))
+    student.optimiser.scale_rates(1.0)
+    return snapshots

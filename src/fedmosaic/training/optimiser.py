@@ -36,10 +36,19 @@ class SlotOptimiser:
             "gate": settings.gate_learning_rate,
         }
         self._adamw = torch.optim.AdamW(
-            [{"params": list(group.values()), "lr": rates[kind]} for kind, group in groups.items() if group],
+            [
+                {"params": list(group.values()), "lr": rates[kind], "initial_lr": rates[kind]}
+                for kind, group in groups.items()
+                if group
+            ],
             weight_decay=settings.weight_decay,
             fused=True,
         )
+
+    def scale_rates(self, factor: float) -> None:
+        """Set all learning rates to ``factor`` times those of the settings."""
+        for group in self._adamw.param_groups:
+            group["lr"] = factor * group["initial_lr"]
 
     def step(self, loss: Tensor) -> None:
         """Descend along ``loss``; parameters without a gradient stay untouched, their moments too (METHODS F.11)."""
