@@ -24,7 +24,7 @@ from torch import Tensor
 from fedmosaic.config import load_scenario, resolve
 from fedmosaic.methods.fedmosaic import FedMosaicSettings
 from fedmosaic.relevance import Exposure, calibrated_noise, cosine_similarity
-from fedmosaic.relevance.sanitise import clipped_mean, subkey, unclipped_mean
+from fedmosaic.relevance.sanitise import chosen, clipped_mean, subkey, unclipped_mean
 from fedmosaic.report.chart import Axes, Line, draw
 
 EPSILONS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0)
@@ -42,10 +42,14 @@ def release(sketches: Tensor, way: Mapping[str, Any], key: bytes) -> Tensor:
     """What a client of the default settings releases of its new samples' sketches."""
     if way.get("sanitise") == "paper":
         return unclipped_mean(sketches, noise=DEFAULTS.paper_noise, key=key)
-    sigma = 0.0
+    rate, sigma = min(1.0, DEFAULTS.probe_samples / len(sketches)), 0.0
     if "privacy" in way:
-        sigma = calibrated_noise(Exposure(), epsilon=way["privacy"]["epsilon"], delta=DEFAULTS.privacy.delta)
-    return clipped_mean(sketches, clip=DEFAULTS.clip, noise_multiplier=sigma, count=len(sketches), key=key)
+        exposure = Exposure(rate=rate)
+        sigma = calibrated_noise(exposure, epsilon=way["privacy"]["epsilon"], delta=DEFAULTS.privacy.delta)
+    taken = sketches[chosen(subkey(key, "choice"), len(sketches), rate)]
+    return clipped_mean(
+        taken, clip=DEFAULTS.clip, noise_multiplier=sigma, count=rate * len(sketches), key=subkey(key, "noise")
+    )
 
 
 def quality(seen: Sequence[Seen], each: Sequence[Tensor], way: Mapping[str, Any], draws: int) -> dict[str, float]:

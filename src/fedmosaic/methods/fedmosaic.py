@@ -93,7 +93,7 @@ class FedMosaicSettings(MethodSettings):
     """Of ``familiarity``: share of the known questions that may be called unfamiliar."""
     probe_on: Literal["arrivals", "batches"] = "arrivals"
     """What the probe looks at: the samples that are new in a round, or training batches."""
-    probe_samples: Count = 16
+    probe_samples: Count = 32
     """Of ``arrivals``: how many are looked at in a round, on average; all, if there are fewer."""
     probe_every: Count = 10
     """Of ``batches``: the first one of a round and every so many after it."""

@@ -7,8 +7,8 @@ Server, for every adapted linear; client k trains a pair of rank r_k:
 The mean of products is exact, unlike FedAvg's product of means; only what a client's rank cannot hold is lost.
 
 Original: one base model, p_k proportional to the number of samples. Adapted: p_k is uniform as for all methods here;
-other architectures form groups of their own; the output's scale is alpha / (the adapter's rank) for all. The received
-basis is another one each round, so the optimiser starts without moments.
+other architectures form groups of their own; the output's scale is alpha / (the adapter's rank) for all. Moments are
+kept over rounds as with all methods here, though the received basis is another one each round.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedmosaic.methods.base import Aggregation, ServerState, Tensors, Uploads
+from fedmosaic.methods.base import Aggregation, ServerState, Uploads
 from fedmosaic.methods.ranks import RankedLora, RankSettings, padded, pair, pairs
 from fedmosaic.training import Budget, Client
 
@@ -35,12 +35,6 @@ class FlexLora(RankedLora[FlexLoraSettings]):
     name = "flexlora"
     title = "FlexLoRA"
     Settings = FlexLoraSettings
-
-    def receive(self, client: Client, download: Tensors) -> None:
-        """Take up the pair in its new basis, in which old moments mean nothing."""
-        super().receive(client, download)
-        if download:
-            client.optimiser.load_moments({})
 
     def train(self, client: Client, budget: Budget) -> None:
         """Train the client's ranks."""
