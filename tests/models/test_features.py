@@ -71,7 +71,7 @@ def test_two_at_once_compute_each_image_once(noise, tower, tmp_path):
 
 def test_other_images_or_another_tower_have_their_own_folder(noise, tower, tmp_path):
     here = FeatureStore(noise, tower, home=tmp_path)
-    noise.fingerprint = "changed"
+    noise.collection = "changed"
     assert FeatureStore(noise, tower, home=tmp_path).folder != here.folder
     other = load_tower(projection=None)
     assert fingerprint(other) != fingerprint(tower)
