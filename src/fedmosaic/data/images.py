@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,14 +26,17 @@ class ImageSource(Protocol):
     """Gives images by key."""
 
     @property
+    @abstractmethod
     def collection(self) -> str:
         """Names the images that this source is one of several ways to; caches keep what belongs to them together."""
         ...
 
+    @abstractmethod
     def keys(self) -> Sequence[str]:
         """Return the known keys."""
         ...
 
+    @abstractmethod
     def digest(self, key: str) -> str:
         """Return a text that stands for what one image shows now: caches keep under it what was made from the image.
 
@@ -43,6 +47,7 @@ class ImageSource(Protocol):
         """
         ...
 
+    @abstractmethod
     def load(self, key: str) -> Image.Image:
         """Return one image as RGB.
 

@@ -20,6 +20,7 @@ from PIL.ImageFile import ImageFile
 from fedmosaic.errors import DataError
 
 LARGEST_PIXELS = 2**28  # 16,384 x 16,384: larger than any camera's photo; more is a broken header or a bomb
+LARGEST_RATIO = 1000  # of the sides; nothing can be seen on a longer strip
 KEPT_PIXELS = 2**24  # 4,096 x 4,096: more than image processors look at
 KEPT_SIDE = 2**14
 
@@ -109,10 +110,10 @@ def _unlimited(file: BinaryIO) -> Image.Image:
 
 def _check_size(size: tuple[int, int], name: str) -> None:
     width, height = size
-    if min(size) < 1 or width * height > LARGEST_PIXELS:
+    if min(size) < 1 or width * height > LARGEST_PIXELS or max(size) > LARGEST_RATIO * min(size):
         raise DataError(
-            f"{name}: {width} x {height} pixels; expected at least 1 x 1 and at most {LARGEST_PIXELS:,} pixels in all: "
-            "mend a broken header, or scale the picture down"
+            f"{name}: {width} x {height} pixels; expected at least 1 x 1, at most {LARGEST_PIXELS:,} pixels and sides "
+            f"that differ by at most {LARGEST_RATIO:,} times: mend a broken header, or scale the picture down"
         )
 
 
@@ -138,8 +139,11 @@ def _flat(image: Image.Image) -> Image.Image:
         lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         return _converted(image, ImageCms.ImageCmsProfile(lab), ImageCms.ImageCmsProfile(rgb))
     if image.has_transparency_data:
-        clear = image.convert(_STRAIGHT_ALPHA.get(image.mode, image.mode)).convert("RGBA")
-        return Image.composite(clear.convert("RGB"), Image.new("RGB", clear.size, "white"), clear.getchannel("A"))
+        straight = image.convert(_STRAIGHT_ALPHA[image.mode]) if image.mode in _STRAIGHT_ALPHA else image
+        clear = straight if straight.mode == "RGBA" else straight.convert("RGBA")
+        ground = Image.new("RGB", clear.size, "white")
+        ground.paste(clear, mask=clear)  # unlike other ways, without a further copy, which may be a gigabyte
+        return ground
     if image.mode in _PROFILED:
         return image
     return image.convert("L" if image.mode == "1" else "RGB")
