@@ -13,7 +13,8 @@ from pathlib import Path
 from fedmosaic.errors import DataError
 
 _QUIET = 2_000_000_000  # nanoseconds; no file system counts time more coarsely
-_SHOWN = 60  # characters of a name that an error repeats
+_LONG = 200  # characters; longer names are cut where an error repeats them
+_SHOWN = 60
 
 _Stamp = tuple[int, int, int, int, int]
 
@@ -47,7 +48,7 @@ def open_file(path: Path, name: str) -> BufferedReader:
 
 def shown(name: str) -> str:
     """Return a name as errors repeat it: quoted, and cut where it is very long (as a picture in a path's place is)."""
-    return repr(name) if len(name) <= _SHOWN else f"{name[:_SHOWN]!r}... ({len(name):,} characters)"
+    return repr(name) if len(name) <= _LONG else f"{name[:_SHOWN]!r}... ({len(name):,} characters)"
 
 
 def digest_of(content: bytes) -> str:
