@@ -167,6 +167,14 @@ def _written_over_keeping_times(path: Path, other: Path) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
+def _wait_for_a_tick(path: Path) -> None:
+    """File systems count in ticks of some milliseconds; the two seconds that the real clock must have moved are more."""
+    probe = path.with_name("probe")
+    probe.touch()
+    while probe.stat().st_ctime_ns == path.stat().st_ctime_ns:
+        probe.touch()
+
+
 def _linked_elsewhere(path: Path, other: Path) -> None:
     path.unlink()
     path.symlink_to(other)
@@ -186,6 +194,7 @@ def test_a_digest_is_of_the_bytes_that_are_read_now(
     os.utime(path, ns=(10**18, 10**18))
     if old:  # as if long ago: nothing but the time of change tells the files apart
         monkeypatch.setattr(time, "time_ns", lambda: 2 * 10**18)
+    _wait_for_a_tick(path)
     source = FileSource(root)
     before = source.digest(name)
     assert before == source.digest(name) == FileSource(root).digest(name) != source.digest("other")
@@ -195,9 +204,14 @@ def test_a_digest_is_of_the_bytes_that_are_read_now(
     assert source.digest(name) == FileSource(root).digest(name) == expected
 
 
-def test_an_unchanged_file_is_read_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = []
+def _count_reading(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    opened: list[str] = []
     monkeypatch.setattr(content, "open_file", lambda path, name: opened.append(name) or path.open("rb"))
+    return opened
+
+
+def test_an_unchanged_file_is_read_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = _count_reading(monkeypatch)
     source = FileSource(root)
     source.digest("sub/a.png")
     source.digest("sub/a.png")
@@ -216,6 +230,37 @@ def test_times_that_may_be_copies_prove_nothing(root: Path, monkeypatch: pytest.
     before = source.digest("sub/a.png")
     draw(root / "sub" / "a.png", "blue")
     assert source.digest("sub/a.png") != before
+
+
+def test_another_process_need_not_read_what_did_not_change(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw(root / "b", "green")
+    os.utime(root / "b", ns=(10**18, 10**18))
+    monkeypatch.setattr(time, "time_ns", lambda: 2 * 10**18)
+    opened = _count_reading(monkeypatch)
+
+    def digests() -> list[str]:
+        source = FileSource(root)
+        source.remember(root.parent / "home")
+        return [source.digest("sub/a.png"), source.digest("b")]
+
+    first = digests()
+    assert digests() == first
+    assert len(opened) == 2
+    _wait_for_a_tick(root / "b")
+    _written_over_keeping_times(root / "b", root / "sub" / "a.png")
+    assert digests() == [first[0], first[0]]
+    assert len(opened) == 3
+    (note,) = (root.parent / "home" / "digests").iterdir()
+    note.write_bytes(note.read_bytes()[:-20])  # a crash, or a full disk
+    assert digests() == digests() == [first[0], first[0]]
+    assert "a.png" not in note.read_text()
+
+
+def test_a_note_that_cannot_be_written_only_costs_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: 2 * 10**18)
+    source = FileSource(root)
+    source.remember(root / "sub" / "a.png" / "no folder")
+    assert source.digest("sub/a.png") == FileSource(root).digest("sub/a.png")
 
 
 def test_equal_bytes_have_equal_digests_wherever_they_are(root: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 
@@ -72,12 +73,23 @@ class ContentDigests:
     writing *and time of change*, which ``cp -p``, ``touch -r`` or rsync cannot set. A time within two seconds of now
     proves nothing (the next write could get the same), and nor does one on a file system that keeps no time of change
     and shows the time of writing in its place, in whole hundredths of a second (FAT, most remote mounts), or on
-    Windows, where it is the time of creation: such a file is read again whenever it is asked about. Nothing is kept
-    between processes; hashing takes a small part of the time that decoding does.
+    Windows, where it is the time of creation: such a file is read again whenever it is asked about.
     """
 
     def __init__(self) -> None:
-        self._known: dict[Path, tuple[_Stamp, str]] = {}
+        self._known: dict[_Stamp, str] = {}
+        self._note: Path | None = None
+
+    def remember(self, note: Path) -> None:
+        """Know what an earlier process noted, and note what this one finds: numbers only, no names.
+
+        Args:
+            note: a file; it need not exist, and where it cannot be written nothing is kept.
+        """
+        with suppress(OSError):
+            note.parent.mkdir(parents=True, exist_ok=True)
+            self._note = note
+            self._known |= _noted(note.read_text(encoding="ascii", errors="replace"))
 
     def of(self, path: Path, name: str) -> str:
         """Return the digest (32 hexadecimal digits) of a file.
@@ -89,26 +101,36 @@ class ContentDigests:
         Raises:
             DataError: as :func:`open_file`.
         """
-        known = self._known.get(path)
-        if known is not None and known[0] == _stamp(path):
-            return known[1]
+        with suppress(OSError, ValueError):  # what is wrong with it is told when it is opened
+            if (known := self._known.get(_stamp(path))) is not None:
+                return known
         with open_file(path, name) as file:
             stamp = _stamp(file.fileno())
-            lasting = stamp is not None and _vouched_for(stamp)  # asked before reading: a write may happen meanwhile
+            lasting = _vouched_for(stamp)  # asked before reading: a write may happen meanwhile
             try:
                 digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
             except OSError as error:
                 raise DataError(f"{name} cannot be read ({error.strerror or error}); copy it again") from None
-        if stamp is not None and lasting:
-            self._known[path] = (stamp, digest)
+        if lasting:
+            self._keep(stamp, digest)
         return digest
 
+    def _keep(self, stamp: _Stamp, digest: str) -> None:
+        self._known[stamp] = digest
+        if self._note is not None:
+            with suppress(OSError), self._note.open("a", encoding="ascii") as file:
+                file.write(" ".join([*map(str, stamp), digest]) + "\n")
 
-def _stamp(file: Path | int) -> _Stamp | None:
-    try:
-        status = os.stat(file)  # noqa: PTH116 - of an open file, too
-    except OSError:
-        return None
+
+def _noted(text: str) -> dict[_Stamp, str]:
+    """Read a note's lines; one that was cut off by a crash is left out, with the one that was written behind it."""
+    lines = (line.split(" ") for line in text.splitlines())
+    whole = (line for line in lines if len(line) == 6 and len(line[5]) == 32 and all(map(str.isdecimal, line[:5])))
+    return {(int(a), int(b), int(c), int(d), int(e)): digest for a, b, c, d, e, digest in whole}
+
+
+def _stamp(file: Path | int) -> _Stamp:
+    status = os.stat(file)  # noqa: PTH116 - of an open file, too
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 

@@ -129,6 +129,11 @@ class FileSource:
         self._embedded: dict[str, bytes] = {}
         self._checked: set[tuple[str, bool]] = set()
 
+    def remember(self, home: Path) -> None:
+        """Keep digests below the cache folder, so that a large data folder need not be read at every start."""
+        place = digest_of(os.fsencode(os.path.realpath(self.root)))
+        self._digests.remember(home / "digests" / f"{place}.txt")
+
     def keys(self) -> Sequence[str]:
         """Return the keys of all image files of the folder, whatever their names, and of the added images; sorted."""
         return sorted([*self._embedded, *filter(self._is_image, map(self.key_of, files_below(self.root)))])
