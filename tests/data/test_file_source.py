@@ -168,7 +168,7 @@ def _written_over_keeping_times(path: Path, other: Path) -> None:
 
 
 def _wait_for_a_tick(path: Path) -> None:
-    """File systems count in ticks of some milliseconds; the two seconds that the real clock must have moved are more."""
+    """File systems count in ticks of some milliseconds; without a false clock, two seconds must have passed."""
     probe = path.with_name("probe")
     probe.touch()
     while probe.stat().st_ctime_ns == path.stat().st_ctime_ns:

@@ -154,9 +154,7 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     bits = _tag(image, ExifTags.Base.BitsPerSample, 16)
     grey = (values >> (bits - 8)).astype(np.uint8)
-    if (
-        _tag(image, ExifTags.Base.PhotometricInterpretation, 1) == 0
-    ):  # white is zero; Pillow turns round 8 bits and fewer only
+    if _tag(image, ExifTags.Base.PhotometricInterpretation, 1) == _WHITE_IS_ZERO:  # Pillow turns up to 8 bits round
         grey = 255 - grey
     if "transparency" in image.info:
         grey[values == image.info["transparency"]] = 255
