@@ -206,10 +206,10 @@ class Features:
 
 
 def fingerprint(tower: VisionTower) -> str:
-    """Return a digest of all weights of a tower: equal digests, equal features."""
+    """Return a digest of all weights of a tower and their types: equal digests, equal features."""
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in tower.state_dict().items():
-        digest.update(name.encode())
+        digest.update(f"{name} {tensor.dtype}".encode())  # other numbers, other rounding
         digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
     return digest.hexdigest()
 
