@@ -28,7 +28,7 @@ class ImageSource(Protocol):
     @property
     @abstractmethod
     def collection(self) -> str:
-        """Names the images that this source is one of several ways to; caches keep what belongs to them together."""
+        """Names the set that the images belong to, whatever they show now; caches keep one place for each set."""
         ...
 
     @abstractmethod
@@ -238,7 +238,7 @@ class GivenImages:
     def digest(self, key: str) -> str:
         """Return a digest of the image file's bytes as they are now."""
         path = self.paths[int(key)]
-        return f"{self.collection}-{self._digests.of(path, str(path))}"
+        return f"{self.collection}-{self._digests.of(path, shown(str(path)))}"
 
     def load(self, key: str) -> Image.Image:
         """Return one image as RGB; raises as :func:`read_image`."""
