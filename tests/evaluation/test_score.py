@@ -14,13 +14,15 @@ from fedmosaic.models.base import IGNORED
 class NoImages:
     """The samples here are text alone."""
 
-    fingerprint = "none"
+    collection = "none"
 
     def keys(self):
         return []
 
-    def load(self, key):
+    def digest(self, key):
         raise AssertionError(key)
+
+    load = digest
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from fedmosaic.data.sample import Sample
 from fedmosaic.evaluation import TaskScore
 from fedmosaic.federation.base_scores import BaseScores
 
-TASKS = {"count": [Sample("a", (), "How many?", "2"), Sample("b", (), "How many?", "3")]}
+TASKS = {"count": [Sample("a", ("x.png",), "<image> How many?", "2"), Sample("b", (), "How many?", "3")]}
 SCORES = {"count": TaskScore((1 / 3, 1.0))}
 
 
@@ -24,8 +24,18 @@ def measure():
     return Measure()
 
 
-def known(folder, images="images", **how):
-    return BaseScores(folder, EvaluationSettings(**how), images)
+class Pictures:
+    """Pictures that show what they are said to show."""
+
+    def __init__(self, shown):
+        self.shown = shown
+
+    def digest(self, key):
+        return f"{key} shows {self.shown}"
+
+
+def known(folder, shown="a cat", **how):
+    return BaseScores(folder, EvaluationSettings(**how), Pictures(shown))
 
 
 def test_another_process_reads_what_one_measured(tmp_path, measure):
@@ -39,7 +49,7 @@ def test_another_process_reads_what_one_measured(tmp_path, measure):
     "other",
     [
         {"architecture": "qwen"},
-        {"images": "other images"},
+        {"shown": "a dog"},
         {"how": {"open_metric": "rouge-l"}},
         {"tasks": {"count": TASKS["count"][:1]}},
         {"tasks": {"count": [TASKS["count"][0], Sample("b", (), "How many?", "4")]}},
@@ -47,9 +57,16 @@ def test_another_process_reads_what_one_measured(tmp_path, measure):
 )
 def test_another_question_is_measured(tmp_path, measure, other):
     known(tmp_path).get("llama", TASKS, measure)
-    again = known(tmp_path, other.get("images", "images"), **other.get("how", {}))
+    again = known(tmp_path, other.get("shown", "a cat"), **other.get("how", {}))
     again.get(other.get("architecture", "llama"), other.get("tasks", TASKS), measure)
     assert measure.calls == 2
+
+
+def test_pictures_that_nobody_asks_about_do_not_matter(tmp_path, measure):
+    texts = {"count": TASKS["count"][1:] * 2}
+    known(tmp_path).get("llama", texts, measure)
+    known(tmp_path, "a dog").get("llama", texts, measure)
+    assert measure.calls == 1
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"count": [1.0]}', '{"count": ["x", 1]}', '{"other": [0, 1]}'])

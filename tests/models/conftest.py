@@ -29,13 +29,16 @@ class Noise:
     """An image source of random pictures of various shapes; counts how often each is loaded."""
 
     n: int = 40
-    fingerprint: str = "noise"
+    collection: str = "noise"
 
     def __post_init__(self):
         self.loaded: list[str] = []
 
     def keys(self):
         return [f"{i:06d}" for i in range(self.n)]
+
+    def digest(self, key):
+        return f"{self.collection}-{key}"
 
     def load(self, key):
         if key not in self.keys():

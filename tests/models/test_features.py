@@ -1,9 +1,12 @@
+import os
+import shutil
 import threading
 
 import pytest
 import torch
+from PIL import Image
 
-from fedmosaic.data.images import MergedSource
+from fedmosaic.data.images import FileSource, MergedSource
 from fedmosaic.errors import DataError
 from fedmosaic.models.features import Features, FeatureStore, fingerprint
 from fedmosaic.models.pixels import normalise
@@ -71,7 +74,7 @@ def test_two_at_once_compute_each_image_once(noise, tower, tmp_path):
 
 def test_other_images_or_another_tower_have_their_own_folder(noise, tower, tmp_path):
     here = FeatureStore(noise, tower, home=tmp_path)
-    noise.fingerprint = "changed"
+    noise.collection = "changed"
     assert FeatureStore(noise, tower, home=tmp_path).folder != here.folder
     other = load_tower(projection=None)
     assert fingerprint(other) != fingerprint(tower)
@@ -106,3 +109,51 @@ def test_features_of_merged_sources_come_from_a_store_of_each(noise, tower, tmp_
     alone = FeatureStore(noise, tower, home=tmp_path).get(["000002", "000001", "000003", "000001"])
     assert torch.equal(mixed, alone)
     assert merged.get([]).shape == (0, 4, 256)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two pictures whose files have one size and one time."""
+    (tmp_path / "data").mkdir()
+    for name, colour in {"x": "red", "y": "blue"}.items():
+        Image.new("RGB", (64, 64), colour).save(tmp_path / "data" / name, "BMP")
+        os.utime(tmp_path / "data" / name, ns=(10**18, 10**18))
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("name", ["x", "x.jfif", "x.png", "x.html"])
+def test_a_replaced_picture_has_features_of_its_own_whatever_its_name(folder, tower, tmp_path, name):
+    (folder / "x").rename(folder / name)
+    known = FeatureStore(FileSource(folder), tower, home=tmp_path)
+    red, blue = known.get([name, "y"])
+    assert not torch.equal(red, blue)
+    shutil.copy2(folder / "y", folder / name)
+    for store in (known, FeatureStore(FileSource(folder), tower, home=tmp_path)):
+        assert torch.equal(store.get([name])[0], blue)
+        assert store.prepare([name, "y"]) == 0  # its twin's features are its own
+
+
+def test_one_changed_picture_costs_one(folder, tower, tmp_path):
+    FeatureStore(FileSource(folder), tower, home=tmp_path).prepare(["x", "y"])
+    Image.new("RGB", (64, 64), "green").save(folder / "y", "BMP")
+    shutil.copytree(folder, tmp_path / "moved")
+    assert FeatureStore(FileSource(tmp_path / "moved"), tower, home=tmp_path).prepare(["x", "y"]) == 1
+
+
+def test_a_picture_that_changes_while_it_is_read_is_named_and_nothing_is_kept(folder, tower, tmp_path):
+    class Changing(FileSource):
+        def load(self, key):
+            image = super().load(key)
+            shutil.copy2(folder / "y", folder / key)
+            return image
+
+    store = FeatureStore(Changing(folder), tower, home=tmp_path)
+    with pytest.raises(DataError, match="'x' was changed"):
+        store.get(["x"])
+    assert list(store.folder.glob("*.safetensors")) == []
+
+
+def test_a_damaged_picture_is_named(folder, tower, tmp_path):
+    (folder / "x").write_bytes((folder / "x").read_bytes()[:1000])
+    with pytest.raises(DataError, match="'x'"):
+        FeatureStore(FileSource(folder), tower, home=tmp_path).get(["x"])

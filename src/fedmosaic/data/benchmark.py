@@ -85,7 +85,9 @@ def load_benchmark(
 
         if folder is None:
             raise SettingsError(f"benchmark 'published' needs a data folder; {HOW_TO_GET}")
-        return PublishedBenchmark(folder, skip_bad=skip_bad, open_tasks=open_tasks, public=public)
+        benchmark = PublishedBenchmark(folder, skip_bad=skip_bad, open_tasks=open_tasks, public=public)
+        benchmark.images.remember(home)
+        return benchmark
     raise unknown("benchmark", name, BENCHMARKS)
 
 

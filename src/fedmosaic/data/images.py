@@ -1,36 +1,53 @@
-"""Where images come from: a memory-mapped bank of small images, or a folder of files."""
+"""Where images come from: a memory-mapped bank of small images, a folder of files, or texts that hold them."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import io
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from fedmosaic.data.content import ContentDigests, digest_of, files_below, open_file, shown
+from fedmosaic.data.embedded import embedded_bytes
+from fedmosaic.data.pictures import check_picture, read_picture
 from fedmosaic.errors import DataError
 
-LARGEST_PIXELS = 40_000_000  # more is a broken header or a decompression bomb
-LARGEST_RATIO = 50
-IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff"))
+# Of how pictures are read: raise it when the same file gives other pixels, so that no cache keeps what came of the old.
+_READING = 1
 
 
 class ImageSource(Protocol):
     """Gives images by key."""
 
     @property
-    def fingerprint(self) -> str:
-        """A text that changes when any image changes; caches of image features are kept under it."""
+    @abstractmethod
+    def collection(self) -> str:
+        """Names the set that the images belong to, whatever they show now; caches keep one place for each set."""
         ...
 
+    @abstractmethod
     def keys(self) -> Sequence[str]:
         """Return the known keys."""
         ...
 
+    @abstractmethod
+    def digest(self, key: str) -> str:
+        """Return a text that stands for what one image shows now: caches keep under it what was made from the image.
+
+        Equal texts mean equal pixels, from whatever sources they come.
+
+        Raises:
+            DataError: as :meth:`load`, but a damaged picture may go unnoticed.
+        """
+        ...
+
+    @abstractmethod
     def load(self, key: str) -> Image.Image:
         """Return one image as RGB.
 
@@ -45,15 +62,15 @@ class BankSource:
 
     Args:
         path: the file: an array (N, height, width, 3) of uint8. The key of image i is ``"%06d" % i``.
-        fingerprint: checksum of the file, taken when it was written.
+        checksum: of the file, taken when it was written.
 
     Raises:
         DataError: the file is missing or is not such an array.
     """
 
-    def __init__(self, path: Path, fingerprint: str) -> None:
+    def __init__(self, path: Path, checksum: str) -> None:
         self.path = path
-        self._fingerprint = fingerprint
+        self._checksum = checksum
         try:
             self._images = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
@@ -70,13 +87,17 @@ class BankSource:
         return len(self._images)
 
     @property
-    def fingerprint(self) -> str:
+    def collection(self) -> str:
         """The bank's checksum."""
-        return self._fingerprint
+        return self._checksum
 
     def keys(self) -> Sequence[str]:
         """Return all keys in order."""
         return [f"{i:06d}" for i in range(len(self))]
+
+    def digest(self, key: str) -> str:
+        """Return the bank's checksum and the image's place in it."""
+        return f"{self._checksum}-{key}"
 
     def load(self, key: str) -> Image.Image:
         """Return one image as RGB.
@@ -90,52 +111,77 @@ class BankSource:
 
 
 class FileSource:
-    """Image files below a folder; a key is a path relative to it.
+    """Image files below a folder; a key is a path relative to it. Images that records hold as text can be added.
+
+    A path leads nowhere but below the folder, as ``..`` is taken away before anything is opened; symbolic links below
+    it are followed wherever they lead, because whoever owns the folder placed them.
 
     Args:
         root: the folder.
-        known: the keys in use, for :meth:`keys` and the fingerprint; None for all image files of the folder.
     """
 
-    def __init__(self, root: Path, known: Iterable[str] | None = None) -> None:
+    collection = f"files-{_READING}"
+
+    def __init__(self, root: Path) -> None:
         self.root = root
-        self._known = None if known is None else sorted(set(known))
-        self._stamp = ""
+        self._paths: dict[str, Path] = {}
+        self._digests = ContentDigests()
+        self._embedded: dict[str, bytes] = {}
         self._checked: set[tuple[str, bool]] = set()
 
-    @property
-    def fingerprint(self) -> str:
-        """A digest of names, sizes and times of change of the known files; reading all pixels would take too long."""
-        if not self._stamp:
-            digest = hashlib.blake2b(digest_size=16)
-            for key in self.keys():
-                status = self._path(key).stat()
-                digest.update(f"{key}\x1f{status.st_size}\x1f{status.st_mtime_ns}\x1e".encode())
-            self._stamp = digest.hexdigest()
-        return self._stamp
+    def remember(self, home: Path) -> None:
+        """Keep digests below the cache folder, so that a large data folder need not be read at every start."""
+        place = digest_of(os.fsencode(os.path.realpath(self.root)))
+        self._digests.remember(home / "digests" / f"{place}.txt")
 
     def keys(self) -> Sequence[str]:
-        """Return the known keys, sorted."""
-        if self._known is None:
-            files = (path for path in self.root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-            self._known = sorted(path.relative_to(self.root).as_posix() for path in files)
-        return list(self._known)
+        """Return the keys of all image files of the folder, whatever their names, and of the added images; sorted."""
+        return sorted([*self._embedded, *filter(self._is_image, map(self.key_of, files_below(self.root)))])
 
-    def _path(self, key: str) -> Path:
-        path = self.root / key
-        if not path.resolve().is_relative_to(self.root.resolve()):
-            raise DataError(f"image {key!r} lies outside the data folder {self.root}; use paths relative to it")
-        if not path.is_file():
-            raise DataError(f"image {key!r} is not a file below {self.root}; add it or remove the record that uses it")
-        return path
+    def key_of(self, path: Path | str) -> str:
+        """Return the key of the file at a path: relative to the folder, or absolute and below it.
+
+        Raises:
+            DataError: the path leads out of the folder.
+        """
+        for root in (os.path.abspath(self.root), os.path.realpath(self.root)):  # noqa: PTH100 - keeps links' names
+            inside = Path(os.path.normpath(os.path.join(root, path)))  # noqa: PTH118 - takes ".." away as text
+            if inside != Path(root) and inside.is_relative_to(root):
+                return inside.relative_to(root).as_posix()
+        raise DataError(f"image {shown(str(path))} lies outside the data folder {self.root}; use paths relative to it")
+
+    def add_embedded(self, uri: str) -> str:
+        """Take in an image that a record holds as a data URI (``data:image/png;base64,...``).
+
+        It stays in memory. Equal images get one key.
+
+        Returns:
+            The key: ``data:`` and a digest of the image's bytes.
+
+        Raises:
+            DataError: the text is no such URI, names another medium than an image, or its data cannot be decoded.
+        """
+        content = embedded_bytes(uri)
+        key = f"data:{digest_of(content)}"
+        if key not in self._embedded:
+            check_picture(io.BytesIO(content), f"image {shown(uri)}", decode=True)
+            self._embedded[key] = content
+        return key
+
+    def digest(self, key: str) -> str:
+        """Return a digest of the image file's bytes as they are now; raises as :meth:`ImageSource.digest`."""
+        if key in self._embedded:
+            return f"{self.collection}-{key.removeprefix('data:')}"
+        return f"{self.collection}-{self._digests.of(self._path(key), self._name(key))}"
 
     def load(self, key: str) -> Image.Image:
-        """Return one image as RGB; transparent parts become white.
+        """Return one image as RGB, as :func:`~fedmosaic.data.pictures.read_picture` does.
 
         Raises:
             DataError: the file is missing, lies outside the folder, is corrupt, or has absurd dimensions.
         """
-        return read_image(self._path(key))
+        with self._open(key) as file:
+            return read_picture(file, self._name(key))
 
     def check(self, key: str, *, decode: bool) -> None:
         """Check one image now rather than when it is needed; each file is looked at once.
@@ -148,10 +194,29 @@ class FileSource:
             DataError: as :meth:`load`.
         """
         if (key, decode) not in self._checked:
-            with _opened(self._path(key)) as image:
-                if decode:
-                    image.load()
+            with self._open(key) as file:
+                check_picture(file, self._name(key), decode=decode)
             self._checked.add((key, decode))
+
+    def _open(self, key: str) -> BinaryIO:
+        if key in self._embedded:
+            return io.BytesIO(self._embedded[key])
+        return open_file(self._path(key), self._name(key))
+
+    def _path(self, key: str) -> Path:
+        if key not in self._paths:
+            self._paths[key] = self.root / self.key_of(key)
+        return self._paths[key]
+
+    def _name(self, key: str) -> str:
+        return f"image {shown(key)} below {self.root}"
+
+    def _is_image(self, key: str) -> bool:
+        try:
+            self.check(key, decode=False)
+        except DataError:
+            return False
+        return True
 
 
 @dataclass(frozen=True)
@@ -159,18 +224,21 @@ class GivenImages:
     """A few image files from anywhere; the key of the i-th is ``str(i)``."""
 
     paths: Sequence[Path]
+    _digests: ContentDigests = field(default_factory=ContentDigests, repr=False, compare=False)
 
     @property
-    def fingerprint(self) -> str:
-        """A digest of the files' bytes."""
-        digest = hashlib.blake2b(digest_size=16)
-        for path in self.paths:
-            digest.update(hashlib.blake2b(path.read_bytes()).digest())
-        return digest.hexdigest()
+    def collection(self) -> str:
+        """That of all image files."""
+        return FileSource.collection
 
     def keys(self) -> Sequence[str]:
         """Return the keys in the files' order."""
         return [str(i) for i in range(len(self.paths))]
+
+    def digest(self, key: str) -> str:
+        """Return a digest of the image file's bytes as they are now."""
+        path = self.paths[int(key)]
+        return f"{self.collection}-{self._digests.of(path, shown(str(path)))}"
 
     def load(self, key: str) -> Image.Image:
         """Return one image as RGB; raises as :func:`read_image`."""
@@ -178,24 +246,13 @@ class GivenImages:
 
 
 def read_image(path: Path) -> Image.Image:
-    """Return an image file as RGB; transparent parts become white.
+    """Return an image file as RGB, as :func:`~fedmosaic.data.pictures.read_picture` does.
 
     Raises:
         DataError: the file is missing, corrupt, or has absurd dimensions.
     """
-    with _opened(path) as image:
-        return _as_rgb(image)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open one file; whatever Pillow raises about it, also later, becomes one clear error."""
-    try:
-        with Image.open(path) as image:
-            _check_size(path, *image.size)
-            yield image
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a readable image ({error}); replace the file or remove its record") from error
+    with open_file(path, shown(str(path))) as file:
+        return read_picture(file, shown(str(path)))
 
 
 class MergedSource:
@@ -221,39 +278,26 @@ class MergedSource:
         return self._second
 
     @property
-    def fingerprint(self) -> str:
-        """The main source's; caches keep the second source's features under its own."""
-        return self.main.fingerprint
+    def collection(self) -> str:
+        """The main source's."""
+        return self.main.collection
 
     def keys(self) -> Sequence[str]:
         """Return the main source's keys."""
         return self.main.keys()
 
+    def digest(self, key: str) -> str:
+        """Return what the source that has the image says; raises as the source does."""
+        source, own = self.place(key)
+        return source.digest(own)
+
     def load(self, key: str) -> Image.Image:
         """Return one image of either source as RGB; raises as the source does."""
+        source, own = self.place(key)
+        return source.load(own)
+
+    def place(self, key: str) -> tuple[ImageSource, str]:
+        """Return the source that has an image, and its key there."""
         if key.startswith(self.prefix):
-            return self.second.load(key.removeprefix(self.prefix))
-        return self.main.load(key)
-
-
-def _check_size(path: Path, width: int, height: int) -> None:
-    if (
-        min(width, height) < 1
-        or width * height > LARGEST_PIXELS
-        or max(width, height) > LARGEST_RATIO * min(width, height)
-    ):
-        raise DataError(
-            f"{path}: {width} x {height} pixels; expected at least 1 x 1, at most {LARGEST_PIXELS:,} pixels and "
-            f"sides that differ by less than {LARGEST_RATIO} times"
-        )
-
-
-def _as_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
-        clear = image.convert("RGBA")
-        ground = Image.new("RGBA", clear.size, "white")
-        ground.alpha_composite(clear)
-        return ground.convert("RGB")
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    return image.convert("RGB")
+            return self.second, key.removeprefix(self.prefix)
+        return self.main, key

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fedmosaic.config import EvaluationSettings
+from fedmosaic.data.images import ImageSource
 from fedmosaic.data.sample import Sample
 from fedmosaic.evaluation import TaskScore
 from fedmosaic.federation.files import write_atomically
@@ -26,14 +27,14 @@ class BaseScores:
     Args:
         folder: one small JSON file for each question asked.
         how: how samples are scored.
-        images: fingerprint of the images.
+        images: where the samples' images are; what they show is part of the question.
     """
 
-    def __init__(self, folder: Path, how: EvaluationSettings, images: str) -> None:
+    def __init__(self, folder: Path, how: EvaluationSettings, images: ImageSource) -> None:
         self._folder = folder
+        self._images = images
         self._common = [
             _SCORING,
-            images,
             how.model_dump(mode="json", include={"batch_size", "open_metric", "answer_tokens"}),
         ]
         self._known: dict[str, Scores] = {}
@@ -46,7 +47,8 @@ class BaseScores:
             tasks: the samples to score.
             measure: scores them.
         """
-        asked = json.dumps([self._common, architecture, {name: list(map(repr, each)) for name, each in tasks.items()}])
+        questions = {name: list(map(self._question, each)) for name, each in tasks.items()}
+        asked = json.dumps([self._common, architecture, questions])
         key = hashlib.blake2b(asked.encode(), digest_size=16).hexdigest()
         if key not in self._known:
             path = self._folder / f"{key}.json"
@@ -57,6 +59,9 @@ class BaseScores:
                     path, json.dumps({name: each.scores for name, each in self._known[key].items()}) + "\n"
                 )
         return self._known[key]
+
+    def _question(self, sample: Sample) -> list[str]:
+        return [repr(sample), *map(self._images.digest, sample.images)]
 
 
 def _read(path: Path, tasks: Mapping[str, Sequence[Sample]]) -> Scores | None:

@@ -208,7 +208,7 @@ class Machine:
     @cached_property
     def _known(self) -> BaseScores:
         images = self.benchmark.images if self.images is None else self.images
-        return BaseScores(self.cache / "scores", self.settings.evaluation, images.fingerprint)
+        return BaseScores(self.cache / "scores", self.settings.evaluation, images)
 
     def scores(self, model: BaseModel, tasks: Sequence[str], count: int) -> dict[str, TaskScore]:
         """Scores on the first ``count`` samples of each task, 0 for all; tasks share batches."""

@@ -27,7 +27,7 @@ from fedmosaic.data.sample import Sample
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, freeze, output_matrix, pad_right
 from fedmosaic.models.fingerprint import architecture_name
-from fedmosaic.models.pixels import pad_to_square, wants_squares
+from fedmosaic.models.pixels import fitted
 from fedmosaic.models.wording import Turns, Wording
 
 if TYPE_CHECKING:
@@ -150,8 +150,7 @@ class CheckpointModel(BaseModel):
                 )
             inputs = self.tokenizer(texts, **common)
             return {name: inputs[name] for name in ("input_ids", "attention_mask")}
-        if wants_squares(self.processor):
-            images = [[pad_to_square(image) for image in row] for row in images]
+        images = [[fitted(image, self.processor) for image in row] for row in images]
         inputs = self._with_images(texts, images, common) if any(images) else self.processor(text=texts, **common)
         return {name: tensor for name, tensor in inputs.items() if isinstance(tensor, Tensor)}
 

@@ -6,36 +6,44 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from filelock import FileLock
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from fedmosaic.data.images import ImageSource, MergedSource
+from fedmosaic.errors import DataError
 from fedmosaic.models.pixels import normalise
 from fedmosaic.models.vision import FEATURE_SIZE, TOKENS_PER_IMAGE, VisionTower
 
 Progress = Callable[[int, int], None]
+_Image = tuple[str, str]  # digest, key
+_T = TypeVar("_T")
 
 _BATCH = (
     16  # always this many images at once: other sizes pick other kernels, and the last bit would depend on the company
 )
+_PREPARING = 1  # of how images are made ready for the tower: raise it when the same image gives other features
 _SHARD = 1024  # images per file; an interruption loses at most this much work
 
 
 class FeatureStore:
-    """The features of one image source under one tower, shared by all processes that use the same folder.
+    """The features of one collection of images under one tower, shared by all processes that use the same folder.
 
-    Files are only ever added: each holds the features of up to 1024 images and their keys, is written under a temporary
-    name and renamed when complete. A lock keeps two processes from computing the same images; reading needs none.
+    Features are kept by what an image shows (:meth:`ImageSource.digest`), never by its name: a replaced picture has no
+    features yet, and a renamed or copied one has them already. Files are only ever added: each holds the features of up
+    to 1024 images and their digests, is written under a temporary name and renamed when complete. A lock keeps two
+    processes from computing the same images; reading needs none.
     """
 
     def __init__(self, images: ImageSource, tower: VisionTower, *, home: Path, workers: int = 1) -> None:
@@ -44,23 +52,21 @@ class FeatureStore:
         Args:
             images: where missing images are loaded from.
             tower: computes what is missing.
-            home: the cache folder; features go to ``home/features/<tower>-<images>``.
+            home: the cache folder; features go to ``home/features/<tower>-<collection>``.
             workers: threads that compute batches side by side (useful when torch itself is set to one thread).
         """
         self.images = images
         self.tower = tower
         self.workers = workers
-        self.folder = home / "features" / f"{fingerprint(tower)[:16]}-{_digest(images.fingerprint)[:16]}"
+        collection = _digest(f"{_PREPARING} {images.collection}")
+        self.folder = home / "features" / f"{fingerprint(tower)[:16]}-{collection[:16]}"
         self.folder.mkdir(parents=True, exist_ok=True)
         self._rows: dict[str, tuple[Tensor, int]] = {}
         self._read: set[str] = set()
 
     def missing(self, keys: Iterable[str]) -> list[str]:
-        """Return the keys, each once and in order, whose features are not on disk yet."""
-        unique = list(dict.fromkeys(keys))
-        if any(key not in self._rows for key in unique):
-            self._refresh()
-        return [key for key in unique if key not in self._rows]
+        """Return the keys, one for each different image and in order, whose features are not on disk yet."""
+        return list(self._missing(self._unlike(keys)).values())
 
     def prepare(self, keys: Iterable[str], *, progress: Progress | None = None) -> int:
         """Compute what is missing and return how many images that were.
@@ -72,50 +78,73 @@ class FeatureStore:
         Raises:
             DataError: an image is missing or unreadable; finished files stay.
         """
-        keys = list(keys)
-        if not self.missing(keys):
-            return 0
-        with FileLock(self.folder / "lock"):
-            todo = self.missing(keys)  # another process may have done them while this one waited
-            done = 0
-            for shard in _chunks(todo, _SHARD):
-                features = self._compute(shard, progress=progress, done=done, total=len(todo))
-                self._write(shard, features)
-                done += len(shard)
-        self._refresh()
-        return done
+        return self._fill(self._unlike(keys), progress=progress)
 
     def get(self, keys: Sequence[str]) -> Tensor:
         """Return the features (n, 4, 256) fp32 of n images, computing those that are missing."""
         if not keys:
             return torch.empty(0, TOKENS_PER_IMAGE, FEATURE_SIZE)
-        if any(key not in self._rows for key in keys):
-            self.prepare(keys)
-        rows = [self._rows[key] for key in keys]
+        digests = [self.images.digest(key) for key in keys]
+        if any(digest not in self._rows for digest in digests):
+            self._fill(dict(zip(digests, keys, strict=True)))
+        rows = [self._rows[digest] for digest in digests]
         return torch.stack([features[row] for features, row in rows]).float()
 
-    def _compute(self, keys: Sequence[str], *, progress: Progress | None, done: int, total: int) -> Tensor:
+    def _unlike(self, keys: Iterable[str]) -> dict[str, str]:
+        """Return the first key of each different image, by digest."""
+        unlike: dict[str, str] = {}
+        for key in dict.fromkeys(keys):
+            unlike.setdefault(self.images.digest(key), key)
+        return unlike
+
+    def _missing(self, images: Mapping[str, str]) -> dict[str, str]:
+        """Return the images, keys by digest, whose features are not on disk yet."""
+        if any(digest not in self._rows for digest in images):
+            self._refresh()
+        return {digest: key for digest, key in images.items() if digest not in self._rows}
+
+    def _fill(self, images: Mapping[str, str], *, progress: Progress | None = None) -> int:
+        """Compute what is missing of images, keys by digest; see :meth:`prepare`."""
+        if not self._missing(images):
+            return 0
+        with FileLock(self.folder / "lock"):
+            todo = self._missing(images)  # another process may have done them while this one waited
+            done = 0
+            for shard in _chunks(list(todo.items()), _SHARD):
+                features = self._compute(shard, progress=progress, done=done, total=len(todo))
+                self._write([digest for digest, _ in shard], features)
+                done += len(shard)
+        self._refresh()
+        return done
+
+    def _compute(self, shard: Sequence[_Image], *, progress: Progress | None, done: int, total: int) -> Tensor:
         parts = []
         with ThreadPoolExecutor(self.workers) as pool:
-            for part in pool.map(self._batch, _chunks(keys, _BATCH)):
+            for part in pool.map(self._batch, _chunks(shard, _BATCH)):
                 parts.append(part)
                 done += len(part)
                 if progress is not None:
                     progress(done, total)
         return torch.cat(parts)
 
-    def _batch(self, keys: Sequence[str]) -> Tensor:
-        pixels = normalise([self.images.load(key) for key in keys])
-        padding = pixels.new_zeros(_BATCH - len(keys), *pixels.shape[1:])
+    def _batch(self, batch: Sequence[_Image]) -> Tensor:
+        pixels = normalise([self._load(digest, key) for digest, key in batch])
+        padding = pixels.new_zeros(_BATCH - len(batch), *pixels.shape[1:])
         weight = self.tower.stem.weight
         with torch.inference_mode():
             tokens = self.tower(torch.cat([pixels, padding]).to(weight.device, weight.dtype)).last_hidden_state
-        features: Tensor = tokens[: len(keys)].to("cpu", torch.float16)
+        features: Tensor = tokens[: len(batch)].to("cpu", torch.float16)
         return features
 
-    def _write(self, keys: Sequence[str], features: Tensor) -> None:
+    def _load(self, digest: str, key: str) -> Image.Image:
+        image = self.images.load(key)
+        if self.images.digest(key) != digest:
+            raise DataError(f"image {key!r} was changed while it was read; start again when the data are complete")
+        return image
+
+    def _write(self, digests: Sequence[str], features: Tensor) -> None:
         temporary = self.folder / f"{uuid.uuid4().hex}.part"
-        save_file({"features": features.contiguous()}, temporary, metadata={"keys": json.dumps(list(keys))})
+        save_file({"features": features.contiguous()}, temporary, metadata={"keys": json.dumps(list(digests))})
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.rename(temporary.with_suffix(".safetensors"))
@@ -129,16 +158,16 @@ class FeatureStore:
     def _read_shard(self, path: Path) -> None:
         try:
             with safe_open(path, framework="pt") as file:
-                keys = json.loads(file.metadata()["keys"])
+                digests = json.loads(file.metadata()["keys"])
                 features = file.get_tensor("features")  # a view of the mapped file: rows are read when they are used
         except (SafetensorError, KeyError, TypeError, ValueError):
             path.unlink(missing_ok=True)  # damaged (a full disk, a crash of the machine): it is only a cache
             return
-        if features.shape != (len(keys), TOKENS_PER_IMAGE, FEATURE_SIZE):
+        if features.shape != (len(digests), TOKENS_PER_IMAGE, FEATURE_SIZE):
             path.unlink(missing_ok=True)
             return
-        for row, key in enumerate(keys):
-            self._rows.setdefault(key, (features, row))
+        for row, digest in enumerate(digests):
+            self._rows.setdefault(digest, (features, row))
 
 
 class Features:
@@ -166,24 +195,27 @@ class Features:
         return torch.cat(parts) if parts else self.main.get([])
 
     def _place(self, key: str) -> tuple[FeatureStore, str]:
-        if self._merged is None or not key.startswith(self._merged.prefix):
+        if self._merged is None:
             return self.main, key
+        source, own = self._merged.place(key)
+        if source is self._merged.main:
+            return self.main, own
         if self._second is None:
-            self._second = self._open(self._merged.second)
-        return self._second, key.removeprefix(self._merged.prefix)
+            self._second = self._open(source)
+        return self._second, own
 
 
 def fingerprint(tower: VisionTower) -> str:
-    """Return a digest of all weights of a tower: equal digests, equal features."""
+    """Return a digest of all weights of a tower and their types: equal digests, equal features."""
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in tower.state_dict().items():
-        digest.update(name.encode())
+        digest.update(f"{name} {tensor.dtype}".encode())  # other numbers, other rounding
         digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
-def _chunks(keys: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    return (keys[start : start + size] for start in range(0, len(keys), size))
+def _chunks(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def _digest(text: str) -> str:

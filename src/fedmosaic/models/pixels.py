@@ -1,4 +1,4 @@
-"""Preparing images for towers and processors that know one square size only."""
+"""Preparing images for towers and processors: those that know one square size only, and those that fear long strips."""
 
 from __future__ import annotations
 
@@ -12,13 +12,24 @@ from torch import Tensor
 from fedmosaic.models.vision import IMAGE_SIZE
 
 _GREY = (127, 127, 127)
+_LARGEST_SQUARE = 2048  # no processor of squares takes larger ones; those of long strips would fill the memory
+_LONGEST_STRIP = 50  # sides that differ by more times are padded to it; some processors refuse such images
+
+
+def fitted(image: Image.Image, processor: Any) -> Image.Image:
+    """Return an RGB image as a processor can take it, padded with neutral grey where it is too long."""
+    if wants_squares(processor):
+        return pad_to_square(image)
+    width, height = image.size
+    return _pad(image, max(width, -(-height // _LONGEST_STRIP)), max(height, -(-width // _LONGEST_STRIP)))
 
 
 def pad_to_square(image: Image.Image) -> Image.Image:
     """Return an RGB image padded with neutral grey to a square; square images keep their pixels."""
-    image = image.convert("RGB")
-    edge = max(image.size)
-    return image if image.width == image.height else ImageOps.pad(image, (edge, edge), color=_GREY)
+    if max(image.size) > _LARGEST_SQUARE and image.width != image.height:
+        image = image.copy()
+        image.thumbnail((_LARGEST_SQUARE, _LARGEST_SQUARE))
+    return _pad(image, max(image.size), max(image.size))
 
 
 def wants_squares(processor: Any) -> bool:
@@ -41,3 +52,8 @@ def normalise(images: list[Image.Image]) -> Tensor:
     """Return the tower's input (n, 3, 128, 128) fp32 for images of any size."""
     pixels = np.stack([np.asarray(square(image)) for image in images])
     return (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - 127) / 128
+
+
+def _pad(image: Image.Image, width: int, height: int) -> Image.Image:
+    image = image.convert("RGB")
+    return image if image.size == (width, height) else ImageOps.pad(image, (width, height), color=_GREY)

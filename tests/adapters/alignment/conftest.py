@@ -25,10 +25,13 @@ KINDS = ("bird", "fish", "tool", "boat")
 class Noise:
     """Random pictures."""
 
-    fingerprint = "alignment-noise"
+    collection = "alignment-noise"
 
     def keys(self):
         return [f"{i:06d}" for i in range(24)]
+
+    def digest(self, key):
+        return f"{self.collection}-{key}"
 
     def load(self, key):
         return Image.fromarray(np.random.default_rng(int(key)).integers(0, 255, (64, 64, 3), dtype=np.uint8))
