@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
+import io
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,6 +105,7 @@ class FileSource:
         self.root = root
         self._known = None if known is None else sorted(set(known))
         self._stamp = ""
+        self._embedded: dict[str, bytes] = {}
         self._checked: set[tuple[str, bool]] = set()
 
     @property
@@ -121,6 +126,42 @@ class FileSource:
             self._known = sorted(path.relative_to(self.root).as_posix() for path in files)
         return list(self._known)
 
+    def key_of(self, path: Path | str) -> str:
+        """Return the key of the file at a path: relative to the folder, or absolute and below it.
+
+        Raises:
+            DataError: the path leads out of the folder.
+        """
+        root = os.path.abspath(self.root)  # noqa: PTH100 - keeps links' names
+        inside = Path(os.path.normpath(os.path.join(root, path)))  # noqa: PTH118 - takes ".." away as text
+        if inside != Path(root) and inside.is_relative_to(root):
+            return inside.relative_to(root).as_posix()
+        raise DataError(f"image {str(path)!r} lies outside the data folder {self.root}; use paths relative to it")
+
+    def add_embedded(self, uri: str) -> str:
+        """Take in an image that a record holds as a data URI (``data:image/png;base64,...``) and return its key.
+
+        Raises:
+            DataError: the text is no such URI, or its data cannot be decoded.
+        """
+        head, _, data = uri.partition(",")
+        try:
+            if not head.lower().startswith("data:image/") or not head.lower().endswith(";base64"):
+                raise ValueError("expected data:image/png;base64,...")
+            content = base64.b64decode(data, validate=True)
+            with Image.open(io.BytesIO(content)) as image:
+                image.load()
+        except (ValueError, OSError, binascii.Error) as error:
+            raise DataError(f"image {uri[:60]!r}: no readable data URI ({error})") from error
+        key = f"data:{hashlib.blake2b(content, digest_size=16).hexdigest()}"
+        self._embedded[key] = content
+        return key
+
+    def digest(self, key: str) -> str:
+        """Return a digest of the image file's bytes."""
+        content = self._embedded.get(key) or self._path(key).read_bytes()
+        return hashlib.blake2b(content, digest_size=16).hexdigest()
+
     def _path(self, key: str) -> Path:
         path = self.root / key
         if not path.resolve().is_relative_to(self.root.resolve()):
@@ -135,6 +176,9 @@ class FileSource:
         Raises:
             DataError: the file is missing, lies outside the folder, is corrupt, or has absurd dimensions.
         """
+        if key in self._embedded:
+            with Image.open(io.BytesIO(self._embedded[key])) as image:
+                return _as_rgb(image)
         return read_image(self._path(key))
 
     def check(self, key: str, *, decode: bool) -> None:
