@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from fedmosaic.data.benchmark import load_benchmark
-from fedmosaic.data.published import PublishedBenchmark, split_by_image
-from fedmosaic.data.sample import Sample
+from fedmosaic.data.published import PublishedBenchmark
 from fedmosaic.errors import DataError, SettingsError
 
 
@@ -80,16 +79,6 @@ def test_validation_is_cut_from_train_the_same_way_each_time(folder: Path) -> No
     assert len(one.validation) == 3
     assert len(one.train) == 27
     assert not {k for s in one.train for k in s.images} & {k for s in one.validation for k in s.images}
-
-
-def test_samples_that_share_images_stay_together() -> None:
-    samples = [Sample(str(i), (f"k{i // 4}", f"k{i // 4 + 100}"), "<image><image>", "a") for i in range(80)]
-    kept, cut = split_by_image(samples, 0.1)
-    assert len(cut) == 8
-    assert len(kept) == 72
-    assert not {k for s in kept for k in s.images} & {k for s in cut for k in s.images}
-    chained = [Sample(str(i), (f"k{i}", f"k{i + 1}"), "<image><image>", "a") for i in range(20)]
-    assert split_by_image(chained, 0.1) == (tuple(chained), ())
 
 
 def _truncate(path: Path) -> None:
