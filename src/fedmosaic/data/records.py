@@ -155,7 +155,7 @@ def _either(what: str, table: Mapping[str, Any], names: Sequence[str]) -> Any:
     given = {name: table[name] for name in names if name in table}
     told = {name: value for name, value in given.items() if not _is_nothing(value)} or given
     value = next(iter(told.values()), None)
-    if any(other != value for other in told.values()):
+    if len(told) > 1 and any(other != value for other in told.values()):
         raise DataError(f"{what} has {' and '.join(map(repr, told))}, which disagree; keep one of them")
     return value
 

@@ -12,6 +12,8 @@ from fedmosaic.errors import DataError
 # UTF-8, too: files are decoded so that a bad byte is told with the record that holds it.
 _FORBIDDEN = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
+_LONGEST = 300  # characters of a value in an error
+
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 100
 _short.maxlist = _short.maxtuple = 12
@@ -19,7 +21,8 @@ _short.maxlist = _short.maxtuple = 12
 
 def shown(value: object) -> str:
     """Return a value as errors show it: quoted, on one line, shortened in the middle."""
-    return _short.repr(value)
+    text = _short.repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
 def is_blank(text: str) -> bool:
