@@ -16,6 +16,7 @@ from fedmosaic.errors import DataError
 _LETTERED = re.compile(r"(?:^|\s)\(?(?P<mark>[A-Z])[.):]\s*(?P<text>\S.*?)(?=\s+\(?[A-Z][.):]\s|\n|$)")
 _NUMBERED = re.compile(r"(?:^|\n)\s*\(?(?P<mark>[1-9]\d?)[.):]\s*(?P<text>\S[^\n]*)")
 _IMAGE = re.compile(r"\bImage (?P<mark>[A-Z])\s*:")
+_AROUND = " \t\r\n'\"“”‘’«»()"  # noqa: RUF001
 _PAIRS = (
     (re.compile(r"\byes\s*(?:or|/|,)\s*no\b", re.IGNORECASE), ("Yes", "No")),
     (re.compile(r"\btrue\s*(?:or|/|,)\s*false\b", re.IGNORECASE), ("True", "False")),
@@ -66,7 +67,7 @@ def match_answer(answer: str, options: tuple[str, ...]) -> str | None:
 
 
 def _bare(text: str) -> str:
-    return text.strip().rstrip(".").strip("'\"“”‘’«»() ")  # noqa: RUF001
+    return text.strip(_AROUND).rstrip(".").strip(_AROUND)
 
 
 def _plain(text: str) -> str:
