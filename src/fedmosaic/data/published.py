@@ -183,8 +183,9 @@ class PublishedBenchmark:
         check_text(image, "the path of an image")
         home = path.parent.parent
         for base in (self.root, home, home / "images"):
-            if _is_file(base / image, image):
-                key = self.images.key_of(os.path.abspath(base / image))  # noqa: PTH100 - resolving would follow links
+            candidate = Path(os.path.abspath(base / image))  # noqa: PTH100 - resolving would follow links
+            if _is_file(candidate, image):
+                key = self.images.key_of(candidate)
                 self.images.check(key, decode=self.skip_bad)
                 return key
         raise DataError(f"image {shown(image)} is not below {self.root}, {home} or {home / 'images'}; add the file")
