@@ -64,6 +64,8 @@ def test_answers_match_whole_options_only() -> None:
         ('Choices: [Rome, "Paris, France"]', ("Rome", "Paris, France")),
         ("Choices: ['[0, 1]', '(2, 3]']", ("[0, 1]", "(2, 3]")),
         ("Choices: ['a', 'b',]", ("a", "b")),
+        ("answer_choices: [a, b]", ("a", "b")),
+        ("Options [a, b]", ("a", "b")),
         (r'Choices: ["caf\u00e9", "\ud83d\ude00", "say \"a, b\""]', ("caf\u00e9", "\U0001f600", 'say "a, b"')),
         (r'Choices: ["\frac{1}{2}", "\nu"]', (r"\frac{1}{2}", r"\nu")),
         ("Choices: [f(a, b), a[0], {x, y}]", ("f(a, b)", "a[0]", "{x, y}")),

@@ -1,4 +1,6 @@
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,3 +155,13 @@ def test_earlier_answers_are_spelled_as_their_options() -> None:
     assert (first.text, first.options) == ("polish", ("Polish", "polish"))
     assert second.prompt == "Which? Choice list:[Polish, polish]\npolish\nSure?"
     assert (second.question, second.options) == ("Sure?", None)
+
+
+def test_the_docs_show_a_record_and_list_all_harmless_keys() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "scenarios.md").read_text()
+    example = re.search(r"```json\n(.*?)```", text, re.DOTALL)
+    listed = re.search(r"where a record comes from: (.*?)\.\n", text, re.DOTALL)
+    assert example
+    assert listed
+    assert read(json.loads(example[1]), is_open=False) == [("<image> What is it? Choice list:[cat, dog]", "cat")]
+    assert set(re.findall(r"`(\w+)`", listed[1])) == HARMLESS

@@ -10,7 +10,7 @@ import json
 import re
 from functools import cache
 
-_LABEL = re.compile(r"\b(?:choice list|answer choices|choices|options?)\s*(?P<colon>:?)\s*", re.IGNORECASE)
+_LABEL = re.compile(r"(?:choice list|choices|(?<![^\W_])options?)\s*(?P<colon>:?)\s*", re.IGNORECASE)
 _CLOSERS = {"[": "]", "(": ")"}
 _QUOTES = {"'": "'", '"': '"', "“": "”", "„": "“”", "”": "”", "‘": "’", "‚": "‘’", "«": "»", "「": "」"}  # noqa: RUF001
 _PIPED_LINE = re.compile(r"[^\n\[\]]*\|[^\n]*")
