@@ -84,7 +84,15 @@ def test_lists_are_read_as_they_are_quoted(prompt: str, options: tuple[str, ...]
 
 
 @pytest.mark.parametrize(
-    "prompt", ["Choices: [cat]", "Choices: ['cat']", "Choices: [cat, dog", "adoptions [a, b]", "Options: 'a'"]
+    "prompt",
+    [
+        "Choices: [cat]",
+        "Choices: ['cat']",
+        "Choices: [cat, dog",
+        "adoptions [a, b]",
+        "Options: 'a'",
+        "options: 'a', and so on.",
+    ],
 )
 def test_what_offers_no_choice_is_no_list(prompt: str) -> None:
     assert parse_options(prompt, "cat") is None

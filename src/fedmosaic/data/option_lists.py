@@ -49,17 +49,17 @@ def _item(end: str) -> re.Pattern[str]:
 
 
 def _quoted(text: str, at: int, end: str) -> tuple[str, ...]:
-    """Return the items of a list that has some in quotes; empty if it has none, or does not end as it should."""
+    """Return the items of a list that has some in quotes (all, where nothing encloses it); else nothing."""
     items: list[str] = []
-    some = False
+    unquoted = 0
     while item := _item(end).match(text, at):
         body = next(group for group in item.groups() if group is not None)
-        some = some or item["plain"] is None
+        unquoted += item["plain"] is not None
         items.append((body if item["plain"] else _ESCAPE.sub(_unescaped, body)).strip())
         gap = _GAP.match(text, item.end())
         at = gap.end() if gap else item.end()
         if re.compile(end).match(text, at) or (end == _LINE_END and "\n" in text[item.end() : at]):
-            return tuple(items) if some else ()
+            return tuple(items) if unquoted < (1 if end == _LINE_END else len(items)) else ()
     return ()
 
 
