@@ -1,4 +1,6 @@
+import base64
 import json
+import shutil
 import struct
 import zlib
 from collections.abc import Callable
@@ -9,8 +11,7 @@ import pytest
 from PIL import Image
 
 from fedmosaic.data.benchmark import load_benchmark
-from fedmosaic.data.published import PublishedBenchmark, split_by_image
-from fedmosaic.data.sample import Sample
+from fedmosaic.data.published import PublishedBenchmark
 from fedmosaic.errors import DataError, SettingsError
 
 
@@ -80,16 +81,6 @@ def test_validation_is_cut_from_train_the_same_way_each_time(folder: Path) -> No
     assert len(one.validation) == 3
     assert len(one.train) == 27
     assert not {k for s in one.train for k in s.images} & {k for s in one.validation for k in s.images}
-
-
-def test_samples_that_share_images_stay_together() -> None:
-    samples = [Sample(str(i), (f"k{i // 4}", f"k{i // 4 + 100}"), "<image><image>", "a") for i in range(80)]
-    kept, cut = split_by_image(samples, 0.1)
-    assert len(cut) == 8
-    assert len(kept) == 72
-    assert not {k for s in kept for k in s.images} & {k for s in cut for k in s.images}
-    chained = [Sample(str(i), (f"k{i}", f"k{i + 1}"), "<image><image>", "a") for i in range(20)]
-    assert split_by_image(chained, 0.1) == (tuple(chained), ())
 
 
 def _truncate(path: Path) -> None:
@@ -226,3 +217,88 @@ def test_skipping_also_finds_images_whose_pixels_are_cut_off(folder: Path) -> No
     benchmark = PublishedBenchmark(folder, skip_bad=True)
     assert [sample.answer for sample in benchmark.task("VSR-0").test] == ["fine"]
     assert "cut.png" in benchmark.skipped[0]
+
+
+def _uri(image: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(image.read_bytes()).decode()
+
+
+def _good(answer: str = "fine", **more: Any) -> dict[str, Any]:
+    return record("q", answer) | more
+
+
+BAD_RECORDS: dict[str, Any] = {
+    "a lone surrogate": record("q", "\ud800"),
+    "a control character": record("q\0", "a"),
+    "a mark in the answer": record("q", "see <image>"),
+    "an over-long path": record("<image> q", "a", "x" * 5000 + ".png"),
+    "an over-long name of a folder": record("<image> q", "a", "x/" * 3000 + "a.png"),
+    "NUL in a path": record("<image> q", "a", "a\0.png"),
+    "a surrogate in a path": record("<image> q", "a", "\ud800.png"),
+    "a folder": record("<image> q", "a", "images"),
+    "an address": record("<image> q", "a", "https://example.org/a.png"),
+    "a damaged data URI": record("<image> q", "a", "data:image/png;base64,AAAA"),
+    "a data URI of text": record("<image> q", "a", "data:text/plain,hello"),
+    "a second turn that is bad": {"conversations": [{"value": v} for v in ("q", "a", "Choices: [x, y]", "z")]},
+    "an unused key": _good(video="a.mp4"),
+    "an unknown role": {"conversations": [{"from": "tool", "value": "q"}, {"from": "gpt", "value": "a"}]},
+    "a number": record("q", 3),  # type: ignore[arg-type]
+    "null": None,
+    "a list": [1],
+    "a text": "x",
+}
+
+
+@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize("bad", BAD_RECORDS.values(), ids=BAD_RECORDS)
+def test_every_bad_record_is_one_line_and_can_be_left_out(folder: Path, bad: Any, lines: bool) -> None:
+    path = folder / "dataset" / "VSR" / "test" / "dataset-0.json"
+    records = [_good(), bad, _good("too")]
+    path.write_text("\n".join(map(json.dumps, records)) if lines else json.dumps(records))
+    with pytest.raises(DataError) as error:
+        PublishedBenchmark(folder).task("VSR-0")
+    message = str(error.value)
+    assert f"{path}, record 1{' (line 2)' * lines}: " in message
+    assert "\n" not in message
+    assert len(message) < 700
+    message.encode()
+    benchmark = PublishedBenchmark(folder, skip_bad=True)
+    assert [sample.answer for sample in benchmark.task("VSR-0").test] == ["fine", "too"]
+    assert [str(error.value).partition(": ")[0] in skipped for skipped in benchmark.skipped] == [True]
+
+
+@pytest.mark.parametrize("bad", ['{"conversations": []', '{"a": 1, "a": 1}', "[" * 9999 + "]" * 9999, "\0", '"\xe9"'])
+def test_records_that_are_no_json_can_be_left_out(folder: Path, bad: str) -> None:
+    path = folder / "dataset" / "VSR" / "test" / "dataset-0.json"
+    good = json.dumps(_good())
+    for content in (f"{good}\n{bad}\n{good}", f"[{good}, {bad}, {good}]"):
+        path.write_bytes(content.encode("latin-1"))
+        with pytest.raises(DataError, match="record 1"):
+            PublishedBenchmark(folder).task("VSR-0")
+        benchmark = PublishedBenchmark(folder, skip_bad=True)
+        assert {sample.answer for sample in benchmark.task("VSR-0").test} == {"fine"}
+        assert len(benchmark.skipped) == 1
+
+
+def test_a_picture_in_the_record_is_the_picture_in_the_file(folder: Path) -> None:
+    image = folder / "dataset" / "VSR" / "images" / "7.png"
+    path = folder / "dataset" / "VSR" / "test" / "dataset-0.json"
+    _replace(record("<image> <image> q", "a", [_uri(image), "7.png"]))(path)
+    benchmark = PublishedBenchmark(folder)
+    (sample,) = benchmark.task("VSR-0").test
+    one, two = (benchmark.images.load(key) for key in sample.images)
+    assert one.tobytes() == two.tobytes()
+    assert one.getpixel((0, 0)) == (7, 0, 0)
+
+
+def test_json_lines_with_their_own_ending_make_a_task(folder: Path) -> None:
+    home = folder / "dataset" / "VSR"
+    for split in ("train", "test"):
+        lines = "\n".join(json.dumps(_good(f"{split} {i}")) for i in range(20))
+        (home / split / "dataset-1.jsonl").write_text("\ufeff" + lines, encoding="utf-8")
+    benchmark = PublishedBenchmark(folder)
+    assert benchmark.task_names() == ["VSR-0", "VSR-1"]
+    assert benchmark.task("VSR-1").test[3].answer == "test 3"
+    shutil.copy(home / "test" / "dataset-1.jsonl", home / "test" / "dataset-1.json")
+    with pytest.raises(DataError, match=r"dataset-1.json and dataset-1.jsonl"):
+        PublishedBenchmark(folder).task("VSR-1")

@@ -28,6 +28,8 @@ def prepare(settings: RunSettings, console: Console) -> None:
     skipped: list[str] = getattr(machine.benchmark, "skipped", [])
     if skipped:
         console.print(f"left out {len(skipped)} record(s) that cannot be used; first: {skipped[0]}", highlight=False)
+    for note in getattr(machine.benchmark, "notes", []):
+        console.print(note, highlight=False, markup=False)
     _check_starts(settings)
     with console.status("base models and their alignment: made on first use, then cached") as status:
         for spec in settings.scenario.clients:

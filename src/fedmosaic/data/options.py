@@ -7,14 +7,16 @@ only read as an option where it marks one (``A.``, ``(A)``, ``Image A:``): an ar
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
-_LIST = re.compile(r"(?:choice list|choices|options?|answer choices)\s*:?\s*\[(?P<items>[^\]]+)\]", re.IGNORECASE)
-_BARE_LIST = re.compile(
-    r"(?:choice list|choices|options?|answer choices)\s*:\s*(?P<items>[^\n\[\]]*\|[^\n]*)", re.IGNORECASE
-)
-_LETTERED = re.compile(r"(?:^|\s)\(?(?P<mark>[A-H])[.):]\s*(?P<text>\S.*?)(?=\s+\(?[A-H][.):]\s|\n|$)")
-_NUMBERED = re.compile(r"(?:^|\n)\s*\(?(?P<mark>[1-9])[.):]\s*(?P<text>\S[^\n]*)")
-_IMAGE = re.compile(r"\bImage (?P<mark>[A-H])\s*:")
+from fedmosaic.data.option_lists import listed_options
+from fedmosaic.data.texts import plain, shown
+from fedmosaic.errors import DataError
+
+_LETTERED = re.compile(r"(?:^|\s)\(?(?P<mark>[A-Z])[.):]\s*(?P<text>\S.*?)(?=\s+\(?[A-Z][.):]\s|\n|$)")
+_NUMBERED = re.compile(r"(?:^|\n)\s*\(?(?P<mark>[1-9]\d?)[.):]\s*(?P<text>\S[^\n]*)")
+_IMAGE = re.compile(r"\bImage (?P<mark>[A-Z])\s*:")
+_AROUND = " \t\r\n'\"“”‘’«»()"  # noqa: RUF001
 _PAIRS = (
     (re.compile(r"\byes\s*(?:or|/|,)\s*no\b", re.IGNORECASE), ("Yes", "No")),
     (re.compile(r"\btrue\s*(?:or|/|,)\s*false\b", re.IGNORECASE), ("True", "False")),
@@ -30,13 +32,14 @@ def parse_options(prompt: str, answer: str) -> tuple[str, ...] | None:
 
     Returns:
         The options, spelled as the prompt has them. They need not hold the answer: the caller checks that.
+
+    Raises:
+        DataError: the answer is the mark of one option and the text of another.
     """
-    for pattern in (_LIST, _BARE_LIST):
-        found = pattern.search(prompt)
-        if found:
-            return _items(found["items"])
+    if listed := listed_options(prompt):
+        return listed
     for pattern in (_IMAGE, _LETTERED, _NUMBERED):
-        marked = [(m["mark"], m.groupdict().get("text") or "") for m in pattern.finditer(prompt)]
+        marked = [(m["mark"], (m.groupdict().get("text") or "").strip()) for m in pattern.finditer(prompt)]
         if _in_order([mark for mark, _ in marked]):
             return _as_answered(marked, answer, image=pattern is _IMAGE)
     for wording, pair in _PAIRS:
@@ -46,32 +49,50 @@ def parse_options(prompt: str, answer: str) -> tuple[str, ...] | None:
 
 
 def match_answer(answer: str, options: tuple[str, ...]) -> str | None:
-    """Return the option that an answer names (case and a final full stop do not count), or None."""
-    wanted = _plain(answer)
-    return next((option for option in options if _plain(option) == wanted), None)
+    """Return the option that an answer names, or None if it names none, or several alike.
+
+    An option that is the answer letter by letter comes first. Only where there is none, quotes, brackets and a final
+    full stop do not count; and only where there is still none, case and the spelling of signs and spaces.
+    """
+    exact = answer.strip()
+    if exact in options:
+        return exact
+    forms: tuple[Callable[[str], str], ...] = (_bare, _plain)
+    for form in forms:
+        wanted = form(answer)
+        found = [option for option in options if wanted and form(option) == wanted]
+        if found:
+            return found[0] if len(found) == 1 else None
+    return None
+
+
+def _bare(text: str) -> str:
+    return text.strip(_AROUND).rstrip(".").strip(_AROUND)
 
 
 def _plain(text: str) -> str:
-    return text.strip().rstrip(".").strip("'\"() ").casefold()
-
-
-def _items(text: str) -> tuple[str, ...]:
-    separator = "|" if "|" in text else ","
-    items = (item.strip().strip("'\"").strip() for item in text.split(separator))
-    return tuple(item for item in items if item)
+    return plain(_bare(text))
 
 
 def _in_order(marks: list[str]) -> bool:
     """Whether marks are A, B, ... or 1, 2, ...: at least two, none left out, none twice."""
     if len(marks) < 2:
         return False
-    first = "A" if marks[0].isalpha() else "1"
-    return marks == [chr(ord(first) + i) for i in range(len(marks))]
+    if marks[0].isalpha():
+        return marks == [chr(ord("A") + i) for i in range(len(marks))]
+    return marks == [str(i + 1) for i in range(len(marks))]
 
 
 def _as_answered(marked: list[tuple[str, str]], answer: str, *, image: bool) -> tuple[str, ...]:
+    """Return the marks, or what they stand for, whichever the answer is spelled as; letter by letter comes first."""
     marks = tuple(mark for mark, _ in marked)
-    if image and _plain(answer).startswith("image "):
-        return tuple(f"Image {mark}" for mark in marks)
-    texts = tuple(text.strip() for _, text in marked)
-    return texts if not image and match_answer(answer, texts) else marks
+    if image:
+        return tuple(f"Image {mark}" for mark in marks) if _plain(answer).startswith("image ") else marks
+    texts = tuple(text for _, text in marked)
+    exact = answer.strip()
+    if exact in marks and exact in texts and marks.index(exact) != texts.index(exact):
+        raise DataError(
+            f"the answer {shown(exact)} is the mark of one option and the text of another; "
+            "list the options as Choice list:[...] instead"
+        )
+    return texts if exact not in marks and match_answer(answer, texts) else marks

@@ -1,21 +1,24 @@
 """Benchmarks in the published on-disk form (DRAKE, HFLB, Fed-LLM): read as they are, checked record by record.
 
-dataset/NAME/{train,test}/dataset-ID.json     a list of records; the task is called NAME-ID
-{"conversations": [{"value": question}, {"value": answer}, ...], "image": path or list of paths}
+dataset/NAME/{train,test}/dataset-ID.json     a list of records, or one a line; the task is called NAME-ID
+
+What a record may hold says :mod:`fedmosaic.data.records`.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Collection, Iterator, Sequence
+import os
+from collections.abc import Collection, Hashable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fedmosaic.data.benchmark import unknown
 from fedmosaic.data.images import FileSource
-from fedmosaic.data.options import match_answer, parse_options
+from fedmosaic.data.record_files import Entry, read_records
+from fedmosaic.data.records import answers, read_talk
 from fedmosaic.data.sample import IMAGE_MARK, Sample, Task
+from fedmosaic.data.splitting import split_apart
+from fedmosaic.data.texts import check_text, plain, shown
 from fedmosaic.errors import DataError, SettingsError
 from fedmosaic.seeding import rng
 
@@ -44,8 +47,17 @@ _FAMILIES = {
     "vqa": "VizWiz WCVQA iconqa Co-Instruct-DB TQA dvqa GQA Abstract SNLI-VE COCOQA AQUA",
 }
 _FAMILY_OF = {dataset: family for family, names in _FAMILIES.items() for dataset in names.split()}
-# Spellings of an image's place that occur in published files.
-_PLACEHOLDER = re.compile(r"<\s*image(?:here|[ _-]?\d+)?\s*/?>", re.IGNORECASE)
+_ENDINGS = (".json", ".jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A sample, the record it comes from, the question that its answer is to, and digests of its images."""
+
+    sample: Sample
+    place: str
+    question: str
+    images: tuple[str, ...]
 
 
 class PublishedBenchmark:
@@ -60,9 +72,10 @@ class PublishedBenchmark:
 
     Attributes:
         skipped: what was left out, one message per record.
+        notes: what does not stop a run but makes its scores mean less, one message per task.
 
     Raises:
-        DataError: the folder holds no task.
+        DataError: the folder holds no task, or one in two files.
     """
 
     name = "published"
@@ -75,13 +88,15 @@ class PublishedBenchmark:
         self.open_tasks = frozenset(open_tasks)
         self._public = public
         self.skipped: list[str] = []
+        self.notes: list[str] = []
         self.images = FileSource(folder)
         self._tasks: dict[str, Task] = {}
         dataset = folder / "dataset" if (folder / "dataset").is_dir() else folder
-        self._files = {
-            f"{path.parent.parent.name}-{path.stem.removeprefix('dataset-')}": path
-            for path in sorted(dataset.glob("*/train/dataset-*.json"))
-        }
+        self._files: dict[str, Path] = {}
+        for path in sorted(dataset.glob("*/train/dataset-*.json*")):
+            if path.suffix in _ENDINGS:
+                name = f"{path.parent.parent.name}-{path.stem.removeprefix('dataset-')}"
+                self._files[name] = _only(path.parent, path.stem)
         if not self._files:
             raise DataError(f"{folder} holds no dataset/NAME/train/dataset-ID.json; {HOW_TO_GET}")
 
@@ -110,7 +125,7 @@ class PublishedBenchmark:
         return [name for name in self._files if name in DRAKE_UNSEEN]
 
     def task(self, name: str) -> Task:
-        """Return one task; its validation split is cut from its train file, by image.
+        """Return one task; its validation split is cut from its train file so that no image, talk or text is in both.
 
         Raises:
             SettingsError: there is no such task.
@@ -121,122 +136,104 @@ class PublishedBenchmark:
             wanted = self.root / "dataset" / dataset / "train" / f"dataset-{subset}.json"
             raise SettingsError(f"{unknown('task', name, self._files)}; {wanted} is missing: {HOW_TO_GET}")
         if name not in self._tasks:
-            path = self._files[name]
-            is_open = name in self.open_tasks
-            train = self._read(path, is_open=is_open)
-            test = self._read(path.parent.parent / "test" / path.name, is_open=is_open)
-            kept, validation = split_by_image(train, VALIDATION_SHARE)
-            family = _FAMILY_OF.get(path.parent.parent.name, "published")
-            self._tasks[name] = Task(name, family, kept, validation, test)
+            self._tasks[name] = self._task(name, self._files[name], is_open=name in self.open_tasks)
         return self._tasks[name]
 
-    def _read(self, path: Path, *, is_open: bool) -> tuple[Sample, ...]:
-        samples: list[Sample] = []
-        for i, record in enumerate(_records(path)):
+    def _task(self, name: str, path: Path, *, is_open: bool) -> Task:
+        train = self._read(path, is_open=is_open)
+        test = self._read(_only(path.parent.parent / "test", path.stem), is_open=is_open)
+        self.notes += _known_tests(name, train, test)
+        samples, traces = [read.sample for read in train], [_traces(read) for read in train]
+        kept, validation = split_apart(samples, traces, VALIDATION_SHARE)
+        family = _FAMILY_OF.get(path.parent.parent.name, "published")
+        return Task(name, family, kept, validation, tuple(read.sample for read in test))
+
+    def _read(self, path: Path, *, is_open: bool) -> list[_Read]:
+        read: list[_Read] = []
+        for i, entry in enumerate(read_records(path)):
             try:
-                samples += self._samples(record, path, f"{path.parent.name}-{i}", is_open=is_open)
-            except DataError as error:
-                message = f"{path}, record {i}: {error}"
+                read += self._samples(entry, path, f"{path.parent.name}-{i}", is_open=is_open)
+            except (DataError, RecursionError) as error:
+                message = f"{path}, {entry.place}: {error}"
                 if not self.skip_bad:
                     raise DataError(message) from error
                 self.skipped.append(message)
-        if not samples:
+        if not read:
             raise DataError(f"{path}: no usable record; expected a list of at least one")
-        return tuple(samples)
+        return read
 
-    def _samples(self, record: object, path: Path, sample_id: str, *, is_open: bool) -> Iterator[Sample]:
-        """Yield one sample per answer of a record; later ones begin with the turns before them."""
-        turns = _turns(record)
-        images = tuple(self._key(image, path) for image in _images(record))
-        marks = sum(len(_PLACEHOLDER.findall(question)) for question in turns[::2])
-        if marks != len(images):
-            raise DataError(f"the text has {marks} {IMAGE_MARK} mark(s) but the record has {len(images)} image(s)")
-        asked = ""
-        for turn in range(0, len(turns), 2):
-            question, answer = _PLACEHOLDER.sub(IMAGE_MARK, turns[turn]).strip(), turns[turn + 1].strip()
-            asked = f"{asked}\n{question}".strip()
-            options = None if is_open else parse_options(question, answer)
-            if options:
-                matched = match_answer(answer, options)
-                if matched is None:
-                    raise DataError(f"the answer {answer!r} is not among the options {list(options)} of the question")
-                answer = matched
-            shown = images[: asked.count(IMAGE_MARK)]
-            yield Sample(f"{sample_id}-{turn // 2}", shown, asked, answer, options)
-            asked = f"{asked}\n{answer}"
+    def _samples(self, entry: Entry, path: Path, sample_id: str, *, is_open: bool) -> list[_Read]:
+        """Return one sample per answer of a record: all of them, or none if one is bad."""
+        if entry.fault:
+            raise DataError(entry.fault)
+        talk = read_talk(entry.value)
+        images = tuple(self._key(image, path) for image in talk.images)
+        digests = tuple(map(self.images.digest, images))
+        read = []
+        for turn, answer in enumerate(answers(talk, is_open=is_open)):
+            n = answer.prompt.count(IMAGE_MARK)
+            sample = Sample(f"{sample_id}-{turn}", images[:n], answer.prompt, answer.text, answer.options)
+            read.append(_Read(sample, entry.place, answer.question, digests[:n]))
+        return read
 
     def _key(self, image: str, path: Path) -> str:
-        """Return an image's path relative to the folder; data sets give it relative to one of three places."""
+        """Return an image's key: its path relative to the folder; data sets give it relative to one of three places."""
+        if image[:5].lower() == "data:":
+            return self.images.add_embedded(image)
+        check_text(image, "the path of an image")
         home = path.parent.parent
         for base in (self.root, home, home / "images"):
-            candidate = base / image
-            if candidate.is_file():
-                resolved = candidate.resolve()
-                if resolved.is_relative_to(self.root.resolve()):
-                    key = resolved.relative_to(self.root.resolve()).as_posix()
-                    self.images.check(key, decode=self.skip_bad)
-                    return key
-        raise DataError(f"image {image!r} is not below {self.root}, {home} or {home / 'images'}; add the file")
+            candidate = Path(os.path.abspath(base / image))  # noqa: PTH100 - resolving would follow links
+            if _is_file(candidate, image):
+                key = self.images.key_of(candidate)
+                self.images.check(key, decode=self.skip_bad)
+                return key
+        raise DataError(f"image {shown(image)} is not below {self.root}, {home} or {home / 'images'}; add the file")
 
 
-def _records(path: Path) -> list[object]:
+def _is_file(path: Path, image: str) -> bool:
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing; each task needs a train and a test file of the same name") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not valid JSON ({error}); the file may be truncated: copy it again") from error
-    if not isinstance(table, list) or not table:
+        return path.is_file()
+    except OSError as error:
         raise DataError(
-            f"{path}: expected a list of records, found {type(table).__name__} of length {len(table or ())}"
-        )
-    return table
+            f"image {shown(image)}, of {len(image)} characters, cannot be looked for ({error.strerror}); expected a "
+            "path, or an image as data:image/png;base64,..."
+        ) from error
 
 
-def _turns(record: object) -> list[str]:
-    conversations: Any = record.get("conversations") if isinstance(record, dict) else None
-    if not isinstance(conversations, list) or not conversations or len(conversations) % 2:
-        raise DataError("expected 'conversations' with question and answer in turn")
-    turns = [turn.get("value") if isinstance(turn, dict) else None for turn in conversations]
-    if not all(isinstance(turn, str) for turn in turns):
-        raise DataError("expected each turn of 'conversations' to have a text 'value'")
-    return [str(turn) for turn in turns]
+def _only(folder: Path, stem: str) -> Path:
+    """Return the one file of a task in a folder, with either ending; the first where there is none."""
+    files = [folder / f"{stem}{ending}" for ending in _ENDINGS]
+    there = [file for file in files if file.exists()]
+    if len(there) > 1:
+        raise DataError(f"{there[0]} and {there[1].name} are the same task; keep one of them")
+    return (there or files)[0]
 
 
-def _images(record: object) -> list[str]:
-    images: Any = record.get("image") if isinstance(record, dict) else None
-    listed = [images] if isinstance(images, str) else (images or [])
-    if not isinstance(listed, list) or not all(isinstance(image, str) for image in listed):
-        raise DataError(f"expected 'image' to be a path or a list of paths, found {images!r}")
-    return listed
+def _traces(read: _Read) -> set[Hashable]:
+    """What a sample of validation must not share with one of train: talk, images, and texts that are not about images.
 
-
-def split_by_image(samples: Sequence[Sample], share: float) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Cut about ``share`` of the samples off so that no image stands in both pieces; the same cut every time.
-
-    Returns:
-        The larger piece and the piece cut off (empty if all samples hang together by their images).
+    Texts about images are the same for many images ("what is this?") and tell nothing without them.
     """
-    owner: dict[str, int] = {}
-    parent = list(range(len(samples)))
+    traces: set[Hashable] = {("talk", read.place), *(("image", image) for image in read.images)}
+    if not read.images:
+        prompt, question, answer = map(plain, (read.sample.prompt, read.question, read.sample.answer))
+        traces |= {("prompt", prompt), ("turn", question, answer)}
+    return traces
 
-    def find(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
 
-    for i, sample in enumerate(samples):
-        for key in sample.images:
-            parent[find(i)] = find(owner.setdefault(key, i))
-    clusters: dict[int, list[int]] = {}
-    for i in range(len(samples)):
-        clusters.setdefault(find(i), []).append(i)
-    order = rng(0, "validation").permutation(len(clusters))
-    members = list(clusters.values())
-    cut: set[int] = set()
-    for i in order:
-        if len(cut) + len(members[int(i)]) <= share * len(samples):
-            cut.update(members[int(i)])
-    kept = tuple(sample for i, sample in enumerate(samples) if i not in cut)
-    return kept, tuple(sample for i, sample in enumerate(samples) if i in cut)
+def _known_tests(name: str, train: Sequence[_Read], test: Sequence[_Read]) -> list[str]:
+    """Return a note if test samples ask what train samples ask, about the same images."""
+    learnt = {_asked(read): read.place for read in reversed(train)}
+    known = [read for read in test if _asked(read) in learnt]
+    if not known:
+        return []
+    first = f"{known[0].place} of test is {learnt[_asked(known[0])]} of train"
+    return [
+        f"{name}: {len(known)} of {len(test)} test samples are in its train file, too ({first}); "
+        "their scores tell what was learnt by heart: take them out of one of the files"
+    ]
+
+
+def _asked(read: _Read) -> Hashable:
+    return read.images, plain(read.sample.prompt)

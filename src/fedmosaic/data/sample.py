@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from fedmosaic.data.texts import check_text, is_blank, shown
 from fedmosaic.errors import DataError
 
 IMAGE_MARK = "<image>"
@@ -23,7 +24,8 @@ class Sample:
         options: the answers to choose from, or None for an open question.
 
     Raises:
-        DataError: marks and images differ in number, an option repeats, or the answer is not among the options.
+        DataError: marks and images differ in number, a text is empty, cannot be given to a model or (other than the
+            prompt) holds a mark, an option repeats or is the only one, or the answer is not among the options.
     """
 
     id: str
@@ -39,15 +41,32 @@ class Sample:
                 f"sample {self.id!r}: the text has {marks} {IMAGE_MARK} mark(s) but the sample has "
                 f"{len(self.images)} image(s); write one mark for each image, at the place where it is to be seen"
             )
-        if not self.answer.strip():
-            raise DataError(f"sample {self.id!r}: the answer is empty; give the gold answer")
-        if self.options is None:
-            return
-        if len(set(self.options)) != len(self.options):
-            raise DataError(f"sample {self.id!r}: options repeat: {list(self.options)}; each must be given once")
-        if self.answer not in self.options:
+        check_text(self.prompt, f"sample {self.id!r}: the prompt")
+        if is_blank(self.prompt):
+            raise DataError(f"sample {self.id!r}: the prompt is empty; give a text or an image")
+        self._check_answer("answer", self.answer)
+        if self.options is not None:
+            self._check_options(self.options)
+
+    def _check_answer(self, what: str, text: str) -> None:
+        check_text(text, f"sample {self.id!r}: the {what}")
+        if is_blank(text):
+            raise DataError(f"sample {self.id!r}: the {what} is empty; give the model something to say")
+        if IMAGE_MARK in text:
             raise DataError(
-                f"sample {self.id!r}: the answer {self.answer!r} is not among the options {list(self.options)}"
+                f"sample {self.id!r}: the {what} {shown(text)} holds an {IMAGE_MARK} mark; images stand in prompts only"
+            )
+
+    def _check_options(self, options: tuple[str, ...]) -> None:
+        for option in options:
+            self._check_answer("option", option)
+        if len(options) < 2:
+            raise DataError(f"sample {self.id!r}: {len(options)} option(s); expected at least two, or None")
+        if len(set(options)) != len(options):
+            raise DataError(f"sample {self.id!r}: options repeat: {shown(list(options))}; each must be given once")
+        if self.answer not in options:
+            raise DataError(
+                f"sample {self.id!r}: the answer {shown(self.answer)} is not among the options {shown(list(options))}"
             )
 
 
@@ -58,7 +77,7 @@ class Task:
     Attributes:
         name: e.g. ``odd-one-out@line``.
         family: ``relation``, ``reasoning`` or ``vqa`` for the built-in benchmark; free text for others.
-        train, validation, test: the samples; no image stands in two of them.
+        train, validation, test: the samples; train and validation share no image, talk or text.
     """
 
     name: str

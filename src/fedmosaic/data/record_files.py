@@ -1,0 +1,130 @@
+"""Files of records: a JSON list, or JSON lines. A part that cannot be read is told apart from those that can."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedmosaic.data.texts import shown
+from fedmosaic.errors import DataError
+
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},]', re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record of a file.
+
+    Attributes:
+        place: where it stands, for errors.
+        value: what JSON gives; None where there is a fault.
+        fault: why it cannot be read; empty if it can.
+    """
+
+    place: str
+    value: object
+    fault: str = ""
+
+
+def read_records(path: Path) -> list[Entry]:
+    """Return the records of a file: a JSON list or JSON lines, whatever the file's ending; UTF-8.
+
+    A record that is no valid JSON, that repeats a key or that is nested too deeply is given with its fault.
+
+    Raises:
+        DataError: the file is missing, not readable, not UTF-8 at all, or holds no records.
+    """
+    text = _text(path)
+    if not text.strip():
+        raise DataError(f"{path}: the file is empty; expected a JSON list of records, or one record a line")
+    try:
+        table = _parsed(text)
+    except (ValueError, RecursionError):
+        return list(_apart(text))
+    if isinstance(table, dict) and table.keys() & {"conversations", "messages"}:
+        table = [table]  # JSON lines with a single line
+    if not isinstance(table, list) or not table:
+        length = len(table) if isinstance(table, (dict, list, str)) else 0
+        raise DataError(
+            f"{path}: expected a JSON list of records, or one record a line, found {type(table).__name__} "
+            f"of length {length}"
+        )
+    return [Entry(f"record {i}", value) for i, value in enumerate(table)]
+
+
+def _text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing; each task needs a train and a test file of the same name") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the file and its rights") from error
+    encoding = json.detect_encoding(content)
+    if not encoding.startswith("utf-8"):
+        raise DataError(f"{path}: seems to be {encoding.upper()}, or damaged; save it as UTF-8")
+    # A byte that is no UTF-8 becomes half of a surrogate pair, which the record that holds it is refused for.
+    return content.decode("utf-8-sig", errors="surrogateescape")
+
+
+def _parsed(text: str) -> object:
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def _once(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    """Return an object; JSON's own reading would keep the last of two equal keys without a word."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {shown(next(key for key in keys if keys.count(key) > 1))} stands twice")
+    return table
+
+
+def _apart(text: str) -> Iterator[Entry]:
+    """Read a file that is no JSON as a whole record by record."""
+    first, _, rest = text.lstrip().partition("\n")
+    lines = not first.startswith("[") or (bool(rest.strip()) and not _entry("", first).fault)
+    pieces = _lines(text) if lines else _elements(text)
+    for i, (where, piece, fault) in enumerate(pieces):
+        place = f"record {i}{where}"
+        yield Entry(place, None, fault) if fault else _entry(place, piece)
+
+
+def _entry(place: str, text: str) -> Entry:
+    try:
+        return Entry(place, _parsed(text))
+    except RecursionError:
+        return Entry(place, None, "it is nested too deeply; expected an object with 'conversations'")
+    except ValueError as error:
+        return Entry(place, None, f"not valid JSON ({error}); the file may be truncated: copy it again")
+
+
+def _lines(text: str) -> Iterator[tuple[str, str, str]]:
+    """Yield place, text and fault of each line that is not empty; only a line feed ends one."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield f" (line {number})", line, ""
+
+
+def _elements(text: str) -> Iterator[tuple[str, str, str]]:
+    """Yield place, text and fault of each element of a JSON list, found by its brackets and commas alone."""
+    depth, start = 0, 0
+    for token in _TOKEN.finditer(text):
+        mark = token.group()
+        if mark in ("[", "{"):
+            depth += 1
+            start = token.end() if depth == 1 else start
+        elif mark in ("]", "}"):
+            depth -= 1
+        if depth == 0 or (depth == 1 and mark == ","):
+            fault = "" if mark in (",", "]") else f"the list ends with {mark}"
+            yield "", text[start : token.start()], fault
+            start = token.end()
+        if depth == 0:
+            break
+    if depth:
+        yield "", "", "the file ends before the list does, it is truncated: copy it again"
+    elif text[start:].strip():
+        yield "", "", f"after the list comes more text: {shown(text[start:].strip())}"
