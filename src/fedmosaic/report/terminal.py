@@ -10,7 +10,7 @@ from rich.text import Text
 
 from fedmosaic.report import privacy
 from fedmosaic.report.record import RunRecord, read_run
-from fedmosaic.report.rows import FinalRow, Gain, final_rows, mean_row
+from fedmosaic.report.rows import FinalRow, Gain, final_rows, mean_row, means_over, whom
 from fedmosaic.report.text import direction, percent, points
 
 _STYLES = {"up": "green", "down": "red", "same": ""}
@@ -59,7 +59,8 @@ def headline(folder: Path) -> str:
     for name, gain in _metrics(record, mean):
         if gain.final is not None:
             local = f", local only {percent(gain.local)} %" if gain.local is not None else ""
-            parts.append(f"{name} {percent(gain.start)} -> {percent(gain.final)} %{local}")
+            part = f" (mean over {over})" if (over := whom(record, gain.clients)) else ""
+            parts.append(f"{name} {percent(gain.start)} -> {percent(gain.final)} %{local}{part}")
     return "; ".join(parts)
 
 
@@ -72,7 +73,7 @@ def _title(record: RunRecord) -> Text:
 
 
 def _caption(record: RunRecord) -> Text:
-    return Text("\n".join(filter(None, (_columns(record), privacy.line(record)))))
+    return Text("\n".join(filter(None, (_columns(record), means_over(record, mean_row(record)), privacy.line(record)))))
 
 
 def _columns(record: RunRecord) -> str:
