@@ -40,8 +40,8 @@ class Summary:
     last: float
     """Mean over the clients that are there at the end."""
     auc: float
-    """Over the same clients, so that the two and differences of them compare like with like: the mean of each one's mean
-    over the milestones at which it was there."""
+    """Over the same clients, so that differences of both compare like with like: the mean of each one's mean over the
+    milestones at which it was there."""
     per_client: list[float | None]
     """In the order of the ids; None for a client without such a task."""
     per_task: dict[str, float]
