@@ -19,8 +19,8 @@ from fedmosaic.report import adaptation_page, comparison_page, final_table, head
 from fedmosaic.report.layers import LayerPair, write_layers
 
 NASTY = [
-    "[red]x[/]", "[/]", "[/red]", "[link=http://x]y", "\\[b]", "<b>&\"'", "</script><script>alert(1)</script>", "{{7*7}}",
-    "{% raw %}", "$x$", ":smile:", "a&lt;b", "`x`", "<!--", "]]>",
+    "[red]x[/]", "[/]", "[/red]", "[link=http://x]y", "\\[b]", "<b>&\"'", "</script><script>alert(1)</script>",
+    "{{7*7}}", "{% raw %}", "$x$", ":smile:", "a&lt;b", "`x`", "<!--", "]]>",
 ]  # fmt: skip
 
 

@@ -98,14 +98,14 @@ def test_the_table_the_headline_and_the_page_say_whom_means_are_over(pair):
     (mean,) = [line.split() for line in out.getvalue().splitlines() if line.split()[:1] == ["mean"]]
     (alone,) = [line.split() for line in out.getvalue().splitlines() if line.split()[:1] == ["2"]]
     assert mean[1:5] == alone[-8:-4] == [percent(start), percent(local), percent(final), points(final - local)]
-    assert "mean: 1 of 3 clients (2); the others were not there" in out.getvalue()
+    assert "mean: 1 of 3 clients (2), those with a score at the end" in out.getvalue()
     assert f"Self {percent(start)} -> {percent(final)} %" in headline(folder)
     assert "(mean over 1 of 3 clients (2))" in headline(folder)
     page = page_of(folder)
     foot = page.tables[0][-1]
     assert foot[0] == "Mean over clients *"
     assert foot[1:6] == [percent(start), percent(local), percent(final), points(final - start), points(final - local)]
-    assert "Mean: 1 of 3 clients (2); the others were not there" in page.text
+    assert "Mean: 1 of 3 clients (2), those with a score at the end" in page.text
     assert "the models of 1 of 3 clients (2) score" in page.text
     assert "all of these were there" in page.text
 
@@ -113,7 +113,7 @@ def test_the_table_the_headline_and_the_page_say_whom_means_are_over(pair):
 def test_runs_that_everybody_stays_in_say_nothing_of_it(pair):
     page = page_of(pair())
     assert page.tables[0][-1][0] == "Mean over clients"
-    assert "not there" not in page.text
+    assert "those with a score" not in page.text
     assert "all of these were there" not in page.text
 
 
@@ -161,7 +161,7 @@ def test_a_seed_that_is_missing_is_said_and_not_the_best(make_run, tmp_path):
     assert "final" not in row[0]
 
 
-# ---- traffic -----------------------------------------------------------------------------------------------------------
+# ---- traffic ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("members", [{"fraction": 0.25}, {"fraction": 0.5, "leaves": {0: 3}}, {"joins": {3: 5}}])

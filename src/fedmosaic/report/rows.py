@@ -78,7 +78,7 @@ def means_over(record: RunRecord, mean: FinalRow) -> str:
         return ""
     same = len(set(parts.values())) == 1
     said = parts["Self"] if same else "; ".join(f"{name}: {part}" for name, part in parts.items())
-    return f"mean: {said}; the others were not there"
+    return f"mean: {said}, those with a score at the end"
 
 
 def wins(rows: list[FinalRow], metric: Literal["self_", "others"]) -> tuple[int, int]:
