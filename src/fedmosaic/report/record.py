@@ -11,6 +11,7 @@ import tomllib
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,7 +69,12 @@ class RunRecord:
 
     def messages(self, until: int) -> int:
         """How many messages the clients have sent up to a round, and as many received: one for each that trained."""
-        return sum(len(ids) for round_, ids in participation.schedule(self.settings).items() if round_ <= until)
+        return sum(count for round_, count in self._trained.items() if round_ <= until)
+
+    @cached_property
+    def _trained(self) -> dict[int, int]:
+        """How many clients train in each round."""
+        return {round_: len(ids) for round_, ids in participation.schedule(self.settings).items()}
 
     def last_round(self, metric: Metric) -> int | None:
         """The last round after which ``metric`` was measured; the base models (round 0) do not count."""
