@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 - letters that look like Latin ones are the point
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,6 +30,34 @@ OPTIONS = ("red", "dark red", "blue")
         ("12", ("1", "2", "12"), "12"),
         ("", OPTIONS, None),
         ("???", OPTIONS, None),
+        ("Polish", ("polish", "Polish"), "Polish"),  # as it stands before all else
+        ("polish", ("Polish", "polish"), "polish"),
+        ("It is Polish.", ("polish", "Polish"), "Polish"),
+        ("POLISH", ("Polish", "English"), "Polish"),
+        ("Dark red it is", OPTIONS, "dark red"),  # its case does not make the shorter one the better
+        ("5%", ("5", "5%"), "5%"),
+        ("about 5% of it", ("5", "5%"), "5%"),
+        ("about 5 of it", ("5", "5%"), "5"),
+        ("-5", ("5", "-5"), "-5"),
+        ("it is -5", ("5", "6"), None),
+        ("3.5 metres", ("3", "5", "3.5"), "3.5"),
+        ("1,000 birds", ("1", "1000"), "1000"),
+        ("C++", ("C", "C++"), "C++"),
+        ("I like C++ most", ("C", "C++", "D#"), "C++"),
+        ("the answer is >", ("<", ">"), ">"),
+        (">", ("<", ">"), ">"),
+        ("?", ("!", "?"), "?"),
+        ("it is a 🐶", ("🐱", "🐶"), "🐶"),
+        ("答案是红色的。", ("蓝色", "红色", "红"), "红色"),
+        ("это Красный цвет", ("синий", "красный"), "красный"),
+        ("यह हिन्दी है", ("हिन्द", "हिन्दी"), "हिन्दी"),
+        ("เป็นแมวสีดำ", ("หมา", "แมว"), "แมว"),
+        ("答案是B", ("A", "B", "C"), "B"),
+        ("选B吧", ("A", "B", "C"), "B"),
+        ("Ответ: б", ("А", "Б", "В"), "Б"),
+        ("собака в саду: Б", ("А", "Б", "В"), "Б"),  # the small letter is the word "in"
+        ("b", ("B", "b"), "b"),
+        ("（Ｂ）", ("A", "B"), "B"),
     ],
 )
 def test_matching(text, options, expected):

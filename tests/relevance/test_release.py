@@ -118,3 +118,14 @@ def test_ways_without_guarantee_report_none(sanitise):
     released, memory = rounds(release, [Look(named(5, 7), rate=1.0, again=False)])
     assert release.report(memory) == {}
     assert released[0][0] == pytest.approx(1.0 if sanitise == "clip" else 6.0)
+
+
+@pytest.mark.parametrize("sanitise", ["private", "clip", "paper"])
+@pytest.mark.parametrize("bad", ["nan", "inf", "-inf"])
+def test_a_sample_on_which_the_probe_overflows_counts_as_zero_and_costs_as_much(sanitise, bad):
+    """It stays one of the samples looked at: the mean's denominator and the account do not tell of it."""
+    (released,), memory = rounds(releases(sanitise=sanitise), [Look(named(1, bad, 3), rate=1.0, again=True)])
+    (without,), other = rounds(releases(sanitise=sanitise), [Look(named(1, 0, 3), rate=1.0, again=True)])
+    assert released.isfinite().all()
+    assert torch.equal(released, without)
+    assert releases(sanitise=sanitise).report(memory) == releases(sanitise=sanitise).report(other)

@@ -80,3 +80,16 @@ def test_every_sketch_is_linear_and_gives_zero_for_a_gradient_without_tokens(kin
     assert apart.shape == (5, sketch.size)
     torch.testing.assert_close(apart.sum(0), sketch(left, right, rows, 1)[0], atol=1e-4, rtol=1e-4)
     assert torch.equal(sketch(left, right, rows, 2)[1], torch.zeros(sketch.size))
+
+
+@pytest.mark.parametrize("kind", ["projection", "subset", "full"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 3e38])
+def test_a_sample_whose_gradient_overflows_spoils_no_other_samples_sketch(kind, bad):
+    sketch = make_sketch(kind, d_out=6, d_in=5, size=16, ratio=0.5, seed=3)
+    left, right, rows = gradient_parts(4, 12, 6, 5)
+    good = sketch(left, right, rows, 4)
+    left[rows == 2], right[rows == 2] = bad, bad
+    spoilt = sketch(left, right, rows, 4)
+    rest = [0, 1, 3]
+    torch.testing.assert_close(spoilt[rest], good[rest])
+    assert not spoilt[2].isfinite().all()

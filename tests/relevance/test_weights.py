@@ -114,3 +114,44 @@ def test_largest_equals_a_stable_sort(rows, most):
     mask = largest(torch.tensor(rows).float(), most)
     for row, found in zip(rows, mask, strict=True):
         assert found.nonzero().flatten().tolist() == sorted(sorted(range(4), key=lambda j: -row[j])[:most])
+
+
+@pytest.mark.parametrize("size", [1e-43, 1e-30, 1e-20, 1e18])
+def test_cosines_do_not_depend_on_how_long_sketches_are(size):
+    """Squares of values below 1e-23 vanish in float32; cosines must not."""
+    rows = torch.randint(1, 9, (4, 8), generator=torch.Generator().manual_seed(0)).float()
+    signs = torch.tensor([1.0, -1.0]).repeat(4)
+    rows *= signs.roll(1) * torch.tensor([[1.0], [-1.0], [1.0], [1.0]])
+    held = (rows * size).double() / size  # what float32 has kept of them
+    np.testing.assert_allclose(cosine_similarity(rows * size).numpy(), sklearn_cosine(held.numpy()), atol=1e-5)
+
+
+@given(
+    st.lists(st.lists(st.floats(width=32), min_size=3, max_size=3), min_size=2, max_size=6),
+    st.floats(min_value=5e-324, max_value=1.7e308),
+    st.integers(0, 3),
+)
+def test_no_upload_however_odd_leaves_a_client_without_a_proper_mixture(rows, temperature, most):
+    similarity = cosine_similarity(torch.tensor(rows))
+    assert ((similarity >= -1) & (similarity <= 1)).all()
+    weights = relevance_weights(similarity, temperature=temperature, most=most)
+    assert (weights >= 0).all()
+    torch.testing.assert_close(weights.sum(1), torch.ones(len(rows)))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_similarity_that_is_no_number_counts_as_none(value):
+    similarity = cosine_similarity(sketches(4))
+    nothing = similarity.clone()
+    similarity[1, 2], nothing[1, 2] = value, 0.0
+    similarity[3], nothing[3] = value, 0.0
+    weights = relevance_weights(similarity, temperature=0.5)
+    assert torch.equal(weights, relevance_weights(nothing, temperature=0.5))
+    torch.testing.assert_close(weights.sum(1), torch.ones(4))
+
+
+def test_the_arguments_are_left_as_they_are():
+    similarity = cosine_similarity(sketches(3))
+    before = similarity.clone()
+    relevance_weights(similarity, temperature=0.5, peers=torch.ones(3, 3).bool(), most=1)
+    assert torch.equal(similarity, before)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from fedmosaic.config import ClientSpec, RunSettings, Scenario
+from fedmosaic.config.settings import ParticipationSettings
 from fedmosaic.evaluation import Measurement
+from fedmosaic.federation import participation
 from fedmosaic.federation.progress import Progress
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.relevance import relevance_weights
@@ -36,16 +38,32 @@ def make_run(
     tasks: int = 2,
     task_prefix: str = "task",
     models: tuple[str, ...] = MODELS,
+    leaves: Mapping[int, int] | None = None,
+    joins: Mapping[int, int] | None = None,
+    fraction: float = 1.0,
 ) -> Path:
-    """Write a run: scores grow from chance by ``gain``; ``upto`` less than ``rounds`` leaves the run unfinished."""
+    """Write a run: scores grow from chance by ``gain``; ``upto`` less than ``rounds`` leaves the run unfinished.
+
+    ``leaves`` and ``joins`` are rounds by client, ``fraction`` the share of the clients there that trains in a round.
+    """
     specs = [
         ClientSpec(
-            id=k, model=models[k % len(models)], tasks=tuple(f"{task_prefix}-{k}{chr(97 + t)}" for t in range(tasks))
+            id=k,
+            model=models[k % len(models)],
+            tasks=tuple(f"{task_prefix}-{k}{chr(97 + t)}" for t in range(tasks)),
+            leaves=(leaves or {}).get(k, 0),
+            joins=(joins or {}).get(k, 1),
         )
         for k in range(clients)
     ]
     scenario = Scenario(name=name, title=title, clients=tuple(specs))
-    settings = RunSettings(scenario=scenario, method=method, rounds=rounds, seed=seed)
+    settings = RunSettings(
+        scenario=scenario,
+        method=method,
+        rounds=rounds,
+        seed=seed,
+        participation=ParticipationSettings(fraction=fraction),
+    )
     folder = RunFolder.create(path, settings)
     rng = random.Random(f"{seed} {method}")
     progress = Progress({spec.id: list(spec.tasks) for spec in specs})
@@ -53,11 +71,13 @@ def make_run(
     for round_ in range(last + 1):
         if round_:
             folder.event("round", round=round_, rounds=rounds)
-            for spec in specs:
+            for spec in [each for each in specs if each.id in participation.participants(settings, round_)]:
                 done = {"loss": 2.0 / (1 + round_) + rng.random() / 10, "flops": 1.5e11, "seconds": 1.25}
                 progress.add_training(spec.id, round_, done, up=120_000, down=80_000)
             progress.round = round_
-        progress.history.append(_measure(scenario, round_, rounds, gain, rng, others=round_ % others_every == 0))
+        measured = _measure(scenario, round_, rounds, gain, rng, others=round_ % others_every == 0)
+        there = participation.present(settings, round_)
+        progress.history.append(Measurement(round_, {each: measured.scores[each] for each in there}))
         folder.event("measured", **progress.headline(progress.history[-1]))
         folder.event("checkpoint", round=round_)
         if relevance and 0 < round_ < rounds:

@@ -29,7 +29,7 @@ from fedmosaic.federation.plans import (
     take_finished,
     variants,
 )
-from fedmosaic.report import comparison_page
+from fedmosaic.report import comparison_page, literal
 
 _POLL_SECONDS = 1.0
 
@@ -139,7 +139,7 @@ def _live_table(plans: Sequence[Plan]) -> Table:
         measured = [event for event in RunFolder(each.path).events() if event["event"] == "measured"]
         last = measured[-1] if measured else {}
         cells = [f"{100 * last[key]:.1f}" if last.get(key) is not None else "" for key in ("self", "others")]
-        table.add_row(each.path.name, f"{last.get('round', '')}/{each.settings.rounds}", *cells)
+        table.add_row(literal(each.path.name), f"{last.get('round', '')}/{each.settings.rounds}", *cells)
     return table
 
 
@@ -161,9 +161,12 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
     table.add_row("(base models)", percent(initial["self"]), "", percent(initial["others"]))
     for row in comparison["rows"]:
         scores = [
-            cell for part in PARTS for cell in (percent(row[f"{part}_last"]), _against(row["against_rivals"][part]))
+            literal(cell)
+            for part in PARTS
+            for cell in (percent(row[f"{part}_last"]), _against(row["against_rivals"][part]))
         ]
-        table.add_row(row["method"], *scores, f"{row['flops'] / 1e12:.1f}", f"{row['bytes_up'] / 1e3:.0f}")
+        name = row["method"] + (f" ({row['runs']} of {seeds} seeds)" if row["runs"] < seeds else "")
+        table.add_row(literal(name), *scores, f"{row['flops'] / 1e12:.1f}", f"{row['bytes_up'] / 1e3:.0f}")
     return table
 
 

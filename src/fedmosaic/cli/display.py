@@ -36,9 +36,9 @@ class RunDisplay:
         self._last_of_round = {round_: clients[-1] for round_, clients in schedule.items()}
         self._total = len(turns)
         self._bars = Progress(
-            TextColumn("{task.description:<10}"),
+            TextColumn("{task.description:<10}", markup=False),
             BarColumn(bar_width=30),
-            TextColumn("{task.fields[state]}"),
+            TextColumn("{task.fields[state]}", markup=False),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),

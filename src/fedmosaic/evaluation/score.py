@@ -1,13 +1,13 @@
 """How well a model answers a task's questions.
 
 Multiple choice is scored by the model's choice: the option to which it gives the highest total log-likelihood as the
-answer. Open answers are generated greedily and scored by token F1 (multiset overlap of lower-case words) or ROUGE-L.
+answer. Open answers are generated greedily and scored by token F1 (multiset overlap of words) or ROUGE-L, for texts of
+every script (:mod:`fedmosaic.evaluation.words` says what a word is).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from fedmosaic.data.sample import Sample
+from fedmosaic.evaluation.words import reference_words, words
 from fedmosaic.models import BaseModel
 
 
@@ -104,14 +105,17 @@ def _full_likelihoods(model: BaseModel, samples: Sequence[Sample], *, batch_size
 
 
 def token_f1(answer: str, gold: str) -> float:
-    """F1 of the words of two texts, case and punctuation aside; words count as often as they occur."""
-    given, wanted = (Counter(re.findall(r"\w+", text.lower())) for text in (answer, gold))
-    common = sum((given & wanted).values())
-    return 2 * common / (sum(given.values()) + sum(wanted.values())) if common else 0.0
+    """F1 of the words of two texts, which count as often as they occur; case and punctuation between words do not."""
+    given, wanted = Counter(words(answer)), Counter(words(gold))
+    if given == wanted:
+        return 1.0  # also two texts without any
+    return 2 * (given & wanted).total() / (given.total() + wanted.total())
 
 
 def rouge_l(answer: str, gold: str) -> float:
     """ROUGE-L F-measure (longest common subsequence of words), by the ``rouge_score`` library, without stemming."""
+    if reference_words(answer) == reference_words(gold):
+        return 1.0
     return float(_rouge().score(gold, answer)["rougeL"].fmeasure)
 
 
@@ -119,4 +123,11 @@ def rouge_l(answer: str, gold: str) -> float:
 def _rouge() -> Any:
     from rouge_score.rouge_scorer import RougeScorer  # noqa: PLC0415 - takes a second to import, rarely needed
 
-    return RougeScorer(["rougeL"])
+    return RougeScorer(["rougeL"], tokenizer=_Tokenizer())
+
+
+class _Tokenizer:
+    """What the library takes in place of its own tokenizer, which knows nothing but the letters a to z."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return reference_words(text)

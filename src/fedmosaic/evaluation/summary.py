@@ -38,7 +38,10 @@ class Summary:
     """One of ``self`` and ``others`` in ``results.json``."""
 
     last: float
+    """Mean over the clients that are there at the end."""
     auc: float
+    """Over the same clients, so that differences of both compare like with like: the mean of each one's mean over the
+    milestones at which it was there."""
     per_client: list[float | None]
     """In the order of the ids; None for a client without such a task."""
     per_task: dict[str, float]
@@ -92,6 +95,7 @@ def summarise(
     per_round = [client_means(measurement, tasks, own=own) for measurement in history]
     if not per_round or not per_round[-1]:
         return None
+    last = per_round[-1]
     by_task: dict[str, list[Sequence[float]]] = {}
     for client, scores in sorted(samples.items()):
         for task, each in scores.items():
@@ -99,9 +103,11 @@ def summarise(
                 by_task.setdefault(task, []).append(each)
     per_sample = {task: [statistics.fmean(s) for s in zip(*by_task[task], strict=True)] for task in sorted(by_task)}
     return Summary(
-        last=statistics.fmean(per_round[-1].values()),
-        auc=statistics.fmean(statistics.fmean(means.values()) for means in per_round),
-        per_client=[per_round[-1].get(client) for client in sorted(tasks)],
+        last=statistics.fmean(last.values()),
+        auc=statistics.fmean(
+            statistics.fmean(means[client] for means in per_round if client in means) for client in last
+        ),
+        per_client=[last.get(client) for client in sorted(tasks)],
         per_task={task: statistics.fmean(values) for task, values in per_sample.items()},
         per_task_ci95={task: bootstrap_interval(values, seed=0) for task, values in per_sample.items()},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 from fedmosaic.config import RunSettings
 from fedmosaic.evaluation import Measurement, SampleScores, client_means, milestones, summarise
 from fedmosaic.federation.wire import PRIVACY
+
+_PARTS = {"self": True, "others": False}
+"""Name -> whether own tasks count."""
 
 
 @dataclass
@@ -56,9 +60,11 @@ class Progress:
             self.privacy[client] = told
 
     def headline(self, measurement: Measurement) -> dict[str, Any]:
-        """Self and Others of one round, means over the clients."""
+        """Self and Others of one round, means over the clients that are there; who they are, if not all."""
         line: dict[str, Any] = {"round": measurement.round}
-        for name, own in (("self", True), ("others", False)):
+        if set(measurement.scores) != set(self.tasks):
+            line["clients"] = sorted(measurement.scores)
+        for name, own in _PARTS.items():
             means = client_means(measurement, self.tasks, own=own)
             line[name] = round(sum(means.values()) / len(means), 4) if means else None
         return line
@@ -110,6 +116,9 @@ class Progress:
     def results(self, settings: RunSettings, samples: SampleScores, *, guarantee: str = "") -> dict[str, Any]:
         """The content of ``results.json`` (DESIGN, section 6).
 
+        ``bytes_up`` and ``bytes_down`` are means over messages: a client sends and receives one in each round in which
+        it trains; ``messages`` and the totals say what has really been sent.
+
         Args:
             settings: the run's.
             samples: scores of single samples of the final round.
@@ -117,11 +126,13 @@ class Progress:
         """
         rounds = milestones(settings.rounds, settings.evaluation.milestones)
         measured = [each for each in self.history if each.round in rounds]
-        initial = self.headline(self.history[0])
-        parts = {}
-        for name, own in (("self", True), ("others", False)):
+        parts, initial = {}, {}
+        for name, own in _PARTS.items():
             summary = summarise(measured, samples, self.tasks, own=own)
             parts[name] = summary.as_json() if summary else None
+            first, last = (client_means(each, self.tasks, own=own) for each in (self.history[0], self.history[-1]))
+            # Of the clients that ``last`` is over: those that have left would count in one and not in the other.
+            initial[name] = statistics.fmean(first[client] for client in last) if last else None
         return {
             "scenario": settings.scenario.name,
             "method": settings.method,
@@ -133,10 +144,13 @@ class Progress:
             "train_seconds": round(self.train_seconds, 3),
             "evaluation_seconds": round(self.evaluation_seconds, 3),
             "flops": self.flops,
+            "messages": self.messages,
             "bytes_up": self.bytes_up / self.messages,
             "bytes_down": self.bytes_down / self.messages,
+            "total_bytes_up": self.bytes_up,
+            "total_bytes_down": self.bytes_down,
             **parts,
             "unseen": None,
             "privacy": self.privacy_results(guarantee),
-            "initial": {"self": initial["self"], "others": initial["others"]},
+            "initial": initial,
         }

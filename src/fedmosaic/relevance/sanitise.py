@@ -1,8 +1,10 @@
 """From the sketches of single samples to the one vector of a round that may leave the client.
 
 Clipping bounds what one sample can do to the sum; Gaussian noise in proportion hides whether it was there
-(:mod:`fedmosaic.relevance.privacy` says how well). The noise is a function of a secret key and the round: a message
-that the server repeats is answered with the same vector, so that noise cannot be averaged away.
+(:mod:`fedmosaic.relevance.privacy` says how well). A sketch with a value that is NaN or infinite (of a sample on which
+the probe overflows) counts as zero, as if the sample said nothing. Sums are taken in float64. The noise is a function
+of a secret key and the round: a message that the server repeats is answered with the same vector, so that noise cannot
+be averaged away.
 """
 
 from __future__ import annotations
@@ -15,31 +17,37 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
+from fedmosaic.relevance.polar import polar
+
 
 def clipped_mean(sketches: Tensor, *, clip: float, noise_multiplier: float, count: float, key: bytes) -> Tensor:
     """Return (sum of clipped rows + N(0, (noise_multiplier * clip)^2 I)) / count.
 
     Args:
         sketches: (n, size), n >= 0.
-        clip: largest norm of a row; longer ones are scaled down to it.
+        clip: largest norm of a row; longer ones are scaled down to it, however long, and rows that are not finite
+            count as zero.
         noise_multiplier: standard deviation of the noise in units of ``clip``; 0: none.
         count: the number of rows that was to be expected, not the one found, which would tell of single samples.
         key: of the noise.
     """
-    norms = sketches.norm(dim=1, keepdim=True)
-    total = (sketches * (clip / norms.clamp(min=clip))).sum(0)
+    lengths, directions = polar(sketches.double())
+    total = (directions * lengths.clamp(max=clip)).sum(0)
     if noise_multiplier:
         total = total + noise_multiplier * clip * gaussian(key, sketches.shape[1])
-    mean: Tensor = total / count
+    mean: Tensor = (total / count).float()
     return mean
 
 
 def unclipped_mean(sketches: Tensor, *, noise: float, key: bytes) -> Tensor:
     """Return the mean of rows that each got Gaussian noise of standard deviation ``noise``, as in the paper.
 
-    Nothing bounds a row, so that this is no guarantee for anyone, however large the noise.
+    Nothing bounds a row, so that this is no guarantee for anyone, however large the noise. Rows that are not finite
+    count as zero.
     """
-    noisy: Tensor = sketches.mean(0) + noise / math.sqrt(len(sketches)) * gaussian(key, sketches.shape[1])
+    finite = sketches.isfinite().all(1, keepdim=True)
+    mean = torch.where(finite, sketches.double(), 0.0).mean(0)
+    noisy: Tensor = (mean + noise / math.sqrt(len(sketches)) * gaussian(key, sketches.shape[1])).float()
     return noisy
 
 

@@ -4,7 +4,7 @@ What happens at the edges, so that no client's odd upload spoils another's downl
 
 - one client, or one that may learn from nobody: a row of zeros; it receives nothing and keeps its own.
 - a sketch that is zero, or not finite, or whose norm is not: similarity 0 to all others. Others weigh it as they weigh
-  an unrelated task, and it weighs all others alike.
+  an unrelated task, and it weighs all others alike. A similarity that is not a finite number counts as 0, too.
 - identical sketches: equal weights.
 """
 
@@ -13,6 +13,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from fedmosaic.relevance.polar import polar
 
 _TILE_VALUES = 2**18
 _NARROWEST_TILE = 64
@@ -31,9 +33,8 @@ def cosine_similarity(sketches: Tensor) -> Tensor:
 
 def unit_rows(sketches: Tensor) -> Tensor:
     """Return the rows (N, k) at length one; zero for a row whose norm is zero or not finite."""
-    norms = sketches.norm(dim=1, keepdim=True)
-    unit: Tensor = sketches / norms.clamp(min=torch.finfo(sketches.dtype).tiny)
-    return torch.where(norms.isfinite(), unit, 0.0)
+    lengths, directions = polar(sketches)
+    return torch.where(lengths.isfinite(), directions, 0.0)
 
 
 def relevance_weights(
@@ -59,12 +60,16 @@ def relevance_weights(
     """
     rows, count = similarity.shape
     own = torch.arange(rows) if itself is None else itself
-    logits = similarity / temperature
+    logits = torch.where(similarity.isfinite(), similarity, 0.0)
     if peers is not None:
         logits.masked_fill_(~peers, -torch.inf)
     logits[torch.arange(rows), own] = -torch.inf
     if 0 < most < count - 1:
         logits = logits.masked_fill(~largest(logits, most), -torch.inf)
+    # Differences to the best peer, not similarities, are divided: by however small a temperature, that peer's stays 0.
+    logits -= logits.amax(1, keepdim=True)  # NaN in rows without a peer
+    range_ = torch.finfo(logits.dtype)
+    logits /= min(max(temperature, range_.tiny), range_.max)
     return torch.softmax(logits, dim=1).nan_to_num(nan=0.0)
 
 

@@ -3,6 +3,6 @@
 from fedmosaic.report.adaptation import adaptation_page
 from fedmosaic.report.comparison import comparison_page
 from fedmosaic.report.page import write_report
-from fedmosaic.report.terminal import final_table, headline
+from fedmosaic.report.terminal import final_table, headline, literal
 
-__all__ = ["adaptation_page", "comparison_page", "final_table", "headline", "write_report"]
+__all__ = ["adaptation_page", "comparison_page", "final_table", "headline", "literal", "write_report"]

@@ -58,7 +58,8 @@ def comparison_page(comparison: Mapping[str, Any], plans: Sequence[Plan], path: 
 
 
 def _best(rows: Sequence[Mapping[str, Any]], name: str) -> str | None:
-    known = [row for row in rows if row[name]]
+    most = max((row["runs"] for row in rows), default=0)  # others are means over fewer seeds: not to be set beside
+    known = [row for row in rows if row[name] and row["runs"] == most]
     return str(max(known, key=lambda row: float(row[name]["mean"]))["method"]) if known else None
 
 
@@ -66,25 +67,26 @@ Across = Callable[[RunRecord, Metric], Curve]
 
 
 def _over_rounds(record: RunRecord, metric: Metric) -> Curve:
-    return [(round_, 100 * value) for round_, value in record.curve(metric, None)]
+    return [(round_, 100 * value) for round_, value in record.curve(metric, record.members(metric))]
 
 
 def _over_bytes(runs: Mapping[str, Sequence[RunRecord]], rows: Sequence[Mapping[str, Any]], metric: Metric) -> Markup:
-    """The same over what one client has sent and received so far."""
-    most = max(_bytes(record) * record.round for records in runs.values() for record in records)
+    """The same over what one client has sent and received so far, on average over the clients."""
+    most = max(_bytes(record, record.round) for records in runs.values() for record in records)
     unit, factor = next(((u, f) for u, f in reversed(_UNITS) if most >= 20 * f), _UNITS[0])
 
     def across(record: RunRecord, metric: Metric) -> Curve:
-        scale = _bytes(record) / factor
-        points: Curve = [(round_ * scale, value) for round_, value in _over_rounds(record, metric)]
-        return points if scale else points[-1:]
+        points = [(_bytes(record, int(round_)) / factor, value) for round_, value in _over_rounds(record, metric)]
+        return points if points and points[-1][0] else points[-1:]
 
     return _chart(runs, rows, metric, across, f"{unit} sent and received by one client")
 
 
-def _bytes(record: RunRecord) -> float:
+def _bytes(record: RunRecord, until: int) -> float:
+    """Bytes of one client up to a round, mean over all clients: not all of them train, and send, in every round."""
     results = record.results or {}
-    return float(results.get("bytes_up", 0)) + float(results.get("bytes_down", 0))
+    message = float(results.get("bytes_up", 0)) + float(results.get("bytes_down", 0))
+    return message * record.messages(until) / len(record.clients)
 
 
 def _chart(

@@ -18,9 +18,9 @@ def cost_rows(record: RunRecord) -> list[tuple[str, list[str]]]:
 
 def times_reference(record: RunRecord) -> str:
     """Training FLOPs as a multiple of the reference's, or an empty text."""
-    if record.reference is None:
+    if record.as_long is None:
         return ""
-    mine, other = (_number(each.results, "flops") for each in (record, record.reference))
+    mine, other = (_number(each.results, "flops") for each in (record, record.as_long))
     return f"{mine / other:.2f} times local only" if mine is not None and other else ""
 
 
@@ -43,14 +43,20 @@ def resumed(record: RunRecord) -> list[int]:
     return [int(event["round"]) for event in record.events if event.get("event") == "resumed"]
 
 
+def messages(record: RunRecord) -> int:
+    """How many uploads there were so far, which is also the number of downloads."""
+    counted = _number(record.results, "messages")
+    return record.messages(record.round) if counted is None else round(counted)
+
+
 def _costs(record: RunRecord) -> dict[str, str]:
     results = record.results
     up, down = _number(results, "bytes_up"), _number(results, "bytes_down")
-    messages = record.round * len(record.clients)
+    sent = None if up is None or down is None else (up + down) * messages(record)
     return {
         "Upload of one client in one round": size(up),
         "Download of one client in one round": size(down),
-        "All traffic of the run": size(None if up is None or down is None else (up + down) * messages),
+        "All traffic of the run": size(sent),
         "Wall time": duration(elapsed(record)),
         "Training time, all clients": duration(_number(results, "train_seconds")),
         "Evaluation time, all clients": duration(_number(results, "evaluation_seconds")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -59,35 +60,36 @@ def _chart(lines: list[Line], axes: Axes, what: str) -> Markup:
 
 
 def _mean_lines(record: RunRecord, metric: Metric) -> list[Line]:
-    """A thin line for each client, the mean in bold, the reference's mean dashed."""
+    """A thin line for each client, the mean in bold, the reference's mean over the same clients dashed."""
     each = [
-        Line(_points(record, metric, client), f"thin {metric}", f"client {client}", dots=False)
+        Line(_points(record, metric, (client,)), f"thin {metric}", f"client {client}", dots=False)
         for client in record.clients
         if len(record.clients) > 1
     ]
-    return [*each, *_with_reference(record, metric, None, "mean over clients")]
+    clients = None if metric == "loss" else record.members(metric)  # of the loss: those that trained in a round
+    return [*each, *_with_reference(record, metric, clients, "mean over clients")]
 
 
 def _client_lines(record: RunRecord, client: int) -> list[Line]:
     return [
         line
         for metric, name in (("self", "Self"), ("others", "Others"))
-        for line in _with_reference(record, "self" if metric == "self" else "others", client, name)
+        for line in _with_reference(record, "self" if metric == "self" else "others", (client,), name)
     ]
 
 
-def _with_reference(record: RunRecord, metric: Metric, client: int | None, name: str) -> list[Line]:
-    points = _points(record, metric, client)
+def _with_reference(record: RunRecord, metric: Metric, clients: Sequence[int] | None, name: str) -> list[Line]:
+    points = _points(record, metric, clients)
     dots = len(points) <= _MOST_DOTS
     main = Line(points, f"main {metric}", f"{name}, {record.settings.method}", dots=dots, end=True)
     if record.reference is None:
         return [main]
     local = Line(
-        _points(record.reference, metric, client), f"local {metric}", f"{name}, local only", dots=False, end=True
+        _points(record.reference, metric, clients), f"local {metric}", f"{name}, local only", dots=False, end=True
     )
     return [local, main]
 
 
-def _points(record: RunRecord, metric: Metric, client: int | None) -> list[tuple[int, float]]:
+def _points(record: RunRecord, metric: Metric, clients: Sequence[int] | None) -> list[tuple[int, float]]:
     factor = 1.0 if metric == "loss" else 100.0
-    return [(round_, value * factor) for round_, value in record.curve(metric, client)]
+    return [(round_, value * factor) for round_, value in record.curve(metric, clients)]

@@ -15,7 +15,7 @@ from fedmosaic.report import costs, privacy, text, verdict
 from fedmosaic.report.curves import curves
 from fedmosaic.report.heat import heat
 from fedmosaic.report.record import RunRecord, read_run
-from fedmosaic.report.rows import final_rows, mean_row, short_model
+from fedmosaic.report.rows import final_rows, mean_row, means_over, short_model
 from fedmosaic.report.tasks import of_results, task_rows
 from fedmosaic.report.templates import templates
 
@@ -23,6 +23,7 @@ _PROTOCOLS = {
     "dynamic": "each client's tasks come one after another",
     "static": "each client's tasks are mixed in every round",
 }
+_OPEN_METRICS = {"f1": "the word overlap, F1", "rouge-l": "the longest common subsequence of words, ROUGE-L"}
 
 
 def write_report(folder: Path) -> Path:
@@ -69,7 +70,7 @@ def render(record: RunRecord, settings_text: str) -> str:
 
 def _content(record: RunRecord) -> dict[str, Any]:
     settings = record.settings
-    scenario = settings.scenario
+    scenario, mean = settings.scenario, mean_row(record)
     return {
         "settings": settings,
         "scenario": scenario,
@@ -80,7 +81,10 @@ def _content(record: RunRecord) -> dict[str, Any]:
         "sentences": verdict.sentences(record),
         "metrics": ["Self", "Others"] if len(scenario.clients) > 1 else ["Self"],
         "rows": final_rows(record),
-        "mean": mean_row(record),
+        "mean": mean,
+        "means_over": means_over(record, mean),
+        "messages": costs.messages(record),
+        "open_metric": _OPEN_METRICS[settings.evaluation.open_metric],
         "last": record.last_round("self"),
         "last_others": record.last_round("others"),
         "has_local": record.reference is not None,

@@ -11,6 +11,7 @@ import tomllib
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import RunError, SettingsError
+from fedmosaic.federation import participation
 from fedmosaic.federation.run_folder import RunFolder
 
 Metric = Literal["loss", "self", "others"]
@@ -65,21 +67,43 @@ class RunRecord:
         measured = [round_ for metric in METRICS for round_ in self.values[metric]]
         return max([0, *measured, *(int(e["round"]) for e in self.events if e.get("event") == "checkpoint")])
 
+    def messages(self, until: int) -> int:
+        """How many messages the clients have sent up to a round, and as many received: one for each that trained."""
+        return sum(count for round_, count in self._trained.items() if round_ <= until)
+
+    @cached_property
+    def _trained(self) -> dict[int, int]:
+        """How many clients train in each round."""
+        return {round_: len(ids) for round_, ids in participation.schedule(self.settings).items()}
+
     def last_round(self, metric: Metric) -> int | None:
         """The last round after which ``metric`` was measured; the base models (round 0) do not count."""
         return max((round_ for round_ in self.values[metric] if round_ > 0), default=None)
 
-    def value(self, metric: Metric, round_: int | None, client: int | None) -> float | None:
-        """One client's value, or (client None) the mean over the clients that have one; None if not measured."""
-        measured = self.values[metric].get(-1 if round_ is None else round_, {})
-        if client is not None:
-            return measured.get(client)
-        return statistics.fmean(measured.values()) if measured else None
+    def members(self, metric: Metric) -> tuple[int, ...]:
+        """The clients that means are over, ascending: those with a value after the last round, or else at the start.
 
-    def curve(self, metric: Metric, client: int | None) -> list[tuple[int, float]]:
-        """(round, value) of one client, or of the mean over clients, where measured."""
-        points = ((round_, self.value(metric, round_, client)) for round_ in sorted(self.values[metric]))
+        Clients join and leave. A difference of means is one only between means over the same clients.
+        """
+        last = self.last_round(metric)
+        return tuple(sorted(self.values[metric].get(0 if last is None else last, {})))
+
+    def mean(self, metric: Metric, round_: int | None, clients: Sequence[int] | None) -> float | None:
+        """The mean over these clients, None unless every one of them was measured; or over whoever was measured."""
+        measured = self.values[metric].get(-1 if round_ is None else round_, {})
+        chosen = list(measured) if clients is None else clients
+        return statistics.fmean(measured[each] for each in chosen) if chosen and set(chosen) <= set(measured) else None
+
+    def curve(self, metric: Metric, clients: Sequence[int] | None) -> list[tuple[int, float]]:
+        """(round, mean) where there is one; the clients are those of :meth:`mean`."""
+        points = ((round_, self.mean(metric, round_, clients)) for round_ in sorted(self.values[metric]))
         return [(round_, value) for round_, value in points if value is not None]
+
+    @property
+    def as_long(self) -> RunRecord | None:
+        """The reference if both runs are done and took equally many rounds, so that their results compare."""
+        done = self.results is not None and self.reference is not None and self.reference.results is not None
+        return self.reference if done and self.reference and self.reference.round == self.round else None
 
 
 def read_run(path: Path) -> RunRecord:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
 
 from fedmosaic.report.record import Metric, RunRecord
+from fedmosaic.report.text import plural
+
+_MOST_NAMED = 8
 
 
 @dataclass(frozen=True)
 class Gain:
-    """One of Self and Others of one client, or of the mean over clients; fractions in [0, 1], None if not measured."""
+    """One of Self and Others of one client, or of the mean over clients; fractions in [0, 1], None if not measured.
+
+    All three are over the same ``clients`` and the same tasks.
+    """
 
     start: float | None
     local: float | None
     final: float | None
+    clients: tuple[int, ...]
 
     @property
     def over_start(self) -> float | None:
@@ -44,13 +52,33 @@ def final_rows(record: RunRecord) -> list[FinalRow]:
     rows = []
     for client in record.clients:
         spec = record.settings.scenario.client(client)
-        rows.append(FinalRow(client, short_model(spec.model), spec.tasks, *_gains(record, client)))
+        rows.append(FinalRow(client, short_model(spec.model), spec.tasks, *_gains(record, (client,), (client,))))
     return rows
 
 
 def mean_row(record: RunRecord) -> FinalRow:
-    """The means over the clients."""
-    return FinalRow(None, "", (), *_gains(record, None))
+    """The means over the clients that are there at the end: nobody who has left counts at the start either."""
+    return FinalRow(None, "", (), *_gains(record, record.members("self"), record.members("others")))
+
+
+def whom(record: RunRecord, clients: Sequence[int]) -> str:
+    """Which clients a mean is over, if not all: ``1 of 3 clients (2)``, ``20 of 100 clients``; else an empty text."""
+    count = len(record.clients)
+    if len(clients) in (0, count):
+        return ""
+    named = f" ({', '.join(map(str, clients))})" if len(clients) <= _MOST_NAMED else ""
+    return f"{len(clients)} of {plural(count, 'client')}{named}"
+
+
+def means_over(record: RunRecord, mean: FinalRow) -> str:
+    """Which clients the mean row is over, in a few words; empty if all."""
+    gains = {"Self": mean.self_, "Others": mean.others}
+    parts = {name: whom(record, gain.clients) or "all clients" for name, gain in gains.items() if gain.clients}
+    if set(parts.values()) <= {"all clients"}:
+        return ""
+    same = len(set(parts.values())) == 1
+    said = parts["Self"] if same else "; ".join(f"{name}: {part}" for name, part in parts.items())
+    return f"mean: {said}, those with a score at the end"
 
 
 def wins(rows: list[FinalRow], metric: Literal["self_", "others"]) -> tuple[int, int]:
@@ -64,16 +92,16 @@ def short_model(name: str) -> str:
     return PurePath(name).name or name
 
 
-def _gains(record: RunRecord, client: int | None) -> tuple[Gain, Gain]:
-    return _gain(record, "self", client), _gain(record, "others", client)
+def _gains(record: RunRecord, own: tuple[int, ...], others: tuple[int, ...]) -> tuple[Gain, Gain]:
+    return _gain(record, "self", own), _gain(record, "others", others)
 
 
-def _gain(record: RunRecord, metric: Metric, client: int | None) -> Gain:
+def _gain(record: RunRecord, metric: Metric, clients: tuple[int, ...]) -> Gain:
     last = record.last_round(metric)
     # The reference counts only at the very round after which the method was measured: a run that is not done, or a
     # reference that is not, would otherwise be compared at unequal budgets.
-    local = record.reference.value(metric, last, client) if record.reference else None
-    return Gain(record.value(metric, 0, client), local, record.value(metric, last, client))
+    local = record.reference.mean(metric, last, clients) if record.reference else None
+    return Gain(record.mean(metric, 0, clients), local, record.mean(metric, last, clients), clients)
 
 
 def _difference(a: float | None, b: float | None) -> float | None:

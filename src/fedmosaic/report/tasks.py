@@ -27,7 +27,7 @@ def task_rows(record: RunRecord) -> list[TaskRow]:
     if record.results is None:
         return []
     names = ("self", "others", "unseen")
-    reference = record.reference.results if record.reference else None
+    reference = record.as_long.results if record.as_long else None
     mine = {name: of_results(record.results, name).get("per_task", {}) for name in names}
     local = {name: of_results(reference, name).get("per_task", {}) for name in names}
     scenario = record.settings.scenario

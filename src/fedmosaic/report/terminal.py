@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 from rich.box import SIMPLE
@@ -10,9 +11,11 @@ from rich.text import Text
 
 from fedmosaic.report import privacy
 from fedmosaic.report.record import RunRecord, read_run
-from fedmosaic.report.rows import FinalRow, Gain, final_rows, mean_row
+from fedmosaic.report.rows import FinalRow, Gain, final_rows, mean_row, means_over, whom
 from fedmosaic.report.text import direction, percent, points
 
+_OBEYED = {"Cc", "Cs", "Zl", "Zp"}
+"""Categories of characters that a terminal obeys instead of showing, or that cannot be written to it."""
 _STYLES = {"up": "green", "down": "red", "same": ""}
 
 
@@ -39,11 +42,24 @@ def final_table(folder: Path) -> Table:
         for title, cell in zip(titles, _cells(gain, has_local), strict=True):
             table.add_column(f"{name}\n{title}", cell, justify="right", no_wrap=True)
     for row in final_rows(record):
-        # Text, not str: names come from files, and rich would read [brackets] in a str as markup.
-        tasks = Text(", ".join(row.tasks), no_wrap=True, overflow="ellipsis")
+        tasks = literal(", ".join(row.tasks))
+        tasks.no_wrap, tasks.overflow = True, "ellipsis"
         cells = [cell for _, gain in _metrics(record, row) for cell in _cells(gain, has_local)]
-        table.add_row(Text(str(row.client)), Text(row.model), tasks, *cells)
+        table.add_row(str(row.client), literal(row.model), tasks, *cells)
     return table
+
+
+def literal(text: str) -> Text:
+    """Return what shows a text as it is: names come from files and users.
+
+    In a plain string rich reads ``[brackets]`` and ``:colons:`` as markup, and a terminal obeys control characters;
+    these become escapes that can be read.
+    """
+    return Text("".join(_escaped(each) if unicodedata.category(each) in _OBEYED else each for each in text))
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
 
 
 def headline(folder: Path) -> str:
@@ -59,7 +75,8 @@ def headline(folder: Path) -> str:
     for name, gain in _metrics(record, mean):
         if gain.final is not None:
             local = f", local only {percent(gain.local)} %" if gain.local is not None else ""
-            parts.append(f"{name} {percent(gain.start)} -> {percent(gain.final)} %{local}")
+            part = f" (mean over {over})" if (over := whom(record, gain.clients)) else ""
+            parts.append(f"{name} {percent(gain.start)} -> {percent(gain.final)} %{local}{part}")
     return "; ".join(parts)
 
 
@@ -68,11 +85,12 @@ def _title(record: RunRecord) -> Text:
     after = "nothing measured after training yet" if last is None else f"round {last} of {record.settings.rounds}"
     if others not in (None, last):
         after += f" (Others: round {others})"
-    return Text(f"{record.settings.scenario.name}, {record.settings.method}, {after}: scores in %")
+    return literal(f"{record.settings.scenario.name}, {record.settings.method}, {after}: scores in %")
 
 
 def _caption(record: RunRecord) -> Text:
-    return Text("\n".join(filter(None, (_columns(record), privacy.line(record)))))
+    lines = (_columns(record), means_over(record, mean_row(record)), privacy.line(record))
+    return Text("\n").join(literal(line) for line in lines if line)
 
 
 def _columns(record: RunRecord) -> str:

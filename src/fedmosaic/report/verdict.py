@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fedmosaic.report.record import RunRecord
-from fedmosaic.report.rows import Gain, final_rows, mean_row, wins
+from fedmosaic.report.record import Metric, RunRecord
+from fedmosaic.report.rows import Gain, final_rows, mean_row, whom, wins
 from fedmosaic.report.text import direction, percent, plural, points
 
 
@@ -19,13 +19,13 @@ def sentences(record: RunRecord) -> list[str]:
     """One sentence on Self and one on Others, as far as measured."""
     mean, rows = mean_row(record), final_rows(record)
     found = [
-        _sentence(record.last_round("self"), "their own tasks (Self)", mean.self_, wins(rows, "self_")),
-        _sentence(record.last_round("others"), "the other clients' tasks (Others)", mean.others, wins(rows, "others")),
+        _sentence(record, "self", "their own tasks (Self)", mean.self_, wins(rows, "self_")),
+        _sentence(record, "others", "the other clients' tasks (Others)", mean.others, wins(rows, "others")),
     ]
     return [text for text in found if text] or ["Nothing has been measured after training yet."]
 
 
-def _sentence(round_: int | None, tasks: str, gain: Gain, won: tuple[int, int]) -> str:
+def _sentence(record: RunRecord, metric: Metric, tasks: str, gain: Gain, won: tuple[int, int]) -> str:
     if gain.final is None:
         return ""
     compared = []
@@ -34,7 +34,9 @@ def _sentence(round_: int | None, tasks: str, gain: Gain, won: tuple[int, int]) 
     if gain.over_local is not None:
         higher = f"higher for {won[0]} of {plural(won[1], 'client')}"
         compared.append(f"{_more(gain.over_local)} local-only training ({higher})")
-    text = f"On {tasks} the models score {percent(gain.final)} % after round {round_}"
+    over = whom(record, gain.clients)
+    models = f"the models of {over}" if over else "the models"
+    text = f"On {tasks} {models} score {percent(gain.final)} % after round {record.last_round(metric)}"
     return f"{text}: {' and '.join(compared)}." if compared else f"{text}."
 
 
