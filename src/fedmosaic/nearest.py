@@ -15,6 +15,12 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return by_lower[near[0]] if near else None
 
 
+def hint(name: str, known: Iterable[str]) -> str:
+    """Return ``did you mean 'x'?`` and a space, to go on after; empty where no known name is near."""
+    near = nearest(name, known)
+    return f"did you mean {near!r}? " if near else ""
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return ``did you mean 'x'?``, or all known names where none is near; empty where nothing is known.
 
@@ -23,8 +29,8 @@ def suggestion(name: str, known: Iterable[str]) -> str:
         known: those that do.
     """
     names = sorted(known)
-    if near := nearest(name, names):
-        return f"did you mean {near!r}?"
+    if near := hint(name, names):
+        return near.rstrip()
     if not names:
         return ""
     rest = f", ... ({len(names)} in all)" if len(names) > _LISTED else ""

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Column, Table
 
 from fedmosaic.cli.background import BackgroundRun
+from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.prepare import prepare
 from fedmosaic.config import load_scenario, resolve
 from fedmosaic.errors import SettingsError
@@ -60,7 +61,7 @@ def compare(
     jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time, each in its own process.")] = 2,
 ) -> None:
     """Run all methods with all seeds and compare them; call it again to go on where it was interrupted."""
-    console = Console()
+    console = PlainConsole()
     if budget not in ("steps", "flops"):
         raise SettingsError(f"--budget {budget!r}: expected 'steps' or 'flops'")
     if finished and not finished.is_dir():

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Column, Table
 
+from fedmosaic.cli.console import PlainConsole
 from fedmosaic.config import home
 from fedmosaic.data.benchmark import Benchmark, load_benchmark
 from fedmosaic.data.sample import IMAGE_MARK
@@ -32,7 +32,7 @@ def list_tasks(data: _Data = None) -> None:
     """List all tasks with their family, sizes and a first question."""
     benchmark = _benchmark(data)
     unseen = benchmark.unseen_names()
-    console = Console()
+    console = PlainConsole()
     names = [*benchmark.task_names(), *(f"{name} (unseen)" for name in unseen)]
     room = console.width - max(map(len, names)) - 56  # what the other columns leave the question
     titles = ["task", "family", "images", "train", "val", "test"] + ["question"] * (room > 0)
@@ -51,7 +51,7 @@ def list_tasks(data: _Data = None) -> None:
 @tasks.command("show")
 def show_task(
     name: Annotated[str, typer.Argument(help="The task's name.")],
-    out: Annotated[Path | None, typer.Option(help="A .png or .html file.  [default: NAME.png]")] = None,
+    out: Annotated[Path | None, typer.Option(help=r"A .png or .html file.  \[default: NAME.png]")] = None,
     data: _Data = None,
 ) -> None:
     """Write a contact sheet of a task's samples with questions and answers, as a picture or a page."""
@@ -64,7 +64,7 @@ def show_task(
         path.write_bytes(content)
     except OSError as error:
         raise SettingsError(f"--out {path}: cannot be written ({error.strerror})") from error
-    Console().print(f"wrote {path}", highlight=False, soft_wrap=True)
+    PlainConsole().say(f"wrote {path}")
 
 
 def _benchmark(data: Path | None) -> Benchmark:

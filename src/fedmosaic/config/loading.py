@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from fedmosaic.config.dirichlet import divide
-from fedmosaic.config.paths import OF_SCENARIO, rooted
+from fedmosaic.config.paths import OF_SCENARIO, expanded, rooted
 from fedmosaic.config.published import published_scenarios
 from fedmosaic.config.published_file import from_published
 from fedmosaic.config.scenario import Division, Scenario
 from fedmosaic.config.settings import RunDefaults, defaults_of
 from fedmosaic.config.validation import validate
 from fedmosaic.errors import SettingsError
-from fedmosaic.nearest import nearest
+from fedmosaic.nearest import hint
 
 _DIVIDED = re.compile(r"(?P<base>.+)-dirichlet-(?P<clients>\d+)(?:-(?P<alpha>.+))?", re.ASCII)
 
@@ -40,7 +40,7 @@ def load_scenario(name: str) -> Scenario:
     Raises:
         SettingsError: unknown name (with the nearest one), unreadable file, or invalid content.
     """
-    path = Path(os.path.expanduser(name))
+    path = expanded(name)
     if path.suffix.lower() in _READERS:
         return _divided_if_built_in(_from_file(path))
     if "-dirichlet-" in name:
@@ -51,10 +51,9 @@ def load_scenario(name: str) -> Scenario:
     if name in builtin_names():
         text = (resources.files("fedmosaic.config") / "scenarios" / f"{name}.toml").read_text(encoding="utf-8")
         return _checked(tomllib.loads(text), name, f"scenario {name}")
-    near = nearest(name, [*builtin_names(), *published])
-    hint = f"did you mean {near!r}? " if near else ""
+    near = hint(name, [*builtin_names(), *published])
     raise SettingsError(
-        f"unknown scenario {name!r}; {hint}built-in: {', '.join(builtin_names())}, NAME-dirichlet-CLIENTS; "
+        f"unknown scenario {name!r}; {near}built-in: {', '.join(builtin_names())}, NAME-dirichlet-CLIENTS; "
         f"published, given their data: {', '.join(published)}; "
         "or give a .toml or .json file"
     )

@@ -60,6 +60,11 @@ OF_SETTINGS: Mapping[tuple[str, ...], Reading] = {
 """Where paths stand in run settings."""
 
 
+def expanded(text: str) -> Path:
+    """Return a path with its ``~`` replaced, if whose home folder that is is known."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - pathlib's raises where it is not known
+
+
 def rooted(table: Any, base: Path, places: Mapping[tuple[str, ...], Reading]) -> Any:
     """Return a table, which may not be valid yet, with its paths absolute.
 
@@ -72,22 +77,22 @@ def rooted(table: Any, base: Path, places: Mapping[tuple[str, ...], Reading]) ->
         SettingsError: no file system has such a path.
     """
     for place, reading in places.items():
-        table = _changed(table, place, partial(reading, base=base))
+        table = _changed(table, place, reading, base)
     return table
 
 
-def _changed(node: Any, place: Sequence[str], change: Callable[[str], str]) -> Any:
+def _changed(node: Any, place: Sequence[str], reading: Reading, base: Path) -> Any:
     if not place:
-        return change(node) if isinstance(node, str) else node
+        return reading(node, base) if isinstance(node, str) else node
     if place[0] == "*" and isinstance(node, list):
-        return [_changed(each, place[1:], change) for each in node]
+        return [_changed(each, place[1:], reading, base) for each in node]
     if isinstance(node, dict) and place[0] in node:
-        return {**node, place[0]: _changed(node[place[0]], place[1:], change)}
+        return {**node, place[0]: _changed(node[place[0]], place[1:], reading, base)}
     return node
 
 
 def _resolved(text: str, base: Path) -> Path:
     try:
-        return (base / os.path.expanduser(text)).resolve()
+        return (base / expanded(text)).resolve()
     except (OSError, RuntimeError, ValueError) as error:
         raise SettingsError(f"{text!r} cannot be a path ({error})") from None

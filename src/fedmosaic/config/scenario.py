@@ -102,6 +102,16 @@ class Scenario(BaseModel):
             raise ValueError(f"client ids repeat: {ids}")
         return self
 
+    @model_validator(mode="after")
+    def _built_in_data_need_no_description(self) -> Scenario:
+        given = [key for key in ("data", "open_tasks", "public") if getattr(self, key)]
+        if self.benchmark == "mosaic40" and given:
+            raise ValueError(
+                f"{given[0]!r} is about data of your own, but benchmark is 'mosaic40', which brings its own; "
+                'write benchmark = "published"'
+            )
+        return self
+
     def client(self, client_id: int) -> ClientSpec:
         """Return the client of this id."""
         for client in self.clients:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_typ
 from pydantic import BaseModel, ValidationError
 
 from fedmosaic.errors import SettingsError
-from fedmosaic.nearest import nearest, suggestion
+from fedmosaic.nearest import hint, suggestion
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -58,8 +58,8 @@ def _describe(model: type[Any], problem: Mapping[str, Any], below: str) -> str:
     if not path or problem["type"] == "value_error":  # one of our own: it names what it is about
         return message
     choices = re.findall("'([^']*)'", problem["ctx"]["expected"]) if problem["type"] == "literal_error" else []
-    if near := nearest(str(problem["input"]), choices):
-        message = f"{message}; did you mean {near!r}?"
+    if near := hint(str(problem["input"]), choices):
+        message = f"{message}; {near.rstrip()}"
     return f"{key} = {_short(problem['input'])}: {message[0].lower()}{message[1:]}"
 
 
