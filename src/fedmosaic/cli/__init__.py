@@ -20,6 +20,7 @@ from fedmosaic.cli.libraries import silence_bars
 from fedmosaic.cli.report import report
 from fedmosaic.cli.run import run
 from fedmosaic.cli.tasks import tasks
+from fedmosaic.config.home import advice
 from fedmosaic.errors import DataError, FedMosaicError, ModelError, SettingsError
 
 _FAILED, _BAD_USAGE, _INTERRUPTED = 1, 2, 130
@@ -55,7 +56,7 @@ def main() -> None:
     except FedMosaicError as error:
         _stop("failed:", str(error), _FAILED)
     except OSError as error:  # a full disk, a folder that is read-only: the machine's trouble, not the program's
-        where = f": {error.filename}" if error.filename else ""
+        where = f": {error.filename}{advice(str(error.filename))}" if error.filename else ""
         _stop("failed:", f"{error.strerror or error}{where}", _FAILED)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)

@@ -92,7 +92,7 @@ class Scenario(BaseModel):
     probe: str = ""
     reference: str = ""
     clients: Annotated[tuple[ClientSpec, ...], Field(min_length=1)]
-    division: Division | None = None
+    division: Annotated[Division | None, Field(exclude_if=lambda value: value is None)] = None
     settings: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
