@@ -103,7 +103,7 @@ def test_more_clients_than_samples_are_refused():
     "end", ["0", "-3", "x", "", "1.5", "3-0", "3--1", "3-1.2.3", "3-nan", "3-inf", "3-", "3-0.5-1", "3-x", "9" * 5000]
 )
 def test_a_division_that_is_none_is_one_error(end):
-    with pytest.raises(SettingsError, match="CLIENTS-ALPHA|at most"):
+    with pytest.raises(SettingsError, match=r"CLIENTS-ALPHA|at most"):
         load_scenario(f"mosaic40-dirichlet-{end}")
 
 
@@ -146,8 +146,6 @@ def test_shares_that_meet_are_cut_at_one_sample_whatever_their_digits():
 
 
 def test_a_share_of_no_sample_is_refused():
-    scenario = Scenario(
-        name="s", clients=[{"id": 0, "model": "m", "tasks": ["t"], "shares": {"t": (0.01, 0.02)}}]
-    )
-    with pytest.raises(DataError, match="client 0 .* 10 train samples of 't'"):
+    scenario = Scenario(name="s", clients=[{"id": 0, "model": "m", "tasks": ["t"], "shares": {"t": (0.01, 0.02)}}])
+    with pytest.raises(DataError, match=r"client 0 .* 10 train samples of 't'"):
         own_part(task("t", 10), scenario.client(0))

@@ -106,7 +106,11 @@ def _from_file(path: Path) -> Scenario:
         raise SettingsError(f"scenario {path} is not UTF-8 text") from None
     except (json.JSONDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"scenario {path} is not valid: {error}") from None
-    return _checked(rooted(table, path.resolve().parent, OF_SCENARIO), path.stem, source)
+    try:
+        table = rooted(table, path.resolve().parent, OF_SCENARIO)
+    except SettingsError as error:
+        raise SettingsError(f"{source}: {error}") from None
+    return _checked(table, path.stem, source)
 
 
 def _checked(table: dict[str, Any], name: str, source: str) -> Scenario:
