@@ -22,11 +22,14 @@ def test_every_command_of_the_readme_works(tmp_path, home):
     for name in ("Makefile", "pyproject.toml", "constraints.txt", ".venv", "src"):
         (tmp_path / name).symlink_to(ROOT / name)
     assert commands()[0] == "make demo"
+    said = re.search(r"answers `(\w+)`", (ROOT / "README.md").read_text())[1]
     for command in commands():
         done = subprocess.run(
             command, shell=True, cwd=tmp_path, env=os.environ.copy(), capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        if " ask " in command:
+            assert done.stdout.strip() == said
     (demo,) = (tmp_path / "runs").glob("demo-*")
     for folder in (demo, demo / "reference", tmp_path / "runs" / "first"):
         results = json.loads((folder / "results.json").read_text())

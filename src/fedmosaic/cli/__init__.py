@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import signal
 import sys
+from typing import NoReturn
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
 from fedmosaic.cli.adapt import adapt_run
 from fedmosaic.cli.align import align
 from fedmosaic.cli.ask import ask
 from fedmosaic.cli.compare import compare
+from fedmosaic.cli.console import PlainConsole, tolerate_any_text, visible
 from fedmosaic.cli.evaluate import evaluate
 from fedmosaic.cli.export import export
+from fedmosaic.cli.libraries import silence_bars
 from fedmosaic.cli.report import report
 from fedmosaic.cli.run import run
 from fedmosaic.cli.tasks import tasks
+from fedmosaic.config.home import advice
 from fedmosaic.errors import DataError, FedMosaicError, ModelError, SettingsError
 
 _FAILED, _BAD_USAGE, _INTERRUPTED = 1, 2, 130
@@ -27,7 +31,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="rich",  # of help texts; what users wrote is not read so
 )
 app.command()(run)
 app.command()(compare)
@@ -43,18 +47,23 @@ app.add_typer(tasks, name="tasks")
 def main() -> None:
     """Run the command line; exit status 0 done, 1 failed run, 2 bad usage or settings, 130 interrupted."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    console = Console(stderr=True)
+    tolerate_any_text()
+    silence_bars()
     try:
         app()
     except (SettingsError, DataError, ModelError) as error:
-        console.print(f"[bold red]error:[/] {_escaped(error)}", highlight=False, soft_wrap=True)
-        sys.exit(_BAD_USAGE)
+        _stop("error:", str(error), _BAD_USAGE)
     except FedMosaicError as error:
-        console.print(f"[bold red]failed:[/] {_escaped(error)}", highlight=False, soft_wrap=True)
-        sys.exit(_FAILED)
+        _stop("failed:", str(error), _FAILED)
+    except OSError as error:  # a full disk, a folder that is read-only: the machine's trouble, not the program's
+        where = f": {error.filename}{advice(str(error.filename))}" if error.filename else ""
+        _stop("failed:", f"{error.strerror or error}{where}", _FAILED)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
 
 
-def _escaped(error: Exception) -> str:
-    return str(error).replace("[", r"\[")
+def _stop(kind: str, message: str, status: int) -> NoReturn:
+    """Say on one line why it ends here."""
+    line = visible(" ".join(message.split("\n")))
+    PlainConsole(stderr=True).print(Text.assemble((kind, "bold red"), " ", line), soft_wrap=True)
+    sys.exit(status)

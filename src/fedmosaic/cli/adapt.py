@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.finished import finished_run
 from fedmosaic.federation.adaptation import STEPS, adapt
 from fedmosaic.federation.files import write_atomically
@@ -22,7 +22,7 @@ def adapt_run(
     seeds: Annotated[int, typer.Option(min=1, help="Orders of the training samples to average over.")] = 3,
 ) -> None:
     """Fine-tune the run's merged adapters on one more task, against an untrained adapter, over 0 to 200 steps."""
-    console = Console()
+    console = PlainConsole()
     machine, settings = finished_run(run)
     with console.status(f"adapting to {task}: 2 starts x {len(settings.scenario.models)} models x {seeds} seeds"):
         result = adapt(machine, task, rounds=settings.rounds, seeds=seeds)
@@ -33,4 +33,4 @@ def adapt_run(
     for name, curve in (("merged adapters", result.merged), ("from scratch", result.scratch)):
         table.add_row(name, *(f"{100 * curve[step]:.1f}" for step in STEPS))
     console.print(table)
-    console.print(f"page: {page}", highlight=False, soft_wrap=True)
+    console.say(f"page: {page}")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from fedmosaic.adapters.alignment import (
@@ -17,6 +16,7 @@ from fedmosaic.adapters.alignment import (
     make_alignment,
     public_reading,
 )
+from fedmosaic.cli.console import PlainConsole
 from fedmosaic.config import home, load_scenario, resolve
 from fedmosaic.errors import SettingsError
 from fedmosaic.report.layers import LayerPair, write_layers
@@ -27,8 +27,8 @@ def align(
     out: Annotated[Path, typer.Option(help="Folder for bases.safetensors and alignment.json (or cka.html).")],
     mode: Annotated[str, typer.Option(help="none, a, published, pivot or joint.")] = "joint",
     samples: Annotated[int, typer.Option(min=10, help="Public samples; every fifth measures the result.")] = 5000,
-    rank: Annotated[int | None, typer.Option(min=1, help="Rank r.  [default: the scenario's]")] = None,
-    blocks: Annotated[int | None, typer.Option(min=1, help="Number of blocks.  [default: the scenario's]")] = None,
+    rank: Annotated[int | None, typer.Option(min=1, help=r"Rank r.  \[default: the scenario's]")] = None,
+    blocks: Annotated[int | None, typer.Option(min=1, help=r"Number of blocks.  \[default: the scenario's]")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of samples and of random bases.")] = 0,
     half: Annotated[bool, typer.Option("--half", help="Store in half precision.")] = False,
     cka: Annotated[
@@ -36,7 +36,7 @@ def align(
     ] = False,
 ) -> None:
     """Align the Co-LoRA bases of a scenario's architectures on public samples, and show how well they agree."""
-    console = Console()
+    console = PlainConsole()
     find_mode(mode)
     known = load_scenario(scenario)
     if len(known.models) < 2:
@@ -60,19 +60,19 @@ def align(
         )
         alignment.save(out, half=half)
     console.print(_table(alignment))
-    console.print(f"bases: {out}", highlight=False, soft_wrap=True)
+    console.say(f"bases: {out}")
 
 
-def _show_layers(names: Sequence[str], samples: int, seed: int, out: Path, console: Console) -> None:
+def _show_layers(names: Sequence[str], samples: int, seed: int, out: Path, console: PlainConsole) -> None:
     """Compare the models' layers and write the page."""
     with console.status(f"comparing layers on {samples} public samples"):
         models, chosen = public_reading(names, samples, home=home(), seed=seed)
         found = compare_layers(models, chosen)
     pairs = [LayerPair(one.one, one.other, one.cka.tolist(), one.depth_distance()) for one in found]
     for pair in pairs:
-        console.print(f"{pair.one} and {pair.other}: most similar layers are {pair.apart:.2f} of the depth apart")
+        console.say(f"{pair.one} and {pair.other}: most similar layers are {pair.apart:.2f} of the depth apart")
     page = write_layers(pairs, samples=samples, path=out / "cka.html")
-    console.print(f"layers: {page}", highlight=False, soft_wrap=True)
+    console.say(f"layers: {page}")
 
 
 def _table(alignment: Alignment) -> Table:

@@ -7,8 +7,8 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.finished import finished_run
 from fedmosaic.data.images import GivenImages, read_image
 from fedmosaic.data.sample import IMAGE_MARK, Sample
@@ -35,7 +35,7 @@ def ask(
         sample = Sample("question", keys, prompt, answer="?")
         with model.adapter.prompt(model.base.collate([sample], with_answers=False).attention_mask):
             (answer,) = model.base.answer([sample], max_tokens=max_tokens)
-    Console().print(answer, highlight=False, soft_wrap=True, markup=False)
+    PlainConsole().say(answer)
 
 
 def _prompt(question: str, images: int) -> str:

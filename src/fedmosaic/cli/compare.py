@@ -12,13 +12,16 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Column, Table
 
+from fedmosaic.cli import lists
 from fedmosaic.cli.background import BackgroundRun
+from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.prepare import prepare
-from fedmosaic.config import load_scenario, resolve
+from fedmosaic.config import RunSettings, load_scenario, resolve
 from fedmosaic.errors import SettingsError
-from fedmosaic.federation import RunFolder
+from fedmosaic.federation import RunFolder, divided
 from fedmosaic.federation.comparison import PARTS, rates_of, write_comparison
 from fedmosaic.federation.comparison import compare as summarise
+from fedmosaic.federation.names import check_names
 from fedmosaic.federation.plans import (
     Plan,
     at_best_rates,
@@ -29,6 +32,7 @@ from fedmosaic.federation.plans import (
     take_finished,
     variants,
 )
+from fedmosaic.nearest import hint
 from fedmosaic.report import comparison_page, literal
 
 _POLL_SECONDS = 1.0
@@ -60,17 +64,26 @@ def compare(
     jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time, each in its own process.")] = 2,
 ) -> None:
     """Run all methods with all seeds and compare them; call it again to go on where it was interrupted."""
-    console = Console()
+    console = PlainConsole()
     if budget not in ("steps", "flops"):
-        raise SettingsError(f"--budget {budget!r}: expected 'steps' or 'flops'")
+        raise SettingsError(f"--budget {budget!r}: {hint(budget, ('steps', 'flops'))}expected 'steps' or 'flops'")
     if finished and not finished.is_dir():
         raise SettingsError(f"--finished {finished}: no such folder; expected the --out of another comparison")
-    base = resolve(load_scenario(scenario), overrides=overrides or [], rounds=rounds)
-    names = [name.strip() for name in methods.split(",") if name.strip()]
-    numbers = [int(seed) for seed in _numbers(seeds, int, option="--seeds")]
+    names = lists.listed(methods, lists.name, option="--methods", expected="a method, such as fedmosaic or sft")
+    numbers = lists.listed(
+        seeds, lists.seed, option="--seeds", expected="a whole number from 0 to 2^31 - 1, as in 0,1,2"
+    )
     earlier = Path(rates) if rates.endswith(".json") else None
-    factors = _numbers(rates, float, option="--rates") if rates and not earlier else []
+    factors = (
+        lists.listed(rates, lists.factor, option="--rates", expected="a number above 0, as in 0.3,1,3")
+        if rates and not earlier
+        else []
+    )
+    base = divided(resolve(load_scenario(scenario), overrides=overrides or [], rounds=rounds))
     chosen = variants(base, names)
+    for settings in chosen.values():
+        check_names(settings)  # of all, before the first one's data are made
+    _check_unlike(chosen)
     scores = rates_of(earlier, chosen) if earlier else {}
     for settings in chosen.values():
         prepare(settings, console)
@@ -99,11 +112,11 @@ def compare(
     console.print(f"page: {out / 'comparison.html'}", soft_wrap=True)
 
 
-def _numbers(text: str, kind: type[int] | type[float], *, option: str) -> list[float]:
-    try:
-        return [kind(part) for part in text.split(",")]
-    except ValueError:
-        raise SettingsError(f"{option} {text!r}: expected numbers separated by commas, e.g. 0,1,2") from None
+def _check_unlike(chosen: Mapping[str, RunSettings]) -> None:
+    known: dict[str, str] = {}
+    for name, settings in chosen.items():
+        if (other := known.setdefault(settings.digest, name)) != name:
+            raise SettingsError(f"--methods: {other!r} and {name!r} are the same settings; leave one out")
 
 
 def _run_all(

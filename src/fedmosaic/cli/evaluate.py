@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.finished import finished_run
 from fedmosaic.federation import RunFolder
 from fedmosaic.federation.examination import agreement, examine
@@ -22,7 +22,7 @@ def evaluate(
     ] = False,
 ) -> None:
     """Score every client's final model; with --unseen the outcome is added to results.json."""
-    console = Console()
+    console = PlainConsole()
     machine, settings = finished_run(run)
     tasks = machine.benchmark.unseen_names() if unseen else settings.scenario.task_names
     with console.status(f"{len(settings.scenario.clients)} models x {len(tasks)} tasks"):

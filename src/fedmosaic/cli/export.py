@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from transformers.utils import logging
 
 from fedmosaic.adapters.export import write_lora
 from fedmosaic.adapters.merge import merged
+from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.finished import finished_run
 from fedmosaic.data.images import GivenImages
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation.files import folder_written_atomically
 from fedmosaic.federation.final import FinalModel, final_model
+from fedmosaic.nearest import hint
 
 
 def export(
@@ -30,11 +30,10 @@ def export(
 ) -> None:
     """Write a client's final model as a PEFT LoRA folder or as an ordinary transformers checkpoint."""
     if form not in _FORMS:
-        raise SettingsError(f"--as {form}: expected one of {', '.join(_FORMS)}")
+        raise SettingsError(f"--as {form}: {hint(form, _FORMS)}expected one of {', '.join(_FORMS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SettingsError(f"--out {out} already holds something; choose another folder")
     machine, settings = finished_run(run, images=GivenImages(()))
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model = final_model(machine, client)
     try:
         with folder_written_atomically(out) as folder:
@@ -44,7 +43,7 @@ def export(
             (folder / "README.md").write_text(f"{title}\n\n{origin}.\n\n{usage}\n", encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"--out {out} cannot be written: {error.strerror}") from None
-    Console().print(f"wrote {out}; {out / 'README.md'} says how to load it", highlight=False, soft_wrap=True)
+    PlainConsole().say(f"wrote {out}; {out / 'README.md'} says how to load it")
 
 
 def _lora(model: FinalModel, folder: Path) -> str:

@@ -27,7 +27,11 @@ def finished_run(
     """
     folder = RunFolder(path)
     settings = folder.settings
-    if folder.results() is None:
+    try:
+        done = folder.results() is not None
+    except ValueError as error:
+        raise SettingsError(f"{path / 'results.json'} is damaged ({error}); the run cannot be used") from None
+    if not done:
         raise SettingsError(f"the run in {path} is not done; finish it with: fedmosaic run --resume --out {path}")
     torch.set_num_threads(settings.threads)
     return Machine(settings, folder.client_folder, images=images, cache=cache or home()), settings

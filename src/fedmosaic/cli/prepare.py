@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from fedmosaic.adapters.alignment import check_mode
 from fedmosaic.config import RunSettings, home
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation import Machine
-from fedmosaic.methods.registry import make_method
+from fedmosaic.federation.division import own_part
+from fedmosaic.federation.names import check_names, check_tasks
 
 
 def prepare(settings: RunSettings, console: Console) -> None:
@@ -18,13 +18,16 @@ def prepare(settings: RunSettings, console: Console) -> None:
     Raises:
         FedMosaicError: anything that would stop the run later.
     """
-    make_method(settings.method, settings.method_settings)
+    check_names(settings)
     if settings.engine != "in-process":
         raise SettingsError(f"engine {settings.engine!r} is not part of this version; use --engine in-process")
-    check_mode(settings.adapter.alignment)
     machine = Machine(settings, folder=home() / "unused")
     with console.status("data: built on first use, then cached"):
         tasks = [machine.benchmark.task(name) for name in settings.scenario.task_names]
+        check_tasks(settings.scenario, machine.benchmark)
+        for spec in settings.scenario.clients:
+            for task in spec.tasks:
+                own_part(machine.benchmark.task(task), spec)
     skipped: list[str] = getattr(machine.benchmark, "skipped", [])
     if skipped:
         console.print(f"left out {len(skipped)} record(s) that cannot be used; first: {skipped[0]}", highlight=False)

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from fedmosaic.cli.console import PlainConsole
 from fedmosaic.report import final_table, write_report
 
 
 def report(run: Annotated[Path, typer.Argument(help="The run's folder.")]) -> None:
     """Write report.html for a run, finished or not, and print its table."""
     page = write_report(run)
-    console = Console()
+    console = PlainConsole()
     console.print(final_table(run))
-    console.print(f"report:  {page}", highlight=False, soft_wrap=True)
+    console.say(f"report:  {page}")

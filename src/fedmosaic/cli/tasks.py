@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from PIL import Image
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Column, Table
 
+from fedmosaic.cli.console import PlainConsole
 from fedmosaic.config import home
 from fedmosaic.data.benchmark import Benchmark, load_benchmark
 from fedmosaic.data.sample import IMAGE_MARK
@@ -32,7 +33,7 @@ def list_tasks(data: _Data = None) -> None:
     """List all tasks with their family, sizes and a first question."""
     benchmark = _benchmark(data)
     unseen = benchmark.unseen_names()
-    console = Console()
+    console = PlainConsole()
     names = [*benchmark.task_names(), *(f"{name} (unseen)" for name in unseen)]
     room = console.width - max(map(len, names)) - 56  # what the other columns leave the question
     titles = ["task", "family", "images", "train", "val", "test"] + ["question"] * (room > 0)
@@ -51,27 +52,52 @@ def list_tasks(data: _Data = None) -> None:
 @tasks.command("show")
 def show_task(
     name: Annotated[str, typer.Argument(help="The task's name.")],
-    out: Annotated[Path | None, typer.Option(help="A .png or .html file.  [default: NAME.png]")] = None,
+    out: Annotated[Path | None, typer.Option(help=r"A .png or .html file.  \[default: NAME.png]")] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=0, help="Only this test sample, from 0: its pictures as files, its text printed.")
+    ] = None,
     data: _Data = None,
 ) -> None:
-    """Write a contact sheet of a task's samples with questions and answers, as a picture or a page."""
+    """Write a contact sheet of a task's samples with questions and answers, or what one sample shows and asks."""
     path = out or Path(f"{name.replace('/', '-')}.png")
     if path.suffix not in {".png", ".html"}:
         raise SettingsError(f"--out {path}: the file must end in .png or .html")
     benchmark = _benchmark(data)
-    content = _png(benchmark, name) if path.suffix == ".png" else contact_page(benchmark, name).encode()
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise SettingsError(f"--out {path}: cannot be written ({error.strerror})") from error
-    Console().print(f"wrote {path}", highlight=False, soft_wrap=True)
+    if sample is not None:
+        _show_sample(benchmark, name, sample, path)
+    elif path.suffix == ".png":
+        _write(path, _png(contact_sheet(benchmark, name)))
+    else:
+        _write(path, contact_page(benchmark, name).encode())
 
 
 def _benchmark(data: Path | None) -> Benchmark:
     return load_benchmark("mosaic40" if data is None else "published", home=home(), folder=data)
 
 
-def _png(benchmark: Benchmark, name: str) -> bytes:
+def _show_sample(benchmark: Benchmark, name: str, number: int, path: Path) -> None:
+    """Write a sample's pictures, numbered if several, and print its question as ``fedmosaic ask`` takes it."""
+    test = benchmark.task(name).test
+    if number >= len(test):
+        raise SettingsError(f"--sample {number}: {name!r} has {len(test)} test samples, numbered from 0")
+    if path.suffix != ".png":
+        raise SettingsError(f"--out {path}: the pictures of one sample are .png files")
+    chosen = test[number]
+    for position, key in enumerate(chosen.images, start=1):
+        place = path if len(chosen.images) == 1 else path.with_stem(f"{path.stem}-{position}")
+        _write(place, _png(benchmark.images.load(key)))
+    PlainConsole().say(f"question: {chosen.prompt}\nanswer:   {chosen.answer}")
+
+
+def _png(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    contact_sheet(benchmark, name).save(file, "PNG")
+    image.save(file, "PNG")
     return file.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise SettingsError(f"--out {path}: cannot be written ({error.strerror})") from error
+    PlainConsole().say(f"wrote {path}")

@@ -1,16 +1,17 @@
 """Scenario and run settings, validated before anything is touched."""
 
 from fedmosaic.config.home import home
-from fedmosaic.config.scenario import ClientSpec, Scenario, builtin_names, load_scenario
+from fedmosaic.config.loading import builtin_names, load_scenario
+from fedmosaic.config.scenario import ClientSpec, Scenario
 from fedmosaic.config.settings import (
     AdapterSettings,
     EvaluationSettings,
     RunSettings,
     TrainingSettings,
     resolve,
-    validate,
     varied,
 )
+from fedmosaic.config.validation import validate
 
 __all__ = [
     "AdapterSettings",

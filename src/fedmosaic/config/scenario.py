@@ -1,17 +1,10 @@
-"""Scenarios: who the clients are. Built-in by name, a TOML file of ours, or the published JSON list."""
+"""Scenarios: who the clients are."""
 
 from __future__ import annotations
 
-import difflib
-import json
-import os
-import re
-import tomllib
-from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fedmosaic.errors import SettingsError
 
@@ -36,11 +29,17 @@ class ClientSpec(BaseModel):
     start: str = ""
 
     @model_validator(mode="after")
+    def _tasks_are_unique(self) -> ClientSpec:
+        if twice := [task for position, task in enumerate(self.tasks) if task in self.tasks[:position]]:
+            raise ValueError(f"client {self.id} has the task {twice[0]!r} twice; name it once")
+        return self
+
+    @model_validator(mode="after")
     def _shares_are_intervals_of_own_tasks(self) -> ClientSpec:
         for task, (low, high) in self.shares.items():
             if task not in self.tasks:
                 raise ValueError(f"client {self.id} has a share of {task!r}, which is not among its tasks")
-            if not 0 <= low < high <= 1 + 1e-6:
+            if not 0 <= low < high <= 1:
                 raise ValueError(f"client {self.id}: the share {low} to {high} of {task!r} is not within 0 to 1")
         return self
 
@@ -55,6 +54,16 @@ class ClientSpec(BaseModel):
         return range(self.joins, min(self.leaves or last, last) + 1)
 
 
+class Division(BaseModel):
+    """A division of all tasks' train samples that is still to be drawn, when their numbers are known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clients: Annotated[int, Field(ge=1)]
+    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
 class Scenario(BaseModel):
     """Clients, their tasks and models, and the protocol (DESIGN, section 2).
 
@@ -66,6 +75,7 @@ class Scenario(BaseModel):
         public: a task of it whose train samples everybody may see, for methods that need such (distillation).
         probe: base model of the relevance probe; empty: the smallest of the clients' models.
         reference: a method that is run beside the asked one for comparison (e.g. ``sft``); empty: none.
+        division: the clients are yet to be made of these, by a Dirichlet draw (``fedmosaic.config.dirichlet``).
         settings: run settings that suit this scenario; the command line overrides them.
     """
 
@@ -82,6 +92,7 @@ class Scenario(BaseModel):
     probe: str = ""
     reference: str = ""
     clients: Annotated[tuple[ClientSpec, ...], Field(min_length=1)]
+    division: Annotated[Division | None, Field(exclude_if=lambda value: value is None)] = None
     settings: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -89,6 +100,16 @@ class Scenario(BaseModel):
         ids = [client.id for client in self.clients]
         if len(set(ids)) != len(ids):
             raise ValueError(f"client ids repeat: {ids}")
+        return self
+
+    @model_validator(mode="after")
+    def _built_in_data_need_no_description(self) -> Scenario:
+        given = [key for key in ("data", "open_tasks", "public") if getattr(self, key)]
+        if self.benchmark == "mosaic40" and given:
+            raise ValueError(
+                f"{given[0]!r} is about data of your own, but benchmark is 'mosaic40', which brings its own; "
+                'write benchmark = "published"'
+            )
         return self
 
     def client(self, client_id: int) -> ClientSpec:
@@ -109,86 +130,3 @@ class Scenario(BaseModel):
     def models(self) -> list[str]:
         """The distinct base models, in client order."""
         return list(dict.fromkeys(client.model for client in self.clients))
-
-
-def builtin_names() -> list[str]:
-    """Names of the built-in scenarios."""
-    folder = resources.files("fedmosaic.config") / "scenarios"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
-
-
-def load_scenario(name: str) -> Scenario:
-    """Load a scenario by built-in name or from a ``.toml`` or published ``.json`` file.
-
-    Raises:
-        SettingsError: unknown name (with the nearest one), unreadable file, or invalid content.
-    """
-    path = Path(name)
-    if path.suffix == ".json" or (path.suffix == ".toml" and not name.startswith("builtin:")):
-        return _parse(path.name, _read(path), path)
-    if match := re.fullmatch(r"(.+)-dirichlet-([1-9]\d*)(?:-([\d.]+))?", name):
-        from fedmosaic.config.dirichlet import divide  # noqa: PLC0415 - it builds on this module
-
-        return divide(load_scenario(match[1]), clients=int(match[2]), alpha=float(match[3] or 0.5))
-    from fedmosaic.config.published import published_scenarios  # noqa: PLC0415 - it builds on this module
-
-    published = published_scenarios()
-    if name in published:
-        return published[name]
-    if name not in builtin_names():
-        near = difflib.get_close_matches(name, [*builtin_names(), *published], n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise SettingsError(
-            f"unknown scenario {name!r}; {hint}built-in: {', '.join(builtin_names())}, NAME-dirichlet-CLIENTS; "
-            f"published, given their data: {', '.join(published)}; "
-            "or give a .toml or .json file"
-        )
-    text = (resources.files("fedmosaic.config") / "scenarios" / f"{name}.toml").read_text(encoding="utf-8")
-    return _parse(f"{name}.toml", text, None)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise SettingsError(f"cannot read scenario {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"scenario {path} is not UTF-8 text") from None
-
-
-def _parse(file_name: str, text: str, path: Path | None) -> Scenario:
-    try:
-        table = _from_published(json.loads(text), Path(file_name).stem) if file_name.endswith(".json") else None
-        table = tomllib.loads(text) if table is None else table
-        table.setdefault("name", Path(file_name).stem)
-        return Scenario.model_validate(table)
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"scenario {path or file_name} is not valid: {error}") from None
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
-        raise SettingsError(f"scenario {path or file_name}: {problems}") from None
-
-
-def _from_published(entries: Any, name: str) -> dict[str, Any]:
-    """Turn the published list (METHODS D.3) into our table."""
-    expected = "expected a list of {client_id, model_id, datasets: [{dataset, subset_id, type, metric?}]}"
-    if not isinstance(entries, list):
-        raise SettingsError(f"scenario {name}: {expected}, got {type(entries).__name__}")
-    clients, open_tasks, metrics = [], [], set()
-    for position, entry in enumerate(entries):
-        try:
-            tasks = {f"{dataset['dataset']}-{dataset['subset_id']}": dataset for dataset in entry["datasets"]}
-            clients.append({"id": entry["client_id"], "model": entry["model_id"], "tasks": list(tasks)})
-        except (KeyError, TypeError) as error:
-            raise SettingsError(f"scenario {name}, entry {position}: {error} is missing; {expected}") from None
-        open_tasks += [task for task, dataset in tasks.items() if dataset.get("type") == "open-ended"]
-        metrics |= {dataset.get("metric") for dataset in tasks.values()}
-    rouge = {"evaluation": {"open_metric": "rouge-l", "answer_tokens": 128}} if "RougeL" in metrics else {}
-    return {
-        "name": name,
-        "benchmark": "published",
-        "data": os.environ.get("FEDMOSAIC_DATA", ""),
-        "open_tasks": open_tasks,
-        "clients": clients,
-        "settings": rouge,
-    }

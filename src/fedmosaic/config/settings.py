@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
+import copy
 import hashlib
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from fedmosaic.config.paths import OF_SETTINGS, folder, rooted
 from fedmosaic.config.scenario import Scenario
+from fedmosaic.config.validation import validate
 from fedmosaic.errors import SettingsError
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-M = TypeVar("M", bound=BaseModel)
 
 
 class _Settings(BaseModel):
@@ -84,10 +85,9 @@ class ParticipationSettings(_Settings):
     """An upload made in round u counts in the rounds u + 1 to u + staleness; 0: until the client's next one."""
 
 
-class RunSettings(_Settings):
-    """Everything that decides a run's result."""
+class RunDefaults(_Settings):
+    """What a scenario may give in ``[settings]``."""
 
-    scenario: Scenario
     method: str = "fedmosaic"
     method_settings: dict[str, Any] = Field(default_factory=dict)
     engine: Literal["in-process", "simulation", "deployment"] = "in-process"
@@ -100,6 +100,12 @@ class RunSettings(_Settings):
     adapter: AdapterSettings = AdapterSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     participation: ParticipationSettings = ParticipationSettings()
+
+
+class RunSettings(RunDefaults):
+    """Everything that decides a run's result."""
+
+    scenario: Scenario
 
     @model_validator(mode="after")
     def _somebody_takes_part_in_every_round(self) -> RunSettings:
@@ -140,20 +146,31 @@ class RunSettings(_Settings):
 def resolve(scenario: Scenario, *, overrides: Sequence[str] = (), **explicit: Any) -> RunSettings:
     """Combine defaults, the scenario's ``[settings]`` and the command line, in this order.
 
+    Relative paths are taken to be relative to the working folder; those of scenario files are absolute by now.
+
     Args:
         scenario: who the clients are; its ``settings`` table holds its defaults.
         overrides: ``key=value`` strings with dotted keys, e.g. ``training.steps=10``, ``method.temperature=0.2``
             or ``scenario.protocol=static``.
         explicit: top-level values given as options of their own; None means "not given".
     """
-    table: dict[str, Any] = json.loads(json.dumps(dict(scenario.settings)))
-    if "method" in table and isinstance(table["method"], Mapping):
-        table["method_settings"] = table.pop("method")
-    table["scenario"] = scenario.model_dump(mode="json")
+    table = defaults_of(scenario)
+    table["scenario"] = rooted(scenario.model_dump(mode="json"), Path.cwd(), _ALWAYS_PATHS)
     for override in overrides:
         _apply_override(table, override)
     table.update({key: value for key, value in explicit.items() if value is not None})
     return validate(RunSettings, table, source="the settings")
+
+
+def defaults_of(scenario: Scenario) -> dict[str, Any]:
+    """Return a scenario's ``[settings]`` as a table of :class:`RunDefaults`; ``[settings.method]`` are the method's."""
+    table = copy.deepcopy(scenario.settings)
+    if isinstance(table.get("method"), Mapping):
+        table["method_settings"] = table.pop("method")
+    return table
+
+
+_ALWAYS_PATHS = {("data",): folder, ("clients", "*", "start"): folder}
 
 
 def varied(settings: RunSettings, overrides: Sequence[str]) -> RunSettings:
@@ -177,7 +194,10 @@ def _apply_override(table: dict[str, Any], override: str) -> None:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise SettingsError(f"--set {override}: {part!r} is a single value and has no keys below it")
-    table[path[-1]] = _literal(text.strip())
+    value, place = _literal(text.strip()), tuple(path)
+    if place in OF_SETTINGS and isinstance(value, str):
+        value = OF_SETTINGS[place](value, Path.cwd())
+    table[path[-1]] = value
 
 
 def _literal(text: str) -> Any:
@@ -186,41 +206,3 @@ def _literal(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
-
-
-def validate(model: type[M], table: Mapping[str, Any], *, source: str) -> M:
-    """Validate a table, turning pydantic's report into one message a user can act on.
-
-    Raises:
-        SettingsError: names each offending key and value, and the nearest known key for an unknown one.
-    """
-    try:
-        return model.model_validate(table)
-    except ValidationError as error:
-        problems = [_describe(model, dict(problem)) for problem in error.errors()]
-        raise SettingsError(f"{source}: " + "; ".join(problems)) from None
-
-
-def _describe(model: type[BaseModel], problem: Mapping[str, Any]) -> str:
-    path = [str(part) for part in problem["loc"]]
-    key = ".".join(path)
-    if problem["type"] == "extra_forbidden":
-        known = _known_keys(model, path[:-1])
-        near = difflib.get_close_matches(path[-1], known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
-        return f"unknown key {key!r}; {hint}"
-    if not path:  # about several values at once: the message names them
-        return str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"] == "missing":
-        return f"{key!r} is missing"
-    return f"{key} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
-
-
-def _known_keys(model: type[BaseModel], path: Sequence[str]) -> list[str]:
-    for part in path:
-        field = model.model_fields.get(part)
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return list(model.model_fields) if part.isdigit() else []
-        model = inner
-    return list(model.model_fields)

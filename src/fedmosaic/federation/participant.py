@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from torch import Tensor
 
 from fedmosaic import seeding
 from fedmosaic.adapters import Adapter
-from fedmosaic.data.sample import Task
 from fedmosaic.data.stream import Stream
+from fedmosaic.errors import SettingsError
+from fedmosaic.federation.division import own_part
 from fedmosaic.federation.machine import Machine
 from fedmosaic.methods.base import Upload
 from fedmosaic.training import Client, Meter, events
@@ -29,7 +29,9 @@ class Participant:
         self.base = machine.pool.model(self.spec.model)
         machine.method.prepare(machine.pool, machine.settings)
         self.store = machine.store(client_id)
-        tasks = [_share(machine.benchmark.task(name), self.spec.shares.get(name)) for name in self.spec.tasks]
+        if machine.settings.scenario.division is not None:
+            raise SettingsError("the scenario's division is still to be drawn: fedmosaic.federation.divided does it")
+        tasks = [own_part(machine.benchmark.task(name), self.spec) for name in self.spec.tasks]
         settings = machine.settings
         rounds = self.spec.rounds(settings.rounds)
         self.stream = Stream(
@@ -105,12 +107,3 @@ class Participant:
         client.secret = self.store.secret
         client.restore(self.machine.start(self.spec) if state is None else state)
         return client
-
-
-def _share(task: Task, share: tuple[float, float] | None) -> Task:
-    """The task with a fraction of its train samples, at least one."""
-    if share is None:
-        return task
-    low, high = (round(edge * len(task.train)) for edge in share)
-    low = min(low, len(task.train) - 1)
-    return dataclasses.replace(task, train=task.train[low : max(high, low + 1)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import pkgutil
 from collections.abc import Mapping
@@ -13,8 +12,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from fedmosaic import methods
+from fedmosaic.config.validation import explain
 from fedmosaic.errors import SettingsError
 from fedmosaic.methods.base import Method
+from fedmosaic.nearest import hint
 
 _NOT_METHODS = {"base", "registry"}
 
@@ -50,20 +51,18 @@ def make_method(name: str, settings: Mapping[str, Any]) -> Method[Any]:
     """
     known = method_classes()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise SettingsError(f"unknown method {name!r}; {hint}known: {', '.join(sorted(known))}")
+        raise SettingsError(f"unknown method {name!r}; {hint(name, known)}known: {', '.join(sorted(known))}")
     kind = known[name]
     names = [field.name for field in dataclasses.fields(kind.Settings)]
     if unknown := [key for key in settings if key not in names]:
         raise SettingsError(
-            f"method {name!r} has no setting {unknown[0]!r}; it has: {', '.join(names) or 'no settings'}"
+            f"method {name!r} has no setting {unknown[0]!r}; {hint(unknown[0], names)}"
+            f"it has: {', '.join(names) or 'no settings'}"
         )
     try:
         return kind(TypeAdapter(kind.Settings).validate_python(dict(settings)))
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc']))} = {p['input']!r}: {p['msg']}" for p in error.errors())
-        raise SettingsError(f"method {name!r}: {problems}") from None
+        raise SettingsError(f"method {name!r}: {explain(error, kind.Settings)}") from None
 
 
 def _is_method(value: object) -> bool:

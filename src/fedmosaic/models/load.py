@@ -25,6 +25,7 @@ from fedmosaic.models.features import Features
 from fedmosaic.models.tiny import TinyModel
 from fedmosaic.models.vision import VisionTowerConfig
 from fedmosaic.models.vision_weights import ASSETS, load_tower
+from fedmosaic.nearest import hint
 
 
 def load_base_model(
@@ -47,13 +48,26 @@ def load_base_model(
     Raises:
         ModelError: there is no such model, or the folder cannot be used.
     """
-    folder = ASSETS / name if name in FAMILIES else Path(name).expanduser()
-    if not (folder / "config.json").is_file():
-        raise ModelError(_unknown(name, folder))
+    folder = find_base_model(name)
     config = _read_config(name, folder)
     if isinstance(getattr(config, "vision_config", None), VisionTowerConfig):
         return load_tiny(name, folder, images=images, home=home, device=device, dtype=dtype)
     return load_checkpoint(name, folder, images=images, device=device, dtype=dtype)
+
+
+def find_base_model(name: str) -> Path:
+    """Return the folder of a base model.
+
+    Args:
+        name: an embedded model, or the folder of a transformers checkpoint.
+
+    Raises:
+        ModelError: there is no such model; names the nearest.
+    """
+    folder = ASSETS / name if name in FAMILIES else Path(name).expanduser()
+    if not (folder / "config.json").is_file():
+        raise ModelError(_unknown(name, folder))
+    return folder
 
 
 def load_tiny(
@@ -142,6 +156,6 @@ def _unknown(name: str, folder: Path) -> str:
         else "there is neither such a built-in model nor such a folder"
     )
     return (
-        f"unknown base model {name!r}: {found}; use a built-in name ({', '.join(FAMILIES)}) "
+        f"unknown base model {name!r}: {found}; {hint(name, FAMILIES)}use a built-in name ({', '.join(FAMILIES)}) "
         "or the folder of a transformers checkpoint (config.json, safetensors weights, tokenizer or processor files)"
     )

@@ -18,6 +18,7 @@ from fedmosaic.adapters.placement import Target, place
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import ModelError, SettingsError
 from fedmosaic.models import BaseModel
+from fedmosaic.nearest import hint
 
 MODES: dict[str, Mode] = {mode.name: mode for mode in (NoAlignment(), InputsOnly(), Published(), Pivot(), Joint())}
 
@@ -37,7 +38,9 @@ def find_mode(mode: str | Mode) -> Mode:
     if isinstance(mode, Mode):
         return mode
     if mode not in MODES:
-        raise SettingsError(f"alignment mode {mode!r} is not known; choose one of {', '.join(MODES)}")
+        raise SettingsError(
+            f"alignment mode {mode!r} is not known; {hint(mode, MODES)}choose one of {', '.join(MODES)}"
+        )
     return MODES[mode]
 
 

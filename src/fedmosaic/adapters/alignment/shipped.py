@@ -19,6 +19,7 @@ from fedmosaic.data.sample import Sample
 from fedmosaic.errors import SettingsError
 from fedmosaic.models import BaseModel, load_base_model
 from fedmosaic.models.vision_weights import ASSETS
+from fedmosaic.nearest import hint
 
 SHIPPED = ASSETS / "alignment"
 DEFAULT, SAMPLES = "joint", 5000
@@ -51,7 +52,7 @@ def check_mode(mode: str) -> None:
     if mode not in MODES and not is_alignment(Path(mode)):
         raise SettingsError(
             f"adapter.alignment={mode!r} is neither a mode ({', '.join(MODES)}) nor a folder that holds an alignment; "
-            f"make one: fedmosaic align SCENARIO --out {mode}"
+            f"{hint(mode, MODES)}make one: fedmosaic align SCENARIO --out {mode}"
         )
 
 
