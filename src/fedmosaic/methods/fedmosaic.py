@@ -280,7 +280,7 @@ class FedMosaic(Method[FedMosaicSettings]):
             clip=settings.clip,
             paper_noise=settings.paper_noise,
             privacy=settings.privacy,
-            planned=Exposure(run.rounds) if batches else Exposure(rate=max(map(self._rate, client.arrivals))),
+            planned=Exposure(run.horizon) if batches else Exposure(rate=max(map(self._rate, client.arrivals))),
             key=key,
             client=client.id,
         )
