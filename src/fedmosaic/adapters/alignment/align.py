@@ -119,7 +119,8 @@ def _common_targets(models: Sequence[BaseModel], blocks: int) -> list[Targets]:
         if apart:
             raise ModelError(
                 f"{models[0].name} and {model.name} cannot be aligned: {apart[0]} is a linear of only one of them "
-                f"({len(apart)} such); P and Q mean something between architectures of like modules only"
+                f"({len(apart)} such); P and Q mean something between architectures of like modules only. Set "
+                "adapter.alignment=none to draw bases at random, or adapter.blocks=0 to do without Co-LoRA"
             )
     return [{name: targets[name] for name in found[0]} for targets in found]
 
