@@ -18,13 +18,13 @@ SECONDS = 5.0
 
 
 @contextmanager
-def working(console: Console, title: str, *, seconds: float = SECONDS) -> Iterator[Callable[[str], None]]:
+def working(console: Console, title: str, *, seconds: float | None = None) -> Iterator[Callable[[str], None]]:
     """Show what is done in the block, as its code tells by ``events.work`` and ``events.emit("note", text=...)``.
 
     Args:
         console: where to; a quiet one shows nothing.
         title: of the block, e.g. ``image features``.
-        seconds: between two lines where the console is no terminal; a block that takes less says nothing there.
+        seconds: between two lines (default: ``SECONDS``) where the console is no terminal; a block that takes less says nothing there.
 
     Yields:
         A function that takes a better title when another part of the block begins.
@@ -53,13 +53,13 @@ def _spinning(console: Console, title: str) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def logging(console: Console, title: str, *, seconds: float = SECONDS) -> Iterator[Callable[[str], None]]:
+def logging(console: Console, title: str, *, seconds: float | None = None) -> Iterator[Callable[[str], None]]:
     """Print the latest state, with the time that the block has taken, every few seconds.
 
     Args:
         console: where to.
         title: the first state.
-        seconds: between two lines.
+        seconds: between two lines; default: ``SECONDS``.
 
     Yields:
         A function that takes the state.
@@ -67,7 +67,7 @@ def logging(console: Console, title: str, *, seconds: float = SECONDS) -> Iterat
     start, over, state = time.monotonic(), threading.Event(), [title]
 
     def tell() -> None:
-        while not over.wait(seconds):
+        while not over.wait(SECONDS if seconds is None else seconds):
             passed = f"({time.monotonic() - start:.0f} s)"
             console.print(f"{state[0]} {passed}", highlight=False, markup=False, soft_wrap=True)
 
