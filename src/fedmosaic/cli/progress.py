@@ -24,7 +24,8 @@ def working(console: Console, title: str, *, seconds: float | None = None) -> It
     Args:
         console: where to; a quiet one shows nothing.
         title: of the block, e.g. ``image features``.
-        seconds: between two lines (default: ``SECONDS``) where the console is no terminal; a block that takes less says nothing there.
+        seconds: between two lines where the console is no terminal (default: ``SECONDS``); a block that takes less says
+            nothing there.
 
     Yields:
         A function that takes a better title when another part of the block begins.
