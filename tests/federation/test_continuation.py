@@ -13,6 +13,7 @@ from fedmosaic.federation import RunFolder, engines
 from fedmosaic.federation import run_folder as run_folder_module
 from fedmosaic.federation.continuation import check_can_go_on, continued, explanation, go_on, is_done
 from fedmosaic.federation.files import load_tensors
+from fedmosaic.methods.registry import make_method
 
 TIMES = ("seconds", "train_seconds", "evaluation_seconds")
 PAIR = SMALL.model_copy(update={"clients": (SMALL.clients[3], SMALL.clients[2])})
@@ -102,6 +103,22 @@ def test_more_rounds_do_not_spend_more_privacy_than_was_promised(copy, tmp_path)
         for round_ in (2, 3)
     ]
     assert torch.equal(*sketches)  # the budget is spent: the last sketch is uploaded again
+
+
+def test_a_run_that_is_to_stop_when_its_epsilon_is_spent_is_not_made_longer():
+    def check(*more):
+        settings = asked("dynamic", *more)
+        make_method(settings.method, settings.method_settings).check(settings)
+
+    stop = "method.privacy.when_spent=stop"
+    check(stop, "rounds=3")
+    check("rounds=3", "planned_rounds=2")
+    check(stop, "rounds=3", "planned_rounds=2", "method.probe_on=arrivals")
+    check(stop, "rounds=3", "planned_rounds=2", "method.privacy.noise_multiplier=5")
+    with pytest.raises(
+        SettingsError, match=r"3 rounds of sketches would cost epsilon = 12.*planned for 2 rounds and 10"
+    ):
+        check(stop, "rounds=3", "planned_rounds=2")
 
 
 def test_an_interrupted_run_can_be_made_longer_too(copy, ended, tmp_path, monkeypatch):

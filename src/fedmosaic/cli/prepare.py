@@ -27,7 +27,7 @@ def prepare(settings: RunSettings, console: Console, *, folder: Path | None = No
     Raises:
         FedMosaicError: anything that would stop the run later.
     """
-    make_method(settings.method, settings.method_settings)
+    make_method(settings.method, settings.method_settings).check(settings)
     if settings.engine != "in-process":
         raise SettingsError(f"engine {settings.engine!r} is not part of this version; use --engine in-process")
     check_mode(settings.adapter.alignment)
