@@ -4,7 +4,16 @@ import json
 
 import tomli_w
 import torch
-from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+)
 
 from fedmosaic.models.vocabulary import fit_tokenizer
 
@@ -25,7 +34,10 @@ def make_models(folder, *families):
     made = {
         "llama": ("bpe", lambda: LlamaForCausalLM(LlamaConfig(**SMALL, hidden_size=32))),
         "gemma": ("unigram", lambda: Gemma2ForCausalLM(Gemma2Config(**SMALL, hidden_size=40, head_dim=20))),
-        "gpt2": ("bpe", lambda: GPT2LMHeadModel(GPT2Config(**COMMON, n_embd=32, n_layer=2, n_head=2))),
+        # Its linears are fused: qkv_proj, o_proj, gate_up_proj and down_proj.
+        "phi": ("word", lambda: Phi3ForCausalLM(Phi3Config(**SMALL, hidden_size=48))),
+        # All its linears have names of their own.
+        "neox": ("word", lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**SMALL, hidden_size=32))),
     }
     corpus = [f"{question} {answer} options : answer :" for asked in QUESTIONS.values() for question, answer in asked]
     for seed, family in enumerate(families):

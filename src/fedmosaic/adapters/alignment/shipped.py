@@ -13,7 +13,7 @@ from filelock import FileLock
 from PIL import Image
 
 from fedmosaic import events
-from fedmosaic.adapters.alignment.align import MODES, align
+from fedmosaic.adapters.alignment.align import MODES, NothingInCommonError, align
 from fedmosaic.adapters.alignment.modes import NoAlignment
 from fedmosaic.adapters.alignment.result import RECORD, Alignment, is_alignment
 from fedmosaic.data.images import ImageSource
@@ -83,7 +83,7 @@ def alignment_for(
         device: where the models compute if it has to be made.
 
     Returns:
-        None if nothing is to be aligned: mode ``none``, no Co-LoRA, or one architecture only.
+        None if nothing is to be aligned: mode ``none``, no Co-LoRA, one architecture only, or nothing in common.
 
     Raises:
         SettingsError: the mode is unknown, or the folder's alignment is for another shape.
@@ -113,9 +113,13 @@ def alignment_for(
                 f"aligning them now on {SAMPLES:,} public samples, once; kept in {folder}"
             )
             events.emit("note", text=text)
-            make_alignment(
-                list(architectures), home=home, rank=rank, blocks=blocks, mode=mode, samples=SAMPLES, device=device
-            ).save(folder)
+            try:
+                make_alignment(
+                    list(architectures), home=home, rank=rank, blocks=blocks, mode=mode, samples=SAMPLES, device=device
+                ).save(folder)
+            except NothingInCommonError as error:
+                events.emit("note", text=f"{error}; each learns from its own architecture only")
+                return None
         return Alignment.load(folder)
 
 
