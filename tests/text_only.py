@@ -25,8 +25,16 @@ QUESTIONS = {
         (f"what color is {key} ? Choice list:[{', '.join(COLOURS.values())}]", value) for key, value in COLOURS.items()
     ],
 }
-COMMON = {"vocab_size": 400, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-SMALL = {**COMMON, "num_attention_heads": 2, "num_key_value_heads": 2, "num_hidden_layers": 2, "intermediate_size": 48}
+SMALL = {
+    "vocab_size": 400,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "intermediate_size": 48,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 
 
 def make_models(folder, *families):

@@ -100,7 +100,7 @@ def test_a_finished_run_says_so_and_goes_on_with_its_reference(program, own, tmp
 
     status, shown, error = program("run", "--resume", "--rounds", 2, "--out", out)
     assert status == 0, error
-    assert "going on from round 1 to round 2" in shown
+    assert "going on to round 2 instead of 1: the run was planned for 1," in shown
     for folder in (RunFolder(out), RunFolder(out / "reference")):
         assert (folder.settings.rounds, folder.settings.planned_rounds) == (2, 1)
         assert folder.results()["rounds"] == 2

@@ -44,9 +44,8 @@ def prepare(settings: RunSettings, console: Console, *, folder: Path | None = No
     if skipped:
         console.print(f"left out {len(skipped)} record(s) that cannot be used; first: {skipped[0]}", highlight=False)
     _check_starts(settings)
-    with working(console, "base models: loaded") as entitle:
+    with working(console, "base models and their alignment: made on first use, then cached") as entitle:
         machine.inputs.check_all()
-        entitle("alignment of the base models: made on first use, then cached")
         for spec in settings.scenario.clients:
             machine.adapter(spec)
             if (imported := machine.imported(spec)) is not None:

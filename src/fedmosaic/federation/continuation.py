@@ -81,7 +81,7 @@ def go_on(path: Path, settings: RunSettings) -> RunFolder:
 
 def explanation(before: RunSettings, after: RunSettings) -> str:
     """Return what more rounds mean, in one line."""
-    start = f"going on from round {before.rounds} to round {after.rounds}"
+    start = f"going on to round {after.rounds} instead of {before.rounds}"
     if after.horizon == after.rounds:
         return f"{start}, as planned: equal to a run that is started with --rounds {after.rounds}"
     equal = f"equal to a run that is started with --rounds {after.rounds} --set planned_rounds={after.horizon}"

@@ -119,7 +119,7 @@ def _views(models: Sequence[BaseModel], blocks: int) -> tuple[list[View], list[T
     """Return each architecture as alignment sees it, and its Co-LoRA modules.
 
     Raises:
-        ModelError: no two of them have a module in common.
+        NothingInCommonError: no two of them have a module in common.
     """
     targets: list[Targets] = [
         {target.prefix: target for target in place(model.decoder, blocks=blocks).targets if target.block is not None}
