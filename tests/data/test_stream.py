@@ -159,3 +159,24 @@ def test_in_an_idle_round_samples_arrive_and_nothing_is_drawn() -> None:
     # After a round of training, the samples of round 1 have been drawn, and those of round 2 come first.
     trained = Counter(s.id for batch in Stream([task], "static", 2, 0).batches(2, 5, 8) for s in batch)
     assert len(trained) < 40
+
+
+@settings(max_examples=40, deadline=None)
+@given(TASKS, PROTOCOLS, st.integers(1, 6), st.integers(1, 4), st.integers(1, 5))
+def test_more_rounds_change_nothing_before_and_draw_from_all_samples(
+    tasks: list[Task], protocol: str, rounds: int, more: int, steps: int
+) -> None:
+    plain, longer = Stream(tasks, protocol, rounds, 3), Stream(tasks, protocol, rounds, 3, after=more)
+    assert longer.last == plain.last + more
+    for r in range(1, rounds + 1):
+        assert longer.arrivals(r) == plain.arrivals(r)
+        assert longer.tasks_at(r) == plain.tasks_at(r)
+        assert longer.batches(r, steps, 4) == plain.batches(r, steps, 4)
+    everything = {sample.id for task in tasks for sample in task.train}
+    for r in range(rounds + 1, rounds + more + 1):
+        assert longer.arrivals(r) == longer.tasks_at(r) == ()
+        assert {sample.id for batch in longer.batches(r, steps, 4) for sample in batch} <= everything
+    enough = longer.batches(rounds + more, 3 * len(everything), 4)
+    assert {sample.id for batch in enough for sample in batch} == everything
+    with pytest.raises(SettingsError, match="does not exist"):
+        longer.batches(rounds + more + 1, 1, 1)

@@ -37,6 +37,19 @@ def test_milestones_of_the_paper():
     assert milestones(20, 4) == [5, 10, 15, 20]
 
 
+@given(st.integers(1, 60), st.integers(1, 12), st.integers(1, 60), st.integers(0, 60))
+def test_milestones_of_a_run_that_goes_on_are_those_it_has_had_and_more(rounds, count, planned, more):
+    before, after = (milestones(last, count, planned=planned) for last in (rounds, rounds + more))
+    assert [each for each in after if each < rounds] == before[:-1]
+    assert after[-1] == rounds + more
+    assert milestones(planned, count) == milestones(planned, count, planned=planned)
+
+
+def test_milestones_go_on_at_the_same_distance():
+    assert milestones(32, 4, planned=20) == [5, 10, 15, 20, 25, 30, 32]
+    assert milestones(12, 4, planned=20) == [5, 10, 12]
+
+
 @given(st.integers(1, 60), st.integers(1, 60))
 def test_the_last_round_is_always_a_milestone(rounds, count):
     chosen = milestones(rounds, count)

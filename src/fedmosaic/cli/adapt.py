@@ -11,6 +11,7 @@ from rich.table import Table
 
 from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.finished import finished_run
+from fedmosaic.cli.progress import working
 from fedmosaic.federation.adaptation import STEPS, adapt
 from fedmosaic.federation.files import write_atomically
 from fedmosaic.report import adaptation_page
@@ -24,7 +25,7 @@ def adapt_run(
     """Fine-tune the run's merged adapters on one more task, against an untrained adapter, over 0 to 200 steps."""
     console = PlainConsole()
     machine, settings = finished_run(run)
-    with console.status(f"adapting to {task}: 2 starts x {len(settings.scenario.models)} models x {seeds} seeds"):
+    with working(console, f"adapting to {task}: 2 starts x {len(settings.scenario.models)} models x {seeds} seeds"):
         result = adapt(machine, task, rounds=settings.rounds, seeds=seeds)
     target = run / "adapt" / f"{task}.json"
     write_atomically(target, json.dumps(result.as_json(), indent=2) + "\n")

@@ -17,6 +17,7 @@ from fedmosaic.adapters.alignment import (
     public_reading,
 )
 from fedmosaic.cli.console import PlainConsole
+from fedmosaic.cli.progress import working
 from fedmosaic.config import home, load_scenario, resolve
 from fedmosaic.errors import SettingsError
 from fedmosaic.report.layers import LayerPair, write_layers
@@ -48,7 +49,7 @@ def align(
         _show_layers(known.models, samples, seed, out, console)
         return
     settings = resolve(known).adapter
-    with console.status(f"aligning {', '.join(known.models)} on {samples} public samples"):
+    with working(console, f"aligning {', '.join(known.models)} on {samples} public samples"):
         alignment = make_alignment(
             known.models,
             home=home(),
@@ -65,7 +66,7 @@ def align(
 
 def _show_layers(names: Sequence[str], samples: int, seed: int, out: Path, console: PlainConsole) -> None:
     """Compare the models' layers and write the page."""
-    with console.status(f"comparing layers on {samples} public samples"):
+    with working(console, f"comparing layers on {samples} public samples"):
         models, chosen = public_reading(names, samples, home=home(), seed=seed)
         found = compare_layers(models, chosen)
     pairs = [LayerPair(one.one, one.other, one.cka.tolist(), one.depth_distance()) for one in found]

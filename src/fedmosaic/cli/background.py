@@ -9,6 +9,7 @@ import threading
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import FedMosaicError, RunError
@@ -53,6 +54,15 @@ class BackgroundRun:
         if self.running:
             self._process.terminate()
             self._process.join()
+
+
+def reference_of(settings: RunSettings) -> RunSettings | None:
+    """Return the settings of the run beside one, if its scenario asks for one: all the same but the method."""
+    name = settings.scenario.reference
+    if not name or name == settings.method:
+        return None
+    changes: dict[str, Any] = {"method": name, "method_settings": {}}
+    return settings.model_copy(update=changes)
 
 
 def start_or_resume(settings: RunSettings, path: Path) -> RunFolder:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from fedmosaic.cli import lists
 from fedmosaic.cli.background import BackgroundRun
 from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.prepare import prepare
+from fedmosaic.cli.progress import logging, working
 from fedmosaic.config import RunSettings, load_scenario, resolve
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation import RunFolder, divided
@@ -88,8 +90,8 @@ def compare(
     for settings in chosen.values():
         prepare(settings, console)
     if budget == "flops":
-        console.print("counting what a round of each method costs", soft_wrap=True)
-        chosen = at_equal_flops(chosen)
+        with working(console, "counting what a round of each method costs"):
+            chosen = at_equal_flops(chosen)
     if factors:
         tried = rate_plans(chosen, factors=factors, seed=numbers[0], out=out / "rates")
         for by_factor in tried.values():
@@ -129,7 +131,7 @@ def _run_all(
     waiting = [each for each in plans if RunFolder(each.path).results() is None]
     running: list[BackgroundRun] = []
     try:
-        with Live(console=console, refresh_per_second=2) as live:
+        with _showing(plans, console) as show:
             while waiting or running:
                 while waiting and len(running) < jobs:
                     chosen = waiting.pop(0)
@@ -138,12 +140,34 @@ def _run_all(
                     run.join()
                     running.remove(run)
                     after_each()
-                if console.is_terminal:
-                    live.update(_live_table(plans))
+                show()
                 time.sleep(_POLL_SECONDS)
     finally:
         for run in running:
             run.stop()
+
+
+@contextmanager
+def _showing(plans: Sequence[Plan], console: Console) -> Iterator[Callable[[], None]]:
+    """Give a function that shows how far the runs are: a live table on a terminal, else a line now and then."""
+    if console.is_terminal:
+        with Live(console=console, refresh_per_second=2) as live:
+            yield lambda: live.update(_live_table(plans))
+    else:
+        with logging(console, f"comparing: 0 of {len(plans)} runs done") as tell:
+            yield lambda: tell(_live_line(plans))
+
+
+def _live_line(plans: Sequence[Plan]) -> str:
+    done, going = 0, []
+    for each in plans:
+        folder = RunFolder(each.path)
+        rounds = [event["round"] for event in folder.events() if event["event"] == "round"]
+        if folder.results() is not None:
+            done += 1
+        elif rounds:
+            going.append(f"{each.path.name} round {rounds[-1]}/{each.settings.rounds}")
+    return f"comparing: {done} of {len(plans)} runs done" + "".join(f", {each}" for each in going)
 
 
 def _live_table(plans: Sequence[Plan]) -> Table:

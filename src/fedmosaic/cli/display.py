@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from fedmosaic import events
 from fedmosaic.cli.background import BackgroundRun
+from fedmosaic.cli.progress import logging
 from fedmosaic.config import RunSettings
 from fedmosaic.federation import RunFolder, participation
-from fedmosaic.training import events
 
 _POLL_SECONDS = 0.5
 
@@ -22,7 +25,7 @@ class RunDisplay:
 
     Args:
         settings: of the run in this process.
-        console: where to draw; a console that is not a terminal gets one line per round instead.
+        console: where to draw; one that is not a terminal gets a line per round instead, and every few seconds.
         beside: the reference run in another process.
     """
 
@@ -43,23 +46,24 @@ class RunDisplay:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=console.quiet or not console.is_terminal,
         )
         self._main = self._bars.add_task(settings.method, total=self._total, state="starting")
         self._other = self._bars.add_task("reference", total=self._total, state="", visible=beside is not None)
-        self._last_line = 0
-        self._listening = events.listening(self._on_event)
+        self._shown = ExitStack()
+        self._tell: Callable[[str], None] = lambda _: None
 
     def __enter__(self) -> RunDisplay:
-        self._bars.start()
-        self._listening.__enter__()
+        if not self._console.is_terminal:
+            self._tell = self._shown.enter_context(logging(self._console, f"{self._settings.method}: starting"))
+        self._shown.enter_context(self._bars)
+        self._shown.enter_context(events.listening(self._on_event))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._listening.__exit__(kind, error, trace)
-        self._bars.stop()
+        self._shown.close()
 
     def wait_for(self, beside: BackgroundRun | None) -> None:
         """Show the other run until it ends.
@@ -71,19 +75,19 @@ class RunDisplay:
             return
         self._bars.update(self._main, completed=self._total, state="done")
         while beside.running:
-            self._show_beside()
+            self._tell(f"{self._settings.method}: done; {beside.path.name}: {self._show_beside()}")
             time.sleep(_POLL_SECONDS)
         beside.join()
 
     def _on_event(self, kind: str, fields: dict[str, Any]) -> None:
-        done: float = self._position(fields)
         if kind == "step":
-            done += fields["step"] / fields["steps"] - 1
+            done = self._position(fields) + fields["step"] / fields["steps"] - 1
             place = f"round {fields['round']}/{self._settings.rounds}  client {fields['client']}"
             state = f"{place}  loss {fields['loss']:.3f}"
             self._bars.update(self._main, completed=done, state=state)
+            self._tell(f"{self._settings.method}: {state}")
         elif kind == "trained":
-            self._bars.update(self._main, completed=done)
+            self._bars.update(self._main, completed=self._position(fields))
             self._show_beside()
             if not self._console.is_terminal and fields["client"] == self._last_of_round[fields["round"]]:
                 self._console.print(f"round {fields['round']}/{self._settings.rounds} done", highlight=False)
@@ -91,11 +95,14 @@ class RunDisplay:
     def _position(self, fields: dict[str, Any]) -> int:
         return self._positions[fields["round"], fields["client"]]
 
-    def _show_beside(self) -> None:
+    def _show_beside(self) -> str:
+        """Show, and return in words, how far the other run is."""
         if self._beside is None:
-            return
+            return ""
         trained = [event for event in RunFolder(self._beside.path).events() if event["event"] == "trained"]
+        state = "starting"
         if trained:
             last = trained[-1]
             state = f"round {last['round']}/{self._settings.rounds}  loss {last['loss']:.3f}"
             self._bars.update(self._other, completed=self._position(last), state=state)
+        return state

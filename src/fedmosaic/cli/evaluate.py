@@ -10,8 +10,9 @@ from rich.table import Table
 
 from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.finished import finished_run
+from fedmosaic.cli.progress import working
 from fedmosaic.federation import RunFolder
-from fedmosaic.federation.examination import agreement, examine
+from fedmosaic.federation.examination import agreement, check_choices, examine, unseen_tasks
 
 
 def evaluate(
@@ -24,8 +25,10 @@ def evaluate(
     """Score every client's final model; with --unseen the outcome is added to results.json."""
     console = PlainConsole()
     machine, settings = finished_run(run)
-    tasks = machine.benchmark.unseen_names() if unseen else settings.scenario.task_names
-    with console.status(f"{len(settings.scenario.clients)} models x {len(tasks)} tasks"):
+    tasks = unseen_tasks(machine) if unseen else settings.scenario.task_names
+    if generated:
+        check_choices(machine, tasks)
+    with working(console, f"{len(settings.scenario.clients)} models x {len(tasks)} tasks"):
         summary = examine(machine, tasks, rounds=settings.rounds)
     table = Table("task", "score (%)", "95 % interval", title="unseen tasks" if unseen else "all tasks")
     for task, score in summary.per_task.items():
@@ -38,7 +41,7 @@ def evaluate(
         folder = RunFolder(run)
         folder.write_results({**(folder.results() or {}), "unseen": summary.as_json()})
     if generated:
-        with console.status("generating"):
+        with working(console, "generating"):
             same, by_choice, by_text = agreement(machine, tasks, rounds=settings.rounds)
         console.print(
             f"multiple choice: {100 * same:.1f} % of verdicts agree; "

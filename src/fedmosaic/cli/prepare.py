@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.console import Console
 
+from fedmosaic import events
+from fedmosaic.cli.progress import working
 from fedmosaic.config import RunSettings, home
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation import Machine
 from fedmosaic.federation.division import own_part
 from fedmosaic.federation.names import check_names, check_tasks
+from fedmosaic.methods.registry import make_method
 
 
-def prepare(settings: RunSettings, console: Console) -> None:
+def prepare(settings: RunSettings, console: Console, *, folder: Path | None = None) -> None:
     """Check that the run can start and make what it needs; nothing is written to the run's folder.
+
+    Args:
+        settings: of the run.
+        console: shows what takes long.
+        folder: the clients' folder of a run that is to go on; what it has read must be there as it was.
 
     Raises:
         FedMosaicError: anything that would stop the run later.
     """
     check_names(settings)
+    make_method(settings.method, settings.method_settings).check(settings)
     if settings.engine != "in-process":
         raise SettingsError(f"engine {settings.engine!r} is not part of this version; use --engine in-process")
-    machine = Machine(settings, folder=home() / "unused")
-    with console.status("data: built on first use, then cached"):
-        tasks = [machine.benchmark.task(name) for name in settings.scenario.task_names]
+    machine = Machine(settings, folder=folder or home() / "unused")
+    names = settings.scenario.task_names
+    with working(console, "data: built on first use, then cached"):
+        tasks = []
+        for number, name in enumerate(names, start=1):
+            tasks.append(machine.benchmark.task(name))
+            events.work("tasks", number, len(names))
+        if settings.scenario.public:
+            machine.benchmark.task(settings.scenario.public)
         check_tasks(settings.scenario, machine.benchmark)
         for spec in settings.scenario.clients:
             for task in spec.tasks:
@@ -34,14 +51,15 @@ def prepare(settings: RunSettings, console: Console) -> None:
     for note in getattr(machine.benchmark, "notes", []):
         console.print(note, highlight=False, markup=False)
     _check_starts(settings)
-    with console.status("base models and their alignment: made on first use, then cached") as status:
+    with working(console, "base models and their alignment: made on first use, then cached") as entitle:
+        machine.inputs.check_all()
         for spec in settings.scenario.clients:
             machine.adapter(spec)
             if (imported := machine.imported(spec)) is not None:
                 console.print(f"client {spec.id} starts from {spec.start}: {imported.summary}", highlight=False)
         split = settings.evaluation.split
         samples: list[Sample] = [sample for task in tasks for sample in (*task.train, *task.split(split))]
-        status.update("image features: computed on first use, then cached")
+        entitle("image features: computed on first use, then cached")
         machine.pool.prepare(settings.scenario.models, samples)
 
 

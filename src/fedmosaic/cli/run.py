@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from fedmosaic.cli.background import BackgroundRun, start_or_resume
+from fedmosaic.cli.background import BackgroundRun, reference_of
 from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.display import RunDisplay
 from fedmosaic.cli.libraries import silence_warnings
 from fedmosaic.cli.prepare import prepare
-from fedmosaic.config import RunSettings, load_scenario, resolve
+from fedmosaic.cli.resume import resume as go_on
+from fedmosaic.config import Scenario, load_scenario, resolve
 from fedmosaic.federation import RunFolder, divided, engines
 from fedmosaic.report import final_table, write_report
 
 _DEFAULT_SCENARIO = "demo"
+_DEFAULT_REFERENCE = "sft"
 
 
 def run(
@@ -29,7 +32,9 @@ def run(
     seed: Annotated[int | None, typer.Option(help=r"Seed of everything random.  \[default: 0]")] = None,
     out: Annotated[Path, typer.Option(help="Run folder; new, or holding the run to --resume.")] = Path("runs/run"),
     overrides: Annotated[list[str] | None, typer.Option("--set", help="A setting: training.steps=10.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out; with --rounds, beyond its end.")
+    ] = False,
     reference: Annotated[
         bool | None, typer.Option(help=r"Local-only training beside it, to compare.  \[default: the scenario's]")
     ] = None,
@@ -40,37 +45,41 @@ def run(
     if quiet:
         silence_warnings()
     console = PlainConsole(quiet=quiet)
-    resuming = resume and (out / "settings.toml").is_file()
     given = {"method": method, "engine": engine, "rounds": rounds, "seed": seed}
-    if resuming and scenario is None and not overrides and all(value is None for value in given.values()):
-        settings = RunFolder(out).settings
+    with_options = partial(changed, skip_bad=skip_bad, reference=reference)
+    folder: RunFolder | None
+    if resume:
+        folder = go_on(out, scenario, overrides=overrides or [], given=given, changed=with_options, console=console)
     else:
-        chosen = load_scenario(scenario or _DEFAULT_SCENARIO)
-        chosen = chosen.model_copy(update={"skip_bad": chosen.skip_bad or skip_bad})
+        chosen = with_options(load_scenario(scenario or _DEFAULT_SCENARIO))
         settings = divided(resolve(chosen, overrides=overrides or [], **given))
-    if not resuming:
         RunFolder.check_free(out)
-    prepare(settings, console)
-    folder = start_or_resume(settings, out) if resuming else RunFolder.create(out, settings)
-    _run_with_reference(folder, settings, _reference(settings, reference), console)
+        prepare(settings, console)
+        folder = RunFolder.create(out, settings)
+    if folder is None:
+        return
+    _run_with_reference(folder, console)
     page = write_report(out)
     console.print(final_table(out))
     console.say(f"results: {out / 'results.json'}\nreport:  {page}")
 
 
-def _reference(settings: RunSettings, wanted: bool | None) -> RunSettings | None:
-    """The settings of the run beside this one, if any: all the same but the method."""
-    name = settings.scenario.reference or "sft"
-    if wanted is False or (wanted is None and not settings.scenario.reference) or name == settings.method:
-        return None
-    changes: dict[str, Any] = {"method": name, "method_settings": {}}
-    return settings.model_copy(update=changes)
+def changed(scenario: Scenario, *, skip_bad: bool, reference: bool | None) -> Scenario:
+    """Return a scenario with what the command's options say about it.
+
+    Args:
+        scenario: as it was loaded.
+        skip_bad: whether to leave out bad records, if the scenario does not anyway.
+        reference: whether another run is made beside; None: as the scenario says.
+    """
+    wanted = {None: scenario.reference, True: scenario.reference or _DEFAULT_REFERENCE, False: ""}
+    return scenario.model_copy(update={"skip_bad": scenario.skip_bad or skip_bad, "reference": wanted[reference]})
 
 
-def _run_with_reference(
-    folder: RunFolder, settings: RunSettings, reference: RunSettings | None, console: PlainConsole
-) -> None:
+def _run_with_reference(folder: RunFolder, console: PlainConsole) -> None:
     """Run the method here and the reference, if any, in another process at the same time."""
+    settings = folder.settings
+    reference = reference_of(settings)
     beside = BackgroundRun(reference, folder.path / "reference") if reference else None
     try:
         with RunDisplay(settings, console, beside=beside) as display:

@@ -50,8 +50,9 @@ class AdapterSettings(_Settings):
 
     rank: Positive = 16
     alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 32.0
-    blocks: Annotated[int, Field(ge=0)] = 4
-    """N_B; the last layer of each block carries Co-LoRA. 0 puts conventional LoRA everywhere."""
+    blocks: Annotated[int, Field(ge=0)] = 2
+    """N_B; the last layer of each block carries Co-LoRA. 0 puts conventional LoRA everywhere. 2 is what the shipped
+    bases of the embedded models are made for; the paper has 4."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
     gate: Literal["scalar", "sample", "token"] = "scalar"
     alignment: str = "joint"
@@ -92,6 +93,9 @@ class RunDefaults(_Settings):
     method_settings: dict[str, Any] = Field(default_factory=dict)
     engine: Literal["in-process", "simulation", "deployment"] = "in-process"
     rounds: Positive = 20
+    planned_rounds: Annotated[int, Field(ge=0)] = 0
+    """The rounds over which samples arrive, milestones are spaced and privacy noise is calibrated; 0: ``rounds``. A run
+    that goes on after its last round keeps what it was planned for; later rounds train on all that has arrived."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     threads: Positive = 1
     """Threads of one process; results are reproducible bit for bit at an equal number only."""
@@ -112,10 +116,19 @@ class RunSettings(RunDefaults):
         parts = {client.id: client.rounds(self.rounds) for client in self.scenario.clients}
         if late := [client for client, rounds in parts.items() if not rounds]:
             raise ValueError(f"client {late[0]} joins after the last round, {self.rounds}; run more rounds")
+        if late := [client.id for client in self.scenario.clients if not client.rounds(self.horizon)]:
+            raise ValueError(
+                f"client {late[0]} joins after the last planned round; raise planned_rounds above {self.horizon}"
+            )
         for round_ in range(1, self.rounds + 1):
             if not any(round_ in rounds for rounds in parts.values()):
                 raise ValueError(f"no client takes part in round {round_}; check joins and leaves of the clients")
         return self
+
+    @property
+    def horizon(self) -> int:
+        """The number of rounds that the run is planned for."""
+        return self.planned_rounds or self.rounds
 
     @property
     def digest(self) -> str:

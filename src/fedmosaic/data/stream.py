@@ -32,7 +32,7 @@ class _Memory:
 
 
 class Stream:
-    """One client's samples over the rounds of a run that it takes part in.
+    """One client's samples over the rounds of a run that it takes part in; they arrive in the first of these.
 
     Equal arguments give equal batches, whatever was asked before: a resumed run draws what the first run would have.
 
@@ -42,9 +42,10 @@ class Stream:
             that are left over; with fewer rounds than tasks, neighbouring tasks share a round), and each task's train
             samples are shuffled and cut into its rounds. ``static``: all tasks' train samples are mixed, shuffled and
             cut into the rounds.
-        rounds: how many rounds the stream has.
+        rounds: over how many rounds the samples arrive.
         seed: the client's seed.
         first: number of the stream's first round.
+        after: how many more rounds there are, in which nothing arrives and all samples are drawn from.
         idle: rounds in which the client does not train: their samples arrive, and nothing is drawn.
 
     Raises:
@@ -59,6 +60,7 @@ class Stream:
         seed: int,
         *,
         first: int = 1,
+        after: int = 0,
         idle: Collection[int] = (),
     ) -> None:
         if not tasks:
@@ -73,10 +75,15 @@ class Stream:
         self.seed = seed
         self.first = first
         self.idle = frozenset(idle)
-        self._plan = self._planned()
-        self._arrivals = self._dealt()
+        self._plan = [*self._planned(), *[()] * after]
+        self._arrivals = [*self._dealt(), *[()] * after]
         self._memories: dict[tuple[int, int, int], _Memory] = {}
         self._batches: dict[tuple[int, int, int], list[list[Sample]]] = {}
+
+    @property
+    def last(self) -> int:
+        """Number of the stream's last round."""
+        return self.first + len(self._arrivals) - 1
 
     def tasks_at(self, round: int) -> tuple[Task, ...]:  # noqa: A002  (the project's word)
         """Return the tasks whose samples arrive in a round.
@@ -96,9 +103,10 @@ class Stream:
         self._check(round)
         return self._arrivals[round - self.first]
 
-    def cuts(self, after: int, until: int) -> list[tuple[Sample, ...]]:
-        """Return the arrivals of the stream's rounds after one round and up to another."""
-        return [cut for number, cut in enumerate(self._arrivals, start=self.first) if after < number <= until]
+    def cuts(self, after: int = 0, until: int | None = None) -> list[tuple[Sample, ...]]:
+        """Return the arrivals of the stream's rounds after one round and up to another, or to the last."""
+        last = self.last if until is None else until
+        return [cut for number, cut in enumerate(self._arrivals, start=self.first) if after < number <= last]
 
     def batches(self, round: int, steps: int, batch_size: int) -> list[list[Sample]]:  # noqa: A002
         """Return the batches of a round.
@@ -123,9 +131,10 @@ class Stream:
         return [list(batch) for batch in self._batches[round, steps, batch_size]]
 
     def _check(self, number: int) -> None:
-        last = self.first + self.rounds - 1
-        if not self.first <= number <= last:
-            raise SettingsError(f"round {number} does not exist; this stream has the rounds {self.first} to {last}")
+        if not self.first <= number <= self.last:
+            raise SettingsError(
+                f"round {number} does not exist; this stream has the rounds {self.first} to {self.last}"
+            )
 
     def _planned(self) -> list[tuple[Task, ...]]:
         if self.protocol == "static":

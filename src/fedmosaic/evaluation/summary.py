@@ -53,10 +53,19 @@ class Summary:
         return dataclasses.asdict(self)
 
 
-def milestones(rounds: int, count: int) -> list[int]:
-    """``count`` evenly spaced rounds, the last included: 20 rounds, 4 -> 5, 10, 15, 20."""
-    count = min(count, rounds)
-    return sorted({max(1, round(rounds * k / count)) for k in range(1, count + 1)})
+def milestones(rounds: int, count: int, *, planned: int = 0) -> list[int]:
+    """``count`` evenly spaced rounds, the last included: 20 rounds, 4 -> 5, 10, 15, 20.
+
+    Args:
+        rounds: the run's.
+        count: how many.
+        planned: among how many rounds they are spaced, if not the run's; more follow at the same distance. So the
+            milestones of a run are among those of one that goes on: 22 rounds, 4, planned 20 -> 5, 10, 15, 20, 22.
+    """
+    planned = planned or rounds
+    count = min(count, planned)
+    spaced = (max(1, round(planned * k / count)) for k in range(1, rounds * count // planned + 1))
+    return sorted({rounds, *(each for each in spaced if each < rounds)})
 
 
 def client_means(measurement: Measurement, tasks: Mapping[int, Sequence[str]], *, own: bool) -> dict[int, float]:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedmosaic import events
 from fedmosaic.adapters import is_shared
 from fedmosaic.config import ClientSpec
 from fedmosaic.federation.machine import Machine
@@ -54,17 +55,21 @@ def adapt(
         steps: where to measure.
         scratch: whether to train the untrained adapter too.
     """
+    machine.inputs.check(models=machine.settings.scenario.models)
     task = machine.benchmark.task(task_name)
     machine.pool.prepare(machine.settings.scenario.models, [*task.train, *task.test])
     slot = machine.method.travelling or machine.method.slots[0].name
     curves: dict[str, list[dict[int, float]]] = {"merged": [], "scratch": []}
     states = {spec.id: machine.state_after(spec, rounds) for spec in machine.settings.scenario.clients}
-    for spec in _one_per_model(machine):
+    specs = _one_per_model(machine)
+    total = len(specs) * seeds * (1 + scratch)
+    for number, spec in enumerate(specs):
         starts = {"merged": merged_start(machine, spec, slot, states)}
         if scratch:
             starts["scratch"] = machine.start(spec)
         for seed in range(seeds):
-            for name, start in starts.items():
+            for turn, (name, start) in enumerate(starts.items()):
+                events.work("trainings", (number * seeds + seed) * len(starts) + turn, total)
                 scores = train_alone(machine, spec, task, start=start, slot=slot, measure_at=steps, seed=seed)
                 curves[name].append({step: score[task_name] for step, score in scores.items()})
     means = {

@@ -6,12 +6,12 @@ from typing import Any
 
 from flwr.app import Context, RecordDict, UserConfigValue
 
+from fedmosaic import events
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation import client_app, server_app
 from fedmosaic.federation.grid import InProcessGrid
 from fedmosaic.federation.run_folder import RunFolder
-from fedmosaic.training import events
 
 
 def run(settings: RunSettings, folder: RunFolder) -> None:

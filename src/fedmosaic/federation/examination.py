@@ -5,7 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from fedmosaic import events
 from fedmosaic.data.sample import Sample
+from fedmosaic.errors import SettingsError
 from fedmosaic.evaluation import Measurement, Summary, summarise
 from fedmosaic.evaluation.matching import match_option
 from fedmosaic.evaluation.score import choose
@@ -14,6 +16,36 @@ from fedmosaic.federation import participation
 from fedmosaic.federation.machine import Machine
 from fedmosaic.federation.participant import Participant
 from fedmosaic.models import BaseModel
+
+
+def unseen_tasks(machine: Machine) -> list[str]:
+    """Return the tasks of a run's benchmark that no client of the run trained on.
+
+    Raises:
+        SettingsError: there are none.
+    """
+    scenario = machine.settings.scenario
+    names = [name for name in machine.benchmark.unseen_names() if name not in scenario.task_names]
+    if not names:
+        raise SettingsError(
+            f"nothing is unseen in {scenario.data or scenario.benchmark}: only mosaic40 and DRAKE's data name unseen "
+            "tasks; evaluate without --unseen, or see how another task is learned: fedmosaic adapt RUN --task NAME"
+        )
+    return names
+
+
+def check_choices(machine: Machine, tasks: Sequence[str]) -> None:
+    """Make sure that there is something for :func:`agreement`.
+
+    Raises:
+        SettingsError: no question of these tasks has options.
+    """
+    split = machine.settings.evaluation.split
+    if not any(sample.options for task in tasks for sample in machine.benchmark.task(task).split(split)):
+        raise SettingsError(
+            f"--generated compares two ways to score multiple choice, but none of the {len(tasks)} task(s) has "
+            "options; evaluate without it: open answers are scored by generated text anyway"
+        )
 
 
 def examine(machine: Machine, tasks: Sequence[str], *, rounds: int) -> Summary:
@@ -46,9 +78,15 @@ def self_and_others(machine: Machine, *, rounds: int) -> tuple[float, float]:
 
 
 def _scores(machine: Machine, tasks: Sequence[str], rounds: int) -> dict[int, dict[str, tuple[float, ...]]]:
+    known = machine.settings.scenario
+    machine.inputs.check(tasks=[task for task in tasks if task in known.task_names], models=known.models)
     prepare(machine, tasks)
     ids = participation.present(machine.settings, rounds)
-    return {client: Participant(machine, client).score(rounds, tasks, count=0) for client in ids}
+    scores = {}
+    for done, client in enumerate(ids):
+        events.work("models", done, len(ids))
+        scores[client] = Participant(machine, client).score(rounds, tasks, count=0)
+    return scores
 
 
 def agreement(machine: Machine, tasks: Sequence[str], *, rounds: int) -> tuple[float, float, float]:

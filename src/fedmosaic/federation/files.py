@@ -29,7 +29,8 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file atomically."""
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, safetensors.torch.save(whole, dict(metadata or {})))
+    # An empty table of metadata and no tensors at all would give a file that safetensors itself cannot read.
+    write_atomically(path, safetensors.torch.save(whole, dict(metadata) if metadata else None))
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

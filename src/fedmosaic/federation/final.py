@@ -37,6 +37,7 @@ def final_model(machine: Machine, client_id: int) -> FinalModel:
     Raises:
         SettingsError: there is no such client.
         RunError: its state is missing or damaged.
+        DataError: its base model has changed since the run.
         ModelError: the method's answers are no mixture of adapters.
     """
     method = machine.method
@@ -47,6 +48,7 @@ def final_model(machine: Machine, client_id: int) -> FinalModel:
             "this one (docs/export.md)"
         )
     spec = machine.settings.scenario.client(client_id)
+    machine.inputs.check(models=[spec.model])
     base, adapter = machine.pool.model(spec.model), machine.adapter(spec)
     load_adapter_state(adapter, machine.answering_state(spec, machine.settings.rounds))
     adapter.mix(weights(method.answers_with))

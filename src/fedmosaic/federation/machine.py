@@ -23,6 +23,7 @@ from fedmosaic.evaluation import TaskScore, score_samples
 from fedmosaic.federation import participation
 from fedmosaic.federation.base_scores import BaseScores
 from fedmosaic.federation.client_store import ClientStore, averaged
+from fedmosaic.federation.inputs import Inputs
 from fedmosaic.methods.base import Method
 from fedmosaic.methods.registry import make_method
 from fedmosaic.models import BaseModel
@@ -109,6 +110,11 @@ class Machine:
             self._kept_alignment.mkdir(parents=True, exist_ok=True)
             with FileLock(self._kept_alignment / "lock"):
                 self.alignment.save(self._kept_alignment)
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """The note of what the states are made from, beside them."""
+        return Inputs(self.folder / "inputs.json", self.settings.scenario, lambda: self.benchmark, self.pool.model)
 
     @property
     def _kept_alignment(self) -> Path:

@@ -34,12 +34,14 @@ class Participant:
         tasks = [own_part(machine.benchmark.task(name), self.spec) for name in self.spec.tasks]
         settings = machine.settings
         rounds = self.spec.rounds(settings.rounds)
+        dealt = self.spec.rounds(settings.horizon)
         self.stream = Stream(
             tasks,
             protocol=settings.scenario.protocol,
-            rounds=len(rounds),
+            rounds=len(dealt),
             seed=seeding.derive(settings.seed, "stream", client_id),
             first=rounds.start,
+            after=max(0, len(rounds) - len(dealt)),
             idle=set(rounds) - set(machine.trained(self.spec, until=settings.rounds)),
         )
 
@@ -51,6 +53,7 @@ class Participant:
     def train(self, round_: int, download: dict[str, Tensor]) -> tuple[dict[str, Tensor], Meter]:
         """Train one round and return the upload and what was done."""
         method = self.machine.method
+        self.machine.inputs.keep()
         client = self._client(round_, self.machine.state_after(self.spec, round_ - 1))
         method.receive(client, download)
         client.timed(lambda each: method.train(each, each.budget()))

@@ -23,6 +23,7 @@ class Progress:
     Attributes:
         tasks: each client's own tasks.
         round: the last whole round.
+        until: the run's last round, as far as it was known then.
         history: measurements, round 0 (the base models) first.
         losses: client -> mean training loss of each round; None where it did not train.
         messages: how often a client has trained, which is how many uploads and downloads there were.
@@ -34,6 +35,7 @@ class Progress:
 
     tasks: Mapping[int, Sequence[str]]
     round: int = 0
+    until: int = 0
     history: list[Measurement] = field(default_factory=list)
     losses: dict[int, list[float | None]] = field(default_factory=dict)
     messages: int = 0
@@ -103,7 +105,8 @@ class Progress:
         ]
         losses = {int(client): values for client, values in table["losses"].items()}
         privacy = {int(client): told for client, told in table.get("privacy", {}).items()}
-        return cls(tasks=tasks, **{**table, "history": history, "losses": losses, "privacy": privacy})
+        until = table.get("until", table["round"])
+        return cls(tasks=tasks, **{**table, "until": until, "history": history, "losses": losses, "privacy": privacy})
 
     def privacy_results(self, guarantee: str) -> dict[str, Any] | None:
         """The ``privacy`` part of the results: what is promised, the largest epsilon, and each client's."""
@@ -124,7 +127,7 @@ class Progress:
             samples: scores of single samples of the final round.
             guarantee: what the method says of the privacy of its uploads.
         """
-        rounds = milestones(settings.rounds, settings.evaluation.milestones)
+        rounds = milestones(settings.rounds, settings.evaluation.milestones, planned=settings.horizon)
         measured = [each for each in self.history if each.round in rounds]
         parts, initial = {}, {}
         for name, own in _PARTS.items():

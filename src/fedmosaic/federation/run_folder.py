@@ -75,15 +75,47 @@ class RunFolder:
         Raises:
             SettingsError: no run there, or another one.
         """
-        folder = cls(path)
+        folder = cls.holding_run(path)
         if folder.settings.digest != settings.digest:
-            changed = _differences(folder.settings.model_dump(mode="json"), settings.model_dump(mode="json"))
+            changed = differences(folder.settings, settings)
             raise SettingsError(f"--out {path} holds a run with other settings ({changed}); choose another folder")
         return folder
 
+    @classmethod
+    def holding_run(cls, path: Path) -> RunFolder:
+        """Open a folder that must hold a run.
+
+        Raises:
+            SettingsError: it holds none; says what is there instead.
+        """
+        if not (path / "settings.toml").is_file():
+            if not path.exists():
+                found = "there is no such folder"
+            elif not path.is_dir():
+                found = "it is a file"
+            else:
+                found = "it holds something else" if any(path.iterdir()) else "it is empty"
+            raise SettingsError(f"no run in {path} to go on with: {found}; start one without --resume")
+        return cls(path)
+
+    def change(self, settings: RunSettings) -> None:
+        """Let the run go on with other settings; results that it had under the old ones are kept beside.
+
+        A kill in between leaves the run as it was before, or with the new settings; both can be resumed.
+
+        Raises:
+            SettingsError: another process is running in the folder, or it cannot be written.
+        """
+        with self.locked():
+            if (results := self.results()) is not None and settings.rounds != results["rounds"]:
+                done = self.path / "results.json"
+                done.rename(done.with_name(f"results.round-{results['rounds']:04d}.json"))
+            write_atomically(self.path / "settings.toml", settings.to_toml())
+            self.event("changed", rounds=settings.rounds, planned=settings.horizon)
+
     @property
     def settings(self) -> RunSettings:
-        """The settings that the run was started with."""
+        """The settings that the run was started with, or was let go on with."""
         return RunSettings.from_toml(self.path / "settings.toml")
 
     @property
@@ -207,6 +239,11 @@ def environment() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "packages": {name: version(name) for name in packages},
     }
+
+
+def differences(old: RunSettings, new: RunSettings) -> str:
+    """Return, for an error, in which values two settings differ; empty if in none."""
+    return _differences(old.model_dump(mode="json"), new.model_dump(mode="json"))
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str:

@@ -63,6 +63,10 @@ class Server:
         progress, uploads, state = self._load()
         if progress.round == 0 and not progress.history:
             self._measure(progress, peers, 0)
+        if 0 < progress.round == progress.until < self.settings.rounds:
+            progress.history.pop()  # measured as the last round, which it is no more
+            self._measure(progress, peers, progress.round)
+        progress.until = self.settings.rounds
         start = progress.round + 1
         for round_ in range(start, self.settings.rounds + 1):
             self.folder.event("round", round=round_, rounds=self.settings.rounds)
@@ -145,7 +149,7 @@ class Server:
         Own tasks are scored after every round, the others' at the start and at the milestones.
         """
         rounds, evaluation = self.settings.rounds, self.settings.evaluation
-        others = round_ == 0 or round_ in milestones(rounds, evaluation.milestones)
+        others = round_ == 0 or round_ in milestones(rounds, evaluation.milestones, planned=self.settings.horizon)
         count = 0 if round_ in (0, rounds) else evaluation.samples_per_task
         request: dict[str, int | float | str] = {"round": round_, "run": self._run, "others": others, "count": count}
         there = participation.present(self.settings, round_)

@@ -200,6 +200,13 @@ class Method(ABC, Generic[S]):
         """Whether :attr:`answers_with` is all of how the model answers, so that it can be folded into one adapter."""
         return type(self).answering is Method.answering
 
+    def check(self, settings: RunSettings) -> None:
+        """Refuse, before anything starts, settings of a run that the method could not carry to its end.
+
+        Raises:
+            SettingsError: says why.
+        """
+
     # ---- client half ---------------------------------------------------------------------------------------------
 
     def prepare(self, pool: ModelPool, settings: RunSettings) -> None:

@@ -40,6 +40,7 @@ from fedmosaic import seeding
 from fedmosaic.adapters import Adapter, Slot
 from fedmosaic.config import RunSettings
 from fedmosaic.data.sample import Sample
+from fedmosaic.errors import SettingsError
 from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Shapes, Tensors, Uploads
 from fedmosaic.methods.by_instance import WeighedByInstance
 from fedmosaic.methods.familiarity import familiar, remember
@@ -59,6 +60,7 @@ from fedmosaic.relevance import (
     mix,
     observed,
     relevance_weights,
+    spent_epsilon,
 )
 from fedmosaic.training import Budget, Client, Mix, ModelPool
 
@@ -138,6 +140,20 @@ class FedMosaic(Method[FedMosaicSettings]):
     def guarantee(self) -> str:
         """What the sketches' sanitising promises; without sketches there is nothing to promise."""
         return GUARANTEES[self.settings.sanitise] if self._sketches else ""
+
+    def check(self, settings: RunSettings) -> None:
+        """A run that is to stop when its epsilon is spent would not get beyond the rounds its noise is planned for."""
+        privacy = self.settings.privacy
+        spends = self._sketches and self.settings.sanitise == "private" and self.settings.probe_on == "batches"
+        if not spends or privacy.when_spent != "stop" or settings.rounds <= settings.horizon:
+            return
+        sigma = privacy.noise_for(Exposure(settings.horizon))
+        cost = spent_epsilon(Exposure(settings.rounds), noise_multiplier=sigma, delta=privacy.delta)
+        if cost > privacy.limit:
+            raise SettingsError(
+                f"{settings.rounds} rounds of sketches would cost epsilon = {cost:.3g}: their noise is planned for "
+                f"{settings.horizon} rounds and {privacy.limit:g}, and method.privacy.when_spent=stop would end the run"
+            )
 
     def prepare(self, pool: ModelPool, settings: RunSettings) -> None:
         """The probe is made of them when it is needed."""
@@ -280,7 +296,7 @@ class FedMosaic(Method[FedMosaicSettings]):
             clip=settings.clip,
             paper_noise=settings.paper_noise,
             privacy=settings.privacy,
-            planned=Exposure(run.rounds) if batches else Exposure(rate=max(map(self._rate, client.arrivals))),
+            planned=Exposure(run.horizon) if batches else Exposure(rate=max(map(self._rate, client.arrivals))),
             key=key,
             client=client.id,
         )

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fedmosaic import events
 from fedmosaic.data.images import ImageSource, MergedSource
 from fedmosaic.errors import DataError
 from fedmosaic.models.pixels import normalise
@@ -123,6 +124,7 @@ class FeatureStore:
             for part in pool.map(self._batch, _chunks(shard, _BATCH)):
                 parts.append(part)
                 done += len(part)
+                events.work("images", done, total)
                 if progress is not None:
                     progress(done, total)
         return torch.cat(parts)

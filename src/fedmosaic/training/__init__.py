@@ -1,6 +1,6 @@
 """The local loop: one client, its adapter, its optimiser, its stream."""
 
-from fedmosaic.training import events
+from fedmosaic import events
 from fedmosaic.training.budget import Budget, Meter
 from fedmosaic.training.client import Client, LocalBatch, Mix, adapter_state, load_adapter_state, weights
 from fedmosaic.training.losses import Penalty, cross_entropy, proximal

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedmosaic import seeding
+from fedmosaic import events, seeding
 from fedmosaic.adapters import Adapter, Weights
 from fedmosaic.config import ClientSpec, RunSettings
 from fedmosaic.data.sample import Sample
 from fedmosaic.data.stream import Stream
 from fedmosaic.models import AnswerLogits, BaseModel, Batch
-from fedmosaic.training import events
 from fedmosaic.training.budget import Budget, Meter
 from fedmosaic.training.losses import Penalty, cross_entropy
 from fedmosaic.training.optimiser import SlotOptimiser
@@ -106,8 +105,8 @@ class Client:
 
     @property
     def arrivals(self) -> list[int]:
-        """How many samples arrive in each round in which any do, over the whole run."""
-        return [len(cut) for cut in self._own_stream.cuts(0, self.settings.rounds) if cut]
+        """How many samples arrive in each round in which any do, over the whole stream."""
+        return [len(cut) for cut in self._own_stream.cuts() if cut]
 
     @property
     def _own_stream(self) -> Stream:

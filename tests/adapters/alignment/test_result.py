@@ -6,7 +6,7 @@ import torch
 from fedmosaic.adapters.alignment import Alignment, align, alignment_for
 from fedmosaic.adapters.alignment import shipped as shipped_module
 from fedmosaic.adapters.alignment.result import RECORD, TENSORS
-from fedmosaic.config import load_scenario
+from fedmosaic.config import AdapterSettings, builtin_names, load_scenario, resolve
 from fedmosaic.errors import ModelError, SettingsError
 from fedmosaic.models import load_base_model
 
@@ -169,4 +169,9 @@ def test_the_shipped_alignment_is_that_of_the_embedded_models(tmp_path):
     found = shipped_module.find_shipped(architectures, rank=16, blocks=2)
     assert found is not None
     assert found.mode == shipped_module.DEFAULT
+    default = AdapterSettings()
+    assert (found.rank, found.blocks) == (default.rank, default.blocks)  # own scenarios need not wait for bases
+    for name in builtin_names():
+        adapter = resolve(load_scenario(name)).adapter
+        assert (found.rank, found.blocks) == (adapter.rank, adapter.blocks), name
     assert found.mean().updates > 0.3

@@ -4,7 +4,7 @@ from itertools import islice
 import pytest
 
 from fedmosaic.data.mosaic40.build import Mosaic40, PublicBank
-from fedmosaic.data.mosaic40.public import Dialogue, corpus, public_mixture, public_samples
+from fedmosaic.data.mosaic40.public import Dialogue, corpus, public_mixture, public_samples, public_texts
 from fedmosaic.data.mosaic40.tasks import SEEN, UNSEEN
 
 
@@ -72,3 +72,15 @@ def test_public_samples_have_one_question_and_options(public_bank: PublicBank) -
 def test_yes_and_no_are_about_equally_right(dialogues: list[Dialogue]) -> None:
     answers = Counter(answer for d in dialogues for _, answer in d.turns if answer in {"yes", "no"})
     assert 0.4 < answers["yes"] / answers.total() < 0.6
+
+
+def test_public_texts_are_questions_without_images():
+    texts = public_texts(300, seed=1)
+    assert len({sample.id for sample in texts}) == 300
+    assert len({sample.prompt for sample in texts}) > 200
+    for sample in texts:
+        assert sample.images == ()
+        assert sample.prompt == sample.prompt.strip()
+        assert sample.answer in (sample.options or ())
+    assert public_texts(300, seed=1) == texts
+    assert public_texts(300, seed=2) != texts

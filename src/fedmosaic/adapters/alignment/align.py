@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from torch import Tensor
 
 from fedmosaic.adapters.alignment.joint import Joint
-from fedmosaic.adapters.alignment.measure import measure
+from fedmosaic.adapters.alignment.measure import Correlation, measure
 from fedmosaic.adapters.alignment.modes import InputsOnly, Mode, NoAlignment, Pivot, Published
 from fedmosaic.adapters.alignment.observe import View
 from fedmosaic.adapters.alignment.result import Alignment, identity_of
@@ -24,6 +24,11 @@ MODES: dict[str, Mode] = {mode.name: mode for mode in (NoAlignment(), InputsOnly
 
 HELD_OUT = 5  # every fifth sample measures the alignment instead of making it
 _LEAST = 2 * HELD_OUT
+
+
+class NothingInCommonError(ModelError):
+    """The linears of these models have no names in common."""
+
 
 Targets = Mapping[str, Target]
 """Co-LoRA modules of one architecture by their common names."""
@@ -59,7 +64,8 @@ def align(
     """Choose the frozen bases A and B of every Co-LoRA module in every architecture (FedMosaic, Co-LoRA; METHODS A.5).
 
     The same arguments give the same bases on one machine. Modules meet by block and name, positions as
-    :mod:`~fedmosaic.adapters.alignment.positions` says.
+    :mod:`~fedmosaic.adapters.alignment.positions` says. A module that only some of the architectures have is aligned
+    between these; one that a single architecture has gets random bases.
 
     Args:
         models: base models by name, without adapters; those of one architecture share their bases.
@@ -75,28 +81,29 @@ def align(
     Raises:
         SettingsError: an unknown mode, fewer than two architectures, too few samples, or a rank or number of blocks
             that does not fit.
-        ModelError: a model carries an adapter, or the models' modules differ in their names.
+        ModelError: a model carries an adapter.
+        NothingInCommonError: no two architectures have a module of the same name.
     """
     chosen, positions = find_mode(mode), positions or Positions()
     distinct = {model.architecture: model for model in models.values()}
     _check(models, distinct, samples)
-    targets = _common_targets(list(distinct.values()), blocks)
-    views = [
-        View(model, {name: model.decoder.get_submodule(target.path) for name, target in own.items()})
-        for model, own in zip(distinct.values(), targets, strict=True)
-    ]
-    sizes = [model.parameter_count for model in distinct.values()]
+    views, targets = _views(list(distinct.values()), blocks)
     made_of = [sample for index, sample in enumerate(samples) if index % HELD_OUT]
-    bases: dict[str, list[Basis]] = {}
-    for names in _groups(targets, kinds=chosen.kinds, memory=memory):
-        start = {
-            name: [_random(v, own[name], rank, seed) for v, own in zip(views, targets, strict=True)] for name in names
-        }
-        source = Source(views, made_of, names, positions, batch_size)
-        for name, each in chosen.solve(source, start, sizes.index(min(sizes))).items():
-            bases[name] = [Basis(basis.A.float().contiguous(), basis.B.float().contiguous()) for basis in each]
-    held_out = Source(views, samples[::HELD_OUT], list(bases), positions, batch_size)
-    tensors = {view.model.architecture: _named(bases, index) for index, view in enumerate(views)}
+    tensors: dict[str, dict[str, Tensor]] = {architecture: {} for architecture in distinct}
+    correlations: dict[str, Correlation] = {}
+    for members, names in _together(targets).items():
+        those, own = [views[i] for i in members], [targets[i] for i in members]
+        pairs = list(zip(those, own, strict=True))
+        bases = {name: [_random(view, each[name], rank, seed) for view, each in pairs] for name in names}
+        if len(members) > 1:
+            sizes = [view.model.parameter_count for view in those]
+            for group in _groups(own, names, kinds=chosen.kinds, memory=memory):
+                source = Source(those, made_of, group, positions, batch_size)
+                found = chosen.solve(source, {name: bases[name] for name in group}, sizes.index(min(sizes)))
+                bases |= {name: [Basis(_single(b.A), _single(b.B)) for b in each] for name, each in found.items()}
+            correlations |= measure(Source(those, samples[::HELD_OUT], names, positions, batch_size), bases)
+        for index, view in enumerate(those):
+            tensors[view.model.architecture] |= _named(bases, index)
     return Alignment(
         mode=chosen.name,
         form=chosen.form,
@@ -106,32 +113,50 @@ def align(
         samples=len(samples),
         architectures={name: model.architecture for name, model in models.items()},
         bases={name: tensors[model.architecture] for name, model in models.items()},
-        correlations=measure(held_out, bases),
+        correlations=correlations,
         identity=identity_of(tensors),
     )
 
 
-def _common_targets(models: Sequence[BaseModel], blocks: int) -> list[Targets]:
-    """Return each model's Co-LoRA modules, which have the same names in all."""
-    found = []
-    for model in models:
-        placed = place(model.decoder, blocks=blocks).targets
-        found.append({target.prefix: target for target in placed if target.block is not None})
-    for model, targets in zip(models, found, strict=True):
-        apart = sorted(set(found[0]) ^ set(targets))
-        if apart:
-            raise ModelError(
-                f"{models[0].name} and {model.name} cannot be aligned: {apart[0]} is a linear of only one of them "
-                f"({len(apart)} such); P and Q mean something between architectures of like modules only"
-            )
-    return [{name: targets[name] for name in found[0]} for targets in found]
+def _views(models: Sequence[BaseModel], blocks: int) -> tuple[list[View], list[Targets]]:
+    """Return each architecture as alignment sees it, and its Co-LoRA modules.
+
+    Raises:
+        NothingInCommonError: no two of them have a module in common.
+    """
+    targets: list[Targets] = [
+        {target.prefix: target for target in place(model.decoder, blocks=blocks).targets if target.block is not None}
+        for model in models
+    ]
+    if all(len(members) == 1 for members in _together(targets)):
+        own = "; ".join(
+            f"{model.name} has {', '.join(sorted({target.module for target in each.values()}))}"
+            for model, each in zip(models, targets, strict=True)
+        )
+        raise NothingInCommonError(
+            f"no linears of these models have a name in common ({own}), so nothing of Co-LoRA can be aligned or "
+            "exchanged between them"
+        )
+    views = [
+        View(model, {name: model.decoder.get_submodule(target.path) for name, target in each.items()})
+        for model, each in zip(models, targets, strict=True)
+    ]
+    return views, targets
 
 
-def _groups(targets: Sequence[Targets], *, kinds: int, memory: int) -> Iterator[list[str]]:
-    """Divide the modules into groups whose moments fit into memory together; a group has at least one module."""
+def _together(targets: Sequence[Targets]) -> dict[tuple[int, ...], list[str]]:
+    """Group the modules by the architectures that have them; in most families all modules are in one group."""
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for name in dict.fromkeys(name for own in targets for name in own):
+        groups.setdefault(tuple(i for i, own in enumerate(targets) if name in own), []).append(name)
+    return groups
+
+
+def _groups(targets: Sequence[Targets], names: Sequence[str], *, kinds: int, memory: int) -> Iterator[list[str]]:
+    """Divide modules into groups whose moments fit into memory together; a group has at least one module."""
     group: list[str] = []
     used = 0
-    for name in targets[0]:
+    for name in names:
         sides = [(own[name].in_features, own[name].out_features) for own in targets]
         size = 8 * kinds * max(sum(side) for side in zip(*sides, strict=True)) ** 2
         if group and used + size > memory:
@@ -148,9 +173,13 @@ def _random(view: View, target: Target, rank: int, seed: int) -> Basis:
     return Basis(down.double(), up.double())
 
 
+def _single(basis: Tensor) -> Tensor:
+    return basis.float().contiguous()
+
+
 def _named(bases: Bases, view: int) -> dict[str, Tensor]:
     return {
-        f"{name}.{letter}": tensor
+        f"{name}.{letter}": _single(tensor)
         for name, each in bases.items()
         for letter, tensor in zip("AB", each[view], strict=True)
     }

@@ -35,7 +35,7 @@ class Alignment:
         form: of the bases: ``orthonormal``, ``scaled`` (orthonormal up to one factor each) or ``free``.
         architectures: model name -> architecture (:attr:`BaseModel.architecture`).
         bases: model name -> ``block.{k}.{module}.A`` (r, in) and ``.B`` (out, r), as ``Adapter.load_basis`` takes them.
-        correlations: by ``block.{k}.{module}``.
+        correlations: by ``block.{k}.{module}``, of the modules that at least two architectures have.
         identity: 16 hex digits drawn from the bases as they were made; kept whatever precision they are stored in, so
             that sites can tell whether they use the same ones.
     """
@@ -100,6 +100,7 @@ class Alignment:
             half: store in half precision; bases are given their exact form again when they are loaded.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        own = {self.architectures[name]: _modules(basis) for name, basis in self.bases.items()}
         stored = {
             f"{self.architectures[name]}/{key}": tensor.to(torch.float16 if half else torch.float32).contiguous()
             for name, basis in self.bases.items()
@@ -114,6 +115,7 @@ class Alignment:
             "form": self.form,
             "identity": self.identity,
             "architectures": dict(self.architectures),
+            "modules": {name: each for name, each in own.items() if each != sorted(self.correlations)},
             "correlations": {
                 name: {what: round(value, 4) for what, value in asdict(one).items()}
                 for name, one in self.correlations.items()
@@ -166,10 +168,15 @@ def is_alignment(folder: Path) -> bool:
     return (folder / RECORD).is_file()
 
 
+def _modules(basis: Mapping[str, Tensor]) -> list[str]:
+    return sorted({name.rpartition(".")[0] for name in basis})
+
+
 def _bases_of(stored: Mapping[str, Tensor], architecture: str, record: Mapping[str, Any]) -> dict[str, Tensor]:
     start = f"{architecture}/"
     bases = {key.removeprefix(start): tensor for key, tensor in stored.items() if key.startswith(start)}
-    expected = {f"{module}.{letter}" for module in record["correlations"] for letter in "AB"}
+    modules = record.get("modules", {}).get(architecture, record["correlations"])
+    expected = {f"{module}.{letter}" for module in modules for letter in "AB"}
     if set(bases) != expected:
         raise ValueError(f"bases of {architecture} are missing or too many: {sorted(set(bases) ^ expected)[0]}")
     for key, tensor in bases.items():

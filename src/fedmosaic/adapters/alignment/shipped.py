@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from filelock import FileLock
+from PIL import Image
 
-from fedmosaic.adapters.alignment.align import MODES, align
+from fedmosaic import events
+from fedmosaic.adapters.alignment.align import MODES, NothingInCommonError, align
 from fedmosaic.adapters.alignment.modes import NoAlignment
 from fedmosaic.adapters.alignment.result import RECORD, Alignment, is_alignment
-from fedmosaic.data.mosaic40.build import VERSION, open_public
-from fedmosaic.data.mosaic40.public import public_samples
+from fedmosaic.data.images import ImageSource
+from fedmosaic.data.mosaic40.build import VERSION, PublicBank, open_public
+from fedmosaic.data.mosaic40.public import public_samples, public_texts
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import SettingsError
 from fedmosaic.models import BaseModel, load_base_model
@@ -80,7 +84,7 @@ def alignment_for(
         device: where the models compute if it has to be made.
 
     Returns:
-        None if nothing is to be aligned: mode ``none``, no Co-LoRA, or one architecture only.
+        None if nothing is to be aligned: mode ``none``, no Co-LoRA, one architecture only, or nothing in common.
 
     Raises:
         SettingsError: the mode is unknown, or the folder's alignment is for another shape.
@@ -105,8 +109,18 @@ def alignment_for(
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
         if not is_alignment(folder):
-            made = make_alignment(list(architectures), home=home, rank=rank, blocks=blocks, mode=mode, device=device)
-            made.save(folder)
+            text = (
+                f"no bases are shipped for {', '.join(architectures)} (rank {rank}, {blocks} block(s), mode {mode}): "
+                f"aligning them now on {SAMPLES:,} public samples, once; kept in {folder}"
+            )
+            events.emit("note", text=text)
+            try:
+                make_alignment(
+                    list(architectures), home=home, rank=rank, blocks=blocks, mode=mode, samples=SAMPLES, device=device
+                ).save(folder)
+            except NothingInCommonError as error:
+                events.emit("note", text=f"{error}; each learns from its own architecture only")
+                return None
         return Alignment.load(folder)
 
 
@@ -143,12 +157,43 @@ def make_alignment(
 def public_reading(
     names: Sequence[str], samples: int, *, home: Path, seed: int = 0, device: torch.device | str = "cpu"
 ) -> tuple[dict[str, BaseModel], list[Sample]]:
-    """Return base models and built-in public samples that they are ready to read; arguments as above."""
-    bank = open_public(home)
-    chosen = public_samples(bank, samples, seed)
-    models = {
-        name: load_base_model(name, images=bank.images, home=home, device=device) for name in dict.fromkeys(names)
-    }
+    """Return base models and built-in public samples that they are ready to read; arguments as above.
+
+    If any of the models reads text only, so are the samples: all models have to read the same.
+    """
+    public = _Public(home)
+    models = {name: load_base_model(name, images=public, home=home, device=device) for name in dict.fromkeys(names)}
+    see = all(model.reads_images for model in models.values())
+    chosen = public_samples(public.bank, samples, seed) if see else public_texts(samples, seed)
     for model in models.values():
         model.prepare(chosen)
     return models, chosen
+
+
+class _Public(ImageSource):
+    """The public pictures; drawn, or opened, when a model first asks for them, which a text model never does."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    @cached_property
+    def bank(self) -> PublicBank:
+        """The pictures and what they show."""
+        return open_public(self._home)
+
+    @property
+    def collection(self) -> str:
+        """The bank's."""
+        return self.bank.images.collection
+
+    def digest(self, key: str) -> str:
+        """The bank's."""
+        return self.bank.images.digest(key)
+
+    def keys(self) -> Sequence[str]:
+        """The bank's."""
+        return self.bank.images.keys()
+
+    def load(self, key: str) -> Image.Image:
+        """One picture of the bank."""
+        return self.bank.images.load(key)

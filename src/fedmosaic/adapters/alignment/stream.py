@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fedmosaic import events
 from fedmosaic.adapters.alignment.moments import JointMoments
 from fedmosaic.adapters.alignment.observe import GRADIENTS, INPUTS, Features, View, observe
 from fedmosaic.adapters.alignment.positions import anchors, match
@@ -98,6 +99,7 @@ class Source:
                 for view, batch in zip(self.views, batches, strict=True)
             ]
             yield Reading(samples, batches, features)
+            events.work("samples of this pass", start + len(samples), len(order))
 
     def matches(self, reading: Reading) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
         """Return the matched positions of a reading.

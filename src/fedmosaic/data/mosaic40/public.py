@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 from fedmosaic.data.mosaic40 import public_scenes as scenes
@@ -74,6 +75,16 @@ def public_samples(bank: HasPool, n: int, seed: int) -> list[Sample]:
             keys = tuple(picture.key for picture in talk.images)
             found.append(Sample(f"public-{len(found):05d}", keys, ask.prompt(len(keys)), ask.answer, ask.options))
     return found
+
+
+def public_texts(n: int, seed: int) -> list[Sample]:
+    """Return ``n`` public questions with options that need no image, for aligning models that read text only."""
+    rng = random.Random(derive(seed, "public-texts"))
+    asks = (ask for ask in iter(lambda: fact(rng), None) if ask.options)
+    return [
+        Sample(f"public-text-{number:05d}", (), ask.follow_up(), ask.answer, ask.options)
+        for number, ask in enumerate(islice(asks, n))
+    ]
 
 
 def corpus(bank: HasPool, *, dialogues: int = 6000) -> Iterator[str]:

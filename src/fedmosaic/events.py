@@ -1,4 +1,8 @@
-"""Progress of local training, for whoever listens in the same process (a live display); never used for results."""
+"""What is being done right now, for whoever listens in the same process (a display, a log); never used for results.
+
+``step`` and ``trained`` come from local training, ``work`` (what, done, total) from everything else that takes long,
+and ``note`` (text) is something that the user should be told at once.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,13 @@ _listeners: list[Listener] = []
 
 def emit(kind: str, **fields: Any) -> None:
     """Tell every listener what happened."""
-    for listener in _listeners:
+    for listener in list(_listeners):
         listener(kind, fields)
+
+
+def work(what: str, done: int, total: int) -> None:
+    """Tell how far something is that takes long, e.g. ``image features``, 32 of 1024."""
+    emit("work", what=what, done=done, total=total)
 
 
 @contextmanager

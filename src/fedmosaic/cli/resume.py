@@ -1,0 +1,84 @@
+"""``fedmosaic run --resume``: what there is to go on with, and whether it can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from fedmosaic.cli.background import reference_of
+from fedmosaic.cli.prepare import prepare
+from fedmosaic.config import RunSettings, Scenario, load_scenario, resolve, varied
+from fedmosaic.federation import RunFolder, divided
+from fedmosaic.federation.continuation import check_can_go_on, continued, explanation, go_on, is_done
+from fedmosaic.report import write_report
+
+
+def resume(
+    out: Path,
+    scenario: str | None,
+    *,
+    overrides: Sequence[str],
+    given: Mapping[str, Any],
+    changed: Callable[[Scenario], Scenario],
+    console: Console,
+) -> RunFolder | None:
+    """Open the run in a folder to go on with it, maybe for more rounds; nothing is written before all is checked.
+
+    Args:
+        out: the folder.
+        scenario: its scenario, if it was named again.
+        overrides: settings that were given again, as ``key=value``.
+        given: settings with options of their own; None where not given.
+        changed: returns a scenario with what other options say about it.
+        console: says what the user should know.
+
+    Returns:
+        None if there is nothing to do.
+
+    Raises:
+        FedMosaicError: there is no run, it cannot go on like this, or what it reads has changed.
+    """
+    before = RunFolder.holding_run(out).settings
+    settings = continued(before, _asked(before, scenario, overrides, given, changed))
+    runs = {out: settings}
+    if reference := reference_of(settings):
+        runs[out / "reference"] = reference
+    if all(is_done(path, each) for path, each in runs.items()):
+        if not (out / "report.html").is_file():
+            write_report(out)
+        console.print(
+            f"the run in {out} is finished: round {settings.rounds} of {settings.rounds}; go on with it: "
+            f"fedmosaic run --resume --rounds {2 * settings.rounds} --out {out}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        return None
+    begun = {path: each for path, each in runs.items() if (path / "settings.toml").is_file()}
+    for path, each in begun.items():
+        check_can_go_on(path, each)
+    prepare(settings, console, folder=RunFolder(out).client_folder)
+    if settings.rounds > before.rounds:
+        console.print(explanation(before, settings), highlight=False, markup=False, soft_wrap=True)
+    for path, each in begun.items():
+        go_on(path, each)
+    return RunFolder(out)
+
+
+def _asked(
+    before: RunSettings,
+    scenario: str | None,
+    overrides: Sequence[str],
+    given: Mapping[str, Any],
+    changed: Callable[[Scenario], Scenario],
+) -> RunSettings:
+    """What the command line asks for; what it does not say is as the run has it, or as a named scenario has it."""
+    if scenario is None:
+        own = before.model_copy(update={"scenario": changed(before.scenario)})
+        return varied(own, [*overrides, *(f"{key}={value}" for key, value in given.items() if value is not None)])
+    kept = {"skip_bad": before.scenario.skip_bad, "reference": before.scenario.reference}
+    named = changed(load_scenario(scenario).model_copy(update=kept))
+    return divided(resolve(named, overrides=[f"rounds={before.rounds}", *overrides], **given))
