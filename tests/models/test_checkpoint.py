@@ -18,8 +18,9 @@ from transformers import (
 from fedmosaic.data.mosaic40.public import Dialogue
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.base import IGNORED
-from fedmosaic.models.checkpoint import CheckpointModel, load_checkpoint
+from fedmosaic.models.checkpoint import CheckpointModel
 from fedmosaic.models.pixels import pad_to_square, wants_squares
+from fedmosaic.models.read import load_checkpoint
 from fedmosaic.models.vocabulary import fit_tokenizer
 
 TEMPLATE = (

@@ -70,7 +70,8 @@ class Machine:
     def pool(self) -> ModelPool:
         """The base models."""
         images = self.benchmark.images if self.images is None else self.images
-        return ModelPool(images=images, home=self.cache, device=self.settings.device)
+        own = self.settings
+        return ModelPool(images=images, home=self.cache, device=own.device, dtype=own.model.dtype)
 
     @cached_property
     def schedule(self) -> participation.Schedule:
@@ -101,6 +102,7 @@ class Machine:
             blocks=self.shape.blocks,
             mode=self.shape.alignment,
             device=self.settings.device,
+            dtype=self.settings.model.dtype,
         )
 
     def keep_alignment(self) -> None:

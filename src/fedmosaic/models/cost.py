@@ -15,6 +15,7 @@ from typing import Protocol, runtime_checkable
 from torch import nn
 
 from fedmosaic.models.base import BaseModel, output_matrix
+from fedmosaic.models.stack import decoder_layers
 
 _READS_LAYER_INPUT = ("q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn")
 
@@ -49,8 +50,8 @@ def forward_flops(model: BaseModel, shape: Shape) -> int:
         model: with or without adapters in its decoder.
         shape: of the batch.
     """
-    matrices = sum(_layer_cost(layer).all for layer in _layers(model))
-    attention = len(_layers(model)) * _attention_flops(model, shape)
+    matrices = sum(_layer_cost(layer).all for layer in decoder_layers(model.decoder))
+    attention = len(decoder_layers(model.decoder)) * _attention_flops(model, shape)
     return 2 * shape.tokens * matrices + attention + _head_flops(model, shape)
 
 
@@ -61,7 +62,7 @@ def train_step_flops(model: BaseModel, shape: Shape) -> int:
         model: with adapters in its decoder; without any, the step is a forward pass.
         shape: of the batch.
     """
-    costs = [_layer_cost(layer) for layer in _layers(model)]
+    costs = [_layer_cost(layer) for layer in decoder_layers(model.decoder)]
     first = next((index for index, cost in enumerate(costs) if cost.trained), None)
     if first is None:
         return forward_flops(model, shape)
@@ -72,12 +73,6 @@ def train_step_flops(model: BaseModel, shape: Shape) -> int:
     attention = 2 * len(reached) * _attention_flops(model, shape)
     backward = 2 * shape.tokens * (inputs + weights) + attention + _head_flops(model, shape)
     return forward_flops(model, shape) + backward
-
-
-def _layers(model: BaseModel) -> nn.ModuleList:
-    layers = model.decoder.layers
-    assert isinstance(layers, nn.ModuleList)
-    return layers
 
 
 @runtime_checkable

@@ -64,6 +64,7 @@ def alignment_for(
     blocks: int,
     mode: str = DEFAULT,
     device: torch.device | str = "cpu",
+    dtype: str = "float32",
 ) -> Alignment | None:
     """Return the alignment of a run's models; what is not shipped is made once and kept in the cache folder.
 
@@ -77,6 +78,7 @@ def alignment_for(
         blocks: number of blocks N_B; 0 for no Co-LoRA.
         mode: one of :data:`~fedmosaic.adapters.alignment.MODES`, or the folder of an alignment.
         device: where the models compute if it has to be made.
+        dtype: of their weights then.
 
     Returns:
         None if nothing is to be aligned: mode ``none``, no Co-LoRA, or one architecture only.
@@ -99,12 +101,15 @@ def alignment_for(
     shipped = find_shipped(wanted, rank, blocks) if mode == DEFAULT else None
     if shipped is not None:
         return shipped
-    key = json.dumps([sorted(architectures.items()), rank, blocks, mode, SAMPLES, VERSION])
+    how = [] if dtype == "float32" else [dtype]
+    key = json.dumps([sorted(architectures.items()), rank, blocks, mode, SAMPLES, VERSION, *how])
     folder = home / "alignment" / hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
         if not is_alignment(folder):
-            made = make_alignment(list(architectures), home=home, rank=rank, blocks=blocks, mode=mode, device=device)
+            made = make_alignment(
+                list(architectures), home=home, rank=rank, blocks=blocks, mode=mode, device=device, dtype=dtype
+            )
             made.save(folder)
         return Alignment.load(folder)
 
@@ -119,6 +124,7 @@ def make_alignment(
     samples: int = SAMPLES,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    dtype: str = "float32",
 ) -> Alignment:
     """Align base models on the built-in public samples.
 
@@ -131,22 +137,30 @@ def make_alignment(
         samples: how many public samples.
         seed: of the choice of samples and of random bases.
         device: where the models compute.
+        dtype: of their weights.
 
     Raises:
         FedMosaicError: as :func:`load_base_model` and :func:`~fedmosaic.adapters.alignment.align` do.
     """
-    models, chosen = public_reading(names, samples, home=home, seed=seed, device=device)
+    models, chosen = public_reading(names, samples, home=home, seed=seed, device=device, dtype=dtype)
     return align(models, chosen, rank=rank, blocks=blocks, mode=mode, seed=seed)
 
 
 def public_reading(
-    names: Sequence[str], samples: int, *, home: Path, seed: int = 0, device: torch.device | str = "cpu"
+    names: Sequence[str],
+    samples: int,
+    *,
+    home: Path,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    dtype: str = "float32",
 ) -> tuple[dict[str, BaseModel], list[Sample]]:
     """Return base models and built-in public samples that they are ready to read; arguments as above."""
     bank = open_public(home)
     chosen = public_samples(bank, samples, seed)
     models = {
-        name: load_base_model(name, images=bank.images, home=home, device=device) for name in dict.fromkeys(names)
+        name: load_base_model(name, images=bank.images, home=home, device=device, dtype=dtype)
+        for name in dict.fromkeys(names)
     }
     for model in models.values():
         model.prepare(chosen)
