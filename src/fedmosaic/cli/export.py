@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from transformers.utils import logging
 from fedmosaic.adapters.export import write_lora
 from fedmosaic.adapters.merge import merged
 from fedmosaic.cli.finished import finished_run
+from fedmosaic.config import varied
 from fedmosaic.data.images import GivenImages
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation.files import folder_written_atomically
@@ -35,7 +37,8 @@ def export(
         raise SettingsError(f"--out {out} already holds something; choose another folder")
     machine, settings = finished_run(run, images=GivenImages(()))
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    model = final_model(machine, client)
+    stored = varied(settings, ["model.dtype=auto"])  # whatever it trained in, the base goes out as it is stored
+    model = final_model(replace(machine, settings=stored), client)
     try:
         with folder_written_atomically(out) as folder:
             usage = _FORMS[form](model, folder)

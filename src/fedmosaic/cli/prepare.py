@@ -10,6 +10,7 @@ from fedmosaic.data.sample import Sample
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation import Machine
 from fedmosaic.methods.registry import make_method
+from fedmosaic.models.device import check_device
 
 
 def prepare(settings: RunSettings, console: Console) -> None:
@@ -22,6 +23,7 @@ def prepare(settings: RunSettings, console: Console) -> None:
     if settings.engine != "in-process":
         raise SettingsError(f"engine {settings.engine!r} is not part of this version; use --engine in-process")
     check_mode(settings.adapter.alignment)
+    check_device(settings.device)
     machine = Machine(settings, folder=home() / "unused")
     with console.status("data: built on first use, then cached"):
         tasks = [machine.benchmark.task(name) for name in settings.scenario.task_names]
