@@ -9,12 +9,13 @@ from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import load_file
 from tests.cli.test_cli import call
-from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from fedmosaic.data.images import GivenImages
 from fedmosaic.federation import Machine, RunFolder
 from fedmosaic.federation.final import final_model
 from fedmosaic.models.vocabulary import fit_tokenizer
+from fedmosaic.training import adapter_state
 
 WORDS = "which is the odd one out ? options : bird fish tool boat answer : first second red green a Choice list [ , ]"
 
@@ -29,8 +30,9 @@ def checkpoint(tmp_path_factory):
         pad_token_id=0, bos_token_id=1, eos_token_id=2, tie_word_embeddings=True,
     )  # fmt: skip
     module = LlamaForCausalLM(config).to(torch.bfloat16)
-    module.generation_config = GenerationConfig(eos_token_id=[2, 3], do_sample=True, temperature=0.6)
     module.save_pretrained(folder, max_shard_size="20KB")
+    generation = {"eos_token_id": [2, 3], "do_sample": False, "temperature": 0.6}  # as Llama 2's: not valid any more
+    (folder / "generation_config.json").write_text(json.dumps(generation))
     fit_tokenizer("bpe", [WORDS] * 20, vocabulary=300, whole_words=[]).save_pretrained(folder)
     return folder
 
@@ -95,7 +97,8 @@ def test_exports_keep_the_bases_dtype_whatever_it_trained_in(
     for form in ("base", "merged"):
         config = json.loads((tmp_path / form / "config.json").read_text())
         assert config["dtype"] == "bfloat16"
-        assert json.loads((tmp_path / form / "generation_config.json").read_text())["eos_token_id"] == [2, 3]
+        generation = json.loads((tmp_path / form / "generation_config.json").read_text())
+        assert (generation["eos_token_id"], generation["temperature"]) == ([2, 3], 0.6)
         plain = AutoModelForCausalLM.from_pretrained(tmp_path / form)
         assert plain.dtype == torch.bfloat16
         assert plain.lm_head.weight is plain.model.embed_tokens.weight
@@ -127,9 +130,7 @@ def test_bases_compute_in_the_dtype_of_the_settings(monkeypatch, capsys, tmp_pat
         folder = RunFolder(tmp_path / dtype)
         model = final_model(Machine(folder.settings, folder.client_folder, images=GivenImages(())), 0)
         assert model.base.module.dtype == (torch.float32 if dtype == "float32" else torch.bfloat16)
-        tensors = {
-            name: tensor for slot in model.adapter.slots for name, tensor in model.adapter.parameters(slot.name).items()
-        }
+        tensors = adapter_state(model.adapter)
         assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
         found[dtype] = tensors | {"architecture": model.base.architecture}
     assert len({each.pop("architecture") for each in found.values()}) == 1

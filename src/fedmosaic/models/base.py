@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import ModelError
@@ -189,7 +189,15 @@ class BaseModel(ABC):
         tensors = {
             name: tensor.contiguous() for name, tensor in {**self.module.state_dict(), **(changes or {})}.items()
         }
-        self.module.save_pretrained(folder, state_dict=tensors)
+        generation = self.module.generation_config
+        try:
+            self.module.generation_config = (
+                GenerationConfig()
+            )  # transformers refuses to write what it has read (Llama 2)
+            self.module.save_pretrained(folder, state_dict=tensors)
+        finally:
+            self.module.generation_config = generation
+        generation.to_json_file(folder / "generation_config.json")
         if config is not None:
             config.architectures, config.dtype = self.module.config.architectures, self.module.config.dtype
             config.save_pretrained(folder)
