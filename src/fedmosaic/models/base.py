@@ -191,9 +191,8 @@ class BaseModel(ABC):
         }
         generation = self.module.generation_config
         try:
-            self.module.generation_config = (
-                GenerationConfig()
-            )  # transformers refuses to write what it has read (Llama 2)
+            # transformers refuses to write settings that it has read, e.g. Llama 2's
+            self.module.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
             self.module.save_pretrained(folder, state_dict=tensors)
         finally:
             self.module.generation_config = generation

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     ProcessorMixin,
 )
+from transformers.utils import logging
 
 from fedmosaic.data.images import ImageSource
 from fedmosaic.errors import ModelError
@@ -72,15 +75,17 @@ def read_config(name: str, folder: Path) -> PreTrainedConfig:
     Raises:
         ModelError: it is damaged, or of a type that transformers does not know.
     """
-    read_table(name, folder / "config.json")
-    with blaming(f"base model {name!r}: {folder / 'config.json'} cannot be used"):
+    own_code = "auto_map" in read_table(name, folder / "config.json")
+    advice = (
+        "code inside a checkpoint is never run here: use a model of a type that transformers has" if own_code else ""
+    )
+    with blaming(f"base model {name!r}: {folder / 'config.json'} cannot be used", advice=advice):
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)  # type: ignore[no-any-return]
 
 
 def _module(name: str, folder: Path, kind: Any, dtype: torch.dtype | str) -> Any:
-    with blaming(
-        f"its weights in {folder} do not load", advice="config.json and the weights must be of one checkpoint"
-    ):
+    advice = "config.json and the weights must be of one checkpoint"
+    with blaming(f"its weights in {folder} do not load", advice=advice), _without_reports():
         module, loaded = kind.from_pretrained(
             folder,
             dtype=dtype,
@@ -92,6 +97,17 @@ def _module(name: str, folder: Path, kind: Any, dtype: torch.dtype | str) -> Any
     decoder = find_decoder(module)
     check_fit(module, folder, loaded, layer_list(decoder)[1])
     return module
+
+
+@contextmanager
+def _without_reports() -> Iterator[None]:
+    """Keep transformers from printing tables about weights that do not fit: :func:`check_fit` says it in one line."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
