@@ -1,5 +1,7 @@
 """Checkpoints of several libraries' families, tiny and random: what is tested is the plumbing, not the answers."""
 
+import shutil
+
 import pytest
 import torch
 from PIL import Image
@@ -192,6 +194,39 @@ def test_a_folder_without_weights_says_what_is_expected(text_folder, noise, tmp_
     (tmp_path / "config.json").write_text((text_folder / "config.json").read_text())
     with pytest.raises(ModelError, match="safetensors"):
         load_checkpoint("empty", tmp_path, images=noise)
+
+
+def test_images_count_before_a_run_starts(llava, samples):
+    """Exactly, by what the processor makes of them; only where they could matter they are opened."""
+    lengths = [llava.collate([sample]).input_ids.shape[1] for sample in samples]
+    llava.images.loaded.clear()
+    llava.prepare(samples)
+    assert not llava.images.loaded
+    longest = max(range(len(samples)), key=lengths.__getitem__)
+    llava.limit = lengths[longest]
+    llava.prepare(samples)
+    assert llava.images.loaded
+    llava.limit -= 1
+    with pytest.raises(ModelError, match=f"'{samples[longest].id}' is {lengths[longest]} tokens"):
+        llava.prepare(samples)
+
+
+def test_a_text_models_template_gets_one_text_with_the_image_marks(llava_folder, noise, samples, tmp_path):
+    """A tokenizer's own template that prints parts as Python does, or fails on them."""
+    for index, content in enumerate(("m['content']", "m['content'] + ''")):
+        folder = tmp_path / str(index)
+        shutil.copytree(llava_folder, folder)
+        (folder / "chat_template.jinja").write_text(
+            "{% for m in messages %}{{ m['role'] }} : {{ CONTENT }}\n{% endfor %}assistant :".replace(
+                "CONTENT", content
+            )
+        )
+        model = load_checkpoint("llava", folder, images=noise)
+        batch = model.collate(samples)
+        assert (batch.input_ids == 3).sum(1).tolist() == [4, 8, 4, 0]
+        text = model.tokenizer.decode(batch.input_ids[0])
+        assert "type" not in text
+        assert "user" in text
 
 
 def test_squares_are_wanted_by_processors_that_crop():

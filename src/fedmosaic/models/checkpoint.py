@@ -6,6 +6,7 @@ Vision-language models are driven through their processor, text models through t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 
 _CHUNK = 256  # samples that are measured at once
+_LARGE = ((3600, 3600), (3600, 600), (600, 3600))  # images of which processors that split make as much as of any
 
 
 class CheckpointModel(BaseModel):
@@ -83,14 +85,13 @@ class CheckpointModel(BaseModel):
             ModelError: a sample does not fit into the model's positions or has tokens that the model does not know (it
                 is named), or the chat template raises on its text.
         """
-        most = 0
         for start in range(0, len(samples), _CHUNK):
             chunk = samples[start : start + _CHUNK]
             self._check_images([sample.images for sample in chunk])
-            most = most or (self._most_image_tokens() if any(sample.images for sample in chunk) else 0)
             for sample, row in zip(chunk, self._text_rows(chunk), strict=True):
                 self._check_tokens([sample.id], [row])
-                if self.limit is not None and len(row) + most * len(sample.images) > self.limit:
+                images = len(sample.images)
+                if self.limit is not None and len(row) + (images and images * self._most_image_tokens) > self.limit:
                     self.collate([sample])  # with its images as they are: raises if they do not fit
 
     def hidden_states(self, batch: Batch) -> Tensor:
@@ -175,13 +176,11 @@ class CheckpointModel(BaseModel):
             for prompt, pieces, sample in zip(prompts, worded, samples, strict=True)
         ]
 
+    @cached_property
     def _most_image_tokens(self) -> int:
         """Return the tokens of the largest of some large images; processors that split images split these."""
         (text,) = self._wording.pieces(((f"{IMAGE_MARK} ?", ""),))
-        lengths = [
-            self._process([text], [[Image.new("RGB", size)]])["input_ids"].shape[1]
-            for size in ((4096, 4096), (8192, 1024), (1024, 8192))
-        ]
+        lengths = [self._process([text], [[Image.new("RGB", size)]])["input_ids"].shape[1] for size in _LARGE]
         return max(lengths)
 
     def _check_images(self, keys: Sequence[Sequence[str]]) -> None:
