@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from transformers.utils import logging
 
-from fedmosaic.adapters.export import write_lora
+from fedmosaic.adapters.export import write_lora, write_origin
 from fedmosaic.adapters.merge import merged
 from fedmosaic.cli.finished import finished_run
 from fedmosaic.config import varied
@@ -53,6 +53,7 @@ def export(
 def _lora(model: FinalModel, folder: Path) -> str:
     task = "CAUSAL_LM" if model.base.auto_class == "AutoModelForCausalLM" else None
     write_lora(model.adapter, folder, base_model=model.spec.model, task_type=task)
+    write_origin(model.adapter, folder, base_model=model.spec.model)
     built_in = (
         "Its folder is what `fedmosaic export RUN --client K --as base --out BASE` writes.\n\n"
         if model.base.own_code

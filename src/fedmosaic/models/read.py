@@ -103,7 +103,7 @@ def _module(name: str, folder: Path, kind: Any, dtype: torch.dtype | str) -> Any
 def _without_reports() -> Iterator[None]:
     """Keep transformers from printing tables about weights that do not fit: :func:`check_fit` says it in one line."""
     before = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(40)  # errors only
     try:
         yield
     finally:
