@@ -184,6 +184,24 @@ def test_capped_logits_are_known(tokenizer, noise, tmp_path, samples):
     assert logits.abs().max() < 0.05
 
 
+@pytest.mark.parametrize("stored", ["float32", "bfloat16", "float16"])
+def test_a_checkpoint_has_one_architecture_in_every_dtype(text_folder, noise, tmp_path, stored):
+    """Also where float16 rounds values that bfloat16 holds: too small, or between two of its steps."""
+    module = LlamaForCausalLM.from_pretrained(text_folder, dtype=stored)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(1e-3)
+    module.save_pretrained(tmp_path)
+    shutil.copy(text_folder / "tokenizer.json", tmp_path)
+    shutil.copy(text_folder / "tokenizer_config.json", tmp_path)
+    found = {}
+    for dtype in ("float32", "bfloat16", "float16", "auto"):
+        model = load_checkpoint("text", tmp_path, images=noise, dtype=dtype)
+        assert model.module.dtype == getattr(torch, stored if dtype == "auto" else dtype)
+        found[dtype] = model.architecture
+    assert len(set(found.values())) == 1
+
+
 def test_a_head_that_is_not_understood_is_refused(text_folder, noise, monkeypatch):
     monkeypatch.setattr(CheckpointModel, "head", lambda self, hidden: 2 * self.module.lm_head(hidden))
     with pytest.raises(ModelError, match="override `head`"):

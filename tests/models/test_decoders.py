@@ -7,9 +7,11 @@ from peft import PeftModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from fedmosaic.adapters import Adapter, Slot
+from fedmosaic.adapters.alignment import align
 from fedmosaic.adapters.export import write_lora
 from fedmosaic.adapters.merge import merged
 from fedmosaic.adapters.placement import place
+from fedmosaic.data.sample import Sample
 from fedmosaic.models.base import IGNORED
 from fedmosaic.models.cost import Shape, forward_flops, train_step_flops
 from fedmosaic.models.read import load_checkpoint
@@ -71,9 +73,17 @@ def texts(samples):
     return [sample for sample in samples if not sample.images] * 2
 
 
-def adapted(model, *, fill=True):
+def adapted(model, *, fill=True, blocks=1):
     adapter = Adapter.attach(
-        model.module, model.decoder, slots=SLOTS, rank=4, alpha=4, blocks=1, gate="scalar", seed=0, architecture="it"
+        model.module,
+        model.decoder,
+        slots=SLOTS,
+        rank=4,
+        alpha=4,
+        blocks=blocks,
+        gate="scalar",
+        seed=0,
+        architecture="it",
     )
     torch.manual_seed(1)
     for parameter in (p for group in adapter.named_groups().values() for p in group.values() if fill):
@@ -139,6 +149,28 @@ def test_every_layer_gets_adapters_that_learn(model, texts):
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0]
     assert all(parameter.abs().max() > 0 for name, parameter in adapter.parameters("local").items() if "block." in name)
+
+
+def test_models_of_one_kind_and_different_size_are_aligned(noise, tmp_path):
+    """Whatever their linears are called, and though GPT-2's are transposed."""
+    models = {}
+    for width in (32, 48):
+        config = tf.GPT2Config(**GPT | {"n_embd": width})
+        torch.manual_seed(width)
+        tf.GPT2LMHeadModel(config).save_pretrained(tmp_path / str(width))
+        words = "what kind of thing is this ? options : bird fish tool boat answer : first second"
+        fit_tokenizer("bpe", [words] * 20, vocabulary=300, whole_words=[]).save_pretrained(tmp_path / str(width))
+        models[str(width)] = load_checkpoint(str(width), tmp_path / str(width), images=noise)
+    kinds = ("bird", "fish", "tool", "boat")
+    asked = [
+        Sample(str(i), (), f"what {kinds[i % 3]} is this {kinds[i % 4]} ? answer :", kinds[i % 4], kinds)
+        for i in range(40)
+    ]
+    alignment = align(models, asked, rank=4, blocks=2)
+    for model in models.values():
+        adapter = adapted(model, fill=False, blocks=2)
+        adapter.load_basis(alignment.basis(model.architecture))
+    assert alignment.mean().inputs > 0.5
 
 
 @torch.no_grad()

@@ -63,7 +63,8 @@ def _lora(model: FinalModel, folder: Path) -> str:
     return (
         f"A PEFT LoRA for the base model `{model.spec.model}`. {built_in}"
         + _code("from peft import PeftModel", *lines)
-        + "\n\nIt computes what the client's model computes; fedmosaic is not needed."
+        + "\n\nIt computes what the client's model computes; fedmosaic is not needed. A client of another run starts "
+        + 'from it with `start = "THIS FOLDER"`; `fedmosaic.json` and `slots` are for that.'
     )
 
 
