@@ -51,10 +51,11 @@ class TinyModel(BaseModel):
 
     def prepare(self, samples: Sequence[Sample]) -> None:
         """Compute the missing image features of the samples, once all are known to fit into the model's positions."""
-        prompts, answers = ([getattr(sample, part) for sample in samples] for part in ("prompt", "answer"))
+        doubtful = [sample for sample in samples if self._may_be_long(sample)]
+        prompts, answers = ([getattr(sample, part) for sample in doubtful] for part in ("prompt", "answer"))
         pairs = zip(self._encode(prompts), self._encode(answers), strict=True)
         lengths = [2 + len(_expanded(prompt)) + len(answer) for prompt, answer in pairs]  # 2: start and end marks
-        check_lengths(self.name, self.limit, [sample.id for sample in samples], lengths)
+        check_lengths(self.name, self.limit, [sample.id for sample in doubtful], lengths)
         self.features.prepare(key for sample in samples for key in sample.images)
 
     def collate(self, samples: Sequence[Sample], *, with_answers: bool = True) -> Batch:
@@ -99,6 +100,11 @@ class TinyModel(BaseModel):
 
     def _save_processor(self, folder: Path) -> None:
         save_standalone(self.tokenizer, folder)
+
+    def _may_be_long(self, sample: Sample) -> bool:
+        """Whether only its tokens tell: plain ASCII has no more tokens than characters, and a mark of an image fewer."""
+        text = sample.prompt + sample.answer
+        return self.limit is not None and (not text.isascii() or len(text) + 4 > self.limit)
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
