@@ -81,6 +81,9 @@ def test_exports_keep_the_bases_dtype_whatever_it_trained_in(
 ):
     status, _, error = started(monkeypatch, capsys, scenario, tmp_path / "run", f"model.dtype={dtype}")
     assert status == 0, error
+    record = tmp_path / "run" / "settings.toml"
+    record.write_text(record.read_text().replace('device = "cpu"', 'device = "cuda:7"'))  # as if made elsewhere
+    assert RunFolder(tmp_path / "run").settings.device == "cuda:7"
     for form in ("base", "merged", "lora"):
         out = tmp_path / form
         status, _, error = call(

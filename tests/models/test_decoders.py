@@ -12,7 +12,7 @@ from fedmosaic.adapters.export import write_lora
 from fedmosaic.adapters.merge import merged
 from fedmosaic.adapters.placement import place
 from fedmosaic.data.sample import Sample
-from fedmosaic.models.base import IGNORED
+from fedmosaic.models.base import IGNORED, Batch
 from fedmosaic.models.cost import Shape, forward_flops, train_step_flops
 from fedmosaic.models.read import load_checkpoint
 from fedmosaic.models.vocabulary import fit_tokenizer
@@ -73,7 +73,7 @@ def texts(samples):
     return [sample for sample in samples if not sample.images] * 2
 
 
-def adapted(model, *, fill=True, blocks=1):
+def adapted(model, *, fill=True, blocks=1, dropout=0.0):
     adapter = Adapter.attach(
         model.module,
         model.decoder,
@@ -83,6 +83,7 @@ def adapted(model, *, fill=True, blocks=1):
         blocks=blocks,
         gate="scalar",
         seed=0,
+        dropout=dropout,
         architecture="it",
     )
     torch.manual_seed(1)
@@ -131,6 +132,17 @@ def test_cost_is_what_torch_counts(kind, model, texts, first):
     with FlopCounterMode(display=False) as counter:
         model.loss(batch).backward()
     assert train_step_flops(model, shape) == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+def test_a_count_draws_no_random_numbers(model):
+    """Else a run would depend on when its cost is counted."""
+    adapter = adapted(model, dropout=0.5)
+    adapter.train()
+    before = torch.random.get_rng_state()
+    assert train_step_flops(model, Shape(2, 8, 4)) > 0
+    assert torch.equal(torch.random.get_rng_state(), before)
+    model.hidden_states(Batch(*torch.ones(3, 1, 2, dtype=torch.long)))
+    assert not torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_every_layer_gets_adapters_that_learn(model, texts):

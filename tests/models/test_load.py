@@ -97,6 +97,13 @@ def test_damaged_files_are_named(tiny, noise, tmp_path):
 
 
 def test_weights_of_another_shape_are_refused(tiny, tmp_path):
+    """With the tower among them or not."""
+    tiny.module.save_pretrained(tmp_path / "whole")
+    state = load_file(tmp_path / "whole" / "model.safetensors")
+    state.pop(next(key for key in state if "q_proj" in key))
+    save_file(state, tmp_path / "whole" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"q_proj.*not in the weights"):
+        read_module(tmp_path / "whole")
     save_without_tower(tiny.module, tiny.tokenizer, tmp_path / "a")
     state = load_file(tmp_path / "a" / "model.safetensors")
     state.pop(next(key for key in state if "q_proj" in key))

@@ -14,11 +14,12 @@ from transformers.utils import logging
 from fedmosaic.adapters.export import write_lora, write_origin
 from fedmosaic.adapters.merge import merged
 from fedmosaic.cli.finished import finished_run
-from fedmosaic.config import varied
+from fedmosaic.config import RunSettings, varied
 from fedmosaic.data.images import GivenImages
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation.files import folder_written_atomically
 from fedmosaic.federation.final import FinalModel, final_model
+from fedmosaic.models.device import check_device
 
 
 def export(
@@ -37,8 +38,7 @@ def export(
         raise SettingsError(f"--out {out} already holds something; choose another folder")
     machine, settings = finished_run(run, images=GivenImages(()))
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    stored = varied(settings, ["model.dtype=auto"])  # whatever it trained in, the base goes out as it is stored
-    model = final_model(replace(machine, settings=stored), client)
+    model = final_model(replace(machine, settings=_as_stored(settings)), client)
     try:
         with folder_written_atomically(out) as folder:
             usage = _FORMS[form](model, folder)
@@ -48,6 +48,16 @@ def export(
     except OSError as error:
         raise SettingsError(f"--out {out} cannot be written: {error.strerror}") from None
     Console().print(f"wrote {out}; {out / 'README.md'} says how to load it", highlight=False, soft_wrap=True)
+
+
+def _as_stored(settings: RunSettings) -> RunSettings:
+    """Whatever it trained in, the base goes out as it is stored, and from machines without the run's device, too."""
+    try:
+        check_device(settings.device)
+        device = settings.device
+    except SettingsError:
+        device = "cpu"
+    return varied(settings, ["model.dtype=auto", f"device={device}"])
 
 
 def _lora(model: FinalModel, folder: Path) -> str:

@@ -194,7 +194,7 @@ class CheckpointModel(BaseModel):
         """Make sure that the model has an embedding for every token: a tokenizer may have more."""
         known = known_tokens(self.module)
         for name, row in zip(ids, rows, strict=True):
-            if (largest := max(row)) >= known:
+            if (largest := max(row, default=0)) >= known:
                 raise ModelError(
                     f"sample {name!r} has the token {self.tokenizer.convert_ids_to_tokens(largest)!r} ({largest}), but "
                     f"base model {self.name!r} has only {known} embeddings; its tokenizer does not fit its weights"

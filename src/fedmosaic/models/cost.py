@@ -129,7 +129,7 @@ def _entrances(model: BaseModel) -> frozenset[str]:
 
         def look(name: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
             def hook(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-                if not inputs[0].requires_grad:
+                if inputs and not inputs[0].requires_grad:
                     found.add(name)
                 return output + torch.zeros_like(output, requires_grad=True)
 
@@ -138,7 +138,8 @@ def _entrances(model: BaseModel) -> frozenset[str]:
         handles = [part.register_forward_hook(look(name)) for name, part in parts.items()]
         try:
             ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
-            with torch.enable_grad():
+            devices = [model.device] if model.device.type == "cuda" else []
+            with torch.enable_grad(), torch.random.fork_rng(devices):  # dropout must not draw for the sake of a count
                 model.hidden_states(Batch(ids, torch.ones_like(ids), torch.full_like(ids, IGNORED)))
         finally:
             for handle in handles:

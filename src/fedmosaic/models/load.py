@@ -12,15 +12,16 @@ from transformers import LlavaConfig, LlavaForConditionalGeneration, PreTrainedT
 
 from fedmosaic.data.images import ImageSource
 from fedmosaic.errors import ModelError
-from fedmosaic.models.base import BaseModel
+from fedmosaic.models.base import BaseModel, find_decoder
 from fedmosaic.models.device import check_device
 from fedmosaic.models.families import FAMILIES
 from fedmosaic.models.faults import blaming
 from fedmosaic.models.features import Features
-from fedmosaic.models.files import WEIGHTS, check_weights
+from fedmosaic.models.files import WEIGHTS, check_fit, check_weights
 from fedmosaic.models.fingerprint import architecture_name
 from fedmosaic.models.marks import complete_marks
 from fedmosaic.models.read import AUTO, load_checkpoint, read_config
+from fedmosaic.models.stack import decoder_layers
 from fedmosaic.models.tiny import TinyModel
 from fedmosaic.models.vision import VisionTowerConfig
 from fedmosaic.models.vision_weights import ASSETS, load_tower
@@ -108,7 +109,7 @@ def read_module(folder: Path) -> LlavaForConditionalGeneration:
     with safe_open(weights, framework="pt") as file:
         complete = any("vision_tower" in key for key in file.keys())  # noqa: SIM118 - not a mapping
     if complete:
-        return LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+        return _whole(folder)
     module = LlavaForConditionalGeneration(LlavaConfig.from_pretrained(folder))
     module.model.vision_tower = load_tower()
     state = {key: tensor.float() for key, tensor in load_file(weights).items()}
@@ -116,6 +117,15 @@ def read_module(folder: Path) -> LlavaForConditionalGeneration:
     missing = [key for key in missing if "vision_tower" not in key and key not in module.all_tied_weights_keys]
     if missing or unexpected:
         raise ModelError(f"{weights} does not fit config.json beside it: missing {missing}, unexpected {unexpected}")
+    return module
+
+
+def _whole(folder: Path) -> LlavaForConditionalGeneration:
+    loaded: Any = LlavaForConditionalGeneration.from_pretrained(
+        folder, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
+    )
+    module: LlavaForConditionalGeneration = loaded[0]
+    check_fit(module, folder, loaded[1], decoder_layers(find_decoder(module)))
     return module
 
 

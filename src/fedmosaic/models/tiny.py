@@ -102,7 +102,7 @@ class TinyModel(BaseModel):
         save_standalone(self.tokenizer, folder)
 
     def _may_be_long(self, sample: Sample) -> bool:
-        """Whether only its tokens tell: plain ASCII has no more tokens than characters, and a mark of an image fewer."""
+        """Whether only its tokens tell: ASCII has no more tokens than characters, and a mark of an image fewer."""
         text = sample.prompt + sample.answer
         return self.limit is not None and (not text.isascii() or len(text) + 4 > self.limit)
 
