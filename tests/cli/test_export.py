@@ -24,7 +24,7 @@ from fedmosaic.data.sample import Sample
 from fedmosaic.federation import Machine, RunFolder, engines
 from fedmosaic.federation.final import final_model
 from fedmosaic.federation.participant import Participant
-from fedmosaic.training import weights
+from fedmosaic.training import load_adapter_state, weights
 
 QUESTION = "which image is the odd one out ? options : first second answer :"
 
@@ -245,6 +245,31 @@ def test_a_client_starts_from_an_exported_lora(monkeypatch, capsys, tmp_path, ru
     status, _, error = call(monkeypatch, capsys, "run", tmp_path / "s.toml", *small, *wrong)
     assert status == 2
     assert "set adapter.rank=4" in error
+
+
+@torch.no_grad()
+def test_a_mixture_with_colora_comes_back_whole(monkeypatch, capsys, tmp_path, runs):
+    """Every method's export is a start: FedMosaic's has twice a slot's rank in some layers and a bias in others."""
+    folder = tmp_path / "lora"
+    call(monkeypatch, capsys, "export", runs["fedmosaic"], "--client", 1, "--as", "lora", "--out", folder)
+    assert "start" in (folder / "README.md").read_text()
+    old = machine_of(runs["fedmosaic"])
+    clients = [spec.model_dump(mode="json") for spec in old.settings.scenario.clients[:2]]
+    clients[1]["start"] = str(folder)
+    scenario = old.settings.scenario.model_copy(update={"settings": {}}).model_dump(mode="json") | {"clients": clients}
+    settings = resolve(Scenario.model_validate(scenario), method="fedmosaic", rounds=1)
+    settings = settings.model_copy(update={"adapter": old.settings.adapter})
+    new = Machine(settings, tmp_path / "unused", images=old.benchmark.images)
+    spec = new.settings.scenario.client(1)
+    assert "slot by slot: local, personal_global" in new.imported(spec).summary
+    batch = (expected := final_model(old, 1)).base.collate(old.benchmark.task("Odd-0").test[:4])
+    adapter = new.adapter(spec)
+    load_adapter_state(adapter, new.start(spec))
+    adapter.mix("gate")
+    theirs, ours = (base.head(base.hidden_states(batch)) for base in (expected.base, new.pool.model(spec.model)))
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-5)
+    expected.adapter.detach()
+    assert (expected.base.head(expected.base.hidden_states(batch)) - theirs).abs().max() > 1e-2
 
 
 def test_a_question_is_answered_by_the_clients_own_model(monkeypatch, capsys, run, pictures):

@@ -9,7 +9,7 @@ from fedmosaic.methods.base import Upload, Uploads, mean_within_architecture
 
 
 def make(models=("narrow", "narrow"), **settings):
-    return Lab("perada", {"public_samples": 8, **settings}, models=models)
+    return Lab("perada", {"public_samples": 8, "server_rate": 0.1, **settings}, models=models)
 
 
 def test_the_personal_slot_answers_and_never_leaves():

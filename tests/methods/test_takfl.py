@@ -18,7 +18,7 @@ MODELS = ("narrow", "narrow", "foreign")
 
 
 def make(**settings):
-    return Lab("takfl", {"public_samples": 8, **settings}, models=MODELS)
+    return Lab("takfl", {"public_samples": 8, "server_rate": 0.1, **settings}, models=MODELS)
 
 
 def noisy(lab):

@@ -1,5 +1,7 @@
 """Checkpoints of several libraries' families, tiny and random: what is tested is the plumbing, not the answers."""
 
+import shutil
+
 import pytest
 import torch
 from PIL import Image
@@ -18,8 +20,9 @@ from transformers import (
 from fedmosaic.data.mosaic40.public import Dialogue
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.base import IGNORED
-from fedmosaic.models.checkpoint import CheckpointModel, load_checkpoint
+from fedmosaic.models.checkpoint import CheckpointModel
 from fedmosaic.models.pixels import pad_to_square, wants_squares
+from fedmosaic.models.read import load_checkpoint
 from fedmosaic.models.vocabulary import fit_tokenizer
 
 TEMPLATE = (
@@ -181,6 +184,24 @@ def test_capped_logits_are_known(tokenizer, noise, tmp_path, samples):
     assert logits.abs().max() < 0.05
 
 
+@pytest.mark.parametrize("stored", ["float32", "bfloat16", "float16"])
+def test_a_checkpoint_has_one_architecture_in_every_dtype(text_folder, noise, tmp_path, stored):
+    """Also where float16 rounds values that bfloat16 holds: too small, or between two of its steps."""
+    module = LlamaForCausalLM.from_pretrained(text_folder, dtype=stored)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(1e-3)
+    module.save_pretrained(tmp_path)
+    shutil.copy(text_folder / "tokenizer.json", tmp_path)
+    shutil.copy(text_folder / "tokenizer_config.json", tmp_path)
+    found = {}
+    for dtype in ("float32", "bfloat16", "float16", "auto"):
+        model = load_checkpoint("text", tmp_path, images=noise, dtype=dtype)
+        assert model.module.dtype == getattr(torch, stored if dtype == "auto" else dtype)
+        found[dtype] = model.architecture
+    assert len(set(found.values())) == 1
+
+
 def test_a_head_that_is_not_understood_is_refused(text_folder, noise, monkeypatch):
     monkeypatch.setattr(CheckpointModel, "head", lambda self, hidden: 2 * self.module.lm_head(hidden))
     with pytest.raises(ModelError, match="override `head`"):
@@ -191,6 +212,39 @@ def test_a_folder_without_weights_says_what_is_expected(text_folder, noise, tmp_
     (tmp_path / "config.json").write_text((text_folder / "config.json").read_text())
     with pytest.raises(ModelError, match="safetensors"):
         load_checkpoint("empty", tmp_path, images=noise)
+
+
+def test_images_count_before_a_run_starts(llava, samples):
+    """Exactly, by what the processor makes of them; only where they could matter they are opened."""
+    lengths = [llava.collate([sample]).input_ids.shape[1] for sample in samples]
+    llava.images.loaded.clear()
+    llava.prepare(samples)
+    assert not llava.images.loaded
+    longest = max(range(len(samples)), key=lengths.__getitem__)
+    llava.limit = lengths[longest]
+    llava.prepare(samples)
+    assert llava.images.loaded
+    llava.limit -= 1
+    with pytest.raises(ModelError, match=f"'{samples[longest].id}' is {lengths[longest]} tokens"):
+        llava.prepare(samples)
+
+
+def test_a_text_models_template_gets_one_text_with_the_image_marks(llava_folder, noise, samples, tmp_path):
+    """A tokenizer's own template that prints parts as Python does, or fails on them."""
+    for index, content in enumerate(("m['content']", "m['content'] + ''")):
+        folder = tmp_path / str(index)
+        shutil.copytree(llava_folder, folder)
+        (folder / "chat_template.jinja").write_text(
+            "{% for m in messages %}{{ m['role'] }} : {{ CONTENT }}\n{% endfor %}assistant :".replace(
+                "CONTENT", content
+            )
+        )
+        model = load_checkpoint("llava", folder, images=noise)
+        batch = model.collate(samples)
+        assert (batch.input_ids == 3).sum(1).tolist() == [4, 8, 4, 0]
+        text = model.tokenizer.decode(batch.input_ids[0])
+        assert "type" not in text
+        assert "user" in text
 
 
 def test_squares_are_wanted_by_processors_that_crop():

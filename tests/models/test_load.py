@@ -26,6 +26,21 @@ def test_built_in_models_are_small_complete_and_frozen(name, noise, samples, tmp
     assert model.name == name
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "auto"])
+@torch.no_grad()
+def test_a_built_in_model_in_another_dtype_is_the_same_model_with_the_same_features(dtype, noise, samples, tmp_path):
+    plain = load_base_model("tiny-llama", images=noise, home=tmp_path / "a")
+    model = load_base_model("tiny-llama", images=noise, home=tmp_path / "b", dtype=dtype)
+    assert model.decoder.layers[0].mlp.up_proj.weight.dtype == (
+        torch.float32 if dtype == "auto" else getattr(torch, dtype)
+    )
+    assert model.architecture == plain.architecture
+    ours, theirs = model.collate(samples), plain.collate(samples)
+    assert torch.equal(ours.vision["features"], theirs.vision["features"])
+    assert model.features.main.folder.name == plain.features.main.folder.name
+    assert float(model.loss(ours)) == pytest.approx(float(plain.loss(theirs)), rel=0.03)
+
+
 def test_built_in_models_are_of_different_architectures(noise, tmp_path):
     models = [load_base_model(name, images=noise, home=tmp_path) for name in BUILT_IN]
     assert len({model.architecture for model in models}) == len(BUILT_IN)
@@ -82,6 +97,13 @@ def test_damaged_files_are_named(tiny, noise, tmp_path):
 
 
 def test_weights_of_another_shape_are_refused(tiny, tmp_path):
+    """With the tower among them or not."""
+    tiny.module.save_pretrained(tmp_path / "whole")
+    state = load_file(tmp_path / "whole" / "model.safetensors")
+    state.pop(next(key for key in state if "q_proj" in key))
+    save_file(state, tmp_path / "whole" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"q_proj.*not in the weights"):
+        read_module(tmp_path / "whole")
     save_without_tower(tiny.module, tiny.tokenizer, tmp_path / "a")
     state = load_file(tmp_path / "a" / "model.safetensors")
     state.pop(next(key for key in state if "q_proj" in key))

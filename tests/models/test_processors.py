@@ -17,7 +17,7 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from fedmosaic.models.checkpoint import load_checkpoint
+from fedmosaic.models.read import load_checkpoint
 from fedmosaic.models.vocabulary import fit_tokenizer
 
 SMALL = {

@@ -8,6 +8,7 @@ the alpha of each is our scale times its rank. PEFT itself is not needed to writ
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -25,6 +26,7 @@ from fedmosaic.adapters.layer import Folded
 from fedmosaic.errors import ModelError
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+ORIGIN_FILE, SLOTS_FOLDER, GATE_FILE = "fedmosaic.json", "slots", "gate.safetensors"
 KEY_PREFIX = "base_model.model."
 
 
@@ -59,6 +61,41 @@ def write_lora(adapter: Adapter, folder: Path, *, base_model: str, task_type: st
     folder.mkdir(parents=True, exist_ok=True)
     save_file(lora_tensors(branches), folder / WEIGHTS_FILE, metadata={"format": "pt"})
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def write_origin(adapter: Adapter, folder: Path, *, base_model: str) -> None:
+    """Write beside a LoRA what it was folded from, so that a client can start from it as if it had never been folded.
+
+    ``fedmosaic.json`` says the adapter's shape and how its slots are mixed. Where several are, each is also written as
+    a LoRA of its own below ``slots``, with the gates: together their ranks are more than one slot can hold.
+
+    Args:
+        adapter: the slots in use, mixed as they are now.
+        folder: of the LoRA; :func:`write_lora` has written it.
+        base_model: name or folder of the model that the LoRA goes on.
+    """
+    mixture, shape = adapter.mixture, adapter.shape
+    names = shape.gated if isinstance(mixture, str) else tuple(mixture)
+    origin = {
+        "lora": digest_of(folder / WEIGHTS_FILE),  # the parts are worth nothing once it has been trained further
+        "mix": mixture,
+        "gate": shape.gate,
+        "rank": shape.rank,
+        "blocks": shape.blocks,
+    }
+    (folder / ORIGIN_FILE).write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
+    if names is None or len(names) < 2:
+        return
+    for name in names:
+        with adapter.mixed({name: 1.0}):
+            write_lora(adapter, folder / SLOTS_FOLDER / name, base_model=base_model)
+    gates = {name: tensor.cpu().contiguous() for name, tensor in adapter.gate_tensors().items()}
+    save_file(gates, folder / SLOTS_FOLDER / GATE_FILE, metadata={"format": "pt"})
+
+
+def digest_of(path: Path) -> str:
+    """Return 32 hexadecimal digits that name a file's content."""
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
 def lora_tensors(branches: Mapping[str, Folded]) -> dict[str, Tensor]:

@@ -224,7 +224,7 @@ class LoraLinear(AdaptedLinear):
         if rank > most:
             raise ModelError(f"its rank is {rank}, but adapter.rank is {most}; set adapter.rank={rank} or more")
         if branch.offset is not None and branch.offset.any():
-            raise ModelError("it has a bias (lora_bias), which a conventional slot cannot hold; use a LoRA without one")
+            raise ModelError("it has a bias (lora_bias), which only a Co-LoRA layer can hold, and this is none")
         down, up = initial["A"].clone(), torch.zeros_like(initial["B"])
         down[:rank] = branch.down.to(down)
         up[:, :rank] = (branch.up * (branch.scale / self.scale)).to(up)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from torch import nn
 
 from fedmosaic.errors import ModelError, SettingsError
+from fedmosaic.models.stack import layer_list, linear_features, linears_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,8 @@ def place(decoder: nn.Module, *, blocks: int, modules: Collection[str] | None = 
         ModelError: no list of decoder layers, more than one that could be it, or a linear shared between layers.
         SettingsError: more blocks than layers, or ``modules`` has a name that the decoder lacks.
     """
-    path, layers = _decoder_layers(decoder)
-    found = [(index, inner, module) for index, layer in enumerate(layers) for inner, module in _linears(layer)]
+    path, layers = layer_list(decoder)
+    found = [(index, inner, module) for index, layer in enumerate(layers) for inner, module in linears_of(layer)]
     _check_not_shared(found)
     names = _short_names({inner for _, inner, _ in found})
     wanted = _wanted(modules, known=sorted(set(names.values())))
@@ -104,68 +105,6 @@ def place(decoder: nn.Module, *, blocks: int, modules: Collection[str] | None = 
             target = Target(f"{path}.{index}.{inner}", index, block_of.get(index), names[inner], *features)
             targets.append(target)
     return Placement(layers=len(layers), ends=ends, targets=tuple(targets))
-
-
-def linear_features(module: nn.Module) -> tuple[int, int] | None:
-    """Return (input, output) widths of a linear-like leaf, also quantised ones and ``Conv1D``; None for others."""
-    for names in (("in_features", "out_features"), ("nx", "nf")):
-        sizes = [getattr(module, name, None) for name in names]
-        if all(isinstance(size, int) for size in sizes) and (
-            isinstance(module, nn.Linear) or not any(module.children())
-        ):
-            return int(sizes[0]), int(sizes[1])  # type: ignore[arg-type]
-    return None
-
-
-def decoder_layers(decoder: nn.Module) -> nn.ModuleList:
-    """Return the layers that :func:`place` counts.
-
-    Raises:
-        ModelError: no list of decoder layers, or more than one that could be it.
-    """
-    return _decoder_layers(decoder)[1]
-
-
-def _decoder_layers(decoder: nn.Module) -> tuple[str, nn.ModuleList]:
-    """Return path and list of the decoder layers: the longest outermost list of layers that hold linears."""
-    start = decoder
-    if callable(own := getattr(decoder, "get_decoder", None)) and isinstance(found := own(), nn.Module):
-        start = found
-    prefix = next((name for name, module in decoder.named_modules() if module is start), None)
-    if prefix is None:
-        start, prefix = decoder, ""
-    lists = [
-        (name, module)
-        for name, module in _outermost_lists(start, prefix)
-        if len({type(layer) for layer in module}) == 1 and all(any(_linears(layer)) for layer in module)
-    ]
-    if not lists:
-        raise ModelError(
-            f"{type(decoder).__name__} has no list of like layers with linears in it; "
-            "pass the decoder stack of a transformer as `decoder`"
-        )
-    longest = max(len(module) for _, module in lists)
-    best = [(name, module) for name, module in lists if len(module) == longest]
-    if len(best) > 1:
-        raise ModelError(
-            f"{type(decoder).__name__} has several lists of {longest} layers ({', '.join(name for name, _ in best)}); "
-            "pass the one decoder stack that is to be adapted as `decoder`"
-        )
-    return best[0]
-
-
-def _outermost_lists(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.ModuleList]]:
-    """Yield the module lists that do not lie within another one (experts and the parts of a T5 block do)."""
-    for name, child in module.named_children():
-        path = f"{prefix}.{name}" if prefix else name
-        if isinstance(child, nn.ModuleList):
-            yield path, child
-        else:
-            yield from _outermost_lists(child, path)
-
-
-def _linears(layer: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    return ((name, module) for name, module in layer.named_modules() if name and linear_features(module) is not None)
 
 
 def _check_not_shared(found: list[tuple[int, str, nn.Module]]) -> None:

@@ -1,8 +1,12 @@
-"""An existing PEFT LoRA as the start of a slot.
+"""An existing PEFT LoRA as the start of a client.
 
-Conventional layers take it up exactly. A Co-LoRA layer can only hold ``B P A`` with its own frozen A and B, so there
-the LoRA is projected on them: with bases that were not chosen for it, most of it is lost. :attr:`StartingSlot.kept`
-says how much is left; with ``adapter.blocks=0`` there are no Co-LoRA layers and nothing is lost.
+Conventional layers take it up exactly. A Co-LoRA layer can only hold ``B (P A x + Q)`` with its own frozen A and B, so
+there the LoRA is projected on them: with bases that were not chosen for it, most of it is lost.
+:attr:`StartingSlot.kept` says how much is left; with ``adapter.blocks=0`` there are no Co-LoRA layers and nothing is
+lost. With the bases that a LoRA was made with, P and Q (its bias) come back whole.
+
+A LoRA that was exported from a mixture of slots has the ranks of all of them. Where one slot cannot hold that, the
+export's own parts (:func:`~fedmosaic.adapters.export.write_origin`) go into the slots that they came from.
 """
 
 from __future__ import annotations
@@ -21,8 +25,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fedmosaic.adapters.adapter import Adapter
-from fedmosaic.adapters.export import CONFIG_FILE, KEY_PREFIX, WEIGHTS_FILE
+from fedmosaic.adapters.adapter import Adapter, Weights
+from fedmosaic.adapters.export import (
+    CONFIG_FILE,
+    GATE_FILE,
+    KEY_PREFIX,
+    ORIGIN_FILE,
+    SLOTS_FOLDER,
+    WEIGHTS_FILE,
+    digest_of,
+)
 from fedmosaic.adapters.layer import CoLoraLinear, Folded
 from fedmosaic.errors import ModelError
 
@@ -41,19 +53,111 @@ class StartingSlot:
     Attributes:
         tensors: as :meth:`Adapter.load_slot` takes them.
         linears: number of linears that the LoRA adapts.
-        kept: share of its squared norm in the Co-LoRA layers that their bases can hold; 1 if it adapts none of them.
+        kept: share of its squared norm in the Co-LoRA layers, bias included, that their bases can hold; 1 if it adapts
+            none of them.
     """
 
     tensors: dict[str, Tensor]
     linears: int
     kept: float
 
+
+@dataclass(frozen=True)
+class Start:
+    """What a client starts with.
+
+    Attributes:
+        slots: by name; those left out, and gates that are, start as those of all clients.
+        gates: as :meth:`Adapter.load_gate` takes them.
+        apart: whether the slots differ, each being a part of the LoRA.
+    """
+
+    slots: dict[str, StartingSlot]
+    gates: dict[str, Tensor]
+    apart: bool
+
+    @property
+    def kept(self) -> float:
+        """The least that a slot holds of its part in the Co-LoRA layers."""
+        return min(slot.kept for slot in self.slots.values())
+
     @property
     def summary(self) -> str:
         """For the user."""
+        linears = max(slot.linears for slot in self.slots.values())
+        parts = f" (slot by slot: {', '.join(self.slots)})" if self.apart else ""
         if self.kept > 1 - 1e-6:
-            return f"{self.linears} linears, taken up exactly"
-        return f"{self.linears} linears; Co-LoRA layers hold {self.kept:.1%} of their part (all with adapter.blocks=0)"
+            return f"{linears} linears, taken up exactly{parts}"
+        return (
+            f"{linears} linears{parts}; Co-LoRA layers hold {self.kept:.1%} of their part (all with adapter.blocks=0, "
+            "or with the bases that it was made with)"
+        )
+
+
+def client_start(
+    adapter: Adapter, initial: Mapping[str, Tensor], folder: Path, *, answers_with: Weights | None = None
+) -> Start:
+    """Make a client's start of a PEFT LoRA folder: a copy in every slot, or slot by slot if only that can hold it.
+
+    Args:
+        adapter: the client's.
+        initial: a slot's tensors before any training.
+        folder: ``adapter_config.json``, ``adapter_model.safetensors``, and what an export of ours has beside them.
+        answers_with: how the client's slots will be mixed.
+
+    Raises:
+        ModelError: as :func:`starting_slot`; for an export of ours it says what it was made with.
+    """
+    origin = _origin(folder)
+    try:
+        whole = starting_slot(adapter, initial, folder)
+    except ModelError as error:
+        if origin is None:
+            raise
+        parts = _parts(adapter, initial, folder, origin, answers_with)
+        if parts is None:
+            raise ModelError(f"{error}. {_advice(origin)}") from None
+        return parts
+    return Start({slot.name: whole for slot in adapter.slots}, {}, apart=False)
+
+
+def _parts(
+    adapter: Adapter,
+    initial: Mapping[str, Tensor],
+    folder: Path,
+    origin: Mapping[str, Any],
+    answers_with: Weights | None,
+) -> Start | None:
+    """Return the slots of an export in the slots that they came from; None if they do not fit there."""
+    names = sorted(path.name for path in (folder / SLOTS_FOLDER).glob("*") if path.is_dir())
+    alike = origin.get("mix") == answers_with and origin.get("gate") == adapter.shape.gate
+    if not names or not alike or not set(names) <= set(adapter.shape.slots):
+        return None
+    try:
+        slots = {name: starting_slot(adapter, initial, folder / SLOTS_FOLDER / name) for name in names}
+    except ModelError:
+        return None
+    gates = _tensors(folder / SLOTS_FOLDER / GATE_FILE)
+    return Start(slots, gates, apart=True) if gates.keys() == adapter.gate_tensors().keys() else None
+
+
+def _origin(folder: Path) -> dict[str, Any] | None:
+    """Return what an export of ours says of itself; None for LoRAs from elsewhere, and for those trained since."""
+    try:
+        origin = json.loads((folder / ORIGIN_FILE).read_text(encoding="utf-8"))
+        own = isinstance(origin, dict) and origin.get("lora") == digest_of(folder / WEIGHTS_FILE)
+    except (OSError, ValueError):
+        return None
+    return origin if own else None
+
+
+def _advice(origin: Mapping[str, Any]) -> str:
+    made = ", ".join(f"adapter.{name}={origin.get(name)}" for name in ("rank", "blocks"))
+    return (
+        f"It was exported from an adapter with {made} and slots mixed by {origin.get('mix')!r}: start it with these "
+        "settings, the same method, seed and alignment; or take the client's `export --as merged` as the client's "
+        "`model` instead of a start"
+    )
 
 
 def starting_slot(adapter: Adapter, initial: Mapping[str, Tensor], folder: Path) -> StartingSlot:
@@ -94,9 +198,10 @@ def starting_slot(adapter: Adapter, initial: Mapping[str, Tensor], folder: Path)
             raise ModelError(f"{folder}: {path}: {error}") from None
         tensors |= {f"{target.prefix}.{letter}": tensor for letter, tensor in slot.items()}
         if isinstance(linear, CoLoraLinear):
-            total += branch.scale**2 * _squared_norm(branch.up, branch.down)
-            up = linear.B.double() @ slot["P"].to(linear.B).double()
-            kept += linear.scale**2 * _squared_norm(up, linear.A.double())
+            total += branch.scale**2 * _squared_norm(branch.up, branch.down, branch.offset)
+            basis = linear.B.double().cpu()
+            up, offset = basis @ slot["P"].cpu().double(), basis @ slot["Q"].cpu().double()
+            kept += linear.scale**2 * _squared_norm(up, linear.A.double().cpu(), offset)
     return StartingSlot(tensors, len(branches), kept / total if total else 1.0)
 
 
@@ -107,7 +212,9 @@ def read_lora(folder: Path) -> dict[str, Folded]:
         ModelError: files are missing or damaged, or it is something else than plain LoRA.
     """
     config = _config(folder)
-    tensors = _tensors(folder)
+    tensors = _tensors(folder / WEIGHTS_FILE)
+    if not tensors:
+        raise ModelError(f"{folder / WEIGHTS_FILE} holds no tensors")
     parts: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         match = re.fullmatch(rf"{re.escape(KEY_PREFIX)}(.+)\.(lora_A\.weight|lora_B\.weight|lora_B\.bias)", key)
@@ -149,20 +256,17 @@ def _config(folder: Path) -> dict[str, Any]:
     return dict(config)
 
 
-def _tensors(folder: Path) -> dict[str, Tensor]:
-    path = folder / WEIGHTS_FILE
+def _tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         other = " (adapter_model.bin is not safe to load and never is: save it again with PEFT)"
-        raise ModelError(f"{path} is missing{other if (folder / 'adapter_model.bin').exists() else ''}")
+        raise ModelError(f"{path} is missing{other if path.with_name('adapter_model.bin').exists() else ''}")
     try:
-        tensors = dict(load_file(path))
-    except SafetensorError as error:
+        return dict(load_file(path))
+    except (OSError, SafetensorError) as error:
         raise ModelError(f"{path} is damaged ({error}); copy it again") from None
-    if not tensors:
-        raise ModelError(f"{path} holds no tensors")
-    return tensors
 
 
-def _squared_norm(up: Tensor, down: Tensor) -> float:
-    """Squared Frobenius norm of ``up @ down``, from the small Gram matrices."""
-    return float(torch.sum((up.t() @ up) * (down @ down.t())))
+def _squared_norm(up: Tensor, down: Tensor, offset: Tensor | None) -> float:
+    """Squared Frobenius norm of ``up @ down`` beside its offset, from the small Gram matrices."""
+    alone = torch.sum((up.t() @ up) * (down @ down.t()))
+    return float(alone if offset is None else alone + offset.square().sum())

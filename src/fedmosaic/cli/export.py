@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fedmosaic.adapters.export import write_lora
+from fedmosaic.adapters.export import write_lora, write_origin
 from fedmosaic.adapters.merge import merged
 from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.finished import finished_run
+from fedmosaic.config import RunSettings, varied
 from fedmosaic.data.images import GivenImages
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation.files import folder_written_atomically
 from fedmosaic.federation.final import FinalModel, final_model
+from fedmosaic.models.device import check_device
 from fedmosaic.nearest import hint
 
 
@@ -34,7 +37,7 @@ def export(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SettingsError(f"--out {out} already holds something; choose another folder")
     machine, settings = finished_run(run, images=GivenImages(()))
-    model = final_model(machine, client)
+    model = final_model(replace(machine, settings=_as_stored(settings)), client)
     try:
         with folder_written_atomically(out) as folder:
             usage = _FORMS[form](model, folder)
@@ -46,9 +49,20 @@ def export(
     PlainConsole().say(f"wrote {out}; {out / 'README.md'} says how to load it")
 
 
+def _as_stored(settings: RunSettings) -> RunSettings:
+    """Whatever it trained in, the base goes out as it is stored, and from machines without the run's device, too."""
+    try:
+        check_device(settings.device)
+        device = settings.device
+    except SettingsError:
+        device = "cpu"
+    return varied(settings, ["model.dtype=auto", f"device={device}"])
+
+
 def _lora(model: FinalModel, folder: Path) -> str:
     task = "CAUSAL_LM" if model.base.auto_class == "AutoModelForCausalLM" else None
     write_lora(model.adapter, folder, base_model=model.spec.model, task_type=task)
+    write_origin(model.adapter, folder, base_model=model.spec.model)
     built_in = (
         "Its folder is what `fedmosaic export RUN --client K --as base --out BASE` writes.\n\n"
         if model.base.own_code
@@ -58,7 +72,8 @@ def _lora(model: FinalModel, folder: Path) -> str:
     return (
         f"A PEFT LoRA for the base model `{model.spec.model}`. {built_in}"
         + _code("from peft import PeftModel", *lines)
-        + "\n\nIt computes what the client's model computes; fedmosaic is not needed."
+        + "\n\nIt computes what the client's model computes; fedmosaic is not needed. A client of another run starts "
+        + 'from it with `start = "THIS FOLDER"`; `fedmosaic.json` and `slots` are for that.'
     )
 
 

@@ -15,6 +15,7 @@ from fedmosaic.federation import Machine
 from fedmosaic.federation.division import own_part
 from fedmosaic.federation.names import check_names, check_tasks
 from fedmosaic.methods.registry import make_method
+from fedmosaic.models.device import check_device
 
 
 def prepare(settings: RunSettings, console: Console, *, folder: Path | None = None) -> None:
@@ -32,6 +33,7 @@ def prepare(settings: RunSettings, console: Console, *, folder: Path | None = No
     make_method(settings.method, settings.method_settings).check(settings)
     if settings.engine != "in-process":
         raise SettingsError(f"engine {settings.engine!r} is not part of this version; use --engine in-process")
+    check_device(settings.device)
     machine = Machine(settings, folder=folder or home() / "unused")
     names = settings.scenario.task_names
     with working(console, "data: built on first use, then cached"):

@@ -45,6 +45,14 @@ class TrainingSettings(_Settings):
     and uploads do not change. 1 is the paper's: the last weights."""
 
 
+class ModelSettings(_Settings):
+    """How the base models are loaded."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    """Of the base models' weights; ``auto`` is what each checkpoint is stored in. Adapters and optimiser are
+    float32."""
+
+
 class AdapterSettings(_Settings):
     """Shape and place of the adapters (METHODS A.1, A.5, A.6)."""
 
@@ -100,6 +108,7 @@ class RunDefaults(_Settings):
     threads: Positive = 1
     """Threads of one process; results are reproducible bit for bit at an equal number only."""
     device: str = "cpu"
+    model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     adapter: AdapterSettings = AdapterSettings()
     evaluation: EvaluationSettings = EvaluationSettings()

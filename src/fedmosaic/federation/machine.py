@@ -14,7 +14,7 @@ from torch import Tensor
 from fedmosaic import seeding
 from fedmosaic.adapters import Adapter
 from fedmosaic.adapters.alignment import Alignment, alignment_for, is_alignment
-from fedmosaic.adapters.start import StartingSlot, starting_slot
+from fedmosaic.adapters.start import Start, client_start
 from fedmosaic.config import AdapterSettings, ClientSpec, RunSettings, home
 from fedmosaic.data.benchmark import Benchmark, load_benchmark
 from fedmosaic.data.images import ImageSource
@@ -27,7 +27,7 @@ from fedmosaic.federation.inputs import Inputs
 from fedmosaic.methods.base import Method
 from fedmosaic.methods.registry import make_method
 from fedmosaic.models import BaseModel
-from fedmosaic.training import ModelPool, adapter_state
+from fedmosaic.training import ModelPool, adapter_state, weights
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Machine:
     images: ImageSource | None = None
     cache: Path = field(default_factory=home)
     _starts: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    _imports: dict[tuple[str, str], StartingSlot] = field(default_factory=dict)
+    _imports: dict[tuple[str, str], Start] = field(default_factory=dict)
     _stores: dict[int, ClientStore] = field(default_factory=dict)
 
     @cached_property
@@ -71,7 +71,8 @@ class Machine:
     def pool(self) -> ModelPool:
         """The base models."""
         images = self.benchmark.images if self.images is None else self.images
-        return ModelPool(images=images, home=self.cache, device=self.settings.device)
+        own = self.settings
+        return ModelPool(images=images, home=self.cache, device=own.device, dtype=own.model.dtype)
 
     @cached_property
     def schedule(self) -> participation.Schedule:
@@ -102,6 +103,7 @@ class Machine:
             blocks=self.shape.blocks,
             mode=self.shape.alignment,
             device=self.settings.device,
+            dtype=self.settings.model.dtype,
         )
 
     def keep_alignment(self) -> None:
@@ -138,16 +140,16 @@ class Machine:
     def start(self, spec: ClientSpec) -> dict[str, Tensor]:
         """State of a client that has not trained yet: the same draw for all clients of one architecture.
 
-        A client that brings a LoRA starts with it in every slot, as slots start alike anyway.
+        A client that brings a LoRA starts with it in every slot, as slots start alike anyway, or with its parts.
         """
-        adapter = self.adapter(spec)
+        self.adapter(spec)
         start = self._starts[spec.model]
         if (imported := self.imported(spec)) is None:
             return start
-        slots = {f"slot.{slot.name}|{name}": t for slot in adapter.slots for name, t in imported.tensors.items()}
-        return start | slots
+        slots = {f"slot.{slot}|{name}": t for slot, own in imported.slots.items() for name, t in own.tensors.items()}
+        return start | slots | {f"gate|{name}": t for name, t in imported.gates.items()}
 
-    def imported(self, spec: ClientSpec) -> StartingSlot | None:
+    def imported(self, spec: ClientSpec) -> Start | None:
         """The PEFT LoRA that a client starts from, if it brings one.
 
         Raises:
@@ -161,7 +163,8 @@ class Machine:
             first = f"slot.{adapter.slots[0].name}|"
             start = self._starts[spec.model]
             initial = {name.removeprefix(first): t for name, t in start.items() if name.startswith(first)}
-            self._imports[key] = starting_slot(adapter, initial, Path(spec.start).expanduser())
+            folder, mixture = Path(spec.start).expanduser(), weights(self.method.answers_with)
+            self._imports[key] = client_start(adapter, initial, folder, answers_with=mixture)
         return self._imports[key]
 
     # ---- what is kept of each client -----------------------------------------------------------------------------

@@ -29,7 +29,7 @@ class DistillationSettings(MethodSettings):
 
     public_samples: Annotated[int, Field(ge=1)] | None = None
     """Of each round, seen once; None: a fifth of what a client trains on in it, the study's 80 for 400."""
-    server_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
+    server_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.3
     """Learning rate of the server's students, as a factor of the clients'; chosen on validation samples."""
 
     def public_count(self, training: TrainingSettings) -> int:

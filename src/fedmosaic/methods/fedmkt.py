@@ -50,6 +50,8 @@ class FedMktSettings(DistillationSettings):
     """Tokens whose probabilities travel, for each token of an answer."""
     answer_tokens: Annotated[int, Field(ge=1)] = 4
     """First tokens of each public answer that travel, end mark included; mosaic40's have two."""
+    server_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Of the server's models, which learn from the beginning, not only what clients' means lack."""
     lam: Annotated[float, Field(ge=0, le=1)] = 0.9
     """Factor of the cross-entropy with the true answer; the rest is the selected distribution's."""
 

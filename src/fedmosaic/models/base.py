@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import ModelError
+from fedmosaic.models.stack import layer_list
 
 if TYPE_CHECKING:
     from fedmosaic.data.mosaic40.public import Dialogue
@@ -88,8 +89,9 @@ class BaseModel(ABC):
             two can be averaged.
         module: the transformers model; no parameter requires a gradient, and it is in eval mode.
         tokenizer: its tokenizer.
-        decoder: the stack of decoder layers inside ``module``; has ``layers``.
+        decoder: the stack of decoder layers inside ``module``; :func:`~fedmosaic.models.stack.decoder_layers` are they.
         reads_images: False for text models.
+        limit: the longest sequence that the decoder reads, in tokens; None if nothing bounds it.
         reading: entered with the prompt's positions (B, T) around every computation of the decoder, so that an adapter
             can look at them.
         own_code: whether transformers loads the folder that :meth:`save` writes only with the code in it.
@@ -101,6 +103,7 @@ class BaseModel(ABC):
     tokenizer: PreTrainedTokenizerBase
     decoder: nn.Module
     reads_images: bool = True
+    limit: int | None = None
     reading: Callable[[Tensor], AbstractContextManager[None]] = staticmethod(lambda _: nullcontext())
     own_code: bool = False
 
@@ -114,6 +117,7 @@ class BaseModel(ABC):
 
         Raises:
             DataError: an image cannot be loaded.
+            ModelError: a sample is longer than the model's positions; it is never cut off.
         """
 
     @abstractmethod
@@ -129,7 +133,11 @@ class BaseModel(ABC):
         """Return logits (..., V) of hidden states (..., d)."""
 
     def prepare(self, samples: Sequence[Sample]) -> None:  # noqa: B027 - optional: most models have nothing to do
-        """Do now, in large batches, what ``collate`` would otherwise do image by image."""
+        """Do now, in large batches, what ``collate`` would do image by image, and refuse what it would refuse.
+
+        Raises:
+            ModelError: a sample does not fit into the model's positions.
+        """
 
     def answer_logits(self, batch: Batch) -> AnswerLogits:
         """Return the predictions of the answer tokens; the head is computed only there."""
@@ -150,7 +158,7 @@ class BaseModel(ABC):
 
         Args:
             samples: their answers are not looked at.
-            max_tokens: longest answer.
+            max_tokens: longest answer; one that reaches the model's last position ends there.
         """
         batch = self.collate(samples, with_answers=False)
         ended = torch.zeros(len(samples), dtype=torch.bool, device=batch.input_ids.device)
@@ -159,6 +167,8 @@ class BaseModel(ABC):
         for _ in range(max_tokens):
             tokens = self.head(self.hidden_states(batch)[rows, batch.last]).argmax(-1)
             ended |= torch.isin(tokens, self.end_tokens.to(tokens.device))
+            if self.limit is not None:
+                ended |= batch.last + 1 >= self.limit
             if bool(ended.all()):
                 break
             for row in (~ended).nonzero()[:, 0].tolist():
@@ -179,7 +189,14 @@ class BaseModel(ABC):
         tensors = {
             name: tensor.contiguous() for name, tensor in {**self.module.state_dict(), **(changes or {})}.items()
         }
-        self.module.save_pretrained(folder, state_dict=tensors)
+        generation = self.module.generation_config
+        try:
+            # transformers refuses to write settings that it has read, e.g. Llama 2's
+            self.module.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+            self.module.save_pretrained(folder, state_dict=tensors)
+        finally:
+            self.module.generation_config = generation
+        generation.to_json_file(folder / "generation_config.json")
         if config is not None:
             config.architectures, config.dtype = self.module.config.architectures, self.module.config.dtype
             config.save_pretrained(folder)
@@ -236,18 +253,19 @@ def output_matrix(module: PreTrainedModel) -> nn.Linear:
 
 
 def find_decoder(module: PreTrainedModel) -> nn.Module:
-    """Return the submodule whose ``layers`` are the language model's decoder layers.
+    """Return the submodule that holds the language model's decoder layers, whatever its list of them is called.
 
     Raises:
         ModelError: there is none.
     """
     candidate = module.get_decoder()  # type: ignore[no-untyped-call]
-    if isinstance(candidate, nn.Module) and isinstance(getattr(candidate, "layers", None), nn.ModuleList):
-        return candidate
-    raise ModelError(
-        f"{type(module).__name__}: no stack of decoder layers found (its decoder is a {type(candidate).__name__} "
-        "without a list named `layers`); adapters need a transformers model whose get_decoder() returns one"
-    )
+    if not isinstance(candidate, nn.Module):
+        raise ModelError(
+            f"{type(module).__name__}: get_decoder() gives a {type(candidate).__name__}; adapters need a transformers "
+            "model whose get_decoder() is its stack of decoder layers"
+        )
+    layer_list(candidate)
+    return candidate
 
 
 def _append(batch: Batch, tokens: Tensor, rows: Tensor) -> Batch:

@@ -6,32 +6,31 @@ Vision-language models are driven through their processor, text models through t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fedmosaic.data.images import ImageSource
-from fedmosaic.data.sample import Sample
+from fedmosaic.data.sample import IMAGE_MARK, Sample
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, freeze, output_matrix, pad_right
 from fedmosaic.models.fingerprint import architecture_name
+from fedmosaic.models.marks import complete_marks, known_tokens
 from fedmosaic.models.pixels import fitted
+from fedmosaic.models.positions import check_lengths, position_limit
 from fedmosaic.models.wording import Turns, Wording
 
 if TYPE_CHECKING:
     from fedmosaic.data.mosaic40.public import Dialogue
+
+
+_CHUNK = 256  # samples that are measured at once
+_LARGE = ((3600, 3600), (3600, 600), (600, 3600))  # images of which processors that split make as much as of any
 
 
 class CheckpointModel(BaseModel):
@@ -39,6 +38,10 @@ class CheckpointModel(BaseModel):
 
     Prompts go through the model's chat template where it has one. Answers are tokenised as the continuation of the
     prompt and end with the tokenizer's end-of-sequence token, which for chat models is the end of the turn.
+
+    Raises:
+        ModelError: the tokenizer has no end mark, the chat template raises, or the model is of a kind that cannot carry
+            adapters.
     """
 
     def __init__(
@@ -49,9 +52,7 @@ class CheckpointModel(BaseModel):
         processor: Any,
         images: ImageSource,
     ) -> None:
-        if tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        tokenizer.padding_side = "right"
+        complete_marks(tokenizer, module)
         self.name = name
         self.module = freeze(module)
         self.tokenizer = tokenizer
@@ -60,18 +61,38 @@ class CheckpointModel(BaseModel):
         self.images = images
         self.decoder = find_decoder(module)
         self.architecture = architecture_name(module)
+        self.limit = position_limit(module.config)
         self._wording = Wording(tokenizer, processor)
         self._check_head()
 
     def collate(self, samples: Sequence[Sample], *, with_answers: bool = True) -> Batch:
         """See :meth:`BaseModel.collate`; ``vision`` holds whatever else the processor returns."""
         turns = [((sample.prompt, sample.answer),) for sample in samples]
-        return self._batch(turns, [sample.images for sample in samples], with_answers=with_answers)
+        keys, ids = [sample.images for sample in samples], [sample.id for sample in samples]
+        return self._batch(turns, keys, ids, with_answers=with_answers)
 
     def collate_dialogues(self, dialogues: Sequence[Dialogue]) -> Batch:
         """See :meth:`BaseModel.collate_dialogues`."""
         turns = [dialogue.turns for dialogue in dialogues]
-        return self._batch(turns, [dialogue.images for dialogue in dialogues], with_answers=True)
+        ids = [f"dialogue {index}" for index in range(len(dialogues))]
+        return self._batch(turns, [dialogue.images for dialogue in dialogues], ids, with_answers=True)
+
+    def prepare(self, samples: Sequence[Sample]) -> None:
+        """Make sure that the model can read all samples, without opening images where their size cannot matter.
+
+        Raises:
+            DataError: a sample has images and this is a text model.
+            ModelError: a sample does not fit into the model's positions or has tokens that the model does not know (it
+                is named), or the chat template raises on its text.
+        """
+        for start in range(0, len(samples), _CHUNK):
+            chunk = samples[start : start + _CHUNK]
+            self._check_images([sample.images for sample in chunk])
+            for sample, row in zip(chunk, self._text_rows(chunk), strict=True):
+                self._check_tokens([sample.id], [row])
+                images = len(sample.images)
+                if self.limit is not None and len(row) + (images and images * self._most_image_tokens) > self.limit:
+                    self.collate([sample])  # with its images as they are: raises if they do not fit
 
     def hidden_states(self, batch: Batch) -> Tensor:
         """Return what the language head reads (B, T, d)."""
@@ -108,7 +129,10 @@ class CheckpointModel(BaseModel):
     def _save_processor(self, folder: Path) -> None:
         (self.tokenizer if self.processor is None else self.processor).save_pretrained(folder)
 
-    def _batch(self, turns: Sequence[Turns], keys: Sequence[Sequence[str]], *, with_answers: bool) -> Batch:
+    def _batch(
+        self, turns: Sequence[Turns], keys: Sequence[Sequence[str]], ids: Sequence[str], *, with_answers: bool
+    ) -> Batch:
+        self._check_images(keys)
         worded = [self._wording.pieces(dialogue) for dialogue in turns]
         inputs = self._process(
             [pieces[0] for pieces in worded], [[self.images.load(key) for key in row] for row in keys]
@@ -125,6 +149,8 @@ class CheckpointModel(BaseModel):
                 label += answers
             rows.append(row)
             labels.append(label)
+        check_lengths(self.name, self.limit, ids, [len(row) for row in rows])
+        self._check_tokens(ids, rows)
         width = max(map(len, rows)) - inputs["input_ids"].shape[1]
         vision = {}
         for name, tensor in inputs.items():
@@ -139,15 +165,45 @@ class CheckpointModel(BaseModel):
         )
         return batch.to(self.device)
 
+    def _text_rows(self, samples: Sequence[Sample]) -> list[list[int]]:
+        """Return each sample's tokens, answer included, in which an image is as long as its mark."""
+        worded = [self._wording.pieces(((sample.prompt, sample.answer),)) for sample in samples]
+        prompts = self.tokenizer(
+            [pieces[0] for pieces in worded], add_special_tokens=self._wording.adds_special_tokens
+        )["input_ids"]
+        return [
+            [*prompt, *self._wording.continuation(pieces, [sample.answer])[0]]
+            for prompt, pieces, sample in zip(prompts, worded, samples, strict=True)
+        ]
+
+    @cached_property
+    def _most_image_tokens(self) -> int:
+        """Return the tokens of the largest of some large images; processors that split images split these."""
+        (text,) = self._wording.pieces(((f"{IMAGE_MARK} ?", ""),))
+        lengths = [self._process([text], [[Image.new("RGB", size)]])["input_ids"].shape[1] for size in _LARGE]
+        return max(lengths)
+
+    def _check_images(self, keys: Sequence[Sequence[str]]) -> None:
+        if not self.reads_images and any(keys):
+            raise DataError(
+                f"base model {self.name!r} is a text model, but a sample has images; "
+                "use a vision-language model for this task"
+            )
+
+    def _check_tokens(self, ids: Sequence[str], rows: Sequence[Sequence[int]]) -> None:
+        """Make sure that the model has an embedding for every token: a tokenizer may have more."""
+        known = known_tokens(self.module)
+        for name, row in zip(ids, rows, strict=True):
+            if (largest := max(row, default=0)) >= known:
+                raise ModelError(
+                    f"sample {name!r} has the token {self.tokenizer.convert_ids_to_tokens(largest)!r} ({largest}), but "
+                    f"base model {self.name!r} has only {known} embeddings; its tokenizer does not fit its weights"
+                )
+
     def _process(self, texts: list[str], images: list[list[Image.Image]]) -> dict[str, Tensor]:
         """Return the processor's tensors for prompts; ``input_ids`` and ``attention_mask`` are right-padded."""
         common = {"padding": True, "return_tensors": "pt", "add_special_tokens": self._wording.adds_special_tokens}
         if self.processor is None:
-            if any(images):
-                raise DataError(
-                    f"base model {self.name!r} is a text model, but a sample has images; "
-                    "use a vision-language model for this task"
-                )
             inputs = self.tokenizer(texts, **common)
             return {name: inputs[name] for name in ("input_ids", "attention_mask")}
         images = [[fitted(image, self.processor) for image in row] for row in images]
@@ -170,46 +226,15 @@ class CheckpointModel(BaseModel):
         batch = Batch(ids, torch.ones_like(ids), torch.full_like(ids, IGNORED))
         ours = self.head(self.hidden_states(batch)).float()
         theirs = self.module(input_ids=ids, attention_mask=batch.attention_mask, use_cache=False).logits.float()
+        if not theirs.isfinite().all():
+            raise ModelError(
+                f"the logits are not finite in {self.module.dtype}; the weights are damaged, or need another "
+                "model.dtype (bfloat16 where float16 overflows)"
+            )
         if ours.shape != theirs.shape or not torch.allclose(
             ours, theirs, rtol=1e-2, atol=1e-2 * float(theirs.abs().max())
         ):
             raise ModelError(
-                f"base model {self.name!r}: {type(self.module).__name__} computes its logits in a way that "
+                f"{type(self.module).__name__} computes its logits in a way that "
                 "fedmosaic does not know; use another checkpoint, or subclass CheckpointModel and override `head`"
             )
-
-
-def load_checkpoint(
-    name: str,
-    folder: Path,
-    *,
-    images: ImageSource,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
-) -> CheckpointModel:
-    """Load a transformers checkpoint with safetensors weights.
-
-    Args:
-        name: how it shall be called.
-        folder: the checkpoint.
-        images: where the samples' images are.
-        device: where the model computes.
-        dtype: of its weights.
-
-    Raises:
-        ModelError: files are missing or of a type that transformers cannot use.
-    """
-    try:
-        config = AutoConfig.from_pretrained(folder)
-        if type(config) in AutoModelForImageTextToText._model_mapping:
-            processor: Any = AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
-            module: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, use_safetensors=True)
-            return CheckpointModel(name, module.to(device), processor.tokenizer, processor, images)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        module = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
-        return CheckpointModel(name, module.to(device), tokenizer, None, images)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(
-            f"base model {name!r} cannot be loaded from {folder}: {error}; expected are config.json, safetensors "
-            "weights and the files of its tokenizer (text model) or processor (vision-language model)"
-        ) from error

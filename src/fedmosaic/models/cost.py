@@ -8,15 +8,18 @@ usual. The base is frozen, so there is no backward pass below the first layer th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from fedmosaic.models.base import BaseModel, output_matrix
+from fedmosaic.models.base import IGNORED, BaseModel, Batch, output_matrix
+from fedmosaic.models.stack import decoder_layers, linear_features
 
-_READS_LAYER_INPUT = ("q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn")
+_ENTRANCES: WeakKeyDictionary[nn.Module, frozenset[str]] = WeakKeyDictionary()  # by decoder, see _entrances
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class _LayerCost:
 
     all: int
     trained: int
-    entry: int  # those that read the layer's input
+    entry: int  # those that read the layer's input, through norms at most
 
 
 def forward_flops(model: BaseModel, shape: Shape) -> int:
@@ -49,8 +52,9 @@ def forward_flops(model: BaseModel, shape: Shape) -> int:
         model: with or without adapters in its decoder.
         shape: of the batch.
     """
-    matrices = sum(_layer_cost(layer).all for layer in _layers(model))
-    attention = len(_layers(model)) * _attention_flops(model, shape)
+    layers = decoder_layers(model.decoder)
+    matrices = sum(_layer_cost(layer, frozenset()).all for layer in layers)
+    attention = len(layers) * _attention_flops(model, shape)
     return 2 * shape.tokens * matrices + attention + _head_flops(model, shape)
 
 
@@ -61,7 +65,8 @@ def train_step_flops(model: BaseModel, shape: Shape) -> int:
         model: with adapters in its decoder; without any, the step is a forward pass.
         shape: of the batch.
     """
-    costs = [_layer_cost(layer) for layer in _layers(model)]
+    entrances = _entrances(model)
+    costs = [_layer_cost(layer, entrances) for layer in decoder_layers(model.decoder)]
     first = next((index for index, cost in enumerate(costs) if cost.trained), None)
     if first is None:
         return forward_flops(model, shape)
@@ -74,12 +79,6 @@ def train_step_flops(model: BaseModel, shape: Shape) -> int:
     return forward_flops(model, shape) + backward
 
 
-def _layers(model: BaseModel) -> nn.ModuleList:
-    layers = model.decoder.layers
-    assert isinstance(layers, nn.ModuleList)
-    return layers
-
-
 @runtime_checkable
 class Counted(Protocol):
     """A module that knows its own cost, because its parameters do not tell it (e.g. an adapted linear)."""
@@ -89,7 +88,7 @@ class Counted(Protocol):
         ...
 
 
-def _layer_cost(layer: nn.Module) -> _LayerCost:
+def _layer_cost(layer: nn.Module, entrances: frozenset[str]) -> _LayerCost:
     every = trained = entry = 0
     for name, module in _parts(layer, ""):
         if isinstance(module, Counted):
@@ -100,7 +99,7 @@ def _layer_cost(layer: nn.Module) -> _LayerCost:
             own_trained = sum(parameter.numel() for parameter in matrices if parameter.requires_grad)
         every += own
         trained += own_trained
-        entry += own if any(part in _READS_LAYER_INPUT for part in name.split(".")) else 0
+        entry += own if name and any(_related(name, entrance) for entrance in entrances) else 0
     return _LayerCost(every, trained, entry)
 
 
@@ -112,10 +111,49 @@ def _parts(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
             yield from _parts(child, f"{name}.{child_name}")
 
 
+def _related(name: str, other: str) -> bool:
+    """Whether one is the other or lies in it: an adapter stands around its linear."""
+    return f"{name}.".startswith(f"{other}.") or f"{other}.".startswith(f"{name}.")
+
+
+def _entrances(model: BaseModel) -> frozenset[str]:
+    """Return the names, within a layer, of the linears that read its input: which they are depends on the family.
+
+    Two tokens are read while each linear of the first layer adds something that requires a gradient to its output: what
+    reaches a linear without needing one has passed no other linear.
+    """
+    if model.decoder not in _ENTRANCES:
+        first = decoder_layers(model.decoder)[0]
+        parts = {name: part for name, part in _parts(first, "") if isinstance(part, Counted) or linear_features(part)}
+        found: set[str] = set()
+
+        def look(name: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
+            def hook(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+                if inputs and not inputs[0].requires_grad:
+                    found.add(name)
+                return output + torch.zeros_like(output, requires_grad=True)
+
+            return hook
+
+        handles = [part.register_forward_hook(look(name)) for name, part in parts.items()]
+        try:
+            ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
+            devices = [model.device] if model.device.type == "cuda" else []
+            with torch.enable_grad(), torch.random.fork_rng(devices):  # dropout must not draw for the sake of a count
+                model.hidden_states(Batch(ids, torch.ones_like(ids), torch.full_like(ids, IGNORED)))
+        finally:
+            for handle in handles:
+                handle.remove()
+        _ENTRANCES[model.decoder] = frozenset(found)
+    return _ENTRANCES[model.decoder]
+
+
 def _attention_flops(model: BaseModel, shape: Shape) -> int:
     """Return the operations of scores and weighted sums in one layer; masked positions are computed too."""
     config = model.module.config.get_text_config()
-    heads = config.num_attention_heads
+    heads = getattr(config, "num_attention_heads", None)
+    if heads is None:  # state-space models have no scores
+        return 0
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
     return int(4 * shape.sequences * shape.length**2 * heads * size)
 

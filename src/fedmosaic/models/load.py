@@ -6,22 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import (
-    AutoConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    PreTrainedConfig,
-    PreTrainedTokenizerFast,
-)
+from transformers import LlavaConfig, LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from fedmosaic.data.images import ImageSource
 from fedmosaic.errors import ModelError
-from fedmosaic.models.base import BaseModel
-from fedmosaic.models.checkpoint import load_checkpoint
+from fedmosaic.models.base import BaseModel, find_decoder
+from fedmosaic.models.device import check_device
 from fedmosaic.models.families import FAMILIES
+from fedmosaic.models.faults import blaming
 from fedmosaic.models.features import Features
+from fedmosaic.models.files import WEIGHTS, check_fit, check_weights
+from fedmosaic.models.fingerprint import architecture_name
+from fedmosaic.models.marks import complete_marks
+from fedmosaic.models.read import AUTO, load_checkpoint, read_config
+from fedmosaic.models.stack import decoder_layers
 from fedmosaic.models.tiny import TinyModel
 from fedmosaic.models.vision import VisionTowerConfig
 from fedmosaic.models.vision_weights import ASSETS, load_tower
@@ -34,7 +34,7 @@ def load_base_model(
     images: ImageSource,
     home: Path,
     device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | str = torch.float32,
 ) -> BaseModel:
     """Load a frozen base model.
 
@@ -43,13 +43,15 @@ def load_base_model(
         images: where the samples' images are.
         home: the cache folder (features of the embedded models' frozen tower are kept there).
         device: where the model computes.
-        dtype: of its weights.
+        dtype: of its weights, as torch's or by its name; ``auto`` for what the checkpoint is stored in.
 
     Raises:
         ModelError: there is no such model, or the folder cannot be used.
+        SettingsError: there is no such device.
     """
+    check_device(device)
     folder = find_base_model(name)
-    config = _read_config(name, folder)
+    config = read_config(name, folder)
     if isinstance(getattr(config, "vision_config", None), VisionTowerConfig):
         return load_tiny(name, folder, images=images, home=home, device=device, dtype=dtype)
     return load_checkpoint(name, folder, images=images, device=device, dtype=dtype)
@@ -64,9 +66,10 @@ def find_base_model(name: str) -> Path:
     Raises:
         ModelError: there is no such model; names the nearest.
     """
-    folder = ASSETS / name if name in FAMILIES else Path(name).expanduser()
-    if not (folder / "config.json").is_file():
-        raise ModelError(_unknown(name, folder))
+    with blaming(f"base model {name!r} cannot be opened"):  # no such user behind ~, a name too long, no permission ...
+        folder = ASSETS / name if name in FAMILIES else Path(name).expanduser()
+        if not (folder / "config.json").is_file():
+            raise ModelError(_unknown(name, folder))
     return folder
 
 
@@ -77,7 +80,7 @@ def load_tiny(
     images: ImageSource,
     home: Path,
     device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | str = torch.float32,
 ) -> TinyModel:
     """Load an embedded model, or one of them that was saved with ``save_pretrained``.
 
@@ -87,15 +90,23 @@ def load_tiny(
         images: where the samples' images are.
         home: the cache folder.
         device: where the model computes.
-        dtype: of its weights.
+        dtype: of its projector and language model; ``auto`` is float32. The tower's features are the same for all.
 
     Raises:
         ModelError: weights are missing, damaged or do not fit the configuration.
     """
-    module: Any = read_module(folder)
-    module.to(device=device, dtype=dtype)
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-    return TinyModel(name, module, tokenizer, Features(images, module.model.vision_tower, home=home))
+    with blaming(f"base model {name!r}: its weights in {folder} do not load"):
+        module: Any = read_module(folder)
+    with blaming(f"base model {name!r}: its tokenizer in {folder} cannot be used"):
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        complete_marks(tokenizer, module)
+    architecture, tower = architecture_name(module), module.model.vision_tower
+    for part in (module.model.multi_modal_projector, module.model.language_model, module.lm_head):
+        part.to(_float(dtype))
+    module.to(device)
+    model = TinyModel(name, module, tokenizer, Features(images, tower, home=home))
+    model.architecture = architecture
+    return model
 
 
 def read_module(folder: Path) -> LlavaForConditionalGeneration:
@@ -107,16 +118,12 @@ def read_module(folder: Path) -> LlavaForConditionalGeneration:
     Raises:
         ModelError: the weights are missing, damaged or do not fit.
     """
-    weights = folder / "model.safetensors"
-    try:
-        with safe_open(weights, framework="pt") as file:
-            complete = any("vision_tower" in key for key in file.keys())  # noqa: SIM118 - not a mapping
-    except (OSError, SafetensorError) as error:
-        raise ModelError(
-            f"{weights} cannot be read ({error}); install fedmosaic again or copy the folder again"
-        ) from error
+    weights = folder / WEIGHTS
+    check_weights(folder.name, weights)
+    with safe_open(weights, framework="pt") as file:
+        complete = any("vision_tower" in key for key in file.keys())  # noqa: SIM118 - not a mapping
     if complete:
-        return LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+        return _whole(folder)
     module = LlavaForConditionalGeneration(LlavaConfig.from_pretrained(folder))
     module.model.vision_tower = load_tower()
     state = {key: tensor.float() for key, tensor in load_file(weights).items()}
@@ -124,6 +131,15 @@ def read_module(folder: Path) -> LlavaForConditionalGeneration:
     missing = [key for key in missing if "vision_tower" not in key and key not in module.all_tied_weights_keys]
     if missing or unexpected:
         raise ModelError(f"{weights} does not fit config.json beside it: missing {missing}, unexpected {unexpected}")
+    return module
+
+
+def _whole(folder: Path) -> LlavaForConditionalGeneration:
+    loaded: Any = LlavaForConditionalGeneration.from_pretrained(
+        folder, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
+    )
+    module: LlavaForConditionalGeneration = loaded[0]
+    check_fit(module, folder, loaded[1], decoder_layers(find_decoder(module)))
     return module
 
 
@@ -136,17 +152,18 @@ def save_without_tower(module: LlavaForConditionalGeneration, tokenizer: PreTrai
         for key, tensor in module.state_dict().items()
         if "vision_tower" not in key and key not in tied
     }
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     module.config.architectures = [type(module).__name__]
     module.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
-def _read_config(name: str, folder: Path) -> PreTrainedConfig:
-    try:
-        return AutoConfig.from_pretrained(folder)  # type: ignore[no-any-return]
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"base model {name!r}: {folder / 'config.json'} cannot be used: {error}") from error
+def _float(dtype: torch.dtype | str) -> torch.dtype:
+    """Return torch's dtype; an embedded model is stored in half precision to be small, and is a float32 model."""
+    if isinstance(dtype, str):
+        dtype = torch.float32 if dtype == AUTO else getattr(torch, dtype)
+    assert isinstance(dtype, torch.dtype)
+    return dtype
 
 
 def _unknown(name: str, folder: Path) -> str:

@@ -14,6 +14,7 @@ from fedmosaic.data.sample import Sample
 from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, freeze, pad_right
 from fedmosaic.models.features import Features
 from fedmosaic.models.fingerprint import architecture_name
+from fedmosaic.models.positions import check_lengths, position_limit
 from fedmosaic.models.standalone import save_standalone
 from fedmosaic.models.vision import TOKENS_PER_IMAGE
 from fedmosaic.models.vocabulary import IMAGE_ID
@@ -46,9 +47,15 @@ class TinyModel(BaseModel):
         self.features = features
         self.decoder = find_decoder(module)
         self.architecture = architecture_name(module)
+        self.limit = position_limit(module.config)
 
     def prepare(self, samples: Sequence[Sample]) -> None:
-        """Compute the missing image features of the samples."""
+        """Compute the missing image features of the samples, once all are known to fit into the model's positions."""
+        doubtful = [sample for sample in samples if self._may_be_long(sample)]
+        prompts, answers = ([getattr(sample, part) for sample in doubtful] for part in ("prompt", "answer"))
+        pairs = zip(self._encode(prompts), self._encode(answers), strict=True)
+        lengths = [2 + len(_expanded(prompt)) + len(answer) for prompt, answer in pairs]  # 2: start and end marks
+        check_lengths(self.name, self.limit, [sample.id for sample in doubtful], lengths)
         self.features.prepare(key for sample in samples for key in sample.images)
 
     def collate(self, samples: Sequence[Sample], *, with_answers: bool = True) -> Batch:
@@ -57,7 +64,8 @@ class TinyModel(BaseModel):
         answers = self._encode([sample.answer for sample in samples]) if with_answers else [[] for _ in samples]
         end = [self.tokenizer.eos_token_id] if with_answers else []
         turns = [[(prompt, [*answer, *end])] for prompt, answer in zip(prompts, answers, strict=True)]
-        return self._batch(turns, [key for sample in samples for key in sample.images])
+        keys, ids = [key for sample in samples for key in sample.images], [sample.id for sample in samples]
+        return self._batch(turns, keys, ids)
 
     def collate_dialogues(self, dialogues: Sequence[Dialogue]) -> Batch:
         """See :meth:`BaseModel.collate_dialogues`; an end mark follows the last answer only."""
@@ -65,14 +73,16 @@ class TinyModel(BaseModel):
         turns = [[(next(texts), next(texts)) for _ in dialogue.turns] for dialogue in dialogues]
         for dialogue_turns in turns:
             dialogue_turns[-1][1].append(self.tokenizer.eos_token_id)
-        return self._batch(turns, [key for dialogue in dialogues for key in dialogue.images])
+        ids = [f"dialogue {index}" for index in range(len(dialogues))]
+        return self._batch(turns, [key for dialogue in dialogues for key in dialogue.images], ids)
 
     def hidden_states(self, batch: Batch) -> Tensor:
         """Return the decoder's normed output (B, T, d)."""
         inputs = {}
         features = batch.vision.get("features")
         if features is not None and len(features):
-            projected = self.module.model.multi_modal_projector(features.to(self.module.dtype))
+            projector: Any = self.module.model.multi_modal_projector
+            projected = projector(features.to(projector.linear_1.weight.dtype))  # the tower's is another
             # What the tower and projector would return for pixels; handing it in is transformers' own way to cache it.
             pooled: Any = list(projected)
             inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=pooled)}
@@ -91,20 +101,26 @@ class TinyModel(BaseModel):
     def _save_processor(self, folder: Path) -> None:
         save_standalone(self.tokenizer, folder)
 
+    def _may_be_long(self, sample: Sample) -> bool:
+        """Whether only its tokens tell: ASCII has no more tokens than characters, and a mark of an image fewer."""
+        text = sample.prompt + sample.answer
+        return self.limit is not None and (not text.isascii() or len(text) + 4 > self.limit)
+
     def _encode(self, texts: list[str]) -> list[list[int]]:
-        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
         return ids
 
-    def _batch(self, turns: list[list[tuple[list[int], list[int]]]], keys: list[str]) -> Batch:
+    def _batch(self, turns: list[list[tuple[list[int], list[int]]]], keys: list[str], ids: list[str]) -> Batch:
         rows, labels = [], []
         for dialogue in turns:
             row, label = [self.tokenizer.bos_token_id], [IGNORED]
             for text, answer in dialogue:
-                prompt = [t for token in text for t in [token] * (TOKENS_PER_IMAGE if token == IMAGE_ID else 1)]
+                prompt = _expanded(text)
                 row += prompt + answer
                 label += [IGNORED] * len(prompt) + answer
             rows.append(row)
             labels.append(label)
+        check_lengths(self.name, self.limit, ids, [len(row) for row in rows])
         batch = Batch(
             input_ids=pad_right(rows, self.tokenizer.pad_token_id),
             attention_mask=pad_right([[1] * len(row) for row in rows], 0),
@@ -112,3 +128,8 @@ class TinyModel(BaseModel):
             vision={"features": self.features.get(keys)},
         )
         return batch.to(self.device)
+
+
+def _expanded(text: list[int]) -> list[int]:
+    """Return a prompt's tokens with as many image tokens for each mark as the tower gives."""
+    return [each for token in text for each in [token] * (TOKENS_PER_IMAGE if token == IMAGE_ID else 1)]

@@ -30,6 +30,8 @@ class Wrapper(BaseModel):
         self.module = inner.module
         self.tokenizer = inner.tokenizer
         self.decoder = inner.decoder
+        self.reads_images = inner.reads_images
+        self.limit = inner.limit
 
     def collate(self, samples: Sequence[Sample], *, with_answers: bool = True) -> Batch:
         """See :meth:`BaseModel.collate`."""

@@ -13,6 +13,7 @@ from fedmosaic.data.sample import Sample
 from fedmosaic.models import BaseModel, Batch, load_base_model
 from fedmosaic.models.base import IGNORED
 from fedmosaic.models.cost import Shape, forward_flops, train_step_flops
+from fedmosaic.models.device import check_device
 
 
 @dataclass
@@ -23,27 +24,38 @@ class ModelPool:
         images: where the images of all samples come from.
         home: cache folder for built data and features.
         device: where the models live.
+        dtype: of the base models' weights: float32, bfloat16, float16, or auto (what each is stored in).
+
+    Raises:
+        SettingsError: there is no such device.
     """
 
     images: ImageSource
     home: Path
     device: str = "cpu"
+    dtype: str = "float32"
     _models: dict[str, BaseModel] = field(default_factory=dict)
     _probes: dict[str, BaseModel] = field(default_factory=dict)
     _adapters: dict[str, Adapter] = field(default_factory=dict)
     _flops: dict[tuple[object, ...], int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        check_device(self.device)
+
     def model(self, name: str) -> BaseModel:
         """The base model that carries clients' adapters."""
         if name not in self._models:
-            self._models[name] = load_base_model(name, images=self.images, home=self.home, device=self.device)
+            self._models[name] = self._load(name)
         return self._models[name]
 
     def probe(self, name: str) -> BaseModel:
         """The same base model without any adapter: a second copy, so that no slot can leak into it."""
         if name not in self._probes:
-            self._probes[name] = load_base_model(name, images=self.images, home=self.home, device=self.device)
+            self._probes[name] = self._load(name)
         return self._probes[name]
+
+    def _load(self, name: str) -> BaseModel:
+        return load_base_model(name, images=self.images, home=self.home, device=self.device, dtype=self.dtype)
 
     def prepare(self, names: Sequence[str], samples: Sequence[Sample]) -> None:
         """Let the models do what they can before training starts, e.g. compute the frozen tower's features."""

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from fedmosaic.adapters.alignment.moments import JointMoments
 from fedmosaic.adapters.alignment.observe import INPUTS, View
 from fedmosaic.adapters.alignment.stream import Positions, Source, pick
-from fedmosaic.adapters.placement import decoder_layers
 from fedmosaic.data.sample import Sample
 from fedmosaic.models import BaseModel
+from fedmosaic.models.stack import decoder_layers
 
 
 def linear_cka(moments: JointMoments, one: int, other: int) -> float:

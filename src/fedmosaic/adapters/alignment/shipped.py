@@ -69,6 +69,7 @@ def alignment_for(
     blocks: int,
     mode: str = DEFAULT,
     device: torch.device | str = "cpu",
+    dtype: str = "float32",
 ) -> Alignment | None:
     """Return the alignment of a run's models; what is not shipped is made once and kept in the cache folder.
 
@@ -82,6 +83,7 @@ def alignment_for(
         blocks: number of blocks N_B; 0 for no Co-LoRA.
         mode: one of :data:`~fedmosaic.adapters.alignment.MODES`, or the folder of an alignment.
         device: where the models compute if it has to be made.
+        dtype: of their weights then.
 
     Returns:
         None if nothing is to be aligned: mode ``none``, no Co-LoRA, one architecture only, or nothing in common.
@@ -104,7 +106,8 @@ def alignment_for(
     shipped = find_shipped(wanted, rank, blocks) if mode == DEFAULT else None
     if shipped is not None:
         return shipped
-    key = json.dumps([sorted(architectures.items()), rank, blocks, mode, SAMPLES, VERSION])
+    how = [] if dtype == "float32" else [dtype]
+    key = json.dumps([sorted(architectures.items()), rank, blocks, mode, SAMPLES, VERSION, *how])
     folder = home / "alignment" / hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
@@ -116,7 +119,7 @@ def alignment_for(
             events.emit("note", text=text)
             try:
                 make_alignment(
-                    list(architectures), home=home, rank=rank, blocks=blocks, mode=mode, samples=SAMPLES, device=device
+                    list(architectures), home=home, rank=rank, blocks=blocks, mode=mode, device=device, dtype=dtype
                 ).save(folder)
             except NothingInCommonError as error:
                 events.emit("note", text=f"{error}; each learns from its own architecture only")
@@ -134,6 +137,7 @@ def make_alignment(
     samples: int = SAMPLES,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    dtype: str = "float32",
 ) -> Alignment:
     """Align base models on the built-in public samples.
 
@@ -146,23 +150,33 @@ def make_alignment(
         samples: how many public samples.
         seed: of the choice of samples and of random bases.
         device: where the models compute.
+        dtype: of their weights.
 
     Raises:
         FedMosaicError: as :func:`load_base_model` and :func:`~fedmosaic.adapters.alignment.align` do.
     """
-    models, chosen = public_reading(names, samples, home=home, seed=seed, device=device)
+    models, chosen = public_reading(names, samples, home=home, seed=seed, device=device, dtype=dtype)
     return align(models, chosen, rank=rank, blocks=blocks, mode=mode, seed=seed)
 
 
 def public_reading(
-    names: Sequence[str], samples: int, *, home: Path, seed: int = 0, device: torch.device | str = "cpu"
+    names: Sequence[str],
+    samples: int,
+    *,
+    home: Path,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    dtype: str = "float32",
 ) -> tuple[dict[str, BaseModel], list[Sample]]:
     """Return base models and built-in public samples that they are ready to read; arguments as above.
 
     If any of the models reads text only, so are the samples: all models have to read the same.
     """
     public = _Public(home)
-    models = {name: load_base_model(name, images=public, home=home, device=device) for name in dict.fromkeys(names)}
+    models = {
+        name: load_base_model(name, images=public, home=home, device=device, dtype=dtype)
+        for name in dict.fromkeys(names)
+    }
     see = all(model.reads_images for model in models.values())
     chosen = public_samples(public.bank, samples, seed) if see else public_texts(samples, seed)
     for model in models.values():

@@ -1,0 +1,128 @@
+"""Reading a transformers checkpoint from its folder, every fault of its files in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
+from transformers.utils import logging
+
+from fedmosaic.data.images import ImageSource
+from fedmosaic.errors import ModelError
+from fedmosaic.models.base import find_decoder
+from fedmosaic.models.checkpoint import CheckpointModel
+from fedmosaic.models.faults import blaming
+from fedmosaic.models.files import check_files, check_fit, read_table
+from fedmosaic.models.fingerprint import architecture_name
+from fedmosaic.models.stack import layer_list
+
+AUTO = "auto"
+"""The dtype that the checkpoint is stored in."""
+
+
+def load_checkpoint(
+    name: str,
+    folder: Path,
+    *,
+    images: ImageSource,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | str = torch.float32,
+) -> CheckpointModel:
+    """Load a transformers checkpoint with safetensors weights.
+
+    Args:
+        name: how it shall be called.
+        folder: the checkpoint.
+        images: where the samples' images are.
+        device: where the model computes.
+        dtype: of its weights; ``auto`` for what the checkpoint is stored in.
+
+    Raises:
+        ModelError: files are missing, damaged, do not fit each other, or are of a type that cannot be used.
+    """
+    check_files(name, folder)
+    config = read_config(name, folder)
+    sees = type(config) in AutoModelForImageTextToText._model_mapping
+    processor = _processor(name, folder) if sees else None
+    tokenizer = processor.tokenizer if processor else _tokenizer(name, folder)
+    kind: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+    try:
+        module = _module(name, folder, kind, dtype)
+        model = CheckpointModel(name, module.to(device), tokenizer, processor, images)
+        if dtype in (torch.float16, "float16"):  # the only one that rounds what an architecture's name is made of
+            model.architecture = architecture_name(_module(name, folder, kind, AUTO))
+    except ModelError as error:
+        raise ModelError(f"base model {name!r} cannot be used: {error}") from error
+    return model
+
+
+def read_config(name: str, folder: Path) -> PreTrainedConfig:
+    """Read ``config.json``.
+
+    Raises:
+        ModelError: it is damaged, or of a type that transformers does not know.
+    """
+    own_code = "auto_map" in read_table(name, folder / "config.json")
+    advice = (
+        "code inside a checkpoint is never run here: use a model of a type that transformers has" if own_code else ""
+    )
+    with blaming(f"base model {name!r}: {folder / 'config.json'} cannot be used", advice=advice):
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)  # type: ignore[no-any-return]
+
+
+def _module(name: str, folder: Path, kind: Any, dtype: torch.dtype | str) -> Any:
+    advice = "config.json and the weights must be of one checkpoint"
+    with blaming(f"its weights in {folder} do not load", advice=advice), _without_reports():
+        module, loaded = kind.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # they are named below
+            output_loading_info=True,
+        )
+    decoder = find_decoder(module)
+    check_fit(module, folder, loaded, layer_list(decoder)[1])
+    return module
+
+
+@contextmanager
+def _without_reports() -> Iterator[None]:
+    """Keep transformers from printing tables about weights that do not fit: :func:`check_fit` says it in one line."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(40)  # errors only
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
+    with blaming(f"base model {name!r}: its tokenizer in {folder} cannot be used", advice="expected is tokenizer.json"):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return tokenizer
+
+
+def _processor(name: str, folder: Path) -> Any:
+    advice = "expected are preprocessor_config.json or processor_config.json, and tokenizer.json"
+    with blaming(f"base model {name!r}: its processor in {folder} cannot be used", advice=advice):
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)  # type: ignore[no-untyped-call]
+        if not isinstance(processor, ProcessorMixin):
+            raise ModelError(
+                f"base model {name!r} is a vision-language model, but {folder} has only a {type(processor).__name__}; "
+                f"{advice}"
+            )
+    return processor
