@@ -38,12 +38,14 @@ class Machine:
         folder: where the participants' private states live.
         images: where images come from, if not from the benchmark.
         cache: where image features are kept.
+        kind: of the pool of base models.
     """
 
     settings: RunSettings
     folder: Path
     images: ImageSource | None = None
     cache: Path = field(default_factory=home)
+    kind: type[ModelPool] = ModelPool
     _starts: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     _imports: dict[tuple[str, str], StartingSlot] = field(default_factory=dict)
     _stores: dict[int, ClientStore] = field(default_factory=dict)
@@ -70,7 +72,7 @@ class Machine:
     def pool(self) -> ModelPool:
         """The base models."""
         images = self.benchmark.images if self.images is None else self.images
-        return ModelPool(images=images, home=self.cache, device=self.settings.device)
+        return self.kind(images=images, home=self.cache, device=self.settings.device)
 
     @cached_property
     def schedule(self) -> participation.Schedule:
