@@ -107,8 +107,8 @@ class Stream:
     def batches(self, round: int, steps: int, batch_size: int) -> list[list[Sample]]:  # noqa: A002
         """Return the batches of a round.
 
-        Earlier rounds are replayed with the stream's pace, or the same ``steps``, and the same ``batch_size`` (once; the
-        result is kept). Those of an idle round are what would have been drawn.
+        Earlier rounds are replayed with the steps of the stream's pace, or the same ``steps``, and the same
+        ``batch_size`` (once; the result is kept). Those of an idle round are what would have been drawn.
 
         Args:
             round: counts from 1.

@@ -28,7 +28,7 @@ _INTERPOLATIONS = 6
 
 
 @dataclass(frozen=True)
-class Budget:
+class Allowance:
     """What one run may spend, what it will, and the steps per round with which it does."""
 
     allowed: float
@@ -55,7 +55,7 @@ class EqualFlops:
         self._path = kept
         self._kept = _read(kept)
         self._say = say
-        self._budgets: dict[tuple[str, int], Budget] = {}
+        self._allowances: dict[tuple[str, int], Allowance] = {}
 
     def count(self, chosen: Mapping[str, RunSettings], *, seeds: Sequence[int]) -> None:
         """Find the steps of each variant with each seed.
@@ -63,29 +63,34 @@ class EqualFlops:
         Raises:
             SettingsError: a variant spends more than the budget with one step in each round; all such are named.
         """
-        too_dear = {}
+        too_dear: dict[str, float] = {}
         for seed in seeds:
             local = _seeded(self._local, seed)
             for name, settings in chosen.items():
-                budget = self._budget(local, _seeded(settings, seed))
-                self._budgets[name, seed] = budget
-                self._say(f"{name}, seed {seed}: {budget.steps:g} steps a round, {100 * budget.share:.1f} % of the FLOPs")
-                if budget.share > 1:
-                    too_dear[name] = max(budget.share, too_dear.get(name, 0.0))
+                found = self._allowance(local, _seeded(settings, seed))
+                self._allowances[name, seed] = found
+                self._say(
+                    f"{name}, seed {seed}: {found.steps:g} steps a round, {100 * found.share:.1f} % of the budget"
+                )
+                if found.share > 1:
+                    too_dear[name] = max(found.share, too_dear.get(name, 0.0))
         if too_dear:
             raise SettingsError(_too_dear(too_dear, self._local.training.steps))
+        write_atomically(self._path, json.dumps({key: vars(each) for key, each in self._kept.items()}, indent=1))
 
     def applied(self, plan: Plan) -> Plan:
         """The run with the steps that were counted for it."""
-        budget = self._budgets[plan.variant, plan.seed]
-        return replace(plan, settings=with_steps(plan.settings, budget.steps), allowed=budget.allowed)
+        found = self._allowances[plan.variant, plan.seed]
+        return replace(plan, settings=with_steps(plan.settings, found.steps), allowed=found.allowed)
 
-    def _budget(self, local: RunSettings, settings: RunSettings) -> Budget:
+    def _allowance(self, local: RunSettings, settings: RunSettings) -> Allowance:
         key = f"{settings.digest} within {local.digest}"
-        if key not in self._kept:
-            allowed = self._budget(local, local).allowed if settings != local else flops_of_run(local)
-            self._kept[key] = Budget(allowed, *_fitted_run(settings, allowed))
-            write_atomically(self._path, json.dumps({key: vars(each) for key, each in self._kept.items()}, indent=1))
+        if key not in self._kept and settings == local:
+            spent = flops_of_run(local)
+            self._kept[key] = Allowance(spent, spent, local.training.steps)
+        elif key not in self._kept:
+            allowed = self._allowance(local, local).allowed
+            self._kept[key] = Allowance(allowed, *_fitted_run(settings, allowed))
         return self._kept[key]
 
 
@@ -112,7 +117,8 @@ def fitted(count: Callable[[float], float], start: float, allowed: float) -> tup
             over = at, spent
         else:
             within = at, spent
-        if within and (within[1] >= _NEAR * allowed or (over and over[0] == within[0] + 1)):
+        closed = over[0] == (within[0] if within else 0) + 1 if over else tries > _INTERPOLATIONS  # costs do not grow
+        if within and (within[1] >= _NEAR * allowed or closed):
             return within[1], within[0] / 100
         at = _next(within, over, _AIM * allowed, interpolate=tries <= _INTERPOLATIONS)
     raise AssertionError("every try halves what is left")
@@ -132,11 +138,6 @@ def _next(within: tuple[int, float] | None, over: tuple[int, float] | None, aim:
 def flops_of_run(settings: RunSettings) -> float:
     """FLOPs of a whole run, all clients and the server, as its results will say; by a rehearsal."""
     return sum(each.flops for each in rehearse(still(settings)))
-
-
-def steady_flops(settings: RunSettings) -> float:
-    """FLOPs of a round in which everybody has something to receive: the second; by a rehearsal."""
-    return [each.flops for each in rehearse(still(settings.model_copy(update={"rounds": 2})))][1]
 
 
 def _fitted_run(settings: RunSettings, allowed: float) -> tuple[float, float]:
@@ -162,14 +163,14 @@ def _seeded(settings: RunSettings, seed: int) -> RunSettings:
 def _too_dear(shares: Mapping[str, float], steps: float) -> str:
     dear = ", ".join(f"{name} {share:.2f} times" for name, share in shares.items())
     return (
-        f"--budget flops: with one step in a round, the least there is, a run would spend more than sft's with {steps:g} "
-        f"steps: {dear} as much; leave {'it' if len(shares) == 1 else 'them'} out, or allow more: "
+        f"--budget flops: even with one step in each round a run would spend more than sft's with {steps:g} steps: "
+        f"{dear} as much; leave {'it' if len(shares) == 1 else 'them'} out, or allow more: "
         f"--set training.steps={math.ceil(steps * max(shares.values())) + 1}"
     )
 
 
-def _read(path: Path) -> dict[str, Budget]:
+def _read(path: Path) -> dict[str, Allowance]:
     try:
-        return {key: Budget(**each) for key, each in json.loads(path.read_text(encoding="utf-8")).items()}
+        return {key: Allowance(**each) for key, each in json.loads(path.read_text(encoding="utf-8")).items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}  # counted anew

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from torch import Tensor
@@ -18,20 +19,29 @@ from fedmosaic.training import StillPool
 
 
 @dataclass(frozen=True)
-class RoundCost:
-    """What all clients and the server spend on a round."""
+class Round:
+    """What a round costs, and what travels in it.
+
+    Attributes:
+        flops: of all clients and the server.
+        seconds: of the same.
+        downloads: what each client received before it trained.
+        uploads: what each client sent afterwards.
+    """
 
     flops: float
     seconds: float
+    downloads: Mapping[int, Mapping[str, Tensor]]
+    uploads: Uploads
 
 
 def still(settings: RunSettings) -> Machine:
-    """Return a machine whose base models compute nothing: it counts FLOPs as a real one does, in a fraction of its time."""
+    """Return a machine whose base models compute nothing: it counts the same FLOPs in a fraction of the time."""
     return Machine(settings, Path("unused"), kind=StillPool)
 
 
-def rehearse(machine: Machine) -> Iterator[RoundCost]:
-    """Yield what each round of a machine's run costs; nothing is measured, and nothing is written."""
+def rehearse(machine: Machine) -> Iterator[Round]:
+    """Yield the rounds of a machine's run; nothing is scored, and nothing is written."""
     settings, method = machine.settings, machine.method
     workbench = Workbench(settings, machine)
     clients = {spec.id: Participant(machine, spec.id) for spec in settings.scenario.clients}
@@ -51,8 +61,16 @@ def rehearse(machine: Machine) -> Iterator[RoundCost]:
                 )
             done.append(me.dry_round(round_, answer.downloads.get(client), states.get(client)))
             states[client] = done[-1].state
-        uploads = uploads.updated(Uploads([each.upload for each in done]))
-        yield RoundCost(
+        sent = Uploads([each.upload for each in done])
+        yield Round(
             workbench.spent.flops - before[0] + sum(each.meter.flops for each in done),
             workbench.spent.seconds - before[1] + sum(each.meter.seconds for each in done),
+            answer.downloads,
+            sent,
         )
+        uploads = uploads.updated(sent)
+
+
+def steady_round(machine: Machine) -> Round:
+    """Return the second round of a machine's run, the first in which there is something to receive."""
+    return next(islice(rehearse(machine), 1, None))

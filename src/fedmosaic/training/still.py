@@ -21,7 +21,7 @@ from fedmosaic.training.pool import ModelPool
 
 
 class Still(Wrapper):
-    """Tokens are the model's own; hidden states and logits are zeros of the right shapes, without any weight in them."""
+    """Tokens are the model's own; hidden states and logits are zeros of the right shapes."""
 
     def __init__(self, inner: BaseModel) -> None:
         super().__init__(inner)
