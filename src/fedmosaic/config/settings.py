@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import tomli_w
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
 from fedmosaic.config.scenario import Scenario
 from fedmosaic.errors import SettingsError
@@ -19,7 +27,10 @@ from fedmosaic.errors import SettingsError
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Average = Annotated[
-    float, Field(ge=1, allow_inf_nan=False), AfterValidator(lambda value: int(value) if value == int(value) else value)
+    float,
+    Field(ge=1, allow_inf_nan=False),
+    AfterValidator(lambda value: int(value) if value == int(value) else value),
+    PlainSerializer(lambda value: value, return_type=int | float),
 ]
 """At least 1; a whole number stays one."""
 M = TypeVar("M", bound=BaseModel)

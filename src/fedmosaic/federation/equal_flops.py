@@ -24,7 +24,8 @@ WINDOW = (0.97, 1.0)
 _NEAR = 0.985  # a share of the budget with which the search is content
 _AIM = 0.995
 _MOST = 0.999  # a thousandth is left for what a run leaves to chance, e.g. which questions it embeds
-_INTERPOLATIONS = 6
+_INTERPOLATIONS = 6  # then the search halves
+_MOST_TRIES = 30
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class EqualFlops:
 
 
 def fitted(count: Callable[[float], float], start: float, allowed: float) -> tuple[float, float]:
-    """Search the steps per round, in hundredths, that spend almost all that is allowed.
+    """Search the steps per round, in hundredths and at least 1, that spend almost all that is allowed.
 
     Args:
         count: steps -> FLOPs, about linear.
@@ -103,36 +104,34 @@ def fitted(count: Callable[[float], float], start: float, allowed: float) -> tup
         allowed: FLOPs.
 
     Returns:
-        FLOPs and steps: nothing between them and the budget if the search is not content before; what one step costs
-        if that is too much.
+        FLOPs and steps: near the budget, or the last ones before it is passed; those of one step if it is too much.
     """
-    within: tuple[int, float] | None = None
-    over: tuple[int, float] | None = None
-    at = round(100 * start)
-    for tries in range(1, 1000):
-        spent = count(at / 100)
-        if math.isclose(spent, allowed, rel_tol=1e-9) or (spent > _MOST * allowed and at == 100):
+    tried: dict[int, float] = {}
+    within, over, at = 99, math.inf, round(100 * start)
+    while len(tried) < _MOST_TRIES:
+        spent = tried[at] = count(at / 100)
+        if math.isclose(spent, allowed, rel_tol=1e-9):
             return spent, at / 100
-        if spent > _MOST * allowed:
-            over = at, spent
-        else:
-            within = at, spent
-        closed = over[0] == (within[0] if within else 0) + 1 if over else tries > _INTERPOLATIONS  # costs do not grow
-        if within and (within[1] >= _NEAR * allowed or closed):
-            return within[1], within[0] / 100
-        at = _next(within, over, _AIM * allowed, interpolate=tries <= _INTERPOLATIONS)
-    raise AssertionError("every try halves what is left")
+        within, over = (at, over) if spent <= _MOST * allowed else (within, at)
+        endless = over == math.inf and len(tried) >= _INTERPOLATIONS  # it spends the same whatever it is allowed
+        if endless or over == within + 1 or tried.get(within, 0.0) >= _NEAR * allowed:
+            break
+        at = _between(within, over, tried, _AIM * allowed)
+    last = max(within, 100)
+    return tried[last], last / 100
 
 
-def _next(within: tuple[int, float] | None, over: tuple[int, float] | None, aim: float, *, interpolate: bool) -> int:
-    """Where to look next, in hundredths: between the two if there are two, else as if costs grew with the steps."""
-    if within is None or over is None:
-        at, spent = within or over or (100, aim)
-        guess = math.floor(at * aim / spent)
-        return max(guess, at + 1) if over is None else max(100, min(guess, at - 1))
-    (low, less), (high, more) = within, over
-    guess = low + math.floor((high - low) * (aim - less) / (more - less)) if interpolate else (low + high) // 2
-    return min(max(guess, low + 1), high - 1)
+def _between(within: float, over: float, tried: Mapping[int, float], aim: float) -> int:
+    """The hundredths to try next: where a straight line through what was tried, or from zero, meets the aim."""
+    at = list(tried)[-1]
+    if len(tried) >= _INTERPOLATIONS:
+        guess = (within + over) / 2
+    elif within in tried and over in tried:
+        low, high = tried[int(within)], tried[int(over)]
+        guess = within + (over - within) * (aim - low) / (high - low)
+    else:
+        guess = min(at * aim / tried[at], 2 * at)
+    return int(min(max(guess, within + 1), over - 1))
 
 
 def flops_of_run(settings: RunSettings) -> float:
