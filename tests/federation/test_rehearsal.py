@@ -1,7 +1,6 @@
 """A rehearsal against the real run: the same FLOPs to the last, and nothing is written."""
 
 import json
-import os
 
 import pytest
 from tests.federation.scenario import SMALL
@@ -38,7 +37,7 @@ def test_a_rehearsal_counts_what_the_run_spends(tmp_path, monkeypatch, method):
     rounds = list(rehearse(still(settings)))
     assert len(rounds) == settings.rounds
     assert sum(each.flops for each in rounds) == spent
-    assert os.listdir(empty) == []
+    assert list(empty.iterdir()) == []
 
 
 def test_a_steady_round_has_something_to_receive():

@@ -182,7 +182,7 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
         scores = [
             cell for part in PARTS for cell in (percent(row[f"{part}_last"]), _against(row["against_rivals"][part]))
         ]
-        costs = f"{row['flops'] / 1e12:.1f}", _spent(row["spent"]), f"{row['bytes_up'] / 1e3:.0f}"
+        costs = f"{row['flops'] / 1e12:.1f}", share_of_budget(row["spent"]), f"{row['bytes_up'] / 1e3:.0f}"
         table.add_row(row["method"], *scores, *costs)
     return table
 
@@ -195,8 +195,8 @@ def percent(interval: Mapping[str, float | None] | None) -> str:
     return f"{100 * interval['mean']:.1f}" + (f" ± {100 * half:.1f}" if half is not None else "")
 
 
-def _spent(found: Mapping[str, float] | None) -> str:
-    """Shares of the budget that its runs have spent; empty without a budget."""
+def share_of_budget(found: Mapping[str, float] | None) -> str:
+    """The least and the most that runs have spent of their budgets: ``98.6-99.4 %``; empty without budgets."""
     ends = [] if found is None else [f"{100 * found[key]:.1f}" for key in ("least", "most")]
     return f"{'-'.join(dict.fromkeys(ends))} %" if ends else ""
 
