@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.federation.scenario import small
 
+from fedmosaic.cli.compare import share_of_budget
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation import RunFolder, engines, equal_flops
@@ -148,6 +149,7 @@ def test_rows_say_what_finished_runs_have_spent_of_what_they_may(tmp_path):
     spent = {row["method"]: row["spent"] for row in comparison["rows"]}
     assert spent["ditto"] == pytest.approx({"least": 0.98, "most": 0.99})
     assert [line.split()[0] for line in outside_budget(comparison)] == ["fedmkt", "takfl"]
+    assert [share_of_budget(spent[name]) for name in ("sft", "ditto")] == ["100.0 %", "98.0-99.0 %"]
 
 
 def test_without_a_budget_nothing_is_said(tmp_path):

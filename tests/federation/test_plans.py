@@ -104,3 +104,6 @@ def test_steps_of_rates_are_those_they_were_tried_with_even_if_taken_over_from_a
     rows = [{"method": "sft", "settings": {"steps": 4}}]
     path.write_text(json.dumps({"rates": {"sft": {"1": 0.5}}, "rates_steps": {"sft": 20}, "rows": rows}))
     assert steps_of_rates(path, plans.variants(small(), ["sft"])) == {"sft": 20}
+    path.write_text('{"rates": {"sft": {"1": 0.5}}}')
+    with pytest.raises(SettingsError, match=r"does not say.*'sft'.*--rates 0\.3,1,3"):
+        steps_of_rates(path, plans.variants(small(), ["sft"]))

@@ -98,8 +98,8 @@ def compare(
         scores = {name: rate_scores(by_factor) for name, by_factor in tried.items()}
     chosen = at_best_rates(chosen, scores)
     plans = [budgeted(each) for each in plan(chosen, seeds=numbers, out=out)]
-    for line in rates_of_other_steps(tried_at, plans) if earlier else ():
-        console.print(f"learning rates were chosen with other steps per round: {line}", soft_wrap=True)
+    if earlier and (others := rates_of_other_steps(tried_at, plans)):
+        console.print(f"learning rates were chosen with other steps per round: {'; '.join(others)}", soft_wrap=True)
     if finished and (taken := take_finished(plans, finished)):
         console.print(f"{len(taken)} of {len(plans)} runs are taken from {finished}", soft_wrap=True)
 

@@ -176,11 +176,21 @@ def rates_of(path: Path, chosen: Mapping[str, RunSettings]) -> dict[str, dict[fl
 
 
 def steps_of_rates(path: Path, chosen: Mapping[str, RunSettings]) -> dict[str, float]:
-    """Return the steps per round with which an earlier comparison has tried the rates that :func:`rates_of` returns."""
+    """Return the steps per round with which an earlier comparison has tried the rates that :func:`rates_of` returns.
+
+    Raises:
+        SettingsError: it does not say so.
+    """
     earlier = json.loads(path.read_text(encoding="utf-8"))
-    known = {row["method"]: row["settings"]["steps"] for row in earlier["rows"]} | earlier.get("rates_steps", {})
+    rows = {row["method"]: row["settings"]["steps"] for row in earlier.get("rows", ())}
+    known = rows | earlier.get("rates_steps", {})
     taken = {name: name if name in earlier["rates"] else settings.method for name, settings in chosen.items()}
-    return {name: known[source] for name, source in taken.items() if source in known}
+    if silent := [source for source in taken.values() if source not in known]:
+        raise SettingsError(
+            f"--rates {path} does not say with how many steps per round the rates of {silent[0]!r} were chosen; "
+            "choose them anew, e.g. --rates 0.3,1,3"
+        )
+    return {name: known[source] for name, source in taken.items()}
 
 
 def rates_of_other_steps(then: Mapping[str, float], plans: Sequence[Plan]) -> list[str]:
@@ -193,7 +203,7 @@ def rates_of_other_steps(then: Mapping[str, float], plans: Sequence[Plan]) -> li
     lines = {name: f"{name} {then[name]:g}, now {now[name]:g}" for name in then if then[name] != now[name]}
     if far := [line for name, line in lines.items() if not 1 / _FAR <= then[name] / now[name] <= _FAR]:
         raise SettingsError(
-            f"--rates: learning rates were chosen with other steps per round than are to be run ({'; '.join(far)}); "
+            f"--rates: learning rates were chosen with other steps per round than are to be run: {'; '.join(far)}; "
             "choose them anew, e.g. --rates 0.3,1,3"
         )
     return list(lines.values())

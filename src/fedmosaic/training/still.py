@@ -8,6 +8,8 @@ next does not depend on what a model has answered.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,8 +22,23 @@ from fedmosaic.models.base import IGNORED, output_matrix
 from fedmosaic.training.pool import ModelPool
 
 
+class _Zero(torch.autograd.Function):
+    """A zero that hangs on parameters, whose gradients are zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, *parameters: Tensor) -> Tensor:
+        """Return the zero."""
+        ctx.save_for_backward(*parameters)
+        return parameters[0].new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor, ...]:
+        """Return a zero for each parameter."""
+        return tuple(map(torch.zeros_like, ctx.saved_tensors))
+
+
 class Still(Wrapper):
-    """Tokens are the model's own; hidden states and logits are zeros of the right shapes."""
+    """Tokens are the model's own; hidden states and logits are zeros of the right shapes, with gradients of zero."""
 
     def __init__(self, inner: BaseModel) -> None:
         super().__init__(inner)
@@ -39,12 +56,21 @@ class Still(Wrapper):
 
     def hidden_states(self, batch: Batch) -> Tensor:
         """(B, T, d) zeros."""
-        zero = torch.zeros((), device=batch.input_ids.device, requires_grad=torch.is_grad_enabled())
-        return zero.expand(*batch.input_ids.shape, output_matrix(self.module).in_features)
+        opened = [parameter for parameter in self._parameters if parameter.requires_grad]
+        zero = torch.zeros((), device=batch.input_ids.device)
+        if opened:
+            zero = _Zero.apply(*opened)  # type: ignore[no-untyped-call]
+        hidden: Tensor = zero.expand(*batch.input_ids.shape, output_matrix(self.module).in_features)
+        return hidden
 
     def head(self, hidden: Tensor) -> Tensor:
         """(..., V) zeros, which hang on the hidden states."""
         return 0 * hidden[..., :1].expand(*hidden.shape[:-1], output_matrix(self.module).out_features)
+
+    @cached_property
+    def _parameters(self) -> list[Tensor]:
+        """All of the module's, listed when it is first used, with its adapters in it."""
+        return list(self.module.parameters())
 
     def _row(self, sample: Sample, with_answers: bool) -> tuple[Tensor, Tensor]:
         key = (id(sample), with_answers)
