@@ -54,7 +54,7 @@ def test_costs_that_are_linear_take_two_counts_and_equal_ones_one():
 def test_a_cost_that_does_not_grow_ends_the_search():
     tries = []
     assert fitted(lambda steps: tries.append(steps) or 5.0, 20, 20.0)[0] == 5.0
-    assert len(tries) < 10
+    assert len(tries) <= 10
 
 
 # ---- a comparison's budgets ------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ _NEAR = 0.985  # a share of the budget with which the search is content
 _AIM = 0.995
 _MOST = 0.999  # a thousandth is left for what a run leaves to chance, e.g. which questions it embeds
 _INTERPOLATIONS = 6  # then the search halves
+_ENDLESS = 10
 _MOST_TRIES = 30
 
 
@@ -113,7 +114,7 @@ def fitted(count: Callable[[float], float], start: float, allowed: float) -> tup
         if math.isclose(spent, allowed, rel_tol=1e-9):
             return spent, at / 100
         within, over = (at, over) if spent <= _MOST * allowed else (within, at)
-        endless = over == math.inf and len(tried) >= _INTERPOLATIONS  # it spends the same whatever it is allowed
+        endless = over == math.inf and len(tried) >= _ENDLESS  # it spends the same whatever it is allowed
         if endless or over == within + 1 or tried.get(within, 0.0) >= _NEAR * allowed:
             break
         at = _between(within, over, tried, _AIM * allowed)
@@ -125,7 +126,7 @@ def _between(within: float, over: float, tried: Mapping[int, float], aim: float)
     """The hundredths to try next: where a straight line through what was tried, or from zero, meets the aim."""
     at = list(tried)[-1]
     if len(tried) >= _INTERPOLATIONS:
-        guess = (within + over) / 2
+        guess = min((within + over) / 2, 2 * at)
     elif within in tried and over in tried:
         low, high = tried[int(within)], tried[int(over)]
         guess = within + (over - within) * (aim - low) / (high - low)
