@@ -1,10 +1,10 @@
 """Does the cost model tell the truth? FLOPs that it counts, beside time that the same round takes, for every method.
 
-    python benchmarks/cost_model.py --out results/cost-model.json      # 15 CPU-minutes
+    python benchmarks/cost_model.py --out results/cost-model.json      # 25 CPU-minutes
     python benchmarks/cost_model.py --out results/cost-model.json --markdown
 
-One round of mosaic40 with one client of each base model, the server's share included, as multiples of sft's. Time is
-the median of repetitions in which the methods take turns, on one thread.
+The second round of mosaic40, the first in which there is something to receive, with all clients and the server, as
+multiples of sft's. Time is the median of repetitions in which the methods take turns, on one thread.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 from fedmosaic.config import load_scenario, resolve
-from fedmosaic.federation.plans import cost_per_round
+from fedmosaic.federation.machine import Machine
+from fedmosaic.federation.rehearsal import steady_round
 from fedmosaic.methods.registry import method_classes
 
 TARGET = 0.2
@@ -30,9 +31,10 @@ def measure(methods: list[str], repeat: int) -> dict[str, dict[str, float]]:
     flops, seconds = {}, defaultdict(list)
     for turn in range(repeat + 1):  # the first one warms up
         for method, each in settings.items():
-            flops[method], taken = cost_per_round(each)
+            steady = steady_round(Machine(each, Path("unused")))
+            flops[method] = steady.flops
             if turn:
-                seconds[method].append(taken)
+                seconds[method].append(steady.seconds)
         print(f"turn {turn} of {repeat}", flush=True)
     medians = {method: statistics.median(each) for method, each in seconds.items()}
     return {

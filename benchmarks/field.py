@@ -1,10 +1,10 @@
 """The field, run fairly: every method on mosaic40, at equal steps and at equal FLOPs.
 
-    python benchmarks/field.py steps                    # first: it chooses everybody's learning rates
-    python benchmarks/field.py flops ablations alignment static homo    # with those learning rates
+    python benchmarks/field.py steps flops              # first: each chooses everybody's learning rates at its steps
+    python benchmarks/field.py ablations alignment static homo    # with the learning rates of the second
     python benchmarks/field.py --markdown               # the tables of what is done
 
-A table is one ``fedmosaic compare``. A run takes 3 to 6 CPU-minutes, and all tables together 16 CPU-hours. They
+A table is one ``fedmosaic compare``. A run takes 3 to 6 CPU-minutes, and all tables together 20 CPU-hours. They
 need not be spent at once: finished runs are kept in ``results/field/TABLE.jsonl.gz``, and any machine goes on from
 there, as long as its package ships the same models.
 """
@@ -23,7 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fedmosaic.cli.compare import percent
+from fedmosaic.cli.compare import percent, share_of_budget
 from fedmosaic.evaluation.paired import Difference
 from fedmosaic.federation.files import folder_written_atomically, write_atomically
 from fedmosaic.federation.plans import best_rate
@@ -42,7 +42,7 @@ KEPT = ("settings.toml", "results.json", "rounds.csv")
 
 TABLES: dict[str, tuple[str, list[str], list[str]]] = {
     "steps": ("mosaic40", ALL, ["--rates", RATES]),
-    "flops": ("mosaic40", [*ALL, *CHOSEN], ["--budget", "flops"]),
+    "flops": ("mosaic40", [*ALL, *CHOSEN], ["--budget", "flops", "--rates", RATES]),
     "ablations": ("mosaic40", CORE, ["--budget", "flops"]),
     "alignment": ("mosaic40", ALIGNED, ["--budget", "flops"]),
     "static": ("mosaic40", CORE, ["--budget", "flops", "--set", "scenario.protocol=static"]),
@@ -51,12 +51,15 @@ TABLES: dict[str, tuple[str, list[str], list[str]]] = {
 """Table -> scenario, methods, further arguments of ``fedmosaic compare``."""
 SHARED = {"flops": "steps", "ablations": "flops", "alignment": "ablations"}
 """Table -> the earlier one that has runs with the same settings."""
+RATES_OF = dict.fromkeys(("ablations", "alignment", "static", "homo"), "flops")
+"""Table -> the earlier one that has chosen the learning rates, at about the same steps."""
+CODE = 2  # to be raised when methods or budgets are changed so that runs with equal settings give other numbers
 
 
 @cache
 def edition() -> str:
-    """What the kept runs depend on besides their settings: the shipped models and bases."""
-    digest = hashlib.sha256()
+    """What the kept runs depend on besides their settings: the code, and the shipped models and bases."""
+    digest = hashlib.sha256(bytes([CODE]))
     for path in sorted(ASSETS.rglob("*.safetensors")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
@@ -97,8 +100,8 @@ def pack(table: str, out: Path) -> int:
 def make(table: str, *, out: Path, jobs: int) -> None:
     scenario, methods, further = TABLES[table]
     unpack(table, out)
-    if table != "steps":
-        further = [*further, "--rates", str(RESULTS / "steps.json")]
+    if chooser := RATES_OF.get(table):
+        further = [*further, "--rates", str(RESULTS / f"{chooser}.json")]
     if earlier := SHARED.get(table):
         unpack(earlier, out.parent / earlier)
         further = [*further, "--finished", str(out.parent / earlier)]
@@ -121,14 +124,15 @@ def make(table: str, *, out: Path, jobs: int) -> None:
 def show(comparison: dict[str, Any]) -> str:
     initial = {part: f"{100 * found['mean']:.1f}" for part, found in comparison["initial"].items()}
     lines = [
-        "| method | seeds | rates x | steps | Self | against | Others | against | Self AUC | Others AUC |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-        f"| base models | | | | {initial['self']} | | {initial['others']} | | | |",
+        "| method | seeds | rates x | steps | of budget | Self | against | Others | against | Self AUC | Others AUC |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| base models | | | | | {initial['self']} | | {initial['others']} | | | |",
     ]
     for row in comparison["rows"]:
         best = best_rate(tried(comparison).get(row["method"], {}))
         name, _, change = row["method"].partition(":")
-        cells = [f"`{name}` {change}".rstrip(), row["runs"], f"{best:g}", row["settings"]["steps"]]
+        cells = [f"`{name}` {change}".rstrip(), row["runs"], f"{best:g}", f"{row['settings']['steps']:g}"]
+        cells.append(share_of_budget(row.get("spent")))
         for part in ("self", "others"):
             cells += [percent(row[f"{part}_last"]), against(row["against_rivals"][part])]
         cells += [percent(row[f"{part}_auc"]) for part in ("self", "others")]
@@ -174,5 +178,5 @@ if __name__ == "__main__":
         if (RESULTS / f"{name}.json").is_file():
             found = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
             print(f"\n{name}\n\n{show(found)}")
-            if name == "steps":
+            if name not in RATES_OF:
                 print(f"\nlearning rates\n\n{show_rates(found)}")

@@ -85,6 +85,33 @@ def test_a_resumed_stream_draws_what_the_first_would_have(
     assert resumed.batches(1, steps, batch_size) == in_order[0]
 
 
+@settings(max_examples=30, deadline=None)
+@given(TASKS, PROTOCOLS, st.lists(st.integers(1, 5), min_size=2, max_size=6), st.integers(1, 6))
+def test_rounds_of_unlike_steps_follow_each_other_whatever_was_asked_before(
+    tasks: list[Task], protocol: str, pace: list[int], batch_size: int
+) -> None:
+    def stream() -> Stream:
+        return Stream(tasks, protocol, len(pace), 7, pace=lambda r: pace[r - 1])
+
+    whole, rounds = stream(), range(1, len(pace) + 1)
+    in_order = [whole.batches(r, pace[r - 1], batch_size) for r in rounds]
+    assert [len(batches) for batches in in_order] == pace
+    resumed = stream()
+    resumed.batches(len(pace), pace[-1] + 1, batch_size)  # a question with another budget leaves no trace
+    assert [resumed.batches(r, pace[r - 1], batch_size) for r in reversed(rounds)] == in_order[::-1]
+
+
+def test_a_long_round_before_is_what_was_drawn_from() -> None:
+    """A sample drawn 50 times waits for the new one to catch up; with a round of one step before, it does not."""
+    task = make_task("a", 2)
+    draws = {}
+    for before in (1, 50):
+        stream = Stream([task], "static", 2, 0, pace=lambda _, steps=before: steps)
+        (old,) = stream.arrivals(1)
+        draws[before] = [s for batch in stream.batches(2, 10, 1) for s in batch].count(old)
+    assert draws[50] == 0 < draws[1]
+
+
 def test_seeds_and_clients_differ() -> None:
     tasks = [make_task("a", 40)]
     draws = {tuple(s.id for b in Stream(tasks, "static", 2, seed).batches(1, 3, 4) for s in b) for seed in range(5)}

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,7 @@ from tests.federation.scenario import small
 
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation import RunFolder, plans
-from fedmosaic.federation.comparison import rates_of
+from fedmosaic.federation.comparison import rates_of, rates_of_other_steps, steps_of_rates
 
 
 def test_a_variant_is_its_method_with_other_settings():
@@ -78,12 +79,31 @@ def test_rates_chosen_before_hold_for_a_methods_variants_too(tmp_path):
         rates_of(path, plans.variants(small(), ["ditto"]))
 
 
-@pytest.mark.slow
-def test_equal_flops_cost_no_more_than_local_training_and_not_a_step_less_than_possible():
-    variants = plans.variants(small(), ["sft", "fedmosaic"])
-    chosen = plans.at_equal_flops(variants)
-    allowed = plans.flops_per_round(chosen["sft"])
-    settings = chosen["fedmosaic"]
-    more = settings.training.model_copy(update={"steps": settings.training.steps + 1})
-    assert plans.flops_per_round(settings) <= allowed or settings.training.steps == 1
-    assert plans.flops_per_round(settings.model_copy(update={"training": more})) > allowed
+def test_rates_chosen_with_other_steps_are_named_and_with_far_ones_refused(tmp_path):
+    """12(h): what is best at 20 steps is not what is best at 4."""
+    path = tmp_path / "comparison.json"
+    rows = [{"method": name, "settings": {"steps": 20}} for name in ("fedmosaic", "sft")]
+    path.write_text(json.dumps({"rates": {"fedmosaic": {"1": 0.5}, "sft": {"1": 0.5}}, "rows": rows}))
+    then = {"fedmosaic": 20, "fedmosaic:gate=false": 20, "sft": 20}
+
+    def laid(steps):
+        chosen = plans.variants(small(), [f"fedmosaic:training.steps={steps}", "sft:training.steps=20"])
+        chosen = {"fedmosaic": chosen.popitem()[1], "fedmosaic:gate=false": chosen.popitem()[1]}
+        return plans.plan(chosen, seeds=(0, 1), out=Path("out"))
+
+    assert steps_of_rates(path, plans.variants(small(), list(then))) == then
+    tried_at = {name: then[name] for name in ("fedmosaic", "fedmosaic:gate=false")}
+    assert rates_of_other_steps(tried_at, laid(20)) == []
+    assert rates_of_other_steps(tried_at, laid(18.5)) == ["fedmosaic:gate=false 20, now 18.5"]
+    with pytest.raises(SettingsError, match="fedmosaic:gate=false 20, now 4"):
+        rates_of_other_steps(tried_at, laid(4))
+
+
+def test_steps_of_rates_are_those_they_were_tried_with_even_if_taken_over_from_an_earlier_comparison(tmp_path):
+    path = tmp_path / "comparison.json"
+    rows = [{"method": "sft", "settings": {"steps": 4}}]
+    path.write_text(json.dumps({"rates": {"sft": {"1": 0.5}}, "rates_steps": {"sft": 20}, "rows": rows}))
+    assert steps_of_rates(path, plans.variants(small(), ["sft"])) == {"sft": 20}
+    path.write_text('{"rates": {"sft": {"1": 0.5}}}')
+    with pytest.raises(SettingsError, match=r"does not say.*'sft'.*--rates 0\.3,1,3"):
+        steps_of_rates(path, plans.variants(small(), ["sft"]))

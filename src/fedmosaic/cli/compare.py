@@ -21,13 +21,20 @@ from fedmosaic.cli.progress import logging, working
 from fedmosaic.config import RunSettings, load_scenario, resolve
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation import RunFolder, divided
-from fedmosaic.federation.comparison import PARTS, rates_of, write_comparison
+from fedmosaic.federation.comparison import (
+    PARTS,
+    outside_budget,
+    rates_of,
+    rates_of_other_steps,
+    steps_of_rates,
+    write_comparison,
+)
 from fedmosaic.federation.comparison import compare as summarise
+from fedmosaic.federation.equal_flops import EqualFlops
 from fedmosaic.federation.names import check_names
 from fedmosaic.federation.plans import (
     Plan,
     at_best_rates,
-    at_equal_flops,
     plan,
     rate_plans,
     rate_scores,
@@ -87,30 +94,41 @@ def compare(
         check_names(settings)  # of all, before the first one's data are made
     _check_unlike(chosen)
     scores = rates_of(earlier, chosen) if earlier else {}
+    tried_at = steps_of_rates(earlier, chosen) if earlier else {}
     for settings in chosen.values():
         prepare(settings, console)
+    budgeted: Callable[[Plan], Plan] = lambda each: each  # noqa: E731
     if budget == "flops":
-        with working(console, "counting what a round of each method costs"):
-            chosen = at_equal_flops(chosen)
+        equal = EqualFlops(base, kept=out / "equal-flops.json", say=console.say)
+        with working(console, "counting what each run costs"):
+            equal.count(chosen, seeds=numbers)
+        budgeted = equal.applied
     if factors:
-        tried = rate_plans(chosen, factors=factors, seed=numbers[0], out=out / "rates")
+        laid = rate_plans(chosen, factors=factors, seed=numbers[0], out=out / "rates")
+        tried = {name: {factor: budgeted(each) for factor, each in found.items()} for name, found in laid.items()}
+        tried_at = {name: next(iter(found.values())).settings.training.steps for name, found in tried.items()}
         for by_factor in tried.values():
             prepare(next(iter(by_factor.values())).settings, console)  # the validation samples
         _run_all([each for by_factor in tried.values() for each in by_factor.values()], jobs, console)
         scores = {name: rate_scores(by_factor) for name, by_factor in tried.items()}
     chosen = at_best_rates(chosen, scores)
-    plans = plan(chosen, seeds=numbers, out=out)
+    plans = [budgeted(each) for each in plan(chosen, seeds=numbers, out=out)]
+    if earlier and (others := rates_of_other_steps(tried_at, plans)):
+        console.print(f"learning rates were chosen with other steps per round: {'; '.join(others)}", soft_wrap=True)
     if finished and (taken := take_finished(plans, finished)):
         console.print(f"{len(taken)} of {len(plans)} runs are taken from {finished}", soft_wrap=True)
 
     def write() -> dict[str, Any]:
-        comparison = summarise(plans, budget=budget, rates=scores)
+        comparison = summarise(plans, budget=budget, rates=scores, rates_steps=tried_at)
         write_comparison(out, comparison)
         comparison_page(comparison, plans, out / "comparison.html")
         return comparison
 
     _run_all(plans, jobs, console, after_each=write)
-    console.print(comparison_table(write()))
+    comparison = write()
+    console.print(comparison_table(comparison))
+    for line in outside_budget(comparison):
+        console.print(f"warning: {line}", soft_wrap=True)
     console.print(f"page: {out / 'comparison.html'}", soft_wrap=True)
 
 
@@ -190,6 +208,7 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
         "Others",
         "against",
         "TFLOP",
+        "of budget",
         "kB up",
         title=f"equal {comparison['budget']}, {seeds} seed(s): last score in %, mean ± 95 % interval; "
         "against the best rival, in points, * outside its interval",
@@ -203,7 +222,8 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
             for cell in (percent(row[f"{part}_last"]), _against(row["against_rivals"][part]))
         ]
         name = row["method"] + (f" ({row['runs']} of {seeds} seeds)" if row["runs"] < seeds else "")
-        table.add_row(literal(name), *scores, f"{row['flops'] / 1e12:.1f}", f"{row['bytes_up'] / 1e3:.0f}")
+        costs = f"{row['flops'] / 1e12:.1f}", share_of_budget(row["spent"]), f"{row['bytes_up'] / 1e3:.0f}"
+        table.add_row(literal(name), *scores, *costs)
     return table
 
 
@@ -213,6 +233,12 @@ def percent(interval: Mapping[str, float | None] | None) -> str:
         return "-"
     half = interval["ci95"]
     return f"{100 * interval['mean']:.1f}" + (f" ± {100 * half:.1f}" if half is not None else "")
+
+
+def share_of_budget(found: Mapping[str, float] | None) -> str:
+    """The least and the most that runs have spent of their budgets: ``98.6-99.4 %``; empty without budgets."""
+    ends = [] if found is None else [f"{100 * found[key]:.1f}" for key in ("least", "most")]
+    return f"{'-'.join(dict.fromkeys(ends))} %" if ends else ""
 
 
 def _against(found: Mapping[str, Any] | None) -> str:

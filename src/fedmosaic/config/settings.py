@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 
 from fedmosaic.config.paths import OF_SETTINGS, folder, rooted
 from fedmosaic.config.scenario import Scenario
@@ -20,6 +20,13 @@ from fedmosaic.errors import SettingsError
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Average = Annotated[
+    float,
+    Field(ge=1, allow_inf_nan=False),
+    AfterValidator(lambda value: int(value) if value == int(value) else value),
+    PlainSerializer(lambda value: value, return_type=int | float),
+]
+"""At least 1; a whole number stays one."""
 
 
 class _Settings(BaseModel):
@@ -29,8 +36,8 @@ class _Settings(BaseModel):
 class TrainingSettings(_Settings):
     """The local loop of every client (METHODS A.2, A.8)."""
 
-    steps: Positive = 25
-    """Optimiser steps of one client in one round."""
+    steps: Average = 25
+    """Optimiser steps of one client in one round; 4.5: rounds of 4 and of 5 steps take turns."""
     batch_size: Positive = 8
     learning_rate: Rate = 3e-3
     """Of conventional A and B."""

@@ -7,7 +7,7 @@ protocol of FedMosaic's release).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -47,6 +47,8 @@ class Stream:
         first: number of the stream's first round.
         after: how many more rounds there are, in which nothing arrives and all samples are drawn from.
         idle: rounds in which the client does not train: their samples arrive, and nothing is drawn.
+        pace: tells how many steps the client takes in a round, for those before the one that is asked for; None: as
+            many as in that one.
 
     Raises:
         SettingsError: no tasks, no rounds, or an unknown protocol.
@@ -62,6 +64,7 @@ class Stream:
         first: int = 1,
         after: int = 0,
         idle: Collection[int] = (),
+        pace: Callable[[int], int] | None = None,
     ) -> None:
         if not tasks:
             raise SettingsError("a stream needs at least one task; give the client a task")
@@ -75,6 +78,7 @@ class Stream:
         self.seed = seed
         self.first = first
         self.idle = frozenset(idle)
+        self.pace = pace
         self._plan = [*self._planned(), *[()] * after]
         self._arrivals = [*self._dealt(), *[()] * after]
         self._memories: dict[tuple[int, int, int], _Memory] = {}
@@ -111,8 +115,8 @@ class Stream:
     def batches(self, round: int, steps: int, batch_size: int) -> list[list[Sample]]:  # noqa: A002
         """Return the batches of a round.
 
-        Earlier rounds are replayed with the same ``steps`` and ``batch_size`` (once; the result is kept). Those of an
-        idle round are what would have been drawn.
+        Earlier rounds are replayed with the steps of the stream's pace, or the same ``steps``, and the same
+        ``batch_size`` (once; the result is kept). Those of an idle round are what would have been drawn.
 
         Args:
             round: counts from 1.
@@ -125,9 +129,12 @@ class Stream:
         self._check(round)
         if steps < 1 or batch_size < 1:
             raise SettingsError(f"steps is {steps} and batch_size is {batch_size}; both must be at least 1")
+        before = _Memory((), ())
         for number in range(self.first, round + 1):
-            if (number, steps, batch_size) not in self._batches:
-                self._replay(number, steps, batch_size)
+            taken = self.pace(number) if self.pace and number < round else steps
+            if (number, taken, batch_size) not in self._batches:
+                self._replay(number, taken, batch_size, before)
+            before = self._memories[number, taken, batch_size]
         return [list(batch) for batch in self._batches[round, steps, batch_size]]
 
     def _check(self, number: int) -> None:
@@ -157,8 +164,7 @@ class Stream:
                 arrivals[i] += cut
         return arrivals
 
-    def _replay(self, number: int, steps: int, batch_size: int) -> None:
-        before = self._memories.get((number - 1, steps, batch_size), _Memory((), ()))
+    def _replay(self, number: int, steps: int, batch_size: int, before: _Memory) -> None:
         arriving = self._arrivals[number - self.first]
         samples, counts = list(before.samples), np.array(before.counts)
         draws = rng(self.seed, "draws", number, steps, batch_size)

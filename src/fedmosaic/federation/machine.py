@@ -39,12 +39,14 @@ class Machine:
         folder: where the participants' private states live.
         images: where images come from, if not from the benchmark.
         cache: where image features are kept.
+        kind: of the pool of base models.
     """
 
     settings: RunSettings
     folder: Path
     images: ImageSource | None = None
     cache: Path = field(default_factory=home)
+    kind: type[ModelPool] = ModelPool
     _starts: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     _imports: dict[tuple[str, str], Start] = field(default_factory=dict)
     _stores: dict[int, ClientStore] = field(default_factory=dict)
@@ -72,7 +74,7 @@ class Machine:
         """The base models."""
         images = self.benchmark.images if self.images is None else self.images
         own = self.settings
-        return ModelPool(images=images, home=self.cache, device=own.device, dtype=own.model.dtype)
+        return self.kind(images=images, home=self.cache, device=own.device, dtype=own.model.dtype)
 
     @cached_property
     def schedule(self) -> participation.Schedule:

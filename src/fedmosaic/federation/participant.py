@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -13,7 +15,15 @@ from fedmosaic.errors import SettingsError
 from fedmosaic.federation.division import own_part
 from fedmosaic.federation.machine import Machine
 from fedmosaic.methods.base import Upload
-from fedmosaic.training import Client, Meter, events
+from fedmosaic.training import Client, Meter, events, steps_of
+
+
+class DryRound(NamedTuple):
+    """What a round would have left behind."""
+
+    upload: Upload
+    meter: Meter
+    state: dict[str, Tensor]
 
 
 class Participant:
@@ -43,6 +53,7 @@ class Participant:
             first=rounds.start,
             after=max(0, len(rounds) - len(dealt)),
             idle=set(rounds) - set(machine.trained(self.spec, until=settings.rounds)),
+            pace=partial(steps_of, settings, client_id),
         )
 
     @property
@@ -55,8 +66,8 @@ class Participant:
         method = self.machine.method
         self.machine.inputs.keep()
         client = self._client(round_, self.machine.state_after(self.spec, round_ - 1))
-        method.receive(client, download)
-        client.timed(lambda each: method.train(each, each.budget()))
+        client.secret = self.store.secret
+        self._work(client, download)
         self.machine.keep_alignment()
         self.store.save(round_, client.state())
         events.emit(
@@ -64,14 +75,29 @@ class Participant:
         )
         return method.upload(client), client.meter
 
-    def dry_round(self) -> tuple[Upload, Meter]:
-        """The client's first round: its upload and its cost; nothing is kept."""
-        client = self._client(self.spec.joins)
-        self.machine.method.receive(client, {})
-        client.timed(lambda each: self.machine.method.train(each, each.budget()))
+    def dry_round(
+        self,
+        round_: int | None = None,
+        download: Mapping[str, Tensor] | None = None,
+        state: dict[str, Tensor] | None = None,
+    ) -> DryRound:
+        """Train a round without keeping anything.
+
+        Args:
+            round_: default: the client's first.
+            download: what the server sent.
+            state: of the client before it; default: as it starts.
+        """
+        client = self._client(self.spec.joins if round_ is None else round_, state)
+        self._work(client, download or {})
         tensors = self.machine.method.upload(client)
         upload = Upload(self.spec.id, self.base.architecture, tensors, client.meter.samples, client.round)
-        return upload, client.meter
+        return DryRound(upload, client.meter, client.state())
+
+    def _work(self, client: Client, download: Mapping[str, Tensor]) -> None:
+        method = self.machine.method
+        method.receive(client, download)
+        client.timed(lambda each: method.train(each, each.budget()))
 
     def evaluate(self, round_: int, *, others: bool, count: int) -> dict[str, tuple[float, ...]]:
         """Score the model that the client has after ``round_``; round 0 is the base model (with the LoRA it brings).
@@ -107,6 +133,5 @@ class Participant:
             round_=round_,
             public=self.machine.public,
         )
-        client.secret = self.store.secret
         client.restore(self.machine.start(self.spec) if state is None else state)
         return client

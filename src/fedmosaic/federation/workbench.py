@@ -22,6 +22,7 @@ class Workbench:
 
     Args:
         settings: of the run.
+        machine: whose base models and samples it uses; default: its own.
 
     Attributes:
         tensors: what the last aggregation asked to keep.
@@ -29,11 +30,11 @@ class Workbench:
         spent: what trainees and aggregation cost so far.
     """
 
-    def __init__(self, settings: RunSettings) -> None:
+    def __init__(self, settings: RunSettings, machine: Machine | None = None) -> None:
         self.tensors: Mapping[str, Tensor] = {}
         self.round = 0
         self.spent = Meter()
-        self._machine = Machine(settings, Path("unused"))
+        self._machine = machine or Machine(settings, Path("unused"))
         self._trainees: list[Client] = []
 
     @property

@@ -1,9 +1,9 @@
-"""docs/methods.md: what every built-in method is and costs, from the code and from rounds that are run for it.
+"""docs/methods.md: what every built-in method is and costs, from the code and from rounds that are rehearsed for it.
 
     python -m fedmosaic.report.methods docs/methods.md
 
-The first table is read off the classes; the second is measured on the demo scenario: bytes in a round of one sample of
-all clients, FLOPs in a round of the scenario's steps with one client of each base model, the server's included.
+The first table is read off the classes; the second is counted in a rehearsal of the demo scenario: bytes and FLOPs of
+its second round, the first in which there is something to receive.
 """
 
 from __future__ import annotations
@@ -23,11 +23,8 @@ from typing import Any
 from fedmosaic.config import RunSettings, load_scenario, resolve
 from fedmosaic.federation import wire
 from fedmosaic.federation.files import write_atomically
-from fedmosaic.federation.machine import Machine
-from fedmosaic.federation.participant import Participant
-from fedmosaic.federation.plans import flops_per_round
-from fedmosaic.federation.workbench import Workbench
-from fedmosaic.methods.base import Method, Uploads
+from fedmosaic.federation.rehearsal import steady_round, still
+from fedmosaic.methods.base import Method
 from fedmosaic.methods.registry import method_classes
 
 _HEAD = """\
@@ -47,7 +44,8 @@ _COSTS = """
 ## What they cost
 
 On the `demo` scenario ({clients} clients, {models} base models, rank {rank}), per client and round. FLOPs are those of
-a round of {steps} steps, server included, relative to `sft`. Lines are those of the method's own file that hold code.
+a round of {steps:g} steps, server included, relative to `sft`; of the second one, since in the first nothing has been
+received yet. Lines are those of the method's own file that hold code.
 
 """
 
@@ -112,19 +110,14 @@ def lines_of_code(source: str) -> int:
 
 
 def measure(settings: RunSettings) -> Cost:
-    """Run a round without keeping anything, and weigh what would travel."""
-    training = settings.training.model_copy(update={"steps": 1, "batch_size": 1})  # what travels has the same size
-    quick = settings.model_copy(update={"training": training})
-    machine = Machine(quick, Path("unused"))
-    clients = quick.scenario.clients
-    uploads = Uploads([Participant(machine, spec.id).dry_round()[0] for spec in clients])
-    downloads = Workbench(quick).aggregate(uploads, {}, 2).downloads
-    names = {name for upload in uploads.values() for name in upload.tensors}
+    """Rehearse a round, and weigh what would travel."""
+    steady, clients = steady_round(still(settings)), settings.scenario.clients
+    names = {name for upload in steady.uploads.values() for name in upload.tensors}
     return Cost(
         sends=_in_words(names) or "nothing",
-        up=sum(wire.size(wire.pack({}, upload.tensors)) for upload in uploads.values()) / len(clients),
-        down=sum(wire.size(wire.pack({}, tensors)) for tensors in downloads.values()) / len(clients),
-        flops=flops_per_round(settings),
+        up=sum(wire.size(wire.pack({}, upload.tensors)) for upload in steady.uploads.values()) / len(clients),
+        down=sum(wire.size(wire.pack({}, tensors)) for tensors in steady.downloads.values()) / len(clients),
+        flops=steady.flops,
     )
 
 

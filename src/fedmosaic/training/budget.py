@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from fractions import Fraction
+
+from fedmosaic.config import RunSettings
 
 
 @dataclass(frozen=True)
@@ -11,6 +15,18 @@ class Budget:
 
     steps: int
     """Batches that the client sees."""
+
+
+def steps_of(settings: RunSettings, client: int, round_: int) -> int:
+    """Return how many steps a client takes in a round in which it trains.
+
+    Where ``training.steps`` is no whole number, rounds with the next smaller and the next larger one are spread evenly
+    over the run, and the clients' longer rounds over each other: up to any round, two clients that trained in all of
+    them are at most one step apart, and N clients in R rounds take floor(N R steps) together (Hermite's identity).
+    """
+    steps, clients = Fraction(str(settings.training.steps)), settings.scenario.clients
+    lead = Fraction([each.id for each in clients].index(client), len(clients))
+    return math.floor(steps * round_ + lead) - math.floor(steps * (round_ - 1) + lead)
 
 
 @dataclass

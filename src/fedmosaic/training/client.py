@@ -16,7 +16,7 @@ from fedmosaic.config import ClientSpec, RunSettings
 from fedmosaic.data.sample import Sample
 from fedmosaic.data.stream import Stream
 from fedmosaic.models import AnswerLogits, BaseModel, Batch
-from fedmosaic.training.budget import Budget, Meter
+from fedmosaic.training.budget import Budget, Meter, steps_of
 from fedmosaic.training.losses import Penalty, cross_entropy
 from fedmosaic.training.optimiser import SlotOptimiser
 from fedmosaic.training.pool import ModelPool
@@ -90,7 +90,7 @@ class Client:
 
     def budget(self) -> Budget:
         """This round's allowance."""
-        return Budget(steps=self.settings.training.steps)
+        return Budget(steps_of(self.settings, self.id, self.round))
 
     def batches(self, budget: Budget) -> Iterator[LocalBatch]:
         """Yield the round's batches, one per step, drawn from the client's task stream."""
