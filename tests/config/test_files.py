@@ -37,6 +37,7 @@ def written(path: Path, text: str) -> str:
         (f"protocol = 'dynamik'\n{CLIENT}", ["protocol = 'dynamik'", "did you mean 'dynamic'"]),
         (CLIENT.replace('"t"', '"t", "t"'), ["client 0", "'t' twice"]),
         (f"{CLIENT}shares = {{ t = [0.5, 1.5] }}\n", ["client 0", "0.5 to 1.5"]),
+        (CLIENT.replace('"tiny-llama"', "3"), ["clients.0.model = 3: input should be a valid string"]),
         ("x = " + "[" * 20_000, ["not valid"]),
         (f'{CLIENT}start = "a\\u0000b"\n', ["cannot be a path"]),
     ],
@@ -48,6 +49,7 @@ def test_a_wrong_file_is_named_with_key_and_nearest_key(tmp_path, text, words):
     for word in (path, *words):
         assert word in str(error.value)
     assert "\n" not in str(error.value)
+    assert "after validation" not in str(error.value)  # a list is not too short because its entries are wrong
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,12 @@ def explain(error: ValidationError, model: type[Any], *, below: str = "") -> str
         model: the model or dataclass that it is about.
         below: the key of the validated table in its source.
     """
-    return "; ".join(_describe(model, dict(problem), below) for problem in error.errors())
+    problems = [dict(problem) for problem in error.errors()]
+    places = [problem["loc"] for problem in problems]
+    inner = [
+        p for p in problems if not any(len(p["loc"]) < len(at) and at[: len(p["loc"])] == p["loc"] for at in places)
+    ]
+    return "; ".join(_describe(model, problem, below) for problem in inner)  # the rest says that something is missing
 
 
 def _describe(model: type[Any], problem: Mapping[str, Any], below: str) -> str:
