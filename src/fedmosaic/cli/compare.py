@@ -208,7 +208,7 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
         "Others",
         "against",
         "TFLOP",
-        "of budget",
+        "% of budget",
         "kB up",
         title=f"equal {comparison['budget']}, {seeds} seed(s): last score in %, mean ± 95 % interval; "
         "against the best rival, in points, * outside its interval",
@@ -236,9 +236,9 @@ def percent(interval: Mapping[str, float | None] | None) -> str:
 
 
 def share_of_budget(found: Mapping[str, float] | None) -> str:
-    """The least and the most that runs have spent of their budgets: ``98.6-99.4 %``; empty without budgets."""
+    """The least and the most that runs have spent of their budgets, in %: ``98.6-99.4``; empty without budgets."""
     ends = [] if found is None else [f"{100 * found[key]:.1f}" for key in ("least", "most")]
-    return f"{'-'.join(dict.fromkeys(ends))} %" if ends else ""
+    return "-".join(dict.fromkeys(ends))
 
 
 def _against(found: Mapping[str, Any] | None) -> str:
