@@ -35,6 +35,7 @@ from fedmosaic.federation.names import check_names
 from fedmosaic.federation.plans import (
     Plan,
     at_best_rates,
+    check_begun,
     plan,
     rate_plans,
     rate_scores,
@@ -143,9 +144,7 @@ def _run_all(
     plans: Sequence[Plan], jobs: int, console: Console, *, after_each: Callable[[], object] = lambda: None
 ) -> None:
     """Run what is not done yet, at most ``jobs`` at once; the first failure stops all."""
-    for each in plans:
-        if (each.path / "settings.toml").is_file():
-            RunFolder.resume(each.path, each.settings)  # refuses a folder that holds another run
+    check_begun(plans)
     waiting = [each for each in plans if RunFolder(each.path).results() is None]
     running: list[BackgroundRun] = []
     try:

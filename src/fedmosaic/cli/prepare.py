@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from fedmosaic import events
+from fedmosaic.cli.background import reference_of
 from fedmosaic.cli.progress import working
 from fedmosaic.config import RunSettings, home
 from fedmosaic.data.sample import Sample
@@ -47,6 +49,7 @@ def prepare(settings: RunSettings, console: Console, *, folder: Path | None = No
         for spec in settings.scenario.clients:
             for task in spec.tasks:
                 own_part(machine.benchmark.task(task), spec)
+        public = _public(settings, machine)
     skipped: list[str] = getattr(machine.benchmark, "skipped", [])
     if skipped:
         console.print(f"left out {len(skipped)} record(s) that cannot be used; first: {skipped[0]}", highlight=False)
@@ -61,8 +64,24 @@ def prepare(settings: RunSettings, console: Console, *, folder: Path | None = No
                 console.print(f"client {spec.id} starts from {spec.start}: {imported.summary}", highlight=False)
         split = settings.evaluation.split
         samples: list[Sample] = [sample for task in tasks for sample in (*task.train, *task.split(split))]
+        samples += public
         entitle("image features: computed on first use, then cached")
         machine.pool.prepare(settings.scenario.models, samples)
+
+
+def _public(settings: RunSettings, machine: Machine) -> Sequence[Sample]:
+    """Return the user's public samples that the run may read, so that they are looked at like the clients' own.
+
+    Raises:
+        SettingsError: the method, or the reference beside it, needs public samples, and the data have none or too few.
+    """
+    both = filter(None, (settings, reference_of(settings)))
+    needed = [make_method(each.method, each.method_settings).settings.public_needed(each.training) for each in both]
+    if not any(needed):
+        return ()
+    machine.benchmark.public(max(needed), seed=0)
+    name = settings.scenario.public
+    return machine.benchmark.task(name).train if name else ()
 
 
 def _check_starts(settings: RunSettings) -> None:
