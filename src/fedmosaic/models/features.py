@@ -124,7 +124,8 @@ class FeatureStore:
             for part in pool.map(self._batch, _chunks(shard, _BATCH)):
                 parts.append(part)
                 done += len(part)
-                events.work("images", done, total)
+                if total > _BATCH:  # a few are no work to tell of
+                    events.work("images", done, total)
                 if progress is not None:
                     progress(done, total)
         return torch.cat(parts)
