@@ -125,7 +125,7 @@ def _weight_files(name: str, folder: Path) -> list[Path]:
         return [folder / each for each in sorted(set(shards.values()))]
     pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
     found = (
-        f"{pickled[0]} is a pickle, which can run any code when it is opened and is never read: save the model again "
+        f"{pickled[0]} is pickled, so it can run any code when it is opened, and is never read: save the model again "
         "with save_pretrained, which writes safetensors"
         if pickled
         else f"expected {WEIGHTS}, or {INDEX} and the files that it names"
