@@ -163,11 +163,6 @@ class Adapter:
         used = {name: float(weights[name]) for name in self.shape.slots if weights.get(name)}
         mix.active, mix.weights, mix.gated = tuple(used), tuple(used.values()), False
 
-    @property
-    def mixture(self) -> Weights:
-        """Which slots enter the output now, and how: what :meth:`mix` was given."""
-        return "gate" if self._mix.gated else dict(zip(self._mix.active, self._mix.weights, strict=True))
-
     @contextmanager
     def mixed(self, weights: Weights) -> Iterator[None]:
         """Compute with other weights inside the block, then restore the former mix."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -40,6 +41,11 @@ class Mix:
     gated: bool = False
     by_sample: Tensor | None = None
     prompt: Prompt | None = None
+
+    @property
+    def chosen(self) -> dict[str, float] | Literal["gate"]:
+        """What :meth:`Adapter.mix` was given, without slots that do not enter."""
+        return "gate" if self.gated else dict(zip(self.active, self.weights, strict=True))
 
     @property
     def uniform(self) -> bool:

@@ -130,7 +130,8 @@ def _parts(
 ) -> Start | None:
     """Return the slots of an export in the slots that they came from; None if they do not fit there."""
     names = sorted(path.name for path in (folder / SLOTS_FOLDER).glob("*") if path.is_dir())
-    alike = origin.get("mix") == answers_with and origin.get("gate") == adapter.shape.gate
+    mix = {name: w for name, w in answers_with.items() if w} if isinstance(answers_with, Mapping) else answers_with
+    alike = origin.get("mix") == mix and origin.get("gate") == adapter.shape.gate
     if not names or not alike or not set(names) <= set(adapter.shape.slots):
         return None
     try:
