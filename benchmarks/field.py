@@ -124,7 +124,7 @@ def make(table: str, *, out: Path, jobs: int) -> None:
 def show(comparison: dict[str, Any]) -> str:
     initial = {part: f"{100 * found['mean']:.1f}" for part, found in comparison["initial"].items()}
     lines = [
-        "| method | seeds | rates x | steps | of budget | Self | against | Others | against | Self AUC | Others AUC |",
+        "| method | seeds | rates | steps | % of budget | Self | against | Others | against | Self AUC | Others AUC |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
         f"| base models | | | | | {initial['self']} | | {initial['others']} | | | |",
     ]

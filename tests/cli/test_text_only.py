@@ -8,6 +8,8 @@ from tests.text_only import make_scenario
 
 from fedmosaic.adapters.alignment import shipped
 
+PUBLIC = ("feddistill", "fedmkt", "hetero-ssfl", "perada", "takfl")
+
 
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
@@ -46,3 +48,19 @@ def test_text_models_without_a_common_linear_run_all_the_same(run, tmp_path):
     shown = run(make_scenario(tmp_path, "llama", "neox"), "out")
     assert "each learns from its own architecture only" in shown
     assert not (tmp_path / "out" / "clients" / "alignment").exists()
+
+
+@pytest.mark.parametrize("asked", [["--method", name] for name in PUBLIC] + [["--set", "scenario.reference=takfl"]])
+def test_public_samples_that_the_data_lack_are_missed_before_anything_is_written(monkeypatch, capsys, tmp_path, asked):
+    monkeypatch.setenv("FEDMOSAIC_HOME", str(tmp_path / "home"))
+    status, _, error = call(
+        monkeypatch, capsys, "run", scenario := make_scenario(tmp_path, "llama"), *asked, "--out", tmp_path / "out"
+    )
+    assert status == 2
+    assert 'public = "NAME-ID"' in error
+    assert not (tmp_path / "out").exists()
+    few = ["--set", "scenario.public=Colours-0", "--set", "training.steps=100"]
+    status, _, error = call(monkeypatch, capsys, "run", scenario, *asked, *few, "--out", tmp_path / "out")
+    assert status == 2
+    assert "public samples; this method asks for" in error
+    assert not (tmp_path / "out").exists()

@@ -150,7 +150,7 @@ def test_rows_say_what_finished_runs_have_spent_of_what_they_may(tmp_path):
     spent = {row["method"]: row["spent"] for row in comparison["rows"]}
     assert spent["ditto"] == pytest.approx({"least": 0.98, "most": 0.99})
     assert [line.split()[0] for line in outside_budget(comparison)] == ["fedmkt", "takfl"]
-    assert [share_of_budget(spent[name]) for name in ("sft", "ditto")] == ["100.0 %", "98.0-99.0 %"]
+    assert [share_of_budget(spent[name]) for name in ("sft", "ditto")] == ["100.0", "98.0-99.0"]
 
 
 def test_without_a_budget_nothing_is_said(tmp_path):

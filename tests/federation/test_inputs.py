@@ -127,3 +127,26 @@ def test_without_a_note_nothing_is_compared_and_a_damaged_one_is_named(world):
     world.inputs().keep()
     kept = json.loads(path.read_text())
     assert {name for name, digest in before.items() if kept[name] != digest} == {"validation samples of b"}
+
+
+def test_notes_of_several_runs_are_compared_and_what_they_share_is_read_once(world, tmp_path):
+    first, other = world.inputs(), tmp_path / "other" / "clients"
+    first.beside(other).keep()
+    asked = len(world.asked)
+    first.check_all()
+    assert len(world.asked) == asked
+    CHANGES["train samples of a"](world)
+    for folder in (first.path.parent, other):
+        with pytest.raises(DataError, match=rf"changed since the run in {folder.parent} began: train samples of a;"):
+            world.inputs().beside(folder).check_all()
+
+
+def test_a_probe_that_is_no_clients_model_is_noted_too(world, tmp_path):
+    (tmp_path / "probe").mkdir()
+    (tmp_path / "probe" / "tokenizer.json").write_text("one")
+    world.scenario = world.scenario.model_copy(update={"probe": str(tmp_path / "probe")})
+    world.inputs().path.unlink()
+    world.inputs().keep()
+    (tmp_path / "probe" / "tokenizer.json").write_text("another")
+    with pytest.raises(DataError, match=f"base model {tmp_path / 'probe'};"):
+        world.inputs().check_all()

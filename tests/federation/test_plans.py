@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from tests.federation.scenario import small
 
-from fedmosaic.errors import SettingsError
+from fedmosaic.errors import DataError, SettingsError
 from fedmosaic.federation import RunFolder, plans
 from fedmosaic.federation.comparison import rates_of, rates_of_other_steps, steps_of_rates
 
@@ -52,6 +52,20 @@ def test_only_runs_finished_with_the_same_settings_are_taken(tmp_path):
     assert copy.results() == {"self": "sft"}
     assert not (copy.path / ".lock").exists()
     assert plans.take_finished(laid, earlier) == []  # what is there stays
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_runs_on_data_that_have_changed_since_are_not_compared(tmp_path, elsewhere):
+    laid = plans.plan(plans.variants(small(seed=0), ["sft"]), seeds=(0,), out=tmp_path / "earlier")
+    folder = RunFolder.create(laid[0].path, laid[0].settings)
+    folder.write_results({"self": 1})
+    note = folder.client_folder / "inputs.json"
+    note.parent.mkdir()
+    note.write_text(json.dumps({"train samples of trend@lines": "others"}))
+    here = plans.plan(plans.variants(small(seed=0), ["sft"]), seeds=(0,), out=tmp_path / "here")
+    with pytest.raises(DataError, match=rf"changed since the run in {folder.path} began: train samples of trend@lines"):
+        plans.take_finished(here, tmp_path / "earlier") if elsewhere else plans.check_begun(laid)
+    assert not (tmp_path / "here").exists()
 
 
 def test_learning_rates_are_tried_on_validation_samples_and_the_gate_is_left_alone():

@@ -90,18 +90,9 @@ class Adapter:
         names = tuple(slot.name for slot in checked_slots(slots))
         pair = gated_pair(gate, gated, names)
         shape = AdapterShape(
-            slots=names,
-            rank=rank,
-            alpha=alpha,
-            blocks=blocks,
-            dropout=dropout,
-            gate=gate,
-            gated=pair,
-            seed=seed,
-            architecture=architecture,
-            modules=modules,
-            dtype=dtype,
-        )
+            slots=names, rank=rank, alpha=alpha, blocks=blocks, dropout=dropout, gate=gate, gated=pair, seed=seed,
+            architecture=architecture, modules=modules, dtype=dtype,
+        )  # fmt: skip
         adapter = cls(model, decoder, slots, shape)
         adapter.mix("gate" if pair else {names[0]: 1.0})
         adapter.reattach()

@@ -35,6 +35,7 @@ from fedmosaic.federation.names import check_names
 from fedmosaic.federation.plans import (
     Plan,
     at_best_rates,
+    check_begun,
     plan,
     rate_plans,
     rate_scores,
@@ -143,9 +144,7 @@ def _run_all(
     plans: Sequence[Plan], jobs: int, console: Console, *, after_each: Callable[[], object] = lambda: None
 ) -> None:
     """Run what is not done yet, at most ``jobs`` at once; the first failure stops all."""
-    for each in plans:
-        if (each.path / "settings.toml").is_file():
-            RunFolder.resume(each.path, each.settings)  # refuses a folder that holds another run
+    check_begun(plans)
     waiting = [each for each in plans if RunFolder(each.path).results() is None]
     running: list[BackgroundRun] = []
     try:
@@ -208,7 +207,7 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
         "Others",
         "against",
         "TFLOP",
-        "of budget",
+        "% of budget",
         "kB up",
         title=f"equal {comparison['budget']}, {seeds} seed(s): last score in %, mean ± 95 % interval; "
         "against the best rival, in points, * outside its interval",
@@ -236,9 +235,9 @@ def percent(interval: Mapping[str, float | None] | None) -> str:
 
 
 def share_of_budget(found: Mapping[str, float] | None) -> str:
-    """The least and the most that runs have spent of their budgets: ``98.6-99.4 %``; empty without budgets."""
+    """The least and the most that runs have spent of their budgets, in %: ``98.6-99.4``; empty without budgets."""
     ends = [] if found is None else [f"{100 * found[key]:.1f}" for key in ("least", "most")]
-    return f"{'-'.join(dict.fromkeys(ends))} %" if ends else ""
+    return "-".join(dict.fromkeys(ends))
 
 
 def _against(found: Mapping[str, Any] | None) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from fedmosaic import events
+from fedmosaic.cli.background import reference_of
 from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.progress import working
 from fedmosaic.config import RunSettings, home
@@ -50,6 +51,7 @@ def prepare(settings: RunSettings, console: PlainConsole, *, folder: Path | None
         for spec in settings.scenario.clients:
             for task in spec.tasks:
                 own_part(machine.benchmark.task(task), spec)
+        public = _public(settings, machine)
     skipped: list[str] = getattr(machine.benchmark, "skipped", [])
     if skipped:
         console.note(f"left out {len(skipped)} record(s) that cannot be used; first: {skipped[0]}")
@@ -66,6 +68,7 @@ def prepare(settings: RunSettings, console: PlainConsole, *, folder: Path | None
         for note in _same_options(machine, tasks, split):
             console.note(note)
         samples: list[Sample] = [sample for task in tasks for sample in (*task.train, *task.split(split))]
+        samples += public
         entitle("image features: computed on first use, then cached")
         machine.pool.prepare(settings.scenario.models, samples)
 
@@ -81,6 +84,21 @@ def _same_options(machine: Machine, tasks: Sequence[Task], split: Literal["test"
                     f"{task.name}: {len(found)} of {len(samples)} {split} samples have options that are the same words "
                     f"to {name} ({first.id}: {shown(list(options))}); a choice among these counts as a guess"
                 )
+
+
+def _public(settings: RunSettings, machine: Machine) -> Sequence[Sample]:
+    """Return the user's public samples that the run may read, so that they are looked at like the clients' own.
+
+    Raises:
+        SettingsError: the method, or the reference beside it, needs public samples, and the data have none or too few.
+    """
+    both = filter(None, (settings, reference_of(settings)))
+    needed = [make_method(each.method, each.method_settings).settings.public_needed(each.training) for each in both]
+    if not any(needed):
+        return ()
+    machine.benchmark.public(max(needed), seed=0)
+    name = settings.scenario.public
+    return machine.benchmark.task(name).train if name else ()
 
 
 def _check_starts(settings: RunSettings) -> None:

@@ -44,12 +44,15 @@ def explain(error: ValidationError, model: type[Any], *, below: str = "") -> str
         model: the model or dataclass that it is about.
         below: the key of the validated table in its source.
     """
-    problems = [dict(problem) for problem in error.errors()]
+    problems = error.errors()
     places = [problem["loc"] for problem in problems]
-    inner = [
-        p for p in problems if not any(len(p["loc"]) < len(at) and at[: len(p["loc"])] == p["loc"] for at in places)
-    ]
-    return "; ".join(_describe(model, problem, below) for problem in inner)  # the rest says that something is missing
+    inner = [problem for problem in problems if not _holds_others(problem["loc"], places)]
+    return "; ".join(_describe(model, dict(problem), below) for problem in inner)
+
+
+def _holds_others(place: tuple[int | str, ...], places: Sequence[tuple[int | str, ...]]) -> bool:
+    """Whether a problem stands inside this one, e.g. a wrong entry in a list that lacks entries without it."""
+    return any(len(place) < len(other) and other[: len(place)] == place for other in places)
 
 
 def _describe(model: type[Any], problem: Mapping[str, Any], below: str) -> str:

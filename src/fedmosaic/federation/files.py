@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
@@ -45,6 +47,24 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise RunError(f"{path} is missing; the run cannot go on from here") from None
     except SafetensorError as error:
         raise RunError(f"{path} is damaged ({error}); remove its folder to go on from the one before") from None
+
+
+def load_json(path: Path, *, advice: str) -> Any:
+    """Read a JSON file that was written by us.
+
+    Args:
+        path: the file.
+        advice: ends the error: what to do if it is damaged.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path} is missing; {advice}") from None
+    except ValueError as error:  # of JSON, or of UTF-8
+        raise RunError(f"{path} is damaged ({error}); {advice}") from None
 
 
 @contextmanager

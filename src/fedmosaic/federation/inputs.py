@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -52,6 +53,12 @@ class Inputs:
         else:
             write_atomically(self.path, json.dumps(self._now(*self._all), indent=2) + "\n")
 
+    def beside(self, folder: Path) -> Inputs:
+        """The note of another run of the same scenario, in its clients' folder; nothing is read a second time."""
+        other = copy.copy(self)
+        other.path = folder / self.path.name
+        return other
+
     def check_all(self) -> None:
         """:meth:`check` everything that the run reads."""
         tasks, models, starts = self._all
@@ -88,7 +95,8 @@ class Inputs:
         scenario = self._scenario
         tasks = dict.fromkeys(filter(None, (*scenario.task_names, scenario.public)))
         starts = dict.fromkeys(client.start for client in scenario.clients if client.start)
-        return list(tasks), scenario.models, list(starts)
+        models = dict.fromkeys(filter(None, (*scenario.models, scenario.probe)))
+        return list(tasks), list(models), list(starts)
 
     def _now(self, tasks: Sequence[str], models: Sequence[str], starts: Sequence[str]) -> Digests:
         found: Digests = {}

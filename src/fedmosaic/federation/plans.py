@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedmosaic.config import RunSettings, varied
 from fedmosaic.federation.files import folder_written_atomically
+from fedmosaic.federation.machine import Machine
 from fedmosaic.federation.run_folder import RunFolder
 
 
@@ -63,21 +64,41 @@ def _file_name(variant: str) -> str:
     return variant.replace(":", "-").replace("/", "_")
 
 
+def check_begun(plans: Sequence[Plan]) -> None:
+    """Make sure that the runs that were begun are those of the plans, on the data and models that are there now.
+
+    Raises:
+        SettingsError: a folder holds another run.
+        DataError: data or models have changed since a run began, so it cannot be compared with those to come.
+    """
+    machines: dict[str, Machine] = {}
+    for each in plans:
+        if (each.path / "settings.toml").is_file():
+            folder = RunFolder.resume(each.path, each.settings)
+            machine = machines.setdefault(each.variant, Machine(each.settings, folder.client_folder))
+            machine.inputs.beside(folder.client_folder).check_all()
+
+
 def take_finished(plans: Sequence[Plan], earlier: Path) -> list[Plan]:
     """Copy the runs that another comparison has finished with the same settings; return those that were taken.
 
     Args:
         plans: what is to be run; what has begun is left alone.
         earlier: folder of the other comparison.
+
+    Raises:
+        DataError: data or models have changed since such a run began.
     """
-    taken = []
+    taken = {}
     for each in plans:
         done = RunFolder(earlier / each.path.name)
         if not each.path.exists() and done.results() and done.settings.digest == each.settings.digest:
-            with folder_written_atomically(each.path) as folder:
-                shutil.copytree(done.path, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
-            taken.append(each)
-    return taken
+            taken[done.path] = each
+    check_begun([replace(each, path=path) for path, each in taken.items()])
+    for path, each in taken.items():
+        with folder_written_atomically(each.path) as folder:
+            shutil.copytree(path, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
+    return list(taken.values())
 
 
 # ---- learning rates --------------------------------------------------------------------------------------------------

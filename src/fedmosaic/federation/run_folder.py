@@ -20,9 +20,16 @@ from torch import Tensor
 
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import SettingsError
-from fedmosaic.federation.files import folder_written_atomically, load_tensors, save_tensors, write_atomically
+from fedmosaic.federation.files import (
+    folder_written_atomically,
+    load_json,
+    load_tensors,
+    save_tensors,
+    write_atomically,
+)
 
 _KEPT_CHECKPOINTS = 2
+_REMAKE = "remove it, and fedmosaic run --resume makes it anew"
 
 
 class RunFolder:
@@ -174,7 +181,10 @@ class RunFolder:
 
     def scores(self) -> dict[int, dict[str, list[float]]]:
         """The final score of every test sample, by client and task."""
-        table = json.loads((self.path / "scores.json").read_text(encoding="utf-8"))
+        table = load_json(
+            self.path / "scores.json",
+            advice="remove results.json and the last folder of checkpoints, and fedmosaic run --resume makes them anew",
+        )
         return {int(client): tasks for client, tasks in table.items()}
 
     def write_relevance(self, round_: int, weights: Tensor, similarity: Tensor | None) -> None:
@@ -212,7 +222,7 @@ class RunFolder:
         checkpoints = self._checkpoints()
         if not checkpoints:
             return None
-        progress = json.loads((checkpoints[-1] / "progress.json").read_text(encoding="utf-8"))
+        progress = load_json(checkpoints[-1] / "progress.json", advice="remove its folder to go on from the one before")
         return progress, load_tensors(checkpoints[-1] / "server.safetensors")
 
     def _checkpoints(self) -> list[Path]:
@@ -227,7 +237,7 @@ class RunFolder:
     def results(self) -> dict[str, Any] | None:
         """The results, or None while the run is not done."""
         path = self.path / "results.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        return load_json(path, advice=_REMAKE) if path.exists() else None
 
 
 def environment() -> dict[str, Any]:

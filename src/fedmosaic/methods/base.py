@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fedmosaic.adapters import Adapter, Slot, folded_in, is_shared, is_slot_tensor
-from fedmosaic.config import RunSettings
+from fedmosaic.config import RunSettings, TrainingSettings
 from fedmosaic.models import BaseModel
 from fedmosaic.training import Budget, Client, Mix, ModelPool, weights
 
@@ -27,6 +27,10 @@ Shapes = dict[str, tuple[int, ...]]
 @dataclass(frozen=True, kw_only=True)
 class MethodSettings:
     """Base of all methods' settings; fields are what ``--set method.KEY=VALUE`` can change."""
+
+    def public_needed(self, training: TrainingSettings) -> int:
+        """The number of public samples that the clients or the server read in a round; 0: the data need have none."""
+        return 0
 
 
 S = TypeVar("S", bound=MethodSettings)

@@ -36,6 +36,14 @@ class DistillationSettings(MethodSettings):
         """The number of public samples of a round."""
         return self.public_samples or max(1, round(_PUBLIC_SHARE * training.steps * training.batch_size))
 
+    def held_out_batches(self, training: TrainingSettings) -> int:
+        """The number of batches of further public samples, by which students are judged."""
+        return max(1, round(_HELD_OUT_SHARE * self.public_count(training) / training.batch_size))
+
+    def public_needed(self, training: TrainingSettings) -> int:
+        """Those to learn from, and those held out."""
+        return self.public_count(training) + self.held_out_batches(training) * training.batch_size
+
 
 def by_architecture(uploads: Uploads) -> dict[str, list[int]]:
     """Return the clients of each architecture, in ascending order."""
@@ -137,9 +145,9 @@ class Classroom:
 
 def _public_batches(reader: Client, settings: DistillationSettings) -> tuple[list[LocalBatch], list[LocalBatch]]:
     """Return a round's public samples as a model reads them: those to learn from, and those held out."""
-    count, size = settings.public_count(reader.settings.training), reader.settings.training.batch_size
-    held_out = max(1, round(_HELD_OUT_SHARE * count / size))
-    batches = reader.public_batches(count + held_out * size)
+    training = reader.settings.training
+    held_out = settings.held_out_batches(training)
+    batches = reader.public_batches(settings.public_needed(training))
     return batches[:-held_out], batches[-held_out:]
 
 

@@ -55,6 +55,10 @@ class FedMktSettings(DistillationSettings):
     lam: Annotated[float, Field(ge=0, le=1)] = 0.9
     """Factor of the cross-entropy with the true answer; the rest is the selected distribution's."""
 
+    def public_needed(self, training: TrainingSettings) -> int:
+        """None are held out."""
+        return self.public_count(training)
+
 
 class FedMkt(Method[FedMktSettings]):
     """One local LoRA per client; knowledge on public samples travels both ways."""

@@ -28,6 +28,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fedmosaic.adapters import Adapter, Slot
+from fedmosaic.config import TrainingSettings
 from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Shapes, Tensors, Uploads
 from fedmosaic.training import Budget, Client, LocalBatch
 
@@ -40,6 +41,10 @@ class HeteroSsflSettings(MethodSettings):
     """Strength of the alignment."""
     public_samples: Annotated[int, Field(ge=2)] = 64
     """n of a round."""
+
+    def public_needed(self, training: TrainingSettings) -> int:
+        """n, whatever a client trains on."""
+        return self.public_samples
 
 
 class HeteroSsfl(Method[HeteroSsflSettings]):

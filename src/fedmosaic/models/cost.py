@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from fedmosaic.models.base import IGNORED, BaseModel, Batch, output_matrix
 from fedmosaic.models.stack import decoder_layers, linear_features
+from fedmosaic.models.wrapper import unwrapped
 
 _ENTRANCES: WeakKeyDictionary[nn.Module, frozenset[str]] = WeakKeyDictionary()  # by decoder, see _entrances
 
@@ -140,7 +141,7 @@ def _entrances(model: BaseModel) -> frozenset[str]:
             ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
             devices = [model.device] if model.device.type == "cuda" else []
             with torch.enable_grad(), torch.random.fork_rng(devices):  # dropout must not draw for the sake of a count
-                model.hidden_states(Batch(ids, torch.ones_like(ids), torch.full_like(ids, IGNORED)))
+                unwrapped(model).hidden_states(Batch(ids, torch.ones_like(ids), torch.full_like(ids, IGNORED)))
         finally:
             for handle in handles:
                 handle.remove()

@@ -123,11 +123,11 @@ def _weight_files(name: str, folder: Path) -> list[Path]:
         if not isinstance(shards, dict) or not shards or not all(isinstance(each, str) for each in shards.values()):
             raise ModelError(f"base model {name!r}: {folder / INDEX} has no weight_map of file names; {_AGAIN}")
         return [folder / each for each in sorted(set(shards.values()))]
-    pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
+    unsafe = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
     found = (
-        f"{pickled[0]} is a pickle, which can run any code when it is opened and is never read: save the model again "
+        f"{unsafe[0]} can run any code when it is opened and is never read: save the model again "
         "with save_pretrained, which writes safetensors"
-        if pickled
+        if unsafe
         else f"expected {WEIGHTS}, or {INDEX} and the files that it names"
     )
     raise ModelError(f"base model {name!r}: {folder} has no safetensors weights; {found}")

@@ -61,3 +61,10 @@ class Wrapper(BaseModel):
     def end_tokens(self) -> Tensor:
         """See :meth:`BaseModel.end_tokens`."""
         return self.inner.end_tokens
+
+
+def unwrapped(model: BaseModel) -> BaseModel:
+    """Return the model that computes, within however many wrappers."""
+    while isinstance(model, Wrapper):
+        model = model.inner
+    return model

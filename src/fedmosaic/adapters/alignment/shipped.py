@@ -119,7 +119,14 @@ def alignment_for(
             events.emit("note", text=text)
             try:
                 make_alignment(
-                    list(architectures), home=home, rank=rank, blocks=blocks, mode=mode, device=device, dtype=dtype
+                    list(architectures),
+                    home=home,
+                    rank=rank,
+                    blocks=blocks,
+                    mode=mode,
+                    samples=SAMPLES,
+                    device=device,
+                    dtype=dtype,
                 ).save(folder)
             except NothingInCommonError as error:
                 events.emit("note", text=f"{error}; each learns from its own architecture only")
