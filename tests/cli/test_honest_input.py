@@ -164,6 +164,22 @@ def test_a_run_with_relative_paths_and_brackets_is_opened_from_anywhere(monkeypa
     assert f"wrote {tmp_path / '[/l]'}" in text
 
 
+def test_options_that_a_model_reads_alike_are_told_once_and_score_as_a_guess(monkeypatch, capsys, tmp_path, mine):
+    talk = [{"value": "which ? Choice list:[Polish, polish]"}, {"value": "Polish"}]
+    file = mine.parent / "data" / "dataset" / "A" / "test" / "dataset-0.json"
+    file.write_text(json.dumps([{"conversations": talk}] * 3))
+    status, text, error = call(
+        monkeypatch, capsys, "run", mine, "--set", "scenario.reference=sft", "--out", tmp_path / "o"
+    )
+    assert status == 0, error
+    told = (
+        "A-0: 3 of 3 test samples have options that are the same words to tiny-llama (test-0-0: ['Polish', 'polish'])"
+    )
+    assert text.count(told) == 1
+    results = json.loads((tmp_path / "o" / "results.json").read_text())
+    assert results["self"]["per_task"]["A-0"] == 0.5
+
+
 def test_own_data_are_divided_when_they_are_read(monkeypatch, capsys, tmp_path, mine):
     run = ["run", f"{mine}-dirichlet-5-0.1", "--quiet", "--out", tmp_path / "out"]
     status, _, error = call(monkeypatch, capsys, *run)

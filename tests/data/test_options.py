@@ -18,6 +18,10 @@ from fedmosaic.errors import DataError
         ("Which?\nA. a cat\nB. a dog\nC. a bird", "B", ("A", "B", "C")),
         ("Which?\nA. a cat\nB. a dog\nC. a bird", "a dog", ("a cat", "a dog", "a bird")),
         ("Which? (A) one (B) two (C) three", "C", ("A", "B", "C")),
+        ("Which?\na) a cat\nb) a dog", "b", ("a", "b")),
+        ("Which? (a) a cat (b) a dog", "a dog", ("a cat", "a dog")),
+        ("\u9009\nA\u3001\u732b B\u3001\u72d7", "B", ("A", "B")),
+        ("\u9009\n\uff21\uff0e\u732b\n\uff22\uff0e\u72d7", "\u72d7", ("\u732b", "\u72d7")),
         ("Image A: <image> Image B: <image> Which is odd?", "Image B", ("Image A", "Image B")),
         ("Image A: <image> Image B: <image> Which is odd?", "B", ("A", "B")),
         ("Choose:\n1. sushi\n2. taco\n3. stew", "2", ("1", "2", "3")),
@@ -37,6 +41,7 @@ def test_options_are_found_in_every_published_form(prompt: str, answer: str, opt
         "Is A. Lincoln in the picture? Say who is.",  # one mark is no list
         "What are the options of the driver?",
         "Steps: B. second C. third",  # does not begin with A
+        "Say (a) who it is and (b) why.",  # prose; the answer is neither
     ],
 )
 def test_an_article_or_a_lone_letter_is_no_option(prompt: str) -> None:

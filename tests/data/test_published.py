@@ -302,3 +302,18 @@ def test_json_lines_with_their_own_ending_make_a_task(folder: Path) -> None:
     shutil.copy(home / "test" / "dataset-1.jsonl", home / "test" / "dataset-1.json")
     with pytest.raises(DataError, match=r"dataset-1.json and dataset-1.jsonl"):
         PublishedBenchmark(folder).task("VSR-1")
+
+
+def test_options_that_cannot_be_read_are_told_unless_the_task_is_open(tmp_path: Path) -> None:
+    for split, size in (("train", 3), ("test", 2)):
+        place = tmp_path / "dataset" / "A" / split
+        place.mkdir(parents=True)
+        talks = [[{"value": f"{split} {i} ? Choices:\n- cat\n- dog"}, {"value": "dog"}] for i in range(size)]
+        (place / "dataset-0.json").write_text(json.dumps([{"conversations": talk} for talk in talks]))
+    benchmark = PublishedBenchmark(tmp_path)
+    assert benchmark.task("A-0").test[0].options is None
+    (note,) = benchmark.notes
+    assert note.startswith("A-0: 2 of 2 test samples announce options")
+    quiet = PublishedBenchmark(tmp_path, open_tasks=["A-0"])
+    quiet.task("A-0")
+    assert quiet.notes == []

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fedmosaic.data.sample import Sample
-from fedmosaic.evaluation.score import choose, score_samples
+from fedmosaic.evaluation.score import choose, reads_alike, score_samples
 from fedmosaic.models import load_base_model
 from fedmosaic.models.base import IGNORED
 
@@ -55,7 +55,7 @@ def total_log_likelihood(model, sample, option):
 def test_the_choice_is_the_option_of_highest_total_likelihood(model):
     chosen = choose(model, CHOICES)
     for sample, choice in zip(CHOICES, chosen, strict=True):
-        assert choice == max(sample.options, key=lambda option: total_log_likelihood(model, sample, option))
+        assert choice == (max(sample.options, key=lambda option: total_log_likelihood(model, sample, option)),)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 64])
@@ -66,7 +66,7 @@ def test_scores_do_not_depend_on_the_batch_and_stand_in_the_samples_order(model,
     assert list(scores) == pytest.approx(alone)
     with torch.inference_mode():
         assert list(scores[1:-1]) == [
-            float(choice == sample.answer) for choice, sample in zip(choose(model, CHOICES), CHOICES, strict=True)
+            float(choice == (sample.answer,)) for choice, sample in zip(choose(model, CHOICES), CHOICES, strict=True)
         ]
 
 
@@ -75,3 +75,22 @@ def test_open_answers_are_as_long_as_allowed(model, monkeypatch):
     monkeypatch.setattr(model, "answer", lambda batch, max_tokens: asked.append(max_tokens) or [""] * len(batch))
     score_samples(model, OPEN, batch_size=8, open_metric="rouge-l", answer_tokens=128)
     assert asked == [128]
+
+
+@pytest.mark.parametrize("batch_size", [1, 64])
+def test_options_that_the_tokenizer_writes_alike_score_as_a_guess_wherever_the_answer_stands(model, batch_size):
+    alike = [
+        question(7, "which word is it ?", answer, options)
+        for answer in ("Polish", "polish", "zzz")
+        for options in (("Polish", "polish", "zzz"), ("zzz", "polish", "Polish"))  # three unknown words
+    ]
+    known = [question(8, "is it one ?", answer, ("Bird", "bird", "fish bird fish")) for answer in ("Bird", "bird")]
+    assert score_samples(model, alike, batch_size=batch_size).scores == pytest.approx([1 / 3] * 6)
+    one, other = score_samples(model, known, batch_size=batch_size).scores
+    assert one == other
+    assert one in (0.0, 0.5)
+    assert reads_alike(model, [*CHOICES, *OPEN]) == []
+    assert reads_alike(model, [CHOICES[0], known[0], alike[1]]) == [
+        (known[0], ("Bird", "bird")),
+        (alike[1], ("zzz", "polish", "Polish")),
+    ]

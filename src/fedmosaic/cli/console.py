@@ -20,6 +20,7 @@ class PlainConsole(Console):
 
     def __init__(self, *, quiet: bool = False, stderr: bool = False) -> None:
         super().__init__(quiet=quiet, stderr=stderr, markup=False, emoji=False, highlight=False)
+        self._noted: set[str] = set()
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Make what is printed of a string, also of one in a table."""
@@ -32,6 +33,12 @@ class PlainConsole(Console):
     def say(self, text: str) -> None:
         """Print a text as one line, however long it is."""
         self.print(text, soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """Say what concerns several runs alike, such as a note about their data, the first time only."""
+        if text not in self._noted:
+            self._noted.add(text)
+            self.say(text)
 
 
 def visible(text: str) -> str:

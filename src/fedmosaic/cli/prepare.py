@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-from rich.console import Console
+from typing import Literal
 
 from fedmosaic import events
 from fedmosaic.cli.background import reference_of
+from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.progress import working
 from fedmosaic.config import RunSettings, home
-from fedmosaic.data.sample import Sample
+from fedmosaic.data.sample import Sample, Task
+from fedmosaic.data.texts import shown
 from fedmosaic.errors import SettingsError
+from fedmosaic.evaluation import reads_alike
 from fedmosaic.federation import Machine
 from fedmosaic.federation.division import own_part
 from fedmosaic.federation.names import check_names, check_tasks
@@ -20,7 +22,7 @@ from fedmosaic.methods.registry import make_method
 from fedmosaic.models.device import check_device
 
 
-def prepare(settings: RunSettings, console: Console, *, folder: Path | None = None) -> None:
+def prepare(settings: RunSettings, console: PlainConsole, *, folder: Path | None = None) -> None:
     """Check that the run can start and make what it needs; nothing is written to the run's folder.
 
     Args:
@@ -52,21 +54,36 @@ def prepare(settings: RunSettings, console: Console, *, folder: Path | None = No
         public = _public(settings, machine)
     skipped: list[str] = getattr(machine.benchmark, "skipped", [])
     if skipped:
-        console.print(f"left out {len(skipped)} record(s) that cannot be used; first: {skipped[0]}", highlight=False)
+        console.note(f"left out {len(skipped)} record(s) that cannot be used; first: {skipped[0]}")
     for note in getattr(machine.benchmark, "notes", []):
-        console.print(note, highlight=False, markup=False)
+        console.note(note)
     _check_starts(settings)
     with working(console, "base models and their alignment: made on first use, then cached") as entitle:
         machine.inputs.check_all()
         for spec in settings.scenario.clients:
             machine.adapter(spec)
             if (imported := machine.imported(spec)) is not None:
-                console.print(f"client {spec.id} starts from {spec.start}: {imported.summary}", highlight=False)
+                console.note(f"client {spec.id} starts from {spec.start}: {imported.summary}")
         split = settings.evaluation.split
+        for note in _same_options(machine, tasks, split):
+            console.note(note)
         samples: list[Sample] = [sample for task in tasks for sample in (*task.train, *task.split(split))]
         samples += public
         entitle("image features: computed on first use, then cached")
         machine.pool.prepare(settings.scenario.models, samples)
+
+
+def _same_options(machine: Machine, tasks: Sequence[Task], split: Literal["test", "validation"]) -> Iterator[str]:
+    """Yield a note for each task and model if the model cannot tell options apart: its scores mean less there."""
+    for name in machine.settings.scenario.models:
+        for task in tasks:
+            samples = task.split(split)
+            if found := reads_alike(machine.pool.model(name), samples):
+                (first, options), *_ = found
+                yield (
+                    f"{task.name}: {len(found)} of {len(samples)} {split} samples have options that are the same words "
+                    f"to {name} ({first.id}: {shown(list(options))}); a choice among these counts as a guess"
+                )
 
 
 def _public(settings: RunSettings, machine: Machine) -> Sequence[Sample]:

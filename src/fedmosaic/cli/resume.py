@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from fedmosaic.cli.background import reference_of
+from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.prepare import prepare
 from fedmosaic.config import RunSettings, Scenario, load_scenario, resolve, varied
 from fedmosaic.federation import RunFolder, divided
@@ -23,7 +22,7 @@ def resume(
     overrides: Sequence[str],
     given: Mapping[str, Any],
     changed: Callable[[Scenario], Scenario],
-    console: Console,
+    console: PlainConsole,
 ) -> RunFolder | None:
     """Open the run in a folder to go on with it, maybe for more rounds; nothing is written before all is checked.
 

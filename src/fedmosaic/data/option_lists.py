@@ -28,6 +28,11 @@ def listed_options(prompt: str) -> tuple[str, ...]:
     return ()
 
 
+def announces_options(prompt: str) -> bool:
+    """Return whether a prompt says that options follow (``Choices:``), whether or not they can be read."""
+    return any(label["colon"] for label in _LABEL.finditer(prompt))
+
+
 def _items(text: str, at: int, *, after_colon: bool) -> tuple[str, ...]:
     """Return the items of the list that begins at a place; without brackets it must be quoted or hold ``|``."""
     opener = text[at : at + 1]

@@ -1,19 +1,28 @@
 """Finds the answer options in the prompts of published multiple-choice data.
 
 The published files do not list options apart; they stand in the text, in one of several ways. A letter or number is
-only read as an option where it marks one (``A.``, ``(A)``, ``Image A:``): an article "a" never is.
+only read as an option where it marks one (``A.``, ``(A)``, ``Image A:``): an article "a" never is. Prose counts with
+small letters, too, so these mark options only where the answer names one.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 
 from fedmosaic.data.option_lists import listed_options
 from fedmosaic.data.texts import plain, shown
 from fedmosaic.errors import DataError
 
-_LETTERED = re.compile(r"(?:^|\s)\(?(?P<mark>[A-Z])[.):]\s*(?P<text>\S.*?)(?=\s+\(?[A-Z][.):]\s|\n|$)")
+_WIDE = r"\u3001\uff0e\uff09\uff1a"  # after a mark in Chinese and Japanese, where no space need follow
+_LETTERED, _SMALL = (
+    re.compile(
+        rf"(?:^|\s)[(\uff08]?(?P<mark>[{letters}])[.):{_WIDE}]\s*(?P<text>\S.*?)"
+        rf"(?=\s+[(\uff08]?[{letters}](?:[.):]\s|[{_WIDE}])|\n|$)"
+    )
+    for letters in (r"A-Z\uff21-\uff3a", r"a-z\uff41-\uff5a")
+)
 _NUMBERED = re.compile(r"(?:^|\n)\s*\(?(?P<mark>[1-9]\d?)[.):]\s*(?P<text>\S[^\n]*)")
 _IMAGE = re.compile(r"\bImage (?P<mark>[A-Z])\s*:")
 _AROUND = " \t\r\n'\"“”‘’«»()"  # noqa: RUF001
@@ -38,10 +47,12 @@ def parse_options(prompt: str, answer: str) -> tuple[str, ...] | None:
     """
     if listed := listed_options(prompt):
         return listed
-    for pattern in (_IMAGE, _LETTERED, _NUMBERED):
+    for pattern in (_IMAGE, _LETTERED, _NUMBERED, _SMALL):
         marked = [(m["mark"], (m.groupdict().get("text") or "").strip()) for m in pattern.finditer(prompt)]
-        if _in_order([mark for mark, _ in marked]):
-            return _as_answered(marked, answer, image=pattern is _IMAGE)
+        if _in_order([unicodedata.normalize("NFKC", mark).upper() for mark, _ in marked]):
+            options = _as_answered(marked, answer, image=pattern is _IMAGE)
+            if pattern is not _SMALL or match_answer(answer, options):
+                return options
     for wording, pair in _PAIRS:
         if wording.search(prompt):
             return pair

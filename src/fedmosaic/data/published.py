@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fedmosaic.data.benchmark import unknown
 from fedmosaic.data.images import FileSource
+from fedmosaic.data.option_lists import announces_options
 from fedmosaic.data.record_files import Entry, read_records
 from fedmosaic.data.records import answers, read_talk
 from fedmosaic.data.sample import IMAGE_MARK, Sample, Task
@@ -143,6 +144,7 @@ class PublishedBenchmark:
         train = self._read(path, is_open=is_open)
         test = self._read(_only(path.parent.parent / "test", path.stem), is_open=is_open)
         self.notes += _known_tests(name, train, test)
+        self.notes += [] if is_open else _unread_options(name, test)
         samples, traces = [read.sample for read in train], [_traces(read) for read in train]
         kept, validation = split_apart(samples, traces, VALIDATION_SHARE)
         family = _FAMILY_OF.get(path.parent.parent.name, "published")
@@ -232,6 +234,18 @@ def _known_tests(name: str, train: Sequence[_Read], test: Sequence[_Read]) -> li
     return [
         f"{name}: {len(known)} of {len(test)} test samples are in its train file, too ({first}); "
         "their scores tell what was learnt by heart: take them out of one of the files"
+    ]
+
+
+def _unread_options(name: str, test: Sequence[_Read]) -> list[str]:
+    """Return a note if questions announce options in no form that is read, so that their answers count as open."""
+    unread = [read for read in test if read.sample.options is None and announces_options(read.question)]
+    if not unread:
+        return []
+    return [
+        f"{name}: {len(unread)} of {len(test)} test samples announce options in no form that is read, and are scored "
+        f"as open answers ({unread[0].place}: {shown(unread[0].question)}); write Choice list:[..., ...], or name the "
+        "task in open_tasks"
     ]
 
 

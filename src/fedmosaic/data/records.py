@@ -128,7 +128,10 @@ def _chosen(question: str, answer: str) -> tuple[str, tuple[str, ...] | None]:
         return answer, None
     matched = match_answer(answer, options)
     if matched is None:
-        raise DataError(f"the answer {shown(answer)} is not one of the options {shown(list(options))} of the question")
+        raise DataError(
+            f"the answer {shown(answer)} is not one of the options {shown(list(options))} of the question; mend one of "
+            "them, or name the task in the scenario's open_tasks if its answers are open"
+        )
     return matched, options
 
 

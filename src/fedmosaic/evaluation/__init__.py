@@ -1,6 +1,6 @@
 """Scoring, and what Self, Others and their means over rounds are made of."""
 
-from fedmosaic.evaluation.score import TaskScore, choose, score_samples, token_f1
+from fedmosaic.evaluation.score import TaskScore, choose, reads_alike, score_samples, token_f1
 from fedmosaic.evaluation.summary import (
     Measurement,
     SampleScores,
@@ -18,6 +18,7 @@ __all__ = [
     "choose",
     "client_means",
     "milestones",
+    "reads_alike",
     "score_samples",
     "summarise",
     "token_f1",

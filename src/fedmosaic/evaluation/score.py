@@ -1,8 +1,9 @@
 """How well a model answers a task's questions.
 
 Multiple choice is scored by the model's choice: the option to which it gives the highest total log-likelihood as the
-answer. Open answers are generated greedily and scored by token F1 (multiset overlap of words) or ROUGE-L, for texts of
-every script (:mod:`fedmosaic.evaluation.words` says what a word is).
+answer. Options that its tokenizer writes alike are one to the model: a choice of one of them is a guess among them and
+counts as often as such a guess is right. Open answers are generated greedily and scored by token F1 (overlap of
+words) or ROUGE-L, for texts of every script (:mod:`fedmosaic.evaluation.words` says what a word is).
 """
 
 from __future__ import annotations
@@ -56,19 +57,29 @@ def score_samples(
             for start in range(0, len(chosen), batch_size):
                 rows = chosen[start : start + batch_size]
                 batch = [samples[i] for i in rows]
-                answers = model.answer(batch, max_tokens=answer_tokens) if kind else choose(model, batch)
-                for i, sample, answer in zip(rows, batch, answers, strict=True):
-                    scores[i] = overlap(answer, sample.answer) if kind else float(answer == sample.answer)
+                if kind:
+                    answers = model.answer(batch, max_tokens=answer_tokens)
+                    found = [overlap(answer, sample.answer) for answer, sample in zip(answers, batch, strict=True)]
+                else:
+                    found = choice_scores(model, batch)
+                for i, score in zip(rows, found, strict=True):
+                    scores[i] = score
     return TaskScore(tuple(scores))
 
 
-def choose(model: BaseModel, samples: Sequence[Sample]) -> list[str]:
-    """Return each sample's most likely option.
+def choice_scores(model: BaseModel, samples: Sequence[Sample]) -> list[float]:
+    """Return for each sample how likely the model's choice is right: 1 or 0, but for options that it reads alike."""
+    return [
+        (sample.answer in choice) / len(choice) for sample, choice in zip(samples, choose(model, samples), strict=True)
+    ]
+
+
+def choose(model: BaseModel, samples: Sequence[Sample]) -> list[tuple[str, ...]]:
+    """Return each sample's most likely option, and with it those that are the same tokens to the model.
 
     One pass reads the first answer token of all options; only samples with an option of several tokens need more.
     """
-    texts = {option for sample in samples for option in sample.options or ()}
-    tokens_of = {text: model.answer_tokens(text) for text in sorted(texts)}
+    tokens_of = _option_tokens(model, samples)
     batch = model.collate(samples, with_answers=False)
     last = batch.attention_mask.sum(1) - 1
     hidden = model.hidden_states(batch)
@@ -83,8 +94,30 @@ def choose(model: BaseModel, samples: Sequence[Sample]) -> list[str]:
     whole = _full_likelihoods(model, [samples[row] for row in undecided], batch_size=len(samples))
     for row, likelihood in zip(undecided, whole, strict=True):
         likelihoods[row] = likelihood
-    pairs = zip(samples, likelihoods, strict=True)
-    return [(sample.options or ())[int(likelihood.argmax())] for sample, likelihood in pairs]
+    choices = []
+    for sample, likelihood in zip(samples, likelihoods, strict=True):
+        options = sample.options or ()
+        best = tokens_of[options[int(likelihood.argmax())]]
+        choices.append(tuple(option for option in options if tokens_of[option] == best))
+    return choices
+
+
+def reads_alike(model: BaseModel, samples: Sequence[Sample]) -> list[tuple[Sample, tuple[str, ...]]]:
+    """Return the samples with options that are the same tokens to a model, each with the first such options."""
+    tokens_of = _option_tokens(model, samples)
+    found = []
+    for sample in samples:
+        groups: dict[tuple[int, ...], list[str]] = {}
+        for option in sample.options or ():
+            groups.setdefault(tuple(tokens_of[option]), []).append(option)
+        if alike := next((tuple(group) for group in groups.values() if len(group) > 1), None):
+            found.append((sample, alike))
+    return found
+
+
+def _option_tokens(model: BaseModel, samples: Sequence[Sample]) -> dict[str, list[int]]:
+    texts = {option for sample in samples for option in sample.options or ()}
+    return {text: model.answer_tokens(text) for text in sorted(texts)}
 
 
 def _decided_by_first_token(tokens: Sequence[Sequence[int]]) -> bool:

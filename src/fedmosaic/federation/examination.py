@@ -10,7 +10,7 @@ from fedmosaic.data.sample import Sample
 from fedmosaic.errors import SettingsError
 from fedmosaic.evaluation import Measurement, Summary, summarise
 from fedmosaic.evaluation.matching import match_option
-from fedmosaic.evaluation.score import choose
+from fedmosaic.evaluation.score import choice_scores
 from fedmosaic.evaluation.summary import client_means
 from fedmosaic.federation import participation
 from fedmosaic.federation.machine import Machine
@@ -97,7 +97,7 @@ def agreement(machine: Machine, tasks: Sequence[str], *, rounds: int) -> tuple[f
     """
     prepare(machine, tasks)
     split = machine.settings.evaluation.split
-    pairs: list[tuple[bool, bool]] = []
+    pairs: list[tuple[float, bool]] = []
     for spec in machine.settings.scenario.clients:
         participant = Participant(machine, spec.id)
         with machine.method.answering(participant.client_after(rounds)) as model:
@@ -105,19 +105,19 @@ def agreement(machine: Machine, tasks: Sequence[str], *, rounds: int) -> tuple[f
                 if task in spec.tasks or task not in machine.settings.scenario.task_names:
                     pairs += _verdicts(model, machine.benchmark.task(task).split(split))
     return (
-        statistics.fmean(one == two for one, two in pairs),
+        statistics.fmean(1 - abs(one - two) for one, two in pairs),
         statistics.fmean(one for one, _ in pairs),
         statistics.fmean(two for _, two in pairs),
     )
 
 
-def _verdicts(model: BaseModel, samples: Sequence[Sample], size: int = 32) -> list[tuple[bool, bool]]:
+def _verdicts(model: BaseModel, samples: Sequence[Sample], size: int = 32) -> list[tuple[float, bool]]:
     choices = [sample for sample in samples if sample.options is not None]
     pairs = []
     for start in range(0, len(choices), size):
         batch = choices[start : start + size]
-        for sample, chosen, text in zip(batch, choose(model, batch), model.answer(batch), strict=True):
-            pairs.append((chosen == sample.answer, match_option(text, sample.options or ()) == sample.answer))
+        for sample, right, text in zip(batch, choice_scores(model, batch), model.answer(batch), strict=True):
+            pairs.append((right, match_option(text, sample.options or ()) == sample.answer))
     return pairs
 
 
