@@ -173,6 +173,7 @@ def test_plain_transformers_and_peft_load_what_was_exported(monkeypatch, capsys,
             status, _, error = call(monkeypatch, capsys, "export", run, "--client", client, "--as", form, "--out", out)
             assert status == 0, error
             assert "from_pretrained" in (out / "README.md").read_text()
+            assert "```python" in (out / "README.md").read_text().splitlines()  # else Markdown shows no block
         processor = AutoProcessor.from_pretrained(folder / "base")
         question = f"<bos><image> first <image> second {QUESTION}"
         inputs = dict(processor(text=question, images=[Image.open(path) for path in pictures], return_tensors="pt"))

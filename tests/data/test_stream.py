@@ -203,7 +203,9 @@ def test_more_rounds_change_nothing_before_and_draw_from_all_samples(
     for r in range(rounds + 1, rounds + more + 1):
         assert longer.arrivals(r) == longer.tasks_at(r) == ()
         assert {sample.id for batch in longer.batches(r, steps, 4) for sample in batch} <= everything
-    enough = longer.batches(rounds + more, 3 * len(everything), 4)
+    # No sample was drawn more often before than there were steps, and the least drawn are drawn first.
+    paced = Stream(tasks, protocol, rounds, 3, after=more, pace=lambda _: steps)
+    enough = paced.batches(rounds + more, (steps * (rounds + more) + 3) * len(everything), 4)
     assert {sample.id for batch in enough for sample in batch} == everything
     with pytest.raises(SettingsError, match="does not exist"):
         longer.batches(rounds + more + 1, 1, 1)

@@ -64,13 +64,13 @@ def _lora(model: FinalModel, folder: Path) -> str:
     write_lora(model.adapter, folder, base_model=model.spec.model, task_type=task)
     write_origin(model.adapter, folder, base_model=model.spec.model)
     built_in = (
-        "Its folder is what `fedmosaic export RUN --client K --as base --out BASE` writes.\n\n"
+        " Its folder is what `fedmosaic export RUN --client K --as base --out BASE` writes."
         if model.base.own_code
         else ""
     )
     lines = [*_load(model, "BASE"), 'model = PeftModel.from_pretrained(base, "THIS FOLDER")']
     return (
-        f"A PEFT LoRA for the base model `{model.spec.model}`. {built_in}"
+        f"A PEFT LoRA for the base model `{model.spec.model}`.{built_in}\n\n"
         + _code("from peft import PeftModel", *lines)
         + "\n\nIt computes what the client's model computes; fedmosaic is not needed. A client of another run starts "
         + 'from it with `start = "THIS FOLDER"`; `fedmosaic.json` and `slots` are for that.'
