@@ -6,24 +6,12 @@ import sys
 import pytest
 import tomli_w
 from PIL import Image
+from tests.cli.calling import call
 from tests.federation.scenario import SMALL
 
-from fedmosaic.cli import main
 from fedmosaic.data.mosaic40.build import open_mosaic40
 from fedmosaic.federation import RunFolder
 from fedmosaic.models import load_base_model
-
-
-def call(monkeypatch, capsys, *arguments):
-    """Return (exit status, standard output, standard error)."""
-    monkeypatch.setattr(sys, "argv", ["fedmosaic", *map(str, arguments)])
-    try:
-        main()
-        status = 0
-    except SystemExit as stop:
-        status = stop.code or 0
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
 
 
 @pytest.fixture

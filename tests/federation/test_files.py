@@ -18,7 +18,7 @@ def test_what_was_saved_is_read_again_also_nothing(tmp_path, tensors, metadata):
     assert [path.name for path in tmp_path.iterdir()] == ["t.safetensors"]
 
 
-@pytest.mark.parametrize("content", [b"", b'{"rounds": 3', b"\xff\xfe{}", b"\0" * 8])
+@pytest.mark.parametrize("content", [b"", b'{"rounds": 3', b"\xff\xfe{}", b"\0" * 8, b"[1]"])
 def test_a_damaged_table_of_a_run_is_one_line_that_names_it(tmp_path, content):
     folder = RunFolder(tmp_path / "run")
     folder.save_checkpoint(3, {"round": 3}, {})

@@ -24,14 +24,11 @@ def finished_run(
 
     Raises:
         SettingsError: it is no run folder, or the run is not done.
+        RunError: its results are damaged.
     """
     folder = RunFolder(path)
     settings = folder.settings
-    try:
-        done = folder.results() is not None
-    except ValueError as error:
-        raise SettingsError(f"{path / 'results.json'} is damaged ({error}); the run cannot be used") from None
-    if not done:
+    if folder.results() is None:
         raise SettingsError(f"the run in {path} is not done; finish it with: fedmosaic run --resume --out {path}")
     torch.set_num_threads(settings.threads)
     return Machine(settings, folder.client_folder, images=images, cache=cache or home()), settings

@@ -10,6 +10,7 @@ from fedmosaic.config.settings import (
     TrainingSettings,
     resolve,
     varied,
+    whole,
 )
 from fedmosaic.config.validation import validate
 
@@ -26,4 +27,5 @@ __all__ = [
     "resolve",
     "validate",
     "varied",
+    "whole",
 ]

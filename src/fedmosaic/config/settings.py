@@ -20,10 +20,17 @@ from fedmosaic.errors import SettingsError
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+
+
+def whole(value: float) -> float:
+    """Return a number, as an int where it is whole."""
+    return int(value) if value == int(value) else value
+
+
 Average = Annotated[
     float,
     Field(ge=1, allow_inf_nan=False),
-    AfterValidator(lambda value: int(value) if value == int(value) else value),
+    AfterValidator(whole),
     PlainSerializer(lambda value: value, return_type=int | float),
 ]
 """At least 1; a whole number stays one."""

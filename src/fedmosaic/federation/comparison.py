@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedmosaic.config import RunSettings
+from fedmosaic.config import RunSettings, whole
 from fedmosaic.errors import SettingsError
 from fedmosaic.evaluation.paired import paired_difference
 from fedmosaic.evaluation.statistics import mean_interval
@@ -91,8 +91,7 @@ def _settings(plans: Sequence[Plan], variant: str) -> dict[str, float]:
 
 def mean_steps(steps: Iterable[float]) -> float:
     """Mean of the steps per round of several runs, in hundredths, as a whole number where it is one."""
-    mean = round(statistics.fmean(steps), 2)
-    return int(mean) if mean == int(mean) else mean
+    return whole(round(statistics.fmean(steps), 2))
 
 
 def _spent(plans: Sequence[Plan], results: Results) -> dict[str, float] | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fedmosaic.config import RunSettings
+from fedmosaic.config import RunSettings, whole
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation.files import write_atomically
 from fedmosaic.federation.plans import Plan
@@ -152,8 +152,7 @@ def _fitted_run(settings: RunSettings, allowed: float) -> tuple[float, float]:
 
 def with_steps(settings: RunSettings, steps: float) -> RunSettings:
     """The settings with other steps per round; a whole number stays one."""
-    steps = int(steps) if steps == int(steps) else steps
-    return settings.model_copy(update={"training": settings.training.model_copy(update={"steps": steps})})
+    return settings.model_copy(update={"training": settings.training.model_copy(update={"steps": whole(steps)})})
 
 
 def _seeded(settings: RunSettings, seed: int) -> RunSettings:

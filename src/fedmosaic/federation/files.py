@@ -49,8 +49,8 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise RunError(f"{path} is damaged ({error}); remove its folder to go on from the one before") from None
 
 
-def load_json(path: Path, *, advice: str) -> Any:
-    """Read a JSON file that was written by us.
+def load_json(path: Path, *, advice: str) -> dict[str, Any]:
+    """Read a JSON file, an object, that was written by us.
 
     Args:
         path: the file.
@@ -60,7 +60,10 @@ def load_json(path: Path, *, advice: str) -> Any:
         RunError: the file is missing or damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        table = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(table, dict):
+            raise ValueError(f"expected an object, found {type(table).__name__}")
+        return table
     except FileNotFoundError:
         raise RunError(f"{path} is missing; {advice}") from None
     except ValueError as error:  # of JSON, or of UTF-8

@@ -12,8 +12,8 @@ from fedmosaic.config import Scenario
 from fedmosaic.data.benchmark import Benchmark
 from fedmosaic.data.images import ImageSource
 from fedmosaic.data.sample import Sample
-from fedmosaic.errors import DataError, RunError
-from fedmosaic.federation.files import write_atomically
+from fedmosaic.errors import DataError
+from fedmosaic.federation.files import load_json, write_atomically
 from fedmosaic.models import BaseModel
 
 Digests = dict[str, str]
@@ -78,10 +78,7 @@ class Inputs:
         """
         if not self.path.is_file():
             return
-        try:
-            before: Digests = dict(json.loads(self.path.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise RunError(f"{self.path} is damaged ({error}); delete it to go on without this check") from None
+        before: Digests = load_json(self.path, advice="delete it to go on without this check")
         now = self._now(tasks, models, starts)
         if changed := [name for name, digest in now.items() if before.get(name, digest) != digest]:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
