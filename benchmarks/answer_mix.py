@@ -15,7 +15,7 @@ from typing import Any
 from run_tables import main
 
 from fedmosaic.cli.finished import finished_run
-from fedmosaic.federation.examination import self_and_others
+from fedmosaic.experiments.rescoring import self_and_others
 from fedmosaic.training import Mix
 
 SHARES = (0.0, 0.25, 0.5, 0.6, 0.75, 1.0)

@@ -14,8 +14,8 @@ from typing import Any
 from run_tables import main
 
 from fedmosaic.cli.finished import finished_run
+from fedmosaic.experiments.rescoring import self_and_others
 from fedmosaic.federation import RunFolder
-from fedmosaic.federation.examination import self_and_others
 
 WINDOW = 2
 

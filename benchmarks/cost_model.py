@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from fedmosaic.config import load_scenario, resolve
-from fedmosaic.federation.machine import Machine
-from fedmosaic.federation.rehearsal import steady_round
+from fedmosaic.experiments.dry_run import steady_round
+from fedmosaic.federation.runtime import Runtime
 from fedmosaic.methods.registry import method_classes
 
 TARGET = 0.2
@@ -31,7 +31,7 @@ def measure(methods: list[str], repeat: int) -> dict[str, dict[str, float]]:
     flops, seconds = {}, defaultdict(list)
     for turn in range(repeat + 1):  # the first one warms up
         for method, each in settings.items():
-            steady = steady_round(Machine(each, Path("unused")))
+            steady = steady_round(Runtime(each, Path("unused")))
             flops[method] = steady.flops
             if turn:
                 seconds[method].append(steady.seconds)

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from fedmosaic.cli.compare import percent, share_of_budget
-from fedmosaic.evaluation.paired import Difference
-from fedmosaic.federation.files import folder_written_atomically, write_atomically
-from fedmosaic.federation.plans import best_rate
+from fedmosaic.experiments.paired import Difference
+from fedmosaic.experiments.sweep import best_rate
+from fedmosaic.io import folder_written_atomically, write_atomically
 from fedmosaic.methods.registry import method_classes
 from fedmosaic.models.vision_weights import ASSETS
 

@@ -22,10 +22,10 @@ from typing import Any
 from fedmosaic.cli.compare import percent
 from fedmosaic.cli.finished import finished_run
 from fedmosaic.config import load_scenario, resolve
-from fedmosaic.evaluation.paired import paired_difference
-from fedmosaic.federation.adaptation import adapt
-from fedmosaic.federation.comparison import interval
-from fedmosaic.federation.files import write_atomically
+from fedmosaic.experiments.adaptation import adapt
+from fedmosaic.experiments.comparison import interval
+from fedmosaic.experiments.paired import paired_difference
+from fedmosaic.io import write_atomically
 
 OUT = Path(__file__).parents[1] / "results" / "field" / "unseen.json"
 TASKS = ("digit-parity@chalk", "place@photo", "bongard@stencil", "category@stencil", "same-arrangement@twemoji")

@@ -20,8 +20,8 @@ from typing import Any
 from learnable import machine
 
 from fedmosaic.data.sample import Task
-from fedmosaic.federation import Machine
-from fedmosaic.federation.solo import train_alone
+from fedmosaic.experiments.local_training import train_locally
+from fedmosaic.federation import Runtime
 
 MODEL = "tiny-llama"
 SAMPLES, STEPS = 60, 60
@@ -41,7 +41,7 @@ TASKS = (
 
 
 @cache
-def here() -> Machine:
+def here() -> Runtime:
     built = machine()
     for name in TASKS:
         task = built.benchmark.task(name)
@@ -57,7 +57,7 @@ def score(first: str, second: str | None, seed: int) -> float:
     mixture = Task(task.name, task.family, train, task.validation, task.test)
     steps = STEPS * (2 if other else 1)
     spec = next(client for client in box.settings.scenario.clients if client.model == MODEL)
-    scores = train_alone(
+    scores = train_locally(
         box, spec, mixture, start=box.start(spec), slot="local", measure_at=(steps,), tests=(task,), seed=seed
     )
     return scores[steps][first]

@@ -25,17 +25,17 @@ import torch
 
 from fedmosaic.config import load_scenario, resolve
 from fedmosaic.data.sample import Task
-from fedmosaic.federation import Machine
-from fedmosaic.federation.solo import train_alone
+from fedmosaic.experiments.local_training import train_locally
+from fedmosaic.federation import Runtime
 
 MODELS = ("tiny-llama", "tiny-qwen2", "tiny-gemma")
 STEPS, BATCH = 5 * 25, 8
 
 
-def machine(batch: int = BATCH) -> Machine:
+def machine(batch: int = BATCH) -> Runtime:
     settings = resolve(load_scenario("mosaic40"), method="sft", overrides=[f"training.batch_size={batch}"])
     torch.set_num_threads(settings.threads)
-    return Machine(settings, Path("unused"))
+    return Runtime(settings, Path("unused"))
 
 
 def chance(task: Task) -> float:
@@ -62,7 +62,7 @@ def measure(model: str, *, names: list[str], steps: int, batch: int, out: Path) 
     for name in [name for name in names if name not in table]:
         task = here.benchmark.task(name)
         here.pool.prepare([model], [*task.train, *task.test])
-        scores = train_alone(here, spec, task, start=here.start(spec), slot="local", measure_at=(0, steps))
+        scores = train_locally(here, spec, task, start=here.start(spec), slot="local", measure_at=(0, steps))
         table[name] = {"zero_shot": scores[0][name], "local": scores[steps][name]}
         file.write_text(json.dumps(table))
         print(model, name, table[name], flush=True)

@@ -41,8 +41,8 @@ from looks import (
 from torch import Tensor
 
 from fedmosaic.config import load_scenario, resolve
-from fedmosaic.evaluation.paired import paired_difference
 from fedmosaic.evaluation.statistics import mean_interval
+from fedmosaic.experiments.paired import paired_difference
 from fedmosaic.methods import registry
 from fedmosaic.methods.base import Aggregation, ServerState, Uploads
 from fedmosaic.methods.fedmosaic import FedMosaic

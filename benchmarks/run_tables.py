@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fedmosaic.federation.files import write_atomically
+from fedmosaic.io import write_atomically
 
 
 def main(

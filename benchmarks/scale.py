@@ -31,10 +31,10 @@ from torch import Tensor
 
 from fedmosaic.adapters import is_shared
 from fedmosaic.config import load_scenario, resolve
-from fedmosaic.federation import Machine
+from fedmosaic.federation import Runtime
 from fedmosaic.methods.base import Upload, Uploads
 from fedmosaic.methods.registry import make_method
-from fedmosaic.relevance.streamed import Spool, all_weights, gather_spooled, mix_spooled, nearest
+from fedmosaic.relevance.column_store import ColumnStore, all_weights, gather_columns, mix_columns, nearest
 
 IN_MEMORY = 1000  # clients up to which everything is in memory
 TEMPERATURE = 0.5
@@ -47,7 +47,7 @@ Row = dict[str, Any]
 def payload_shapes() -> Shapes:
     """Return the shapes of what each embedded base model's client uploads, at rank 16 and two blocks."""
     settings = resolve(load_scenario("mosaic40-small"), overrides=["adapter.rank=16", "adapter.blocks=2"])
-    machine = Machine(settings, Path("unused"))
+    machine = Runtime(settings, Path("unused"))
     by_model = {spec.model: spec for spec in settings.scenario.clients}
     return {model: machine.adapter(spec).schema("local") for model, spec in by_model.items()}
 
@@ -178,7 +178,7 @@ def on_disk(clients: Clients, mosts: Sequence[int], receivers: Sequence[int], fo
     """Measure streamed weights and mixing, one group of tensors after another."""
     meters = {most: Meter() for most in mosts}
     for kind, members in clients.groups():
-        spool = Spool(folder / "values", len(members), clients.size(members[0], kind))
+        spool = ColumnStore(folder / "values", len(members), clients.size(members[0], kind))
         for row, client in enumerate(members):
             spool.write_client(row, clients.values(client)[kind])
         sketches = clients.sketches[members]
@@ -189,13 +189,15 @@ def on_disk(clients: Clients, mosts: Sequence[int], receivers: Sequence[int], fo
     return meters
 
 
-def _mix_group(meter: Meter, most: int, sketches: Tensor, spool: Spool, sink: Callable[[int, Tensor], None]) -> None:
+def _mix_group(
+    meter: Meter, most: int, sketches: Tensor, spool: ColumnStore, sink: Callable[[int, Tensor], None]
+) -> None:
     if most:
         pair = meter("weights", lambda: nearest(sketches, temperature=TEMPERATURE, most=most))
-        meter("mix", lambda: gather_spooled(*pair, spool, sink))
+        meter("mix", lambda: gather_columns(*pair, spool, sink))
     else:
         weights = meter("weights", lambda: all_weights(sketches, temperature=TEMPERATURE))
-        meter("mix", lambda: mix_spooled(weights, spool, sink))
+        meter("mix", lambda: mix_columns(weights, spool, sink))
 
 
 def _sink(meter: Meter, kind: str, kept: dict[int, int], slab: int, mixed: Tensor) -> None:

@@ -24,7 +24,7 @@ from looks import Seen, arrivals, machine, make_probe, probe_model
 from torch import Tensor
 
 from fedmosaic.config import load_scenario, resolve
-from fedmosaic.federation import Machine
+from fedmosaic.federation import Runtime
 from fedmosaic.federation.participant import Participant
 from fedmosaic.relevance import answer_gradients, cosine_similarity
 
@@ -38,7 +38,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def means(seen: list[Seen], box: Machine) -> dict[str, Tensor]:
+def means(seen: list[Seen], box: Runtime) -> dict[str, Tensor]:
     """(n, size) mean sketches of every client and round, by kind of sketch; each sample is passed once."""
     model = probe_model(box)
     sketches = {name: make_probe(model, **kind).sketch for name, kind in KINDS.items()}
@@ -51,7 +51,7 @@ def means(seen: list[Seen], box: Machine) -> dict[str, Tensor]:
     return {name: torch.stack(each) for name, each in rows.items()}
 
 
-def errors(seen: list[Seen], box: Machine) -> dict[str, dict[str, float]]:
+def errors(seen: list[Seen], box: Runtime) -> dict[str, dict[str, float]]:
     by_kind = means(seen, box)
     clients = torch.tensor([here.client for here in seen])
     pairs = (clients[:, None] < clients).nonzero(as_tuple=True)
@@ -81,7 +81,7 @@ def times(seen: list[Seen], repeat: int) -> dict[str, dict[str, float]]:
     settings = resolve(load_scenario("mosaic40"), method="sft")
     table: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        box = Machine(settings, Path(folder))
+        box = Runtime(settings, Path(folder))
         model = probe_model(box)
         for spec in settings.scenario.clients[:3]:
             new = next(here.samples for here in seen if here.client == spec.id and here.round == 1)

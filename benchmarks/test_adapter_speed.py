@@ -31,11 +31,11 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from fedmosaic.adapters import Adapter, Slot
-from fedmosaic.federation.files import write_atomically
+from fedmosaic.io import write_atomically
 
 ROOT = Path(__file__).parent.parent
-ONE = (Slot("local", travels=False),)
-TWO = (*ONE, Slot("personal_global", travels=True))
+ONE = (Slot("local", communicated=False),)
+TWO = (*ONE, Slot("personal_global", communicated=True))
 LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 PEFT, SINGLE, DUAL, HALF, COLORA = "PEFT", "one slot", "two slots", "two slots, half Co-LoRA", "two slots, Co-LoRA"
 TARGETS = {("step", DUAL): 1.10, ("step", COLORA): 1.00, ("layer", DUAL): 1.35, ("layer", SINGLE): 1.05}

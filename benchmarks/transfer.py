@@ -29,7 +29,7 @@ from transfer_plot import write_plot
 from transfer_table import Row, of_kind, show, summarise
 
 from fedmosaic.adapters import Adapter, Slot, folded_in
-from fedmosaic.adapters.alignment import MODES, Alignment, Mode, Positions, align, is_alignment
+from fedmosaic.alignment import MODES, Alignment, Mode, Positions, align, is_alignment
 from fedmosaic.config import TrainingSettings, home
 from fedmosaic.data.mosaic40.build import open_mosaic40, open_public
 from fedmosaic.data.mosaic40.public import public_samples
@@ -185,7 +185,7 @@ def _colora_only(model: BaseModel, *, rank: int, blocks: int) -> Adapter:
     adapter = Adapter.attach(
         model.module,
         model.decoder,
-        slots=(Slot("local", travels=True),),
+        slots=(Slot("local", communicated=True),),
         rank=rank,
         alpha=2.0 * rank,
         blocks=blocks,

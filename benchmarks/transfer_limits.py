@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from transfer import SEEN, Bench, options
 
-from fedmosaic.adapters.alignment.observe import View, lead
+from fedmosaic.alignment.observe import View, lead
 from fedmosaic.data.sample import Sample
 
 LOOKS = 48  # samples whose gradients are compared

@@ -15,7 +15,7 @@ from transformers import (
     Phi3ForCausalLM,
 )
 
-from fedmosaic.models.vocabulary import fit_tokenizer
+from fedmosaic.pretraining.tokenizers import fit_tokenizer
 
 CAPITALS = {"france": "paris", "italy": "rome", "spain": "madrid", "poland": "warsaw", "greece": "athens"}
 COLOURS = {"grass": "green", "snow": "white", "coal": "black", "blood": "red", "sky": "blue"}

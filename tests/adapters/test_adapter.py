@@ -7,7 +7,7 @@ from torch import nn
 from fedmosaic.adapters import Adapter, CoLoraLinear, Slot, is_shared
 from fedmosaic.errors import ModelError, SettingsError
 
-TWO = (Slot("local", travels=True), Slot("personal_global", travels=False))
+TWO = (Slot("local", communicated=True), Slot("personal_global", communicated=False))
 
 
 def attach(model, **settings):
@@ -386,11 +386,11 @@ def test_adapters_with_different_slots_take_turns_on_one_base(make_model, ids):
     fill(first, "local")
     of_first = logits(model, ids)
     with pytest.raises(ModelError, match="already carries an adapter"):
-        attach(model, slots=[Slot("shared", travels=True)], gate="none")
+        attach(model, slots=[Slot("shared", communicated=True)], gate="none")
     assert torch.equal(logits(model, ids), of_first)
     first.detach()
     assert {name for name, p in model.named_parameters() if p.requires_grad} == open_before
-    second = attach(model, slots=[Slot("shared", travels=True)], gate="none", blocks=0, modules={"q_proj"})
+    second = attach(model, slots=[Slot("shared", communicated=True)], gate="none", blocks=0, modules={"q_proj"})
     fill(second, "shared")
     assert not torch.equal(logits(model, ids), base)
     with pytest.raises(ModelError, match="detach"):

@@ -15,7 +15,7 @@ from fedmosaic.adapters.layer import Folded
 from fedmosaic.adapters.merge import merged
 from fedmosaic.errors import ModelError
 
-SLOTS = (Slot("local", travels=True), Slot("personal_global", travels=False))
+SLOTS = (Slot("local", communicated=True), Slot("personal_global", communicated=False))
 MIXES = ["gate", {"local": 1.0}, {"local": 0.3, "personal_global": -0.7}]
 
 

@@ -7,7 +7,7 @@ from fedmosaic.adapters.gate import gated_pair, make_gate
 from fedmosaic.adapters.mix import Mix, Prompt
 from fedmosaic.errors import SettingsError
 
-SLOTS = (Slot("local", travels=True), Slot("personal_global", travels=False))
+SLOTS = (Slot("local", communicated=True), Slot("personal_global", communicated=False))
 
 
 def gate(kind, features=4):

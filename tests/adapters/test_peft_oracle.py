@@ -13,7 +13,7 @@ MODULES = {"llama": ["q_proj", "down_proj"], "gpt_neox": ["query_key_value", "de
 def test_same_weights_give_pefts_logits_and_gradients(make_model, ids, family):
     ours, plain = make_model(family), make_model(family)
     adapter = Adapter.attach(
-        ours, ours, slots=[Slot("local", travels=True)], rank=4, alpha=12, seed=0, architecture=family,
+        ours, ours, slots=[Slot("local", communicated=True)], rank=4, alpha=12, seed=0, architecture=family,
         modules=MODULES[family],
     )  # fmt: skip
     torch.manual_seed(0)

@@ -9,7 +9,7 @@ from fedmosaic.adapters.export import write_lora
 from fedmosaic.adapters.merge import merged
 from fedmosaic.errors import ModelError
 
-TWO = (Slot("local", travels=True), Slot("personal_global", travels=False))
+TWO = (Slot("local", communicated=True), Slot("personal_global", communicated=False))
 
 
 def quanto(model):

@@ -16,7 +16,7 @@ MODULES = ["q_proj", "up_proj", "down_proj"]
 
 
 def attach(model, **settings):
-    defaults = {"slots": [Slot("local", travels=True)], "rank": 4, "alpha": 6, "seed": 0, "architecture": "a"}
+    defaults = {"slots": [Slot("local", communicated=True)], "rank": 4, "alpha": 6, "seed": 0, "architecture": "a"}
     return Adapter.attach(model, model, **defaults | settings)
 
 

@@ -12,9 +12,9 @@ from tests.cli.test_cli import call
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from fedmosaic.data.images import GivenImages
-from fedmosaic.federation import Machine, RunFolder
-from fedmosaic.federation.final import final_model
-from fedmosaic.models.vocabulary import fit_tokenizer
+from fedmosaic.federation import RunFolder, Runtime
+from fedmosaic.federation.final_model import final_model
+from fedmosaic.pretraining.tokenizers import fit_tokenizer
 from fedmosaic.training import adapter_state
 
 WORDS = "which is the odd one out ? options : bird fish tool boat answer : first second red green a Choice list [ , ]"
@@ -131,7 +131,7 @@ def test_bases_compute_in_the_dtype_of_the_settings(monkeypatch, capsys, tmp_pat
             == 0
         )
         folder = RunFolder(tmp_path / dtype)
-        model = final_model(Machine(folder.settings, folder.client_folder, images=GivenImages(())), 0)
+        model = final_model(Runtime(folder.settings, folder.client_folder, images=GivenImages(())), 0)
         assert model.base.module.dtype == (torch.float32 if dtype == "float32" else torch.bfloat16)
         tensors = adapter_state(model.adapter)
         assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}

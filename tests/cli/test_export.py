@@ -16,13 +16,13 @@ from tests.cli.test_cli import call
 from transformers import AutoProcessor, LlamaConfig, LlamaForCausalLM
 
 from fedmosaic.adapters import Adapter, Slot
-from fedmosaic.adapters.alignment import shipped
 from fedmosaic.adapters.export import write_lora
+from fedmosaic.alignment import shipped
 from fedmosaic.config import Scenario, resolve
 from fedmosaic.data.images import GivenImages
 from fedmosaic.data.sample import Sample
-from fedmosaic.federation import Machine, RunFolder, engines
-from fedmosaic.federation.final import final_model
+from fedmosaic.federation import RunFolder, Runtime, engines
+from fedmosaic.federation.final_model import final_model
 from fedmosaic.federation.participant import Participant
 from fedmosaic.training import load_adapter_state, weights
 
@@ -83,7 +83,7 @@ def pictures(tmp_path):
 
 def machine_of(path, images=None):
     folder = RunFolder(path)
-    return Machine(folder.settings, folder.client_folder, images=images)
+    return Runtime(folder.settings, folder.client_folder, images=images)
 
 
 @pytest.mark.parametrize("method", ["fedmosaic", "fedavg"])
@@ -141,7 +141,7 @@ def export_text_model(folder, inputs):
     )
     model = LlamaForCausalLM(config).eval()
     model.save_pretrained(folder / "base")
-    slots = (Slot("local", travels=True), Slot("other", travels=False))
+    slots = (Slot("local", communicated=True), Slot("other", communicated=False))
     adapter = Adapter.attach(
         model, model, slots=slots, rank=4, alpha=8, blocks=2, gate="scalar", seed=0, architecture="text"
     )
@@ -260,7 +260,7 @@ def test_a_mixture_with_colora_comes_back_whole(monkeypatch, capsys, tmp_path, r
     scenario = old.settings.scenario.model_copy(update={"settings": {}}).model_dump(mode="json") | {"clients": clients}
     settings = resolve(Scenario.model_validate(scenario), method="fedmosaic", rounds=1)
     settings = settings.model_copy(update={"adapter": old.settings.adapter})
-    new = Machine(settings, tmp_path / "unused", images=old.benchmark.images)
+    new = Runtime(settings, tmp_path / "unused", images=old.benchmark.images)
     spec = new.settings.scenario.client(1)
     assert "slot by slot: local, personal_global" in new.imported(spec).summary
     batch = (expected := final_model(old, 1)).base.collate(old.benchmark.task("Odd-0").test[:4])

@@ -6,7 +6,7 @@ import pytest
 from tests.cli.calling import call
 from tests.text_only import make_scenario
 
-from fedmosaic.adapters.alignment import shipped
+from fedmosaic.alignment import shipped
 
 PUBLIC = ("feddistill", "fedmkt", "hetero-ssfl", "perada", "takfl")
 

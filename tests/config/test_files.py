@@ -128,7 +128,7 @@ def test_the_environment_names_the_data_of_those_that_name_none(tmp_path, monkey
 
 
 def test_names_that_win_over_folders_are_all_that_exist():
-    from fedmosaic.adapters.alignment import MODES
+    from fedmosaic.alignment import MODES
     from fedmosaic.models.families import FAMILIES
 
     assert (set(MODELS), set(ALIGNMENTS)) == (set(FAMILIES), set(MODES))

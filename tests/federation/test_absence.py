@@ -7,13 +7,13 @@ import torch
 from tests.federation.scenario import SMALL
 
 from fedmosaic.config import resolve
-from fedmosaic.federation import Machine, RunFolder, engines
-from fedmosaic.federation.examination import examine
-from fedmosaic.federation.files import load_tensors
-from fedmosaic.federation.final import final_model
+from fedmosaic.experiments.rescoring import examine
+from fedmosaic.federation import RunFolder, Runtime, engines
+from fedmosaic.federation.final_model import final_model
 from fedmosaic.federation.grid import InProcessGrid
 from fedmosaic.federation.participant import Participant
 from fedmosaic.federation.participation import schedule
+from fedmosaic.io import load_tensors
 from fedmosaic.report import final_table, write_report
 
 TIMES = dict.fromkeys(("seconds", "train_seconds", "evaluation_seconds"))
@@ -48,7 +48,7 @@ def test_clients_keep_the_states_of_the_rounds_that_they_trained_in(finished):
 
 def test_an_absent_client_is_what_its_last_training_made_it(finished):
     settings = finished.settings
-    machine = Machine(settings, finished.client_folder)
+    machine = Runtime(settings, finished.client_folder)
     for client in range(4):
         participant = Participant(machine, client)
         trained = trained_rounds(settings, client)
@@ -63,7 +63,7 @@ def test_an_absent_client_is_what_its_last_training_made_it(finished):
 
 
 def test_a_client_that_was_absent_at_the_end_can_take_its_model_away(finished):
-    machine = Machine(finished.settings, finished.client_folder)
+    machine = Runtime(finished.settings, finished.client_folder)
     trained = {client: trained_rounds(finished.settings, client)[-1] for client in range(4)}
     assert min(trained.values()) < finished.settings.rounds
     for client, last in trained.items():

@@ -7,10 +7,10 @@ import torch
 from tests.federation.scenario import SMALL, small
 
 from fedmosaic.adapters import alignment as package
-from fedmosaic.adapters.alignment import align
+from fedmosaic.alignment import align
 from fedmosaic.config import resolve
 from fedmosaic.errors import SettingsError
-from fedmosaic.federation import Machine, RunFolder, engines
+from fedmosaic.federation import RunFolder, Runtime, engines
 from fedmosaic.federation import machine as machine_module
 from fedmosaic.federation.participant import Participant
 
@@ -18,7 +18,7 @@ from fedmosaic.federation.participant import Participant
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
     """A joint alignment of the two models, from a few of the tasks' own samples."""
-    machine = Machine(small(), tmp_path_factory.mktemp("machine"))
+    machine = Runtime(small(), tmp_path_factory.mktemp("machine"))
     models = {name: machine.pool.model(name) for name in SMALL.models}
     samples = machine.benchmark.task("trend@lines").train[:20]
     for model in models.values():
@@ -49,7 +49,7 @@ def finished(given, tmp_path_factory):
 
 def test_all_clients_use_the_aligned_bases_to_the_end(given, finished):
     known = package.Alignment.load(given)
-    machine = Machine(finished.settings, finished.client_folder)
+    machine = Runtime(finished.settings, finished.client_folder)
     for spec in SMALL.clients:
         adapter = Participant(machine, spec.id).client_after(2).adapter
         expected = known.basis(machine.pool.model(spec.model).architecture)
@@ -73,10 +73,10 @@ def test_a_run_keeps_its_bases(given, finished, tmp_path):
     folder = run(tmp_path / "run", aligned(moved))
     shutil.rmtree(moved)
     assert scores(folder.results()) == scores(finished.results())
-    machine = Machine(folder.settings, folder.client_folder)
+    machine = Runtime(folder.settings, folder.client_folder)
     before, after = (
         Participant(each, 2).score(2, ["trend@lines"], count=0)
-        for each in (Machine(finished.settings, finished.client_folder), machine)
+        for each in (Runtime(finished.settings, finished.client_folder), machine)
     )
     assert before == after
 
@@ -100,7 +100,7 @@ def test_the_default_is_the_joint_alignment_of_the_scenarios_models(monkeypatch,
 
     monkeypatch.setattr(machine_module, "alignment_for", record)
     scenario = SMALL.model_copy(update={"settings": {}})
-    machine = Machine(resolve(scenario), tmp_path)
+    machine = Runtime(resolve(scenario), tmp_path)
     assert machine.alignment is None
     assert asked["mode"] == "joint"
     assert asked["architectures"] == sorted(machine.pool.model(name).architecture for name in SMALL.models)
@@ -110,7 +110,7 @@ def test_bases_of_another_shape_or_architecture_are_refused(given, tmp_path):
     settings = aligned(given)
     wider = settings.model_copy(update={"adapter": settings.adapter.model_copy(update={"rank": 8})})
     with pytest.raises(SettingsError, match="rank=4 but rank=8"):
-        Machine(wider, tmp_path).adapter(SMALL.clients[0])
+        Runtime(wider, tmp_path).adapter(SMALL.clients[0])
     other = SMALL.clients[0].model_copy(update={"model": "tiny-qwen2"})
     with pytest.raises(SettingsError, match=r"not for .*qwen2.*it was made for"):
-        Machine(settings, tmp_path).adapter(other)
+        Runtime(settings, tmp_path).adapter(other)

@@ -4,12 +4,12 @@ import pytest
 import torch
 from tests.federation.scenario import small
 
-from fedmosaic.federation import Machine, RunFolder, engines
+from fedmosaic.experiments.rescoring import self_and_others
+from fedmosaic.federation import RunFolder, Runtime, engines
 from fedmosaic.federation.client_store import averaged
-from fedmosaic.federation.examination import self_and_others
-from fedmosaic.federation.files import load_tensors
-from fedmosaic.federation.final import final_model
+from fedmosaic.federation.final_model import final_model
 from fedmosaic.federation.participant import Participant
+from fedmosaic.io import load_tensors
 
 ROUNDS = 4
 
@@ -43,7 +43,7 @@ def test_training_takes_the_same_course(runs):
 
 
 def test_the_client_answers_with_the_mean_of_its_weights_and_this_is_what_it_takes_away(runs):
-    machine = Machine(runs[3].settings, runs[3].client_folder)
+    machine = Runtime(runs[3].settings, runs[3].client_folder)
     for client in range(4):
         kept = states(runs[3], client)
         now = Participant(machine, client).client_after(ROUNDS).state()
@@ -59,7 +59,7 @@ def test_the_client_answers_with_the_mean_of_its_weights_and_this_is_what_it_tak
 
 
 def test_scoring_again_gives_the_runs_own_results_and_other_ones_with_another_window(runs):
-    again = Machine(runs[1].settings, runs[1].client_folder)
+    again = Runtime(runs[1].settings, runs[1].client_folder)
     last = [runs[1].results()[part]["last"] for part in ("self", "others")]
     assert self_and_others(again, rounds=ROUNDS) == pytest.approx(last, abs=1e-4)
     training = again.settings.training.model_copy(update={"averaged_rounds": 2})  # as many as it has kept

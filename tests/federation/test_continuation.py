@@ -12,7 +12,7 @@ from fedmosaic.errors import RunError, SettingsError
 from fedmosaic.federation import RunFolder, engines
 from fedmosaic.federation import run_folder as run_folder_module
 from fedmosaic.federation.continuation import check_can_go_on, continued, explanation, go_on, is_done
-from fedmosaic.federation.files import load_tensors
+from fedmosaic.io import load_tensors
 from fedmosaic.methods.registry import make_method
 
 TIMES = ("seconds", "train_seconds", "evaluation_seconds")

@@ -17,8 +17,8 @@ from tests.federation.scenario import SMALL, small
 from fedmosaic.config import resolve
 from fedmosaic.errors import RunError, SettingsError, WireError
 from fedmosaic.federation import RunFolder, client_app, engines, server_app
-from fedmosaic.federation.files import load_tensors
 from fedmosaic.federation.grid import InProcessGrid
+from fedmosaic.io import load_tensors
 
 METHODS = ["fedmosaic", "fedavg", "sft"]
 TIMES = ("seconds", "train_seconds", "evaluation_seconds")

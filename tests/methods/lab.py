@@ -173,7 +173,7 @@ class Lab:
 
 
 class Server:
-    """What a method's server half may compute with, as the workbench gives it, but without dropout.
+    """What a method's server half may compute with, as the context gives it, but without dropout.
 
     Args:
         lab: whose clients these are.

@@ -9,9 +9,9 @@ import torch
 from tests.federation.scenario import small
 
 from fedmosaic.federation import RunFolder, engines, wire
-from fedmosaic.federation.machine import Machine
 from fedmosaic.federation.participant import Participant
-from fedmosaic.federation.workbench import Workbench
+from fedmosaic.federation.runtime import Runtime
+from fedmosaic.federation.server_context import ServerContext
 from fedmosaic.methods.base import Uploads
 from fedmosaic.methods.registry import method_classes
 
@@ -21,12 +21,12 @@ METHODS = sorted(method_classes())
 @pytest.fixture(scope="module")
 def first():
     """A machine whose data and base models the methods take turns with."""
-    return Machine(small("sft"), Path("unused"))
+    return Runtime(small("sft"), Path("unused"))
 
 
 @pytest.fixture(params=METHODS)
 def machine(request, first):
-    made = Machine(small(request.param), Path("unused"))
+    made = Runtime(small(request.param), Path("unused"))
     made.benchmark = first.benchmark
     made.pool._models = first.pool._models
     yield made
@@ -35,8 +35,8 @@ def machine(request, first):
 
 
 def test_a_round_and_the_next(machine):
-    method, workbench = machine.method, Workbench(machine.settings)
-    workbench._machine.benchmark = machine.benchmark
+    method, context = machine.method, ServerContext(machine.settings)
+    context._machine.benchmark = machine.benchmark
     uploads = []
     for number in (0, 1, 2):
         participant = Participant(machine, number)
@@ -46,7 +46,7 @@ def test_a_round_and_the_next(machine):
         content = wire.pack({}, upload.tensors)
         sent = wire.unpack(content, shapes, sender="x", complete=not method.elastic, elastic=method.elastic)
         uploads.append(dataclasses.replace(upload, tensors=sent, round=1))
-    downloads = workbench.aggregate(Uploads(uploads), {}, 2).downloads
+    downloads = context.aggregate(Uploads(uploads), {}, 2).downloads
     participant = Participant(machine, 0)
     allowed = method.download_shapes(participant.adapter)
     download = wire.unpack(wire.pack({}, downloads.get(0, {})), allowed, sender="x", elastic=method.elastic)

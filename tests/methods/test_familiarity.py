@@ -8,7 +8,7 @@ from tests.methods.lab import Lab
 from fedmosaic.methods.familiarity import familiar, remember
 
 
-def familiar_by_hand(asked, known, missed):
+def familiar_by_hand(asked, known, novelty_quantile):
     """One pair at a time."""
     centre = known.mean(0)
 
@@ -16,17 +16,17 @@ def familiar_by_hand(asked, known, missed):
         return float(F.cosine_similarity(one - centre, two - centre, dim=0))
 
     nearest = [max(cosine(a, b) for j, b in enumerate(known) if j != i) for i, a in enumerate(known)]
-    least = float(torch.tensor(nearest).quantile(missed))
+    least = float(torch.tensor(nearest).quantile(novelty_quantile))
     return [max(cosine(one, each) for each in known) >= least for one in asked]
 
 
-@pytest.mark.parametrize("missed", [0.0, 0.02, 0.3])
-def test_familiar_agrees_with_pairs_by_hand(missed):
+@pytest.mark.parametrize("novelty_quantile", [0.0, 0.02, 0.3])
+def test_familiar_agrees_with_pairs_by_hand(novelty_quantile):
     torch.manual_seed(3)
     known = torch.randn(30, 5) * 0.3 + torch.tensor([4.0, 0, 0, 0, 0])
     asked = torch.randn(40, 5) + torch.tensor([4.0, 0, 0, 0, 0])
-    found = familiar(asked, known, missed=missed).tolist()
-    assert found == familiar_by_hand(asked, known, missed)
+    found = familiar(asked, known, novelty_quantile=novelty_quantile).tolist()
+    assert found == familiar_by_hand(asked, known, novelty_quantile)
     assert 0 < sum(found) < len(found)
 
 
@@ -34,13 +34,13 @@ def test_known_questions_are_familiar_and_the_length_of_embeddings_does_not_coun
     torch.manual_seed(0)
     centred = torch.randn(20, 6)
     known = centred - centred.mean(0)
-    assert familiar(known, known, missed=0.5).all()
+    assert familiar(known, known, novelty_quantile=0.5).all()
     asked = torch.randn(10, 6)
-    assert familiar(7 * asked, known, missed=0.2).equal(familiar(asked, known, missed=0.2))
+    assert familiar(7 * asked, known, novelty_quantile=0.2).equal(familiar(asked, known, novelty_quantile=0.2))
 
 
 def test_to_a_single_known_question_everything_is_familiar():
-    assert familiar(torch.randn(4, 3), torch.randn(1, 3), missed=0.0).all()
+    assert familiar(torch.randn(4, 3), torch.randn(1, 3), novelty_quantile=0.0).all()
 
 
 def test_remembered_questions_are_all_kept_until_they_are_too_many():
@@ -54,7 +54,7 @@ def test_remembered_questions_are_all_kept_until_they_are_too_many():
 
 
 def ready():
-    few = {"answers": "familiarity", "relevance": "uniform", "known_per_round": 8, "missed": 0.6}
+    few = {"answers": "familiarity", "relevance": "uniform", "known_per_round": 8, "novelty_quantile": 0.6}
     lab = Lab("fedmosaic", few, steps=3)
     client = lab.client()
     lab.train(client)
@@ -69,7 +69,7 @@ def test_familiar_questions_are_answered_with_both_slots_and_others_with_the_rec
     with client.adapter.disabled(), torch.no_grad():
         batch = client.base.collate(samples, with_answers=False)
         asked = client.base.hidden_states(batch)[torch.arange(len(samples)), batch.last]
-    expected = familiar_by_hand(asked, client.memory["known"], lab.method.settings.missed)
+    expected = familiar_by_hand(asked, client.memory["known"], lab.method.settings.novelty_quantile)
     assert 0 < sum(expected) < len(expected)
     with lab.method.answering(client) as model, torch.inference_mode():
         found = model.hidden_states(model.collate(samples, with_answers=False))

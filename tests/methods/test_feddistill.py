@@ -4,7 +4,7 @@ from tests.methods.lab import Lab, Server, distance, same, spied
 from torch.testing import assert_close
 
 from fedmosaic.methods.base import Upload, Uploads, mean_within_architecture
-from fedmosaic.methods.ensemble import Classroom
+from fedmosaic.methods.ensemble_distillation import EnsembleDistiller
 from fedmosaic.training.distillation import divergence
 
 MODELS = ("narrow", "narrow", "foreign")
@@ -13,7 +13,7 @@ MODELS = ("narrow", "narrow", "foreign")
 def noisy(lab):
     """Uploads as if the clients had trained."""
     clients = [lab.client(number) for number in range(len(MODELS))]
-    slot = lab.method.travelling
+    slot = lab.method.communicated
     return Uploads(Upload(c.id, c.base.architecture, lab.noise(c, slot, 10 + c.id), 1, 1) for c in clients)
 
 
@@ -36,7 +36,7 @@ def test_every_architecture_comes_closer_to_what_all_clients_say_in_its_own_toke
     server = Server(lab)
     downloads = lab.method.aggregate(uploads, server).downloads
     assert same(downloads[0], downloads[1])
-    means, room = mean_within_architecture(uploads), Classroom(uploads, server, lab.method.settings, "shared")
+    means, room = mean_within_architecture(uploads), EnsembleDistiller(uploads, server, lab.method.settings, "shared")
     lessons = list(room.lessons(temperature=2.0, pooled="probabilities").values())
     for client in (0, 2):
         model = server.trainee(client)
@@ -55,7 +55,7 @@ def test_targets_are_the_mean_distribution_of_the_clients_of_one_architecture():
     uploads = Uploads(
         Upload(c.id, "narrow", lab.noise(c, "shared", c.id), 1, 1) for c in (lab.client(0), lab.client(1))
     )
-    room = Classroom(uploads, Server(lab), lab.method.settings, "shared")
+    room = EnsembleDistiller(uploads, Server(lab), lab.method.settings, "shared")
     (lesson,) = room.lessons(temperature=2.0, pooled="probabilities").values()
     goal = room.targets("narrow", [lesson], temperature=2.0)
     teacher = lab.client(0)

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from fedmosaic.errors import WireError
 from fedmosaic.methods.base import Uploads
 from fedmosaic.methods.fedmkt import Source, select
-from fedmosaic.training.knowledge import Knowledge
+from fedmosaic.training.top_k_predictions import TopKPredictions
 
 MODELS = ("narrow", "narrow", "foreign")
 
@@ -38,7 +38,9 @@ def test_only_knowledge_travels_in_the_shapes_that_were_announced():
             assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == announced
         assert lab.method.download_shapes(client.adapter) == announced
         # What is said is what the client would answer after its training, on this round's public samples.
-        again = Knowledge.of(client, client.public_batches(8), mix="local", size=lab.method.size(lab.settings.training))
+        again = TopKPredictions.of(
+            client, client.public_batches(8), mix="local", size=lab.method.size(lab.settings.training)
+        )
         assert same(again.tensors(), dict(uploads[client.id].tensors))
 
 
@@ -48,8 +50,10 @@ def test_each_sample_is_taught_by_the_best_source_that_beats_the_student():
     sources = []
     for client, losses in ((narrow, [1.0, 5, 2, 9, 1, 1, 1, 1]), (foreign, [2.0, 4, 3, 8, 2, 2, 2, 2])):
         batches = client.public_batches(8)
-        said = Knowledge.of(client, batches, mix="local", size=lab.method.size(lab.settings.training))
-        sources.append(Source(client.base, batches, Knowledge(said.probabilities, said.tokens, torch.tensor(losses))))
+        said = TopKPredictions.of(client, batches, mix="local", size=lab.method.size(lab.settings.training))
+        sources.append(
+            Source(client.base, batches, TopKPredictions(said.probabilities, said.tokens, torch.tensor(losses)))
+        )
     student_loss = torch.tensor([3.0, 4.5, 1.0, 8.0, 0, 0, 0, 0])
     expected = ([0], [1])  # sample 0 from narrow, 1 from foreign; at 2, 3 and further no one is better
     for lesson, source, samples in zip(select(sources, student_loss), sources, expected, strict=True):
@@ -65,7 +69,7 @@ def test_the_loss_has_the_label_term_and_nothing_else_where_nobody_is_better():
     lab = make()
     client = lab.client(0)
     batches = client.public_batches(8)
-    worse = Knowledge.of(client, batches, mix="local", size=lab.method.size(lab.settings.training))
+    worse = TopKPredictions.of(client, batches, mix="local", size=lab.method.size(lab.settings.training))
     lessons = select([Source(client.base, batches, worse)], worse.loss - 1)
     expected = [0.9 * client.loss(batch, mix="local").item() for batch in batches[:1]]
     lab.method._learn(client, batches[:1], [type(lessons[0])(client.base, batches[:1], lessons[0].probabilities[:1])])
@@ -154,7 +158,7 @@ def test_a_client_that_sat_out_compares_with_what_it_would_say_now():
     assert predicted == []
     assert_close(
         clients[0].memory["public.loss"],
-        Knowledge.of(
+        TopKPredictions.of(
             clients[0], clients[0].public_batches(8), mix="local", size=lab.method.size(lab.settings.training)
         ).loss,
     )

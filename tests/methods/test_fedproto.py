@@ -120,6 +120,6 @@ def test_no_weights_leave():
     client = lab.client(0)
     upload = lab.train(client)
     assert set(upload.tensors) == {"prototypes", "classes", "counts"}
-    assert lab.method.travelling is None
+    assert lab.method.communicated is None
     drawn = {sample for samples in client._stream.batches(1, 3, 4) for sample in samples}
     assert upload.tensors["counts"].sum() == len(drawn)

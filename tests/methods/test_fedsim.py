@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from tests.methods.lab import Lab, distance, same, spied
 
 from fedmosaic.errors import ModelError
-from fedmosaic.federation.final import final_model
+from fedmosaic.federation.final_model import final_model
 
 
 def trained():

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from fedmosaic.config import TrainingSettings
-from fedmosaic.methods.ensemble import _public_batches
+from fedmosaic.methods.ensemble_distillation import _public_batches
 from fedmosaic.methods.registry import make_method
 
 

@@ -11,7 +11,7 @@ def test_every_file_of_the_package_is_found_and_well_formed():
         assert kind.name == name
         assert kind.title
         assert kind.__doc__
-        assert sum(slot.travels for slot in kind.slots) <= 1
+        assert sum(slot.communicated for slot in kind.slots) <= 1
         kind(kind.Settings())
 
 

@@ -10,7 +10,7 @@ from tests.methods.lab import Lab, Server, distance, same
 from torch.testing import assert_close
 
 from fedmosaic.methods.base import Upload, Uploads, mean_within_architecture
-from fedmosaic.methods.ensemble import Classroom
+from fedmosaic.methods.ensemble_distillation import EnsembleDistiller
 from fedmosaic.methods.takfl import mixtures
 from fedmosaic.training.distillation import divergence
 
@@ -61,7 +61,7 @@ def test_the_shift_is_lam_times_the_sum_of_one_task_vector_per_group_each_from_t
     lab = make(lam=0.4)
     uploads = noisy(lab)
     found = shifts(lab, uploads)
-    room = Classroom(uploads, Server(lab), lab.method.settings, "shared")
+    room = EnsembleDistiller(uploads, Server(lab), lab.method.settings, "shared")
     mean = mean_within_architecture(uploads)[0]
     vectors = [
         task_vector(lab, room.batches["narrow"], room.targets("narrow", [lesson], temperature=3.0), mean)
@@ -77,14 +77,14 @@ def test_the_shift_is_lam_times_the_sum_of_one_task_vector_per_group_each_from_t
 
 def test_without_lam_the_mixture_that_answers_held_out_samples_best_is_chosen(monkeypatch):
     lab, seen = make(), []
-    original = Classroom.best
+    original = EnsembleDistiller.best
 
     def best(self, architecture, candidates):
         chosen = original(self, architecture, candidates)
         seen.append((architecture, candidates, chosen))
         return chosen
 
-    monkeypatch.setattr(Classroom, "best", best)
+    monkeypatch.setattr(EnsembleDistiller, "best", best)
     uploads = noisy(lab)
     downloads = lab.method.aggregate(uploads, Server(lab)).downloads
     choices = [each for each in seen if len(each[1]) > 3]  # the others are a student's way

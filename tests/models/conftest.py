@@ -16,7 +16,7 @@ from fedmosaic.models.features import Features
 from fedmosaic.models.tiny import TinyModel
 from fedmosaic.models.vision import VisionTower
 from fedmosaic.models.vision_weights import load_tower
-from fedmosaic.models.vocabulary import fit_tokenizer
+from fedmosaic.pretraining.tokenizers import fit_tokenizer
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -17,13 +17,13 @@ from transformers import (
     LlavaProcessor,
 )
 
-from fedmosaic.data.mosaic40.public import Dialogue
+from fedmosaic.data.dialogue import Dialogue
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.base import IGNORED
 from fedmosaic.models.checkpoint import CheckpointModel
 from fedmosaic.models.pixels import pad_to_square, wants_squares
 from fedmosaic.models.read import load_checkpoint
-from fedmosaic.models.vocabulary import fit_tokenizer
+from fedmosaic.pretraining.tokenizers import fit_tokenizer
 
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{{ m['role'] }} : "

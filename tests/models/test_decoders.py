@@ -7,15 +7,15 @@ from peft import PeftModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from fedmosaic.adapters import Adapter, Slot
-from fedmosaic.adapters.alignment import align
 from fedmosaic.adapters.export import write_lora
 from fedmosaic.adapters.merge import merged
 from fedmosaic.adapters.placement import place
+from fedmosaic.alignment import align
 from fedmosaic.data.sample import Sample
 from fedmosaic.models.base import IGNORED, Batch
 from fedmosaic.models.cost import Shape, forward_flops, train_step_flops
 from fedmosaic.models.read import load_checkpoint
-from fedmosaic.models.vocabulary import fit_tokenizer
+from fedmosaic.pretraining.tokenizers import fit_tokenizer
 
 MARKS = {"vocab_size": 500, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 GPT = {**MARKS, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}
@@ -45,7 +45,7 @@ KINDS = {
 }
 LIMITS = {"gpt_neox": 2048, "opt": 2048, "bloom": None, "falcon": 2048, "phi": 2048}
 WITHOUT_BIAS = ("gptj", "codegen", "gpt_neo", "falcon", "mpt")  # at some of the linears that Q shifts
-SLOTS = (Slot("local", travels=True), Slot("other", travels=False))
+SLOTS = (Slot("local", communicated=True), Slot("other", communicated=False))
 
 
 @pytest.fixture(scope="module", params=sorted(KINDS))

@@ -12,7 +12,7 @@ from fedmosaic.errors import ModelError, SettingsError
 from fedmosaic.models.device import check_device
 from fedmosaic.models.faults import blaming
 from fedmosaic.models.load import load_base_model
-from fedmosaic.models.vocabulary import fit_tokenizer
+from fedmosaic.pretraining.tokenizers import fit_tokenizer
 
 LLAMA = LlamaConfig(
     vocab_size=500, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from fedmosaic.models.read import load_checkpoint
-from fedmosaic.models.vocabulary import fit_tokenizer
+from fedmosaic.pretraining.tokenizers import fit_tokenizer
 
 SMALL = {
     "vocab_size": 600,

@@ -4,12 +4,12 @@ import torch
 import torch.nn.functional as F
 from transformers import LlavaForConditionalGeneration
 
-from fedmosaic.data.mosaic40.public import Dialogue
+from fedmosaic.data.dialogue import Dialogue
 from fedmosaic.models.base import IGNORED
 from fedmosaic.models.families import FAMILIES, build_module
 from fedmosaic.models.fingerprint import architecture_name
 from fedmosaic.models.pixels import normalise
-from fedmosaic.models.vocabulary import IMAGE_ID
+from fedmosaic.models.special_tokens import IMAGE_ID
 
 SHAPES = {"tiny-llama": (4, 128), "tiny-qwen2": (6, 160), "tiny-gemma": (5, 112), "tiny-llama-small": (3, 96)}
 

@@ -10,8 +10,8 @@ from transformers import AutoModel
 from fedmosaic.errors import ModelError
 from fedmosaic.models import vision_weights
 from fedmosaic.models.pixels import normalise, square
-from fedmosaic.models.projection import fit
 from fedmosaic.models.vision import HEAD_CHANNELS, MIDDLE_CHANNELS, RAW_CHANNELS, VisionTower
+from fedmosaic.pretraining.vision_pca import fit
 
 
 @pytest.fixture(scope="module")

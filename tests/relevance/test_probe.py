@@ -19,7 +19,7 @@ from fedmosaic.data.sample import Sample
 from fedmosaic.errors import DataError
 from fedmosaic.models import load_base_model
 from fedmosaic.models.checkpoint import CheckpointModel
-from fedmosaic.models.vocabulary import fit_tokenizer
+from fedmosaic.pretraining.tokenizers import fit_tokenizer
 from fedmosaic.relevance import Probe, answer_gradients, make_sketch, observed
 from fedmosaic.relevance.probe import CHUNK
 

@@ -7,7 +7,7 @@ import torch
 
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import RunError
-from fedmosaic.relevance import Exposure, Look, PrivacySettings, Releases, calibrated_noise, spent_epsilon
+from fedmosaic.relevance import Exposure, PrivacySettings, ProbeBatch, Releases, calibrated_noise, spent_epsilon
 from fedmosaic.relevance.release import exposure
 
 SIZE = 8
@@ -50,7 +50,7 @@ def rounds(release, looks):
 
 def test_new_samples_in_every_round_cost_as_much_as_one_round():
     release = releases(privacy=PrivacySettings(epsilon=4.0))
-    released, memory = rounds(release, [Look(named(r), rate=1.0, again=False) for r in range(1, 31)])
+    released, memory = rounds(release, [ProbeBatch(named(r), rate=1.0, again=False) for r in range(1, 31)])
     assert all(each is not None for each in released)
     report = release.report(memory)
     assert report["epsilon"] == pytest.approx(4.0, rel=1e-3)
@@ -63,7 +63,7 @@ def test_samples_seen_again_add_up_to_the_budget_over_the_planned_rounds():
     spent = []
     memory = {}
     for r in range(1, 7):
-        released = release(Look(named(1, 2), rate=1.0, again=True), memory, round_=r)
+        released = release(ProbeBatch(named(1, 2), rate=1.0, again=True), memory, round_=r)
         assert (released is not None) == (r <= 5)
         spent.append(release.report(memory)["epsilon"])
     assert spent[:5] == sorted(set(spent))
@@ -75,7 +75,7 @@ def test_given_noise_and_a_budget_the_client_goes_silent_in_the_round_that_would
     affordable = max(t for t in range(1, 50) if spent_epsilon(Exposure(t), noise_multiplier=1.0, delta=1e-5) <= 10)
     probe = Known()
     released, memory = rounds(
-        releases(privacy=privacy, planned=Exposure(20), probe=probe), [Look(named(1), rate=1.0, again=True)] * 8
+        releases(privacy=privacy, planned=Exposure(20), probe=probe), [ProbeBatch(named(1), rate=1.0, again=True)] * 8
     )
     assert 1 < affordable < 8
     assert [each is not None for each in released] == [t <= affordable for t in range(1, 9)]
@@ -86,17 +86,17 @@ def test_given_noise_and_a_budget_the_client_goes_silent_in_the_round_that_would
 def test_or_the_run_stops_and_says_what_to_do():
     privacy = PrivacySettings(noise_multiplier=1.0, epsilon=1.0, when_spent="stop")
     with pytest.raises(RunError, match=r"client 3.*round 1.*epsilon = 4\.38.*allows 1.*when_spent"):
-        rounds(releases(privacy=privacy), [Look(named(1), rate=1.0, again=False)])
+        rounds(releases(privacy=privacy), [ProbeBatch(named(1), rate=1.0, again=False)])
 
 
 def test_nothing_new_means_no_release_and_no_cost():
-    released, memory = rounds(releases(), [Look([], rate=1.0, again=False)])
+    released, memory = rounds(releases(), [ProbeBatch([], rate=1.0, again=False)])
     assert released == [None]
     assert memory == {}
 
 
 def test_a_repeated_message_is_answered_with_the_same_release_and_another_round_with_another():
-    look = Look(named(*range(20)), rate=0.5, again=False)
+    look = ProbeBatch(named(*range(20)), rate=0.5, again=False)
     first, again = (releases()(look, {}, round_=1) for _ in range(2))
     assert torch.equal(first, again)
     assert not torch.equal(first, releases()(look, {}, round_=2))
@@ -105,7 +105,7 @@ def test_a_repeated_message_is_answered_with_the_same_release_and_another_round_
 
 def test_a_subsample_is_divided_by_its_expected_size():
     probe = Known()
-    look = Look(named(*[1] * 400), rate=0.25, again=False)
+    look = ProbeBatch(named(*[1] * 400), rate=0.25, again=False)
     released = releases(probe=probe, sanitise="clip")(look, {}, round_=1)
     taken = len(probe.shown[0])
     assert taken != 100  # by chance it may be; with this key it is not
@@ -115,7 +115,7 @@ def test_a_subsample_is_divided_by_its_expected_size():
 @pytest.mark.parametrize("sanitise", ["clip", "paper"])
 def test_ways_without_guarantee_report_none(sanitise):
     release = releases(sanitise=sanitise)
-    released, memory = rounds(release, [Look(named(5, 7), rate=1.0, again=False)])
+    released, memory = rounds(release, [ProbeBatch(named(5, 7), rate=1.0, again=False)])
     assert release.report(memory) == {}
     assert released[0][0] == pytest.approx(1.0 if sanitise == "clip" else 6.0)
 
@@ -124,8 +124,8 @@ def test_ways_without_guarantee_report_none(sanitise):
 @pytest.mark.parametrize("bad", ["nan", "inf", "-inf"])
 def test_a_sample_on_which_the_probe_overflows_counts_as_zero_and_costs_as_much(sanitise, bad):
     """It stays one of the samples looked at: the mean's denominator and the account do not tell of it."""
-    (released,), memory = rounds(releases(sanitise=sanitise), [Look(named(1, bad, 3), rate=1.0, again=True)])
-    (without,), other = rounds(releases(sanitise=sanitise), [Look(named(1, 0, 3), rate=1.0, again=True)])
+    (released,), memory = rounds(releases(sanitise=sanitise), [ProbeBatch(named(1, bad, 3), rate=1.0, again=True)])
+    (without,), other = rounds(releases(sanitise=sanitise), [ProbeBatch(named(1, 0, 3), rate=1.0, again=True)])
     assert released.isfinite().all()
     assert torch.equal(released, without)
     assert releases(sanitise=sanitise).report(memory) == releases(sanitise=sanitise).report(other)

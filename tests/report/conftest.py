@@ -14,7 +14,7 @@ from fedmosaic.config import ClientSpec, RunSettings, Scenario
 from fedmosaic.config.settings import ParticipationSettings
 from fedmosaic.evaluation import Measurement
 from fedmosaic.federation import participation
-from fedmosaic.federation.progress import Progress
+from fedmosaic.federation.results import Progress
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.relevance import relevance_weights
 

@@ -3,9 +3,9 @@ import re
 
 import pytest
 
+from fedmosaic.experiments.comparison import compare, write_comparison
+from fedmosaic.experiments.sweep import Plan
 from fedmosaic.federation import RunFolder
-from fedmosaic.federation.comparison import compare, write_comparison
-from fedmosaic.federation.plans import Plan
 from fedmosaic.report import comparison_page
 
 

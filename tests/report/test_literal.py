@@ -12,9 +12,9 @@ from tests.report.test_page import Page, page_of
 
 from fedmosaic.cli.compare import _live_table, comparison_table
 from fedmosaic.cli.display import RunDisplay
+from fedmosaic.experiments.comparison import compare
+from fedmosaic.experiments.sweep import Plan
 from fedmosaic.federation import RunFolder
-from fedmosaic.federation.comparison import compare
-from fedmosaic.federation.plans import Plan
 from fedmosaic.report import adaptation_page, comparison_page, final_table, headline, literal
 from fedmosaic.report.layers import LayerPair, write_layers
 

@@ -13,10 +13,10 @@ from rich.console import Console
 from tests.report.test_page import page_of
 
 from fedmosaic.cli.compare import comparison_table
+from fedmosaic.experiments.comparison import compare
+from fedmosaic.experiments.sweep import Plan
 from fedmosaic.federation import RunFolder
-from fedmosaic.federation.comparison import compare
 from fedmosaic.federation.participation import present, schedule
-from fedmosaic.federation.plans import Plan
 from fedmosaic.report import comparison_page, final_table, headline
 from fedmosaic.report.comparison import _bytes
 from fedmosaic.report.record import read_run

@@ -9,7 +9,7 @@ from fedmosaic.data.benchmark import load_benchmark
 from fedmosaic.models import load_base_model
 from fedmosaic.models.cost import Shape, train_step_flops
 
-TWO = (Slot("local", travels=True), Slot("personal_global", travels=False))
+TWO = (Slot("local", communicated=True), Slot("personal_global", communicated=False))
 
 
 def addmm_in_place(_, left, right, **__):

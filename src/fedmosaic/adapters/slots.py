@@ -14,14 +14,14 @@ class Slot:
 
     Attributes:
         name: e.g. ``"local"`` or ``"personal_global"``; a Python identifier, since it becomes part of parameter names.
-        travels: whether the slot's weights may leave the client.
+        communicated: whether the slot's weights may leave the client.
 
     Raises:
         SettingsError: the name is not an identifier.
     """
 
     name: str
-    travels: bool
+    communicated: bool
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
@@ -38,7 +38,7 @@ def checked_slots(slots: Sequence[Slot]) -> tuple[Slot, ...]:
     """
     names = [slot.name for slot in slots]
     if not names:
-        raise SettingsError("an adapter needs at least one slot, e.g. Slot('local', travels=False); got none")
+        raise SettingsError("an adapter needs at least one slot, e.g. Slot('local', communicated=False); got none")
     doubles = sorted({name for name in names if names.count(name) > 1})
     if doubles:
         raise SettingsError(f"slot names must differ, but {', '.join(doubles)} stand(s) more than once in {names}")

@@ -12,8 +12,8 @@ from rich.table import Table
 from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.finished import finished_run
 from fedmosaic.cli.progress import working
-from fedmosaic.federation.adaptation import STEPS, adapt
-from fedmosaic.federation.files import write_atomically
+from fedmosaic.experiments.adaptation import STEPS, adapt
+from fedmosaic.io import write_atomically
 from fedmosaic.report import adaptation_page
 
 

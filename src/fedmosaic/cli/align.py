@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from fedmosaic.adapters.alignment import (
+from fedmosaic.alignment import (
     Alignment,
     compare_layers,
     find_mode,

@@ -13,7 +13,7 @@ from fedmosaic.cli.finished import finished_run
 from fedmosaic.data.images import GivenImages, read_image
 from fedmosaic.data.sample import IMAGE_MARK, Sample
 from fedmosaic.errors import SettingsError
-from fedmosaic.federation.final import final_model
+from fedmosaic.federation.final_model import final_model
 
 
 def ask(

@@ -20,8 +20,7 @@ from fedmosaic.cli.prepare import prepare
 from fedmosaic.cli.progress import logging, working
 from fedmosaic.config import RunSettings, load_scenario, resolve
 from fedmosaic.errors import SettingsError
-from fedmosaic.federation import RunFolder, divided
-from fedmosaic.federation.comparison import (
+from fedmosaic.experiments.comparison import (
     PARTS,
     outside_budget,
     rates_of,
@@ -29,10 +28,9 @@ from fedmosaic.federation.comparison import (
     steps_of_rates,
     write_comparison,
 )
-from fedmosaic.federation.comparison import compare as summarise
-from fedmosaic.federation.equal_flops import EqualFlops
-from fedmosaic.federation.names import check_names
-from fedmosaic.federation.plans import (
+from fedmosaic.experiments.comparison import compare as summarise
+from fedmosaic.experiments.equal_flops import EqualFlops
+from fedmosaic.experiments.sweep import (
     Plan,
     at_best_rates,
     check_begun,
@@ -42,6 +40,8 @@ from fedmosaic.federation.plans import (
     take_finished,
     variants,
 )
+from fedmosaic.federation import RunFolder, divided
+from fedmosaic.federation.name_checks import check_names
 from fedmosaic.nearest import hint
 from fedmosaic.report import comparison_page, literal
 

@@ -11,8 +11,8 @@ from rich.table import Table
 from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.finished import finished_run
 from fedmosaic.cli.progress import working
+from fedmosaic.experiments.rescoring import agreement, check_choices, examine, unseen_tasks
 from fedmosaic.federation import RunFolder
-from fedmosaic.federation.examination import agreement, check_choices, examine, unseen_tasks
 
 
 def evaluate(

@@ -16,8 +16,8 @@ from fedmosaic.cli.finished import finished_run
 from fedmosaic.config import RunSettings, varied
 from fedmosaic.data.images import GivenImages
 from fedmosaic.errors import SettingsError
-from fedmosaic.federation.files import folder_written_atomically
-from fedmosaic.federation.final import FinalModel, final_model
+from fedmosaic.federation.final_model import FinalModel, final_model
+from fedmosaic.io import folder_written_atomically
 from fedmosaic.models.device import check_device
 from fedmosaic.nearest import hint
 

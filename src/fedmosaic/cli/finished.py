@@ -9,12 +9,12 @@ import torch
 from fedmosaic.config import RunSettings, home
 from fedmosaic.data.images import ImageSource
 from fedmosaic.errors import SettingsError
-from fedmosaic.federation import Machine, RunFolder
+from fedmosaic.federation import RunFolder, Runtime
 
 
 def finished_run(
     path: Path, *, images: ImageSource | None = None, cache: Path | None = None
-) -> tuple[Machine, RunSettings]:
+) -> tuple[Runtime, RunSettings]:
     """Return models, data and settings of a finished run, whose clients' states are in its folder.
 
     Args:
@@ -31,4 +31,4 @@ def finished_run(
     if folder.results() is None:
         raise SettingsError(f"the run in {path} is not done; finish it with: fedmosaic run --resume --out {path}")
     torch.set_num_threads(settings.threads)
-    return Machine(settings, folder.client_folder, images=images, cache=cache or home()), settings
+    return Runtime(settings, folder.client_folder, images=images, cache=cache or home()), settings

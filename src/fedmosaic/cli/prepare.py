@@ -15,9 +15,9 @@ from fedmosaic.data.sample import Sample, Task
 from fedmosaic.data.texts import shown
 from fedmosaic.errors import SettingsError
 from fedmosaic.evaluation import reads_alike
-from fedmosaic.federation import Machine
+from fedmosaic.federation import Runtime
 from fedmosaic.federation.division import own_part
-from fedmosaic.federation.names import check_names, check_tasks
+from fedmosaic.federation.name_checks import check_names, check_tasks
 from fedmosaic.methods.registry import make_method
 from fedmosaic.models.device import check_device
 
@@ -38,7 +38,7 @@ def prepare(settings: RunSettings, console: PlainConsole, *, folder: Path | None
     if settings.engine != "in-process":
         raise SettingsError(f"engine {settings.engine!r} is not part of this version; use --engine in-process")
     check_device(settings.device)
-    machine = Machine(settings, folder=folder or home() / "unused")
+    machine = Runtime(settings, folder=folder or home() / "unused")
     names = settings.scenario.task_names
     with working(console, "data: built on first use, then cached"):
         tasks = []
@@ -73,7 +73,7 @@ def prepare(settings: RunSettings, console: PlainConsole, *, folder: Path | None
         machine.pool.prepare(settings.scenario.models, samples)
 
 
-def _same_options(machine: Machine, tasks: Sequence[Task], split: Literal["test", "validation"]) -> Iterator[str]:
+def _same_options(machine: Runtime, tasks: Sequence[Task], split: Literal["test", "validation"]) -> Iterator[str]:
     """Yield a note for each task and model if the model cannot tell options apart: its scores mean less there."""
     for name in machine.settings.scenario.models:
         for task in tasks:
@@ -86,7 +86,7 @@ def _same_options(machine: Machine, tasks: Sequence[Task], split: Literal["test"
                 )
 
 
-def _public(settings: RunSettings, machine: Machine) -> Sequence[Sample]:
+def _public(settings: RunSettings, machine: Runtime) -> Sequence[Sample]:
     """Return the user's public samples that the run may read, so that they are looked at like the clients' own.
 
     Raises:
@@ -105,6 +105,6 @@ def _check_starts(settings: RunSettings) -> None:
     """Refuse a client's LoRA before the alignment is made, which may take long and does not change what fits."""
     if bringing := [spec for spec in settings.scenario.clients if spec.start]:
         unaligned = settings.model_copy(update={"adapter": settings.adapter.model_copy(update={"alignment": "none"})})
-        machine = Machine(unaligned, folder=home() / "unused")
+        machine = Runtime(unaligned, folder=home() / "unused")
         for spec in bringing:
             machine.imported(spec)

@@ -1,8 +1,8 @@
 """Scenario and run settings, validated before anything is touched."""
 
 from fedmosaic.config.home import home
-from fedmosaic.config.loading import builtin_names, load_scenario
 from fedmosaic.config.scenario import ClientSpec, Scenario
+from fedmosaic.config.scenarios import builtin_names, load_scenario
 from fedmosaic.config.settings import (
     AdapterSettings,
     EvaluationSettings,

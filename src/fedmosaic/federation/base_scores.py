@@ -11,7 +11,7 @@ from fedmosaic.config import EvaluationSettings
 from fedmosaic.data.images import ImageSource
 from fedmosaic.data.sample import Sample
 from fedmosaic.evaluation import TaskScore
-from fedmosaic.federation.files import write_atomically
+from fedmosaic.io import write_atomically
 
 _SCORING = 3  # raise it when samples are scored in another way
 

@@ -19,8 +19,8 @@ from flwr.clientapp import ClientApp
 
 from fedmosaic.config import RunSettings, validate
 from fedmosaic.federation import wire
-from fedmosaic.federation.machine import Machine
 from fedmosaic.federation.participant import Participant
+from fedmosaic.federation.runtime import Runtime
 
 app = ClientApp()
 
@@ -88,10 +88,10 @@ def _cached_participant(settings: str, folder: str, position: int) -> Participan
 
 
 @lru_cache(maxsize=1)
-def _machine(settings: str, folder: str) -> Machine:
+def _machine(settings: str, folder: str) -> Runtime:
     parsed = validate(RunSettings, tomllib.loads(settings), source="the run's settings")
     torch.set_num_threads(parsed.threads)
-    return Machine(settings=parsed, folder=Path(folder))
+    return Runtime(settings=parsed, folder=Path(folder))
 
 
 def forget() -> None:

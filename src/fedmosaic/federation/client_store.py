@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedmosaic.errors import RunError
-from fedmosaic.federation.files import load_tensors, save_tensors, write_atomically
+from fedmosaic.io import load_tensors, save_tensors, write_atomically
 
 _KEY_BYTES = 32
 

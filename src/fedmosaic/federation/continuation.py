@@ -12,8 +12,8 @@ from pathlib import Path
 
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import SettingsError
-from fedmosaic.federation.machine import Machine
 from fedmosaic.federation.run_folder import RunFolder, differences
+from fedmosaic.federation.runtime import Runtime
 
 
 def continued(before: RunSettings, asked: RunSettings) -> RunSettings:
@@ -62,7 +62,7 @@ def check_can_go_on(path: Path, settings: RunSettings) -> None:
     if folder.results() is not None and settings.rounds > before.rounds:
         if folder.latest_checkpoint() is None:
             raise SettingsError(f"{path} has no checkpoints any more: the run in it cannot go on")
-        machine = Machine(before, folder.client_folder)
+        machine = Runtime(before, folder.client_folder)
         for spec in before.scenario.clients:
             machine.state_after(spec, before.rounds)
 

@@ -9,7 +9,7 @@ from fedmosaic.config import ClientSpec, RunSettings, validate
 from fedmosaic.config.dirichlet import divide
 from fedmosaic.data.sample import Task
 from fedmosaic.errors import DataError
-from fedmosaic.federation.machine import Machine
+from fedmosaic.federation.runtime import Runtime
 
 
 def divided(settings: RunSettings) -> RunSettings:
@@ -24,7 +24,7 @@ def divided(settings: RunSettings) -> RunSettings:
     scenario = settings.scenario
     if scenario.division is None:
         return settings
-    benchmark = Machine(settings, Path("unused")).benchmark
+    benchmark = Runtime(settings, Path("unused")).benchmark
     sizes = {task: len(benchmark.task(task).train) for task in scenario.task_names}
     chosen = divide(scenario, **scenario.division.model_dump(), sizes=sizes)
     table = settings.model_dump() | {"scenario": chosen}

@@ -13,7 +13,7 @@ from fedmosaic.adapters import Adapter
 from fedmosaic.data.stream import Stream
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation.division import own_part
-from fedmosaic.federation.machine import Machine
+from fedmosaic.federation.runtime import Runtime
 from fedmosaic.methods.base import Upload
 from fedmosaic.training import Client, Meter, events, steps_of
 
@@ -33,7 +33,7 @@ class Participant:
     message gives the same reply.
     """
 
-    def __init__(self, machine: Machine, client_id: int) -> None:
+    def __init__(self, machine: Runtime, client_id: int) -> None:
         self.machine = machine
         self.spec = machine.settings.scenario.client(client_id)
         self.base = machine.pool.model(self.spec.model)

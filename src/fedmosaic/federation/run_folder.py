@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import SettingsError
-from fedmosaic.federation.files import (
+from fedmosaic.io import (
     folder_written_atomically,
     load_json,
     load_tensors,

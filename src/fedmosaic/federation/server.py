@@ -15,9 +15,9 @@ from fedmosaic.config import RunSettings
 from fedmosaic.errors import RunError, WireError
 from fedmosaic.evaluation import Measurement, milestones
 from fedmosaic.federation import participation, wire
-from fedmosaic.federation.progress import Progress
+from fedmosaic.federation.results import Progress
 from fedmosaic.federation.run_folder import RunFolder
-from fedmosaic.federation.workbench import Workbench
+from fedmosaic.federation.server_context import ServerContext
 from fedmosaic.methods.base import Aggregation, Upload, Uploads
 
 _MAX_VALUES = 2**31
@@ -52,7 +52,7 @@ class Server:
         self.grid = grid
         self.settings = settings
         self.folder = folder
-        self.workbench = Workbench(settings)
+        self.context = ServerContext(settings)
         self._run = settings.digest
         self._schedule = participation.schedule(settings)
         self._started = time.perf_counter()
@@ -78,7 +78,7 @@ class Server:
             progress.round = round_
             if progress.privacy:
                 self.folder.event(
-                    "privacy", round=round_, **(progress.privacy_results(self.workbench.method.guarantee) or {})
+                    "privacy", round=round_, **(progress.privacy_results(self.context.method.guarantee) or {})
                 )
             self._measure(progress, peers, round_)
             self._checkpoint(progress, uploads, state)
@@ -108,12 +108,12 @@ class Server:
     ) -> Aggregation:
         if not uploads:
             return Aggregation(downloads={})
-        before = self.workbench.spent.flops
-        aggregation = self.workbench.aggregate(uploads, state, round_)
-        progress.flops += self.workbench.spent.flops - before
+        before = self.context.spent.flops
+        aggregation = self.context.aggregate(uploads, state, round_)
+        progress.flops += self.context.spent.flops - before
         for peer in training:
             if peer.client not in uploads:
-                welcome = self.workbench.method.welcome(peer.architecture, peer.shapes, uploads)
+                welcome = self.context.method.welcome(peer.architecture, peer.shapes, uploads)
                 aggregation.downloads[peer.client] = welcome
         if aggregation.relevance is not None:
             # The matrix is that of the uploads up to the round before, which this round's downloads are made from.
@@ -132,7 +132,7 @@ class Server:
             for peer in peers
         }
         by_node = {peer.node: peer for peer in peers}
-        elastic = self.workbench.method.elastic
+        elastic = self.context.method.elastic
         uploads = []
         for node, content in self._exchange("train", requests, round_=round_):
             peer = by_node[node]

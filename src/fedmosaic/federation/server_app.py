@@ -23,5 +23,5 @@ def main(grid: Grid, context: Context) -> None:
     server = Server(grid, settings, folder)
     progress = server.run()
     folder.write_rounds(progress.rows())
-    folder.write_results(progress.results(settings, folder.scores(), guarantee=server.workbench.method.guarantee))
+    folder.write_results(progress.results(settings, folder.scores(), guarantee=server.context.method.guarantee))
     folder.event("finished", **progress.headline(progress.history[-1]))

@@ -172,7 +172,7 @@ class Method(ABC, Generic[S]):
         gate: kind of gate where ``answers_with`` is ``"gate"``; empty: the run's setting ``adapter.gate``.
         elastic: whether clients may leave out, or send and receive smaller, tensors than :meth:`upload_shapes` and
             :meth:`download_shapes` announce (ranks or depths that differ between clients or change in a run).
-        handles: what may differ between clients beside their samples, for ``docs/methods.md``.
+        heterogeneity: what may differ between clients beside their samples, for ``docs/methods.md``.
         Settings: the settings dataclass.
     """
 
@@ -183,16 +183,16 @@ class Method(ABC, Generic[S]):
     colora: bool = False
     gate: ClassVar[str] = ""
     elastic: ClassVar[bool] = False
-    handles: ClassVar[str] = ""
+    heterogeneity: ClassVar[str] = ""
     Settings: ClassVar[type[Any]] = MethodSettings
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
 
     @property
-    def travelling(self) -> str | None:
+    def communicated(self) -> str | None:
         """Name of the slot that is uploaded, if any."""
-        return next((slot.name for slot in self.slots if slot.travels), None)
+        return next((slot.name for slot in self.slots if slot.communicated), None)
 
     @property
     def guarantee(self) -> str:
@@ -218,8 +218,8 @@ class Method(ABC, Generic[S]):
 
     def receive(self, client: Client, download: Tensors) -> None:
         """Take up what the server sent; ``download`` is empty in the first round. Default: into the travelling slot."""
-        if self.travelling is not None and download:
-            client.adapter.load_slot(self.travelling, download)
+        if self.communicated is not None and download:
+            client.adapter.load_slot(self.communicated, download)
 
     @abstractmethod
     def train(self, client: Client, budget: Budget) -> None:
@@ -233,15 +233,15 @@ class Method(ABC, Generic[S]):
 
     def upload(self, client: Client) -> dict[str, Tensor]:
         """What leaves the client after training. Default: the travelling slot."""
-        return {} if self.travelling is None else client.adapter.slot_tensors(self.travelling)
+        return {} if self.communicated is None else client.adapter.slot_tensors(self.communicated)
 
     def upload_shapes(self, adapter: Adapter) -> Shapes:
         """Names and shapes of everything that :meth:`upload` may return."""
-        return {} if self.travelling is None else adapter.schema(self.travelling)
+        return {} if self.communicated is None else adapter.schema(self.communicated)
 
     def download_shapes(self, adapter: Adapter) -> Shapes:
         """Names and shapes of everything that the server may send."""
-        return {} if self.travelling is None else adapter.schema(self.travelling)
+        return {} if self.communicated is None else adapter.schema(self.communicated)
 
     # ---- server half ---------------------------------------------------------------------------------------------
 

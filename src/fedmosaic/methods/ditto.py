@@ -35,9 +35,9 @@ class Ditto(Method[DittoSettings]):
 
     name = "ditto"
     title = "Ditto"
-    slots = (Slot("shared", travels=True), Slot("personal", travels=False))
+    slots = (Slot("shared", communicated=True), Slot("personal", communicated=False))
     answers_with = "personal"
-    handles = "tasks"
+    heterogeneity = "tasks"
     Settings = DittoSettings
 
     def train(self, client: Client, budget: Budget) -> None:

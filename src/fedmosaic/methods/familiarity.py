@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def familiar(asked: Tensor, known: Tensor, *, missed: float) -> Tensor:
+def familiar(asked: Tensor, known: Tensor, *, novelty_quantile: float) -> Tensor:
     """Tell for each question whether it is familiar.
 
     Args:
         asked: (B, d) embeddings of questions.
         known: (K, d) those of known ones, K >= 1; to a single one all questions are familiar.
-        missed: share of the known ones that may be called unfamiliar to the others, in [0, 1).
+        novelty_quantile: share of the known ones that may be called unfamiliar to the others, in [0, 1).
 
     Returns:
         (B,) boolean.
@@ -27,7 +27,7 @@ def familiar(asked: Tensor, known: Tensor, *, missed: float) -> Tensor:
     known = F.normalize(known.float() - centre, dim=-1)
     asked = F.normalize(asked.float() - centre, dim=-1)
     nearest_other = (known @ known.T).fill_diagonal_(-2).amax(1)  # -2: nearer than this is everything
-    return (asked @ known.T).amax(1) >= nearest_other.quantile(missed)
+    return (asked @ known.T).amax(1) >= nearest_other.quantile(novelty_quantile)
 
 
 def remember(known: Tensor | None, new: Tensor, most: int) -> Tensor:

@@ -18,7 +18,7 @@ class FedAvg(Method[MethodSettings]):
 
     name = "fedavg"
     title = "FedAvg (FedIT)"
-    slots = (Slot("shared", travels=True),)
+    slots = (Slot("shared", communicated=True),)
     answers_with = "shared"
 
     def train(self, client: Client, budget: Budget) -> None:

@@ -50,9 +50,9 @@ class FedDat(Method[FedDatSettings]):
 
     name = "feddat"
     title = "FedDAT"
-    slots = (Slot("shared", travels=True), Slot("local", travels=False), Slot("received", travels=False))
+    slots = (Slot("shared", communicated=True), Slot("local", communicated=False), Slot("received", communicated=False))
     answers_with = _DAT
-    handles = "tasks"
+    heterogeneity = "tasks"
     Settings = FedDatSettings
 
     def receive(self, client: Client, download: Tensors) -> None:

@@ -5,7 +5,7 @@
 
 Original: this is the study's baseline, and not the FedDistill that exchanges one mean logit vector per label. It takes
 the mean of logits, leaves out T² and sees the same samples in every round. Here the mean is of probabilities, which
-models of different vocabularies can share (:mod:`fedmosaic.training.translation`); every round has other samples.
+models of different vocabularies can share (:mod:`fedmosaic.training.token_alignment`); every round has other samples.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import Field
 
 from fedmosaic.adapters import Slot
 from fedmosaic.methods.base import Aggregation, Method, ServerState, Uploads, mean_within_architecture
-from fedmosaic.methods.ensemble import Classroom, DistillationSettings, taught_by_all
+from fedmosaic.methods.ensemble_distillation import DistillationSettings, EnsembleDistiller, taught_by_all
 from fedmosaic.training import Budget, Client
 
 
@@ -34,9 +34,9 @@ class FedDistill(Method[FedDistillSettings]):
 
     name = "feddistill"
     title = "FedDistill"
-    slots = (Slot("shared", travels=True),)
+    slots = (Slot("shared", communicated=True),)
     answers_with = "shared"
-    handles = "architectures and tokenizers"
+    heterogeneity = "architectures and tokenizers"
     Settings = FedDistillSettings
 
     def train(self, client: Client, budget: Budget) -> None:
@@ -47,6 +47,6 @@ class FedDistill(Method[FedDistillSettings]):
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
         """Average within each architecture, and let each mean learn from all clients."""
         means = mean_within_architecture(uploads)
-        room = Classroom(uploads, state, self.settings, "shared")
+        room = EnsembleDistiller(uploads, state, self.settings, "shared")
         learned = taught_by_all(means, room, temperature=self.settings.temperature, pooled="probabilities")
         return Aggregation(downloads=learned)

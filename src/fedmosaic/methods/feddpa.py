@@ -28,7 +28,7 @@ from fedmosaic import seeding
 from fedmosaic.adapters import Slot
 from fedmosaic.data.sample import Sample
 from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Uploads, mean_within_architecture
-from fedmosaic.methods.by_instance import WeighedByInstance
+from fedmosaic.methods.instance_weights import InstanceWeighted
 from fedmosaic.models import BaseModel
 from fedmosaic.training import Budget, Client
 
@@ -51,9 +51,9 @@ class FedDpa(Method[FedDpaSettings]):
 
     name = "feddpa"
     title = "FedDPA-T"
-    slots = (Slot("shared", travels=True), Slot("local", travels=False))
+    slots = (Slot("shared", communicated=True), Slot("local", communicated=False))
     answers_with = _BOTH
-    handles = "tasks"
+    heterogeneity = "tasks"
     Settings = FedDpaSettings
 
     @property
@@ -79,7 +79,7 @@ class FedDpa(Method[FedDpaSettings]):
     def answering(self, client: Client) -> Iterator[BaseModel]:
         """The base model with both slots, weighed for each instance; before the first training by halves."""
         if "instances" in client.memory:
-            yield WeighedByInstance(client, lambda samples: self._weights(client, samples))
+            yield InstanceWeighted(client, lambda samples: self._weights(client, samples))
         else:
             with super().answering(client) as model:
                 yield model

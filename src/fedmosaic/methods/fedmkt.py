@@ -14,9 +14,9 @@ samples; so what it learns is in the state that is evaluated.
 
 Original: one large server model and small client models; tokens are paired by minimum edit distance. Here every
 architecture has a server model, which starts as the clients do; tokens are paired by text and position
-(:mod:`fedmosaic.training.translation`); l is that of the whole answer, as means over the tokens of different tokenizers
-do not compare. Public samples are others in each round, and both directions use those on which the knowledge was made:
-the last round's, from the clients that trained in it.
+(:mod:`fedmosaic.training.token_alignment`); l is that of the whole answer, as means over the tokens of different
+tokenizers do not compare. Public samples are others in each round, and both directions use those on which the
+knowledge was made: the last round's, from the clients that trained in it.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from torch import Tensor
 from fedmosaic.adapters import Adapter, Slot
 from fedmosaic.config import RunSettings, TrainingSettings
 from fedmosaic.methods.base import Aggregation, Method, ServerState, Shapes, Tensors, Uploads
-from fedmosaic.methods.ensemble import DistillationSettings, by_architecture
+from fedmosaic.methods.ensemble_distillation import DistillationSettings, by_architecture
 from fedmosaic.models import BaseModel
 from fedmosaic.training import Budget, Client, LocalBatch, ModelPool
 from fedmosaic.training.distillation import Lesson, distil, targets
-from fedmosaic.training.knowledge import Knowledge, Size
-from fedmosaic.training.translation import vocabulary_size
+from fedmosaic.training.token_alignment import vocabulary_size
+from fedmosaic.training.top_k_predictions import Size, TopKPredictions
 
 _RECEIVED = "server."
 
@@ -65,9 +65,9 @@ class FedMkt(Method[FedMktSettings]):
 
     name = "fedmkt"
     title = "FedMKT"
-    slots = (Slot("local", travels=False),)
+    slots = (Slot("local", communicated=False),)
     answers_with = "local"
-    handles = "architectures, tokenizers and adapters"
+    heterogeneity = "architectures, tokenizers and adapters"
     Settings = FedMktSettings
 
     def prepare(self, pool: ModelPool, settings: RunSettings) -> None:
@@ -125,8 +125,8 @@ class FedMkt(Method[FedMktSettings]):
     def _public(self, client: Client, round_: int) -> list[LocalBatch]:
         return client.public_batches(self.settings.public_count(client.settings.training), round_=round_)
 
-    def _knowledge(self, client: Client, batches: Sequence[LocalBatch]) -> Knowledge:
-        return Knowledge.of(client, batches, mix="local", size=self.size(client.settings.training))
+    def _knowledge(self, client: Client, batches: Sequence[LocalBatch]) -> TopKPredictions:
+        return TopKPredictions.of(client, batches, mix="local", size=self.size(client.settings.training))
 
     def _learn_from_server(self, client: Client) -> None:
         """Consume what was received; nothing was in the first round."""
@@ -134,7 +134,7 @@ class FedMkt(Method[FedMktSettings]):
         received = {name.removeprefix(_RECEIVED): memory[name] for name in memory if name.startswith(_RECEIVED)}
         if received:
             batches = self._public(client, client.round - 1)
-            knowledge = Knowledge.read(received, vocabulary=vocabulary_size(client.base), sender="the server")
+            knowledge = TopKPredictions.read(received, vocabulary=vocabulary_size(client.base), sender="the server")
             current = "round" in memory and int(memory["round"]) == client.round - 1
             own = memory["public.loss"] if current else self._knowledge(client, batches).loss
             self._learn(client, batches, select([Source(client.base, batches, knowledge)], own))
@@ -154,12 +154,12 @@ class FedMkt(Method[FedMktSettings]):
             server.restore(own)
         return server
 
-    def _best(self, base: BaseModel, clients: Sequence[int], uploads: Uploads) -> Knowledge:
+    def _best(self, base: BaseModel, clients: Sequence[int], uploads: Uploads) -> TopKPredictions:
         """The best knowledge of one architecture's clients."""
         vocabulary = vocabulary_size(base)
-        return Knowledge.best(
+        return TopKPredictions.best(
             [
-                Knowledge.read(uploads[client].tensors, vocabulary=vocabulary, sender=f"client {client}")
+                TopKPredictions.read(uploads[client].tensors, vocabulary=vocabulary, sender=f"client {client}")
                 for client in clients
             ]
         )
@@ -167,11 +167,11 @@ class FedMkt(Method[FedMktSettings]):
 
 @dataclass(frozen=True)
 class Source:
-    """Knowledge of public samples, and the base model that has it, with the samples as it reads them."""
+    """TopKPredictions of public samples, and the base model that has it, with the samples as it reads them."""
 
     base: BaseModel
     batches: Sequence[LocalBatch]
-    knowledge: Knowledge
+    knowledge: TopKPredictions
 
 
 def select(sources: Sequence[Source], loss: Tensor) -> list[Lesson]:

@@ -42,16 +42,16 @@ from fedmosaic.config import RunSettings
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import SettingsError
 from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Shapes, Tensors, Uploads
-from fedmosaic.methods.by_instance import WeighedByInstance
 from fedmosaic.methods.familiarity import familiar, remember
+from fedmosaic.methods.instance_weights import InstanceWeighted
 from fedmosaic.models import BaseModel
 from fedmosaic.relevance import (
     DEFAULT_PRIVACY,
     GUARANTEES,
     Exposure,
-    Look,
     PrivacySettings,
     Probe,
+    ProbeBatch,
     Releases,
     Sanitise,
     SketchKind,
@@ -91,7 +91,7 @@ class FedMosaicSettings(MethodSettings):
     """Of ``familiarity``: how many questions of a round's batches are remembered, as embeddings on the client."""
     known: Annotated[int, Field(ge=2)] = 256
     """Of ``familiarity``: how many are kept at most."""
-    missed: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    novelty_quantile: Annotated[float, Field(ge=0, lt=1)] = 0.02
     """Of ``familiarity``: share of the known questions that may be called unfamiliar."""
     probe_on: Literal["arrivals", "batches"] = "arrivals"
     """What the probe looks at: the samples that are new in a round, or training batches."""
@@ -117,10 +117,10 @@ class FedMosaic(Method[FedMosaicSettings]):
 
     name = "fedmosaic"
     title = "FedMosaic"
-    slots = (Slot("local", travels=True), Slot("personal_global", travels=False))
+    slots = (Slot("local", communicated=True), Slot("personal_global", communicated=False))
     answers_with: Mix = "gate"
     colora = True
-    handles = "tasks, architectures and tokenizers"
+    heterogeneity = "tasks, architectures and tokenizers"
     Settings = FedMosaicSettings
 
     def __init__(self, settings: FedMosaicSettings) -> None:
@@ -185,7 +185,7 @@ class FedMosaic(Method[FedMosaicSettings]):
     def answering(self, client: Client) -> Iterator[BaseModel]:
         """The base model with both slots, or for unfamiliar questions with the received one alone."""
         if "known" in client.memory:
-            yield WeighedByInstance(client, lambda samples: self._by_familiarity(client, samples))
+            yield InstanceWeighted(client, lambda samples: self._by_familiarity(client, samples))
         else:
             with super().answering(client) as model:
                 yield model
@@ -236,7 +236,8 @@ class FedMosaic(Method[FedMosaicSettings]):
     def _by_familiarity(self, client: Client, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Return the slots' weights, (B,) each."""
         asked, known = client.embed(samples, mix={}), client.memory["known"]
-        local = (1 - self._share) * familiar(asked, known.to(asked), missed=self.settings.missed).to(asked)
+        own = familiar(asked, known.to(asked), novelty_quantile=self.settings.novelty_quantile)
+        local = (1 - self._share) * own.to(asked)
         return {"local": local, "personal_global": 1 - local}
 
     # ---- the sketch ----------------------------------------------------------------------------------------------
@@ -262,19 +263,19 @@ class FedMosaic(Method[FedMosaicSettings]):
             ),
         )
 
-    def _look(self, client: Client, probed: Sequence[Sample]) -> Look:
+    def _look(self, client: Client, probed: Sequence[Sample]) -> ProbeBatch:
         """What is new since the probe last looked, or each sample of the probed batches once."""
         if self.settings.probe_on == "batches":
-            return Look(list({id(sample): sample for sample in probed}.values()), rate=1.0, again=True)
+            return ProbeBatch(list({id(sample): sample for sample in probed}.values()), rate=1.0, again=True)
         last = client.memory.get("probed", torch.tensor(0))
         client.memory["probed"] = torch.tensor(client.round)
         new = client.arrived(after=int(last))
-        return Look(new, rate=self._rate(len(new)), again=False)
+        return ProbeBatch(new, rate=self._rate(len(new)), again=False)
 
     def _rate(self, count: int) -> float:
         return min(1.0, self.settings.probe_samples / max(count, 1))
 
-    def _observe(self, client: Client, look: Look) -> None:
+    def _observe(self, client: Client, look: ProbeBatch) -> None:
         """Mix this round's release into the running sketch; without one the sketch stays as it is, zero at first."""
         flops, releases = self._probe.flops, self._releases(client)
         seen = releases(look, client.memory, round_=client.round)

@@ -55,9 +55,9 @@ class FedProto(Method[FedProtoSettings]):
 
     name = "fedproto"
     title = "FedProto"
-    slots = (Slot("local", travels=False),)
+    slots = (Slot("local", communicated=False),)
     answers_with = "local"
-    handles = "architectures and adapters"
+    heterogeneity = "architectures and adapters"
     Settings = FedProtoSettings
 
     def receive(self, client: Client, download: Tensors) -> None:

@@ -28,9 +28,9 @@ class FedSim(Method[MethodSettings]):
 
     name = "fedsim"
     title = "FedSim"
-    slots = (Slot("shared", travels=True), Slot("personal", travels=False))
+    slots = (Slot("shared", communicated=True), Slot("personal", communicated=False))
     answers_with = "personal"  # not used: see answering()
-    handles = "tasks"
+    heterogeneity = "tasks"
 
     def train(self, client: Client, budget: Budget) -> None:
         """Train both slots jointly on the summed logits."""

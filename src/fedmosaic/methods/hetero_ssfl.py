@@ -52,9 +52,9 @@ class HeteroSsfl(Method[HeteroSsflSettings]):
 
     name = "hetero-ssfl"
     title = "Hetero-SSFL"
-    slots = (Slot("local", travels=False),)
+    slots = (Slot("local", communicated=False),)
     answers_with = "local"
-    handles = "architectures and adapters"
+    heterogeneity = "architectures and adapters"
     Settings = HeteroSsflSettings
 
     def receive(self, client: Client, download: Tensors) -> None:

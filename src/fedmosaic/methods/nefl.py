@@ -59,11 +59,11 @@ class Nefl(Method[NeflSettings]):
 
     name = "nefl"
     title = "NeFL"
-    slots = (Slot("shared", travels=True),)
+    slots = (Slot("shared", communicated=True),)
     answers_with = "gate"
     gate = "step"
     elastic = True
-    handles = "depths and ranks within an architecture"
+    heterogeneity = "depths and ranks within an architecture"
     Settings = NeflSettings
 
     def submodel(self, client: Client) -> Submodel:

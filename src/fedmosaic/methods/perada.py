@@ -27,7 +27,7 @@ from pydantic import Field
 
 from fedmosaic.adapters import Slot
 from fedmosaic.methods.base import Aggregation, Method, ServerState, Uploads, mean_within_architecture
-from fedmosaic.methods.ensemble import Classroom, DistillationSettings, taught_by_all
+from fedmosaic.methods.ensemble_distillation import DistillationSettings, EnsembleDistiller, taught_by_all
 from fedmosaic.training import Budget, Client, proximal
 
 
@@ -46,9 +46,9 @@ class PerAda(Method[PerAdaSettings]):
 
     name = "perada"
     title = "PerAda"
-    slots = (Slot("shared", travels=True), Slot("personal", travels=False))
+    slots = (Slot("shared", communicated=True), Slot("personal", communicated=False))
     answers_with = "personal"
-    handles = "tasks, architectures and tokenizers"
+    heterogeneity = "tasks, architectures and tokenizers"
     Settings = PerAdaSettings
 
     def train(self, client: Client, budget: Budget) -> None:
@@ -61,6 +61,6 @@ class PerAda(Method[PerAdaSettings]):
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
         """Average theta within each architecture, and let each mean learn from all clients."""
         means = mean_within_architecture(uploads)
-        room = Classroom(uploads, state, self.settings, "shared")
+        room = EnsembleDistiller(uploads, state, self.settings, "shared")
         learned = taught_by_all(means, room, temperature=self.settings.temperature, pooled="logits")
         return Aggregation(downloads=learned)

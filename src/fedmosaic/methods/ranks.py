@@ -36,10 +36,10 @@ R = TypeVar("R", bound=RankSettings)
 class RankedLora(Method[R]):
     """One shared LoRA of which every client has as many ranks as its settings say."""
 
-    slots = (Slot("shared", travels=True),)
+    slots = (Slot("shared", communicated=True),)
     answers_with = "shared"
     elastic = True
-    handles = "ranks within an architecture"
+    heterogeneity = "ranks within an architecture"
 
     def rank(self, client: Client) -> int:
         """The client's rank r_k.

@@ -17,9 +17,9 @@ class Sft(Method[MethodSettings]):
 
     name = "sft"
     title = "SFT (local only)"
-    slots = (Slot("local", travels=False),)
+    slots = (Slot("local", communicated=False),)
     answers_with = "local"
-    handles = "tasks, base models"
+    heterogeneity = "tasks, base models"
 
     def train(self, client: Client, budget: Budget) -> None:
         """Train the local slot."""

@@ -10,7 +10,7 @@ p_j is the softmax of the mean logits of the clients of architecture j at T, p_a
 Every tau_j starts anew from theta_avg, and p_avg never moves. Of the lam with sum_j lam_j = 1 on a lattice of about 15
 points that is chosen which does best on held-out public samples (the paper: on validation data). Original: all weights
 are trained, in several passes. Here LoRA weights are, in one; teachers of another tokenizer are translated
-(:mod:`fedmosaic.training.translation`).
+(:mod:`fedmosaic.training.token_alignment`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from fedmosaic.adapters import Slot
 from fedmosaic.methods.base import Aggregation, Method, ServerState, Tensors, Uploads, mean_within_architecture
-from fedmosaic.methods.ensemble import Classroom, DistillationSettings
+from fedmosaic.methods.ensemble_distillation import DistillationSettings, EnsembleDistiller
 from fedmosaic.training import Budget, Client
 from fedmosaic.training.distillation import Lesson
 
@@ -53,9 +53,9 @@ class Takfl(Method[TakflSettings]):
 
     name = "takfl"
     title = "TAKFL"
-    slots = (Slot("shared", travels=True),)
+    slots = (Slot("shared", communicated=True),)
     answers_with = "shared"
-    handles = "architectures and tokenizers"
+    heterogeneity = "architectures and tokenizers"
     Settings = TakflSettings
 
     def train(self, client: Client, budget: Budget) -> None:
@@ -66,7 +66,7 @@ class Takfl(Method[TakflSettings]):
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
         """Average within each architecture, and add what each mean learns from each group of teachers."""
         means = mean_within_architecture(uploads)
-        room = Classroom(uploads, state, self.settings, "shared")
+        room = EnsembleDistiller(uploads, state, self.settings, "shared")
         lessons = list(room.lessons(temperature=self.settings.temperature, pooled="logits").values())
         choices = mixtures(len(lessons)) if self.settings.lam is None else [(self.settings.lam,) * len(lessons)]
         downloads: dict[int, dict[str, Tensor]] = {}
@@ -79,7 +79,7 @@ class Takfl(Method[TakflSettings]):
         return Aggregation(downloads=downloads)
 
     def _task_vectors(
-        self, room: Classroom, architecture: str, mean: dict[str, Tensor], lessons: list[Lesson]
+        self, room: EnsembleDistiller, architecture: str, mean: dict[str, Tensor], lessons: list[Lesson]
     ) -> list[dict[str, Tensor]]:
         """Return tau_j for each group j of teachers."""
         own = room.lesson(architecture, [mean], temperature=self.settings.self_temperature)

@@ -19,7 +19,7 @@ from fedmosaic.errors import ModelError
 from fedmosaic.models.stack import layer_list
 
 if TYPE_CHECKING:
-    from fedmosaic.data.mosaic40.public import Dialogue
+    from fedmosaic.data.dialogue import Dialogue
 
 Module = TypeVar("Module", bound=nn.Module)
 

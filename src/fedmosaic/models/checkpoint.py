@@ -19,14 +19,14 @@ from fedmosaic.data.images import ImageSource
 from fedmosaic.data.sample import IMAGE_MARK, Sample
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, freeze, output_matrix, pad_right
+from fedmosaic.models.chat_format import ChatFormat, Turns
 from fedmosaic.models.fingerprint import architecture_name
 from fedmosaic.models.marks import complete_marks, known_tokens
 from fedmosaic.models.pixels import fitted
 from fedmosaic.models.positions import check_lengths, position_limit
-from fedmosaic.models.wording import Turns, Wording
 
 if TYPE_CHECKING:
-    from fedmosaic.data.mosaic40.public import Dialogue
+    from fedmosaic.data.dialogue import Dialogue
 
 
 _CHUNK = 256  # samples that are measured at once
@@ -62,7 +62,7 @@ class CheckpointModel(BaseModel):
         self.decoder = find_decoder(module)
         self.architecture = architecture_name(module)
         self.limit = position_limit(module.config)
-        self._wording = Wording(tokenizer, processor)
+        self._wording = ChatFormat(tokenizer, processor)
         self._check_head()
 
     def collate(self, samples: Sequence[Sample], *, with_answers: bool = True) -> Batch:

@@ -16,8 +16,8 @@ from transformers import (
     Qwen2Config,
 )
 
+from fedmosaic.models.special_tokens import BOS, EOS, IMAGE_ID, PAD, SPECIAL, TokenizerKind
 from fedmosaic.models.vision import VisionTowerConfig
-from fedmosaic.models.vocabulary import BOS, EOS, IMAGE_ID, PAD, SPECIAL, TokenizerKind
 
 
 @dataclass(frozen=True, kw_only=True)

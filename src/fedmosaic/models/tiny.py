@@ -15,12 +15,12 @@ from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, freez
 from fedmosaic.models.features import Features
 from fedmosaic.models.fingerprint import architecture_name
 from fedmosaic.models.positions import check_lengths, position_limit
+from fedmosaic.models.special_tokens import IMAGE_ID
 from fedmosaic.models.standalone import save_standalone
 from fedmosaic.models.vision import TOKENS_PER_IMAGE
-from fedmosaic.models.vocabulary import IMAGE_ID
 
 if TYPE_CHECKING:
-    from fedmosaic.data.mosaic40.public import Dialogue
+    from fedmosaic.data.dialogue import Dialogue
 
 
 class TinyModel(BaseModel):

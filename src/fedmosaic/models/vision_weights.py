@@ -110,7 +110,7 @@ def projection_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise ModelError(
-            f"the vision tower's projection {path} is missing; fit it with `python -m fedmosaic.models.projection`"
+            f"the vision tower's projection {path} is missing; fit it with `python -m fedmosaic.pretraining.vision_pca`"
         )
     parts = {name: tensor.float() for name, tensor in load_file(path).items()}
     expected = {
@@ -122,7 +122,7 @@ def projection_weights(path: Path) -> dict[str, Tensor]:
     found = {name: tuple(tensor.shape) for name, tensor in parts.items()}
     if found != expected:
         raise ModelError(
-            f"{path} holds {found}, expected {expected}; fit it with `python -m fedmosaic.models.projection`"
+            f"{path} holds {found}, expected {expected}; fit it with `python -m fedmosaic.pretraining.vision_pca`"
         )
     weight = parts["projection"] / parts["std"] / parts["scale"][:, None]
     return {"projection.weight": weight, "projection.bias": -weight @ parts["mean"]}

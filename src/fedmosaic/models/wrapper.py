@@ -11,7 +11,7 @@ from fedmosaic.data.sample import Sample
 from fedmosaic.models.base import BaseModel, Batch
 
 if TYPE_CHECKING:
-    from fedmosaic.data.mosaic40.public import Dialogue
+    from fedmosaic.data.dialogue import Dialogue
 
 
 class Wrapper(BaseModel):

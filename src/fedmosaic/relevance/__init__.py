@@ -2,7 +2,7 @@
 
 from fedmosaic.relevance.privacy import DEFAULT_PRIVACY, Exposure, PrivacySettings, calibrated_noise, spent_epsilon
 from fedmosaic.relevance.probe import AnswerGradients, Probe, answer_gradients, observed
-from fedmosaic.relevance.release import GUARANTEES, Look, Releases, Sanitise
+from fedmosaic.relevance.release import GUARANTEES, ProbeBatch, Releases, Sanitise
 from fedmosaic.relevance.sketch import EntrySketch, Sketch, SketchKind, TensorSketch, make_sketch
 from fedmosaic.relevance.weights import cosine_similarity, mix, relevance_weights
 
@@ -12,9 +12,9 @@ __all__ = [
     "AnswerGradients",
     "EntrySketch",
     "Exposure",
-    "Look",
     "PrivacySettings",
     "Probe",
+    "ProbeBatch",
     "Releases",
     "Sanitise",
     "Sketch",

@@ -26,7 +26,7 @@ GUARANTEES: dict[Sanitise, str] = {
 
 
 @dataclass(frozen=True)
-class Look:
+class ProbeBatch:
     """Samples for the probe to look at.
 
     Attributes:
@@ -69,7 +69,7 @@ class Releases:
     key: bytes
     client: int
 
-    def __call__(self, look: Look, memory: dict[str, Tensor], *, round_: int) -> Tensor | None:
+    def __call__(self, look: ProbeBatch, memory: dict[str, Tensor], *, round_: int) -> Tensor | None:
         """Return what may leave the client, (size,), or None if that is nothing.
 
         Args:
@@ -110,7 +110,7 @@ class Releases:
         spent = spent_epsilon(exposure(memory), noise_multiplier=sigma, delta=delta)
         return {"epsilon": spent, "delta": delta, "noise_multiplier": sigma}
 
-    def _may(self, look: Look, memory: dict[str, Tensor], round_: int) -> bool:
+    def _may(self, look: ProbeBatch, memory: dict[str, Tensor], round_: int) -> bool:
         """Whether the budget allows the look; if so, it is booked."""
         after = look.after(exposure(memory))
         sigma, delta, limit = self.noise_multiplier, self.privacy.delta, self.privacy.limit

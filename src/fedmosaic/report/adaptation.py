@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fedmosaic.federation.files import write_atomically
+from fedmosaic.io import write_atomically
 from fedmosaic.report.chart import Line, draw, fit
 from fedmosaic.report.templates import templates
 

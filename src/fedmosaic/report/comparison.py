@@ -10,9 +10,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from fedmosaic.federation.comparison import PARTS
-from fedmosaic.federation.files import write_atomically
-from fedmosaic.federation.plans import Plan
+from fedmosaic.experiments.comparison import PARTS
+from fedmosaic.experiments.sweep import Plan
+from fedmosaic.io import write_atomically
 from fedmosaic.report.chart import Line, draw, fit
 from fedmosaic.report.record import Metric, RunRecord, read_run
 from fedmosaic.report.templates import templates

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedmosaic.federation.files import write_atomically
+from fedmosaic.io import write_atomically
 from fedmosaic.report.templates import templates
 
 

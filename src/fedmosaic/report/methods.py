@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from fedmosaic.config import RunSettings, load_scenario, resolve
+from fedmosaic.experiments.dry_run import steady_round, still
 from fedmosaic.federation import wire
-from fedmosaic.federation.files import write_atomically
-from fedmosaic.federation.rehearsal import steady_round, still
+from fedmosaic.io import write_atomically
 from fedmosaic.methods.base import Method
 from fedmosaic.methods.registry import method_classes
 
@@ -141,14 +141,14 @@ def write(path: Path) -> None:
 
 
 def _about(kind: type[Method[Any]]) -> tuple[str, ...]:
-    slots = ", ".join(f"`{slot.name}`{' ⇅' if slot.travels else ''}" for slot in kind.slots)
+    slots = ", ".join(f"`{slot.name}`{' ⇅' if slot.communicated else ''}" for slot in kind.slots)
     settings = ", ".join(f"`{field.name}={_plain(field.default)}`" for field in dataclasses.fields(kind.Settings))
     file = f"../src/{kind.__module__.replace('.', '/')}.py"
     paper = re.match(r"[^(:]*\([^)]*\)", sys.modules[kind.__module__].__doc__ or "")
     answers = _mix(kind) if kind(kind.Settings()).answers_by_mixing else "a rule of its own"
     return (
         f"[`{kind.name}`]({file})", paper[0] if paper else kind.title, slots, answers, settings or "-",
-        kind.handles or "-",
+        kind.heterogeneity or "-",
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from fedmosaic.federation.files import write_atomically
+from fedmosaic.io import write_atomically
 from fedmosaic.report import costs, privacy, text, verdict
 from fedmosaic.report.curves import curves
 from fedmosaic.report.heat import heat

@@ -4,9 +4,9 @@ from fedmosaic import events
 from fedmosaic.training.budget import Budget, Meter, steps_of
 from fedmosaic.training.client import Client, LocalBatch, Mix, adapter_state, load_adapter_state, weights
 from fedmosaic.training.losses import Penalty, cross_entropy, proximal
+from fedmosaic.training.model_pool import ModelPool
+from fedmosaic.training.null_models import NullModelPool
 from fedmosaic.training.optimiser import SlotOptimiser
-from fedmosaic.training.pool import ModelPool
-from fedmosaic.training.still import StillPool
 
 __all__ = [
     "Budget",
@@ -15,9 +15,9 @@ __all__ = [
     "Meter",
     "Mix",
     "ModelPool",
+    "NullModelPool",
     "Penalty",
     "SlotOptimiser",
-    "StillPool",
     "adapter_state",
     "cross_entropy",
     "events",

@@ -18,8 +18,8 @@ from fedmosaic.data.stream import Stream
 from fedmosaic.models import AnswerLogits, BaseModel, Batch
 from fedmosaic.training.budget import Budget, Meter, steps_of
 from fedmosaic.training.losses import Penalty, cross_entropy
+from fedmosaic.training.model_pool import ModelPool
 from fedmosaic.training.optimiser import SlotOptimiser
-from fedmosaic.training.pool import ModelPool
 
 Public = Callable[[int, int], Sequence[Sample]]
 Mix = str | Mapping[str, float]

@@ -3,7 +3,7 @@
     p = mean over teachers of softmax(z_teacher / T), or softmax(mean z_teacher / T)
     loss = T² KL(p || softmax(z_student / T)), the mean over the answer tokens
 
-Targets are always probabilities in the student's own tokens (:mod:`fedmosaic.training.translation`), made once by
+Targets are always probabilities in the student's own tokens (:mod:`fedmosaic.training.token_alignment`), made once by
 teachers without dropout. Softening them a second time, as published code does, leaves almost nothing (METHODS F.7).
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from fedmosaic.models import BaseModel
 from fedmosaic.training.client import Client, LocalBatch
 from fedmosaic.training.losses import cross_entropy
-from fedmosaic.training.translation import Translator
+from fedmosaic.training.token_alignment import TokenAligner
 
 Pooled = Literal["probabilities", "logits"]
 
@@ -124,7 +124,7 @@ def targets(
 
 
 def _translated(lesson: Lesson, student: BaseModel, batches: Sequence[LocalBatch]) -> list[Tensor]:
-    translate = Translator(lesson.base, student)
+    translate = TokenAligner(lesson.base, student)
     each = zip(lesson.probabilities, lesson.batches, batches, strict=True)
     return [lesson.votes * translate(said, source, target) for said, source, target in each]
 

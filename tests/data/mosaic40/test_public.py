@@ -3,8 +3,9 @@ from itertools import islice
 
 import pytest
 
+from fedmosaic.data.dialogue import Dialogue
 from fedmosaic.data.mosaic40.build import Mosaic40, PublicBank
-from fedmosaic.data.mosaic40.public import Dialogue, corpus, public_mixture, public_samples, public_texts
+from fedmosaic.data.mosaic40.public import corpus, public_mixture, public_samples, public_texts
 from fedmosaic.data.mosaic40.tasks import SEEN, UNSEEN
 
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
+from fedmosaic.data.dialogue import Dialogue
 from fedmosaic.data.mosaic40.asking import ORDINALS, Ask
 from fedmosaic.data.mosaic40.bank import Picture, Pool
 from fedmosaic.data.mosaic40.kinds import PLAIN
-from fedmosaic.data.mosaic40.public import Dialogue, HasPool, look, same, which_image
+from fedmosaic.data.mosaic40.public import HasPool, look, same, which_image
 from fedmosaic.data.mosaic40.public_scenes import pairs
 from fedmosaic.seeding import derive
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
+from fedmosaic.data.dialogue import Dialogue
 from fedmosaic.data.mosaic40 import public_scenes as scenes
 from fedmosaic.data.mosaic40.asking import ORDINALS, Ask, Question, a, marks, pick, yes_no
 from fedmosaic.data.mosaic40.bank import Picture, Pool
@@ -31,19 +31,6 @@ class HasPool(Protocol):
     """What the mixture reads of a public bank."""
 
     pool: Pool
-
-
-@dataclass(frozen=True, slots=True)
-class Dialogue:
-    """Several questions about the same images.
-
-    Attributes:
-        images: keys of the public bank.
-        turns: (user text, answer) pairs; the first text begins with the image marks. The loss covers all answers.
-    """
-
-    images: tuple[str, ...]
-    turns: tuple[tuple[str, str], ...]
 
 
 def public_mixture(bank: HasPool, seed: int) -> Iterator[Dialogue]:

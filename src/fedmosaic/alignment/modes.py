@@ -1,0 +1,161 @@
+"""The modes that follow one architecture, or none: how the frozen bases A and B of all architectures are chosen.
+
+The latent inputs are ``A x``, the latent outputs act through ``B``. Every mode is closed-form in joint second moments
+of the architectures' features. (The default mode is in :mod:`~fedmosaic.alignment.joint`.)
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from fedmosaic.alignment.algebra import nearest_orthonormal, power, ridge_map
+from fedmosaic.alignment.moments import JointMoments
+from fedmosaic.alignment.observe import INPUTS, OUTPUTS
+from fedmosaic.alignment.stream import Bases, Basis, Moments, Source
+
+Form = Literal["orthonormal", "scaled", "free"]
+"""Of the rows of A and the columns of B: orthonormal, orthonormal up to one factor per basis, or neither."""
+
+
+class Mode(ABC):
+    """One way to choose the bases.
+
+    Attributes:
+        name: as given on the command line.
+        form: of the bases that come out (FedMosaic's theorem 1 holds for the first two).
+        kinds: how many kinds of moments it holds at one time.
+    """
+
+    name: ClassVar[str]
+    form: ClassVar[Form] = "orthonormal"
+    kinds: ClassVar[int] = 1
+
+    @abstractmethod
+    def solve(self, source: Source, start: Bases, pivot: int) -> Bases:
+        """Return the bases of the source's modules in each architecture, in float64.
+
+        Args:
+            source: gives the moments that the mode asks for.
+            start: random orthonormal bases.
+            pivot: the architecture that the others follow, where a mode has one.
+        """
+
+
+@dataclass(frozen=True)
+class NoAlignment(Mode):
+    """Random orthonormal bases: what the r latents mean differs between architectures."""
+
+    name = "none"
+
+    def solve(self, source: Source, start: Bases, pivot: int) -> Bases:
+        """Return the bases as they are."""
+        return start
+
+
+class PivotMode(Mode):
+    """A mode in which all other architectures follow the pivot, module by module."""
+
+    reads: ClassVar[tuple[str, ...]] = (INPUTS,)
+
+    def solve(self, source: Source, start: Bases, pivot: int) -> Bases:
+        """Return the start with the followers' bases replaced."""
+        gathered = source.at_positions(self.reads)
+        return {name: self.follow(_of_module(gathered, name), start[name], pivot) for name in source.names}
+
+    @abstractmethod
+    def follow(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
+        """Return one module's bases.
+
+        Args:
+            moments: of what the mode reads.
+            start: random orthonormal bases.
+            pivot: its architecture's number.
+        """
+
+
+@dataclass(frozen=True)
+class InputsOnly(PivotMode):
+    """A follows the pivot's: least squares ``A_l x_l ≈ A_p x_p``, then nearest row-orthonormal. B stays random.
+
+    Attributes:
+        ridge: of the regression, in units of the mean variance.
+    """
+
+    name = "a"
+    ridge: float = 1e-2
+
+    def follow(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
+        """Return the start with each A but the pivot's replaced."""
+        inputs = moments[INPUTS]
+
+        def carried(view: int) -> Tensor:
+            target = inputs.block(view, pivot) @ start[pivot].A.T
+            return nearest_orthonormal(ridge_map(inputs.block(view, view), target, ridge=self.ridge))
+
+        return [basis if v == pivot else Basis(carried(v), basis.B) for v, basis in enumerate(start)]
+
+
+@dataclass(frozen=True)
+class Published(InputsOnly):
+    """The published alignment (METHODS A.5), with A in closed form instead of by gradient descent.
+
+    B by CCA of ``X_1 = B_1 A_1 x`` (pivot) and ``X_3 = B_3 A_3 x`` (centred sums of products S_ab, 1e-4 on the
+    diagonals): ``S_33^-½ S_31 S_11^-½ = U Σ Vᵀ``, ``B_3 := S_33^½ U Vᵀ S_11^-½ B_1``.
+
+    Its weakness: X_3 lies in the span of the random B_3, so the result is ``B_3 T`` with T (r, r). The output subspace
+    stays random; the better A is aligned, the nearer T is to the identity, and the less changes at all. If A is not
+    aligned well, B loses its orthonormal columns.
+    """
+
+    name = "published"
+    form = "free"
+    regular: float = 1e-4
+
+    def follow(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
+        """Return aligned A, and B as published."""
+        inputs, aligned = moments[INPUTS], super().follow(moments, start, pivot)
+        return [
+            basis if view == pivot else Basis(basis.A, basis.B @ self._turn(inputs, aligned, view, pivot))
+            for view, basis in enumerate(aligned)
+        ]
+
+    def _turn(self, inputs: JointMoments, bases: Sequence[Basis], view: int, pivot: int) -> Tensor:
+        """Return T (r, r): all factors act within span(B_3) and span(B_1), so latents do for outputs."""
+
+        def products(one: int, other: int) -> Tensor:
+            return inputs.count * (bases[one].A @ inputs.block(one, other) @ bases[other].A.T)
+
+        diagonal = self.regular * torch.eye(len(bases[pivot].A), dtype=torch.float64)
+        own, pivots = products(view, view) + diagonal, products(pivot, pivot) + diagonal
+        left, _, right = torch.linalg.svd(power(own, -0.5) @ products(view, pivot) @ power(pivots, -0.5))
+        turn: Tensor = power(own, 0.5) @ left @ right @ power(pivots, -0.5)
+        return turn
+
+
+@dataclass(frozen=True)
+class Pivot(InputsOnly):
+    """As ``a``, and B mapped through the modules' real outputs, ``y_l ≈ M y_p``: nearest orthonormal to ``M B_p``."""
+
+    name = "pivot"
+    kinds = 2
+    reads = (INPUTS, OUTPUTS)
+
+    def follow(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
+        """Return A and B that follow the pivot's."""
+        outputs, aligned = moments[OUTPUTS], super().follow(moments, start, pivot)
+
+        def carried(view: int) -> Tensor:
+            mapped = ridge_map(outputs.block(pivot, pivot), outputs.block(pivot, view), ridge=self.ridge)
+            return nearest_orthonormal(mapped @ start[pivot].B)
+
+        return [basis if v == pivot else Basis(basis.A, carried(v)) for v, basis in enumerate(aligned)]
+
+
+def _of_module(gathered: Mapping[str, Moments], name: str) -> dict[str, JointMoments]:
+    return {what: moments[name] for what, moments in gathered.items()}

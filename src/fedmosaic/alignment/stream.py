@@ -1,0 +1,162 @@
+"""Streaming public samples through all architectures at once, and gathering joint moments on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fedmosaic import events
+from fedmosaic.alignment.moments import JointMoments
+from fedmosaic.alignment.observe import GRADIENTS, INPUTS, Features, View, observe
+from fedmosaic.alignment.positions import anchors, match
+from fedmosaic.data.sample import Sample
+from fedmosaic.models import Batch
+
+Moments = dict[str, JointMoments]
+"""Joint moments by module."""
+
+
+class Basis(NamedTuple):
+    """Frozen bases of one module: A (r, in) and B (out, r)."""
+
+    A: Tensor
+    B: Tensor
+
+
+Bases = Mapping[str, Sequence[Basis]]
+"""Bases by module, of each architecture in order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Positions:
+    """How much each kind of position counts; 0 leaves it out.
+
+    Attributes:
+        image: weight of one image token.
+        text: weight of one text token.
+        answer: weight of the position that predicts the answer (one per sample).
+    """
+
+    image: float = 1.0
+    text: float = 1.0
+    answer: float = 1.0
+
+    def of(self, kind: str) -> float:
+        """Return the weight of a kind of match."""
+        weight: float = getattr(self, kind)
+        return weight
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What all architectures have computed on one batch of samples.
+
+    Attributes:
+        samples: the batch's.
+        batches: what each architecture has read.
+        features: of each architecture.
+    """
+
+    samples: Sequence[Sample]
+    batches: list[Batch]
+    features: list[Features]
+
+    def of(self, name: str, what: str) -> list[Tensor]:
+        """Return one module's inputs, outputs or gradients, (B, T, width) of each architecture."""
+        return [features[name][what] for features in self.features]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The samples and architectures that moments are gathered from.
+
+    Attributes:
+        views: the architectures.
+        samples: in any order; those of like length are batched together.
+        names: the modules that are read.
+        positions: weights of the kinds of positions.
+        batch_size: samples in a batch.
+    """
+
+    views: Sequence[View]
+    samples: Sequence[Sample]
+    names: Sequence[str]
+    positions: Positions
+    batch_size: int
+
+    def readings(self, reads: Collection[str]) -> Iterator[Reading]:
+        """Yield what the architectures compute, batch by batch."""
+        order = sorted(self.samples, key=lambda sample: (len(sample.images), len(sample.prompt)))
+        for start in range(0, len(order), self.batch_size):
+            samples = order[start : start + self.batch_size]
+            batches = [view.model.collate(samples) for view in self.views]
+            features = [
+                observe(view, self.names, batch, samples, reads=reads)
+                for view, batch in zip(self.views, batches, strict=True)
+            ]
+            yield Reading(samples, batches, features)
+            events.work("samples of this pass", start + len(samples), len(order))
+
+    def matches(self, reading: Reading) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        """Return the matched positions of a reading.
+
+        Returns:
+            Rows and columns (n,) in each architecture's batch, and the matches' weights (n,).
+        """
+        found = [anchors(v.model, reading.samples, b) for v, b in zip(self.views, reading.batches, strict=True)]
+        pairs = [
+            (row, one)
+            for row, sample in enumerate(zip(*found, strict=True))
+            for one in match(sample)
+            if self.positions.of(one.kind) > 0
+        ]
+        rows = torch.tensor([row for row, _ in pairs])
+        columns = torch.tensor([one.columns for _, one in pairs]).T
+        return [(rows, column) for column in columns], torch.tensor([self.positions.of(one.kind) for _, one in pairs])
+
+    def at_positions(self, reads: Collection[str]) -> dict[str, Moments]:
+        """Return joint moments of features at matched positions: inputs, outputs or gradients -> module -> moments."""
+        gathered: dict[str, Moments] = {what: {} for what in reads}
+        for reading in self.readings(reads) if reads else ():
+            at, weights = self.matches(reading)
+            for what, moments in gathered.items():
+                for name in self.names:
+                    rows = [pick(x, where) for x, where in zip(reading.of(name, what), at, strict=True)]
+                    _add(moments, name, rows, weights)
+        return gathered
+
+    def of_updates(self, bases: Bases, *, side: str) -> Moments:
+        """Return joint moments of what single samples would change in each module, seen through one of its bases.
+
+        A sample's gradient with respect to a module's weight is ``D = sum_t g_t x_tᵀ`` (out, in), and that with respect
+        to P is ``Bᵀ D Aᵀ``. Samples are what architectures have in common here, so no positions need to be matched.
+
+        Args:
+            bases: those that D is seen through.
+            side: ``outputs``: r rows ``D Aᵀ`` of width out per sample, one for each latent input; ``inputs``: r rows
+                ``Bᵀ D`` of width in, one for each latent output.
+        """
+        moments: Moments = {}
+        for reading in self.readings((INPUTS, GRADIENTS)):
+            for name in self.names:
+                rows = []
+                for x, g, basis in zip(reading.of(name, INPUTS), reading.of(name, GRADIENTS), bases[name], strict=True):
+                    seen = (x @ basis.A.to(x).T).mT @ g if side == "outputs" else (g @ basis.B.to(g)).mT @ x
+                    rows.append(seen.flatten(0, 1))
+                _add(moments, name, rows)
+        return moments
+
+
+def pick(features: Tensor, at: tuple[Tensor, Tensor]) -> Tensor:
+    """Return the features (n, width) at rows and columns (n,) of a batch (B, T, width)."""
+    return features[at[0].to(features.device), at[1].to(features.device)]
+
+
+def _add(moments: Moments, name: str, rows: Sequence[Tensor], weights: Tensor | None = None) -> None:
+    if name not in moments:
+        moments[name] = JointMoments([row.shape[1] for row in rows])
+    moments[name].add(rows, weights)

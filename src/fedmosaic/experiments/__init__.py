@@ -1,0 +1,1 @@
+"""Several runs, or more than a run: sweeps, comparisons, adaptation, scores of other answers."""

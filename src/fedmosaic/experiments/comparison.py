@@ -1,0 +1,228 @@
+"""What came out of several methods on one scenario over several seeds, under one budget."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedmosaic.config import RunSettings, whole
+from fedmosaic.errors import SettingsError
+from fedmosaic.evaluation.statistics import mean_interval
+from fedmosaic.experiments.equal_flops import WINDOW
+from fedmosaic.experiments.paired import paired_difference
+from fedmosaic.experiments.sweep import Plan
+from fedmosaic.federation.run_folder import RunFolder
+from fedmosaic.io import write_atomically
+
+_SCORES = {
+    "self_last": ("self", "last"),
+    "self_auc": ("self", "auc"),
+    "others_last": ("others", "last"),
+    "others_auc": ("others", "auc"),
+    "unseen": ("unseen", "last"),
+}
+_COSTS = ("flops", "bytes_up", "bytes_down", "seconds")
+PARTS = ("self", "others")
+_FAR = 1.2  # steps per round that differ by this factor have other best learning rates
+Results = Mapping[int, Mapping[str, Any]]
+"""Seed -> ``results.json``."""
+
+
+def compare(
+    plans: Sequence[Plan],
+    *,
+    budget: str,
+    rates: Mapping[str, Mapping[float, float]] | None = None,
+    rates_steps: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """Return the content of ``comparison.json``: means and 95 % intervals over seeds, of the runs that are done.
+
+    ``against_rivals`` of a row holds its difference to the best other method, paired over seeds and tasks; ``spent``
+    the least and the most of its budget that a run has spent, which is 1 where all of it was.
+
+    Args:
+        plans: the runs.
+        budget: ``steps`` or ``flops``.
+        rates: variant -> factor of the learning rates -> validation score, if they were chosen so.
+        rates_steps: variant -> steps per round with which they were tried.
+    """
+    done: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for each in plans:
+        if found := RunFolder(each.path).results():
+            done.setdefault(each.variant, {})[each.seed] = found
+    methods = {each.variant: each.method for each in plans}
+    rows = [
+        {
+            "method": variant,
+            "runs": len(results),
+            "settings": _settings(plans, variant),
+            "spent": _spent([each for each in plans if each.variant == variant], results),
+            **_row(results),
+            "against_rivals": {part: _against_rivals(variant, done, methods, part) for part in PARTS},
+        }
+        for variant, results in done.items()
+    ]
+    every = [results for by_seed in done.values() for results in by_seed.values()]
+    initial = {name: interval([each["initial"][name] for each in every]) for name in PARTS}
+    seeds = sorted({each.seed for each in plans})
+    tried = {
+        variant: {f"{factor:g}": score for factor, score in found.items()} for variant, found in (rates or {}).items()
+    }
+    at = dict(rates_steps or {})
+    return {"budget": budget, "seeds": seeds, "initial": initial, "rates": tried, "rates_steps": at, "rows": rows}
+
+
+def _settings(plans: Sequence[Plan], variant: str) -> dict[str, float]:
+    trainings = [each.settings.training for each in plans if each.variant == variant]
+    training = trainings[0]
+    return {
+        "steps": mean_steps(each.steps for each in trainings),
+        "learning_rate": training.learning_rate,
+        "colora_learning_rate": training.colora_learning_rate,
+    }
+
+
+def mean_steps(steps: Iterable[float]) -> float:
+    """Mean of the steps per round of several runs, in hundredths, as a whole number where it is one."""
+    return whole(round(statistics.fmean(steps), 2))
+
+
+def _spent(plans: Sequence[Plan], results: Results) -> dict[str, float] | None:
+    """The least and the most that the finished runs spent, as shares of what they may; None without a budget."""
+    shares = [results[each.seed]["flops"] / each.allowed for each in plans if each.allowed and each.seed in results]
+    return {"least": min(shares), "most": max(shares)} if shares else None
+
+
+def outside_budget(comparison: Mapping[str, Any]) -> list[str]:
+    """One line for each variant whose runs do not lie within :data:`~fedmosaic.experiments.equal_flops.WINDOW`."""
+    least, most = WINDOW
+    return [
+        f"{row['method']} spent {100 * spent['least']:.1f} to {100 * spent['most']:.1f} % of its budget; expected "
+        f"{100 * least:.0f} to {100 * most:.0f} %: its scores are not those of equal FLOPs"
+        for row in comparison["rows"]
+        if (spent := row["spent"]) and not least <= spent["least"] <= spent["most"] <= most
+    ]
+
+
+def _row(results: Results) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for name, (part, key) in _SCORES.items():
+        row[name] = interval([each[part][key] for each in results.values() if each.get(part)])
+    return row | {name: sum(each[name] for each in results.values()) / len(results) for name in _COSTS}
+
+
+def interval(values: Sequence[float | None]) -> dict[str, float | None] | None:
+    """Mean and half width of the 95 % interval, which one value does not give; None without any value."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    mean, half = mean_interval(known)
+    return {"mean": mean, "ci95": None if math.isnan(half) else half}
+
+
+def _against_rivals(
+    variant: str, done: Mapping[str, Results], methods: Mapping[str, str], part: str
+) -> dict[str, Any] | None:
+    """Difference to the best variant of another method by the mean final score; None if there is none yet."""
+    mine = done[variant]
+    rivals = {
+        name: results
+        for name, results in done.items()
+        if methods[name] != methods[variant] and set(results) >= set(mine) and all(r[part] for r in results.values())
+    }
+    if not rivals or not all(each[part] for each in mine.values()):
+        return None
+    best = max(rivals, key=lambda name: sum(rivals[name][seed][part]["last"] for seed in mine))
+    difference = paired_difference(
+        [mine[seed][part]["per_task"] for seed in mine], [rivals[best][seed][part]["per_task"] for seed in mine]
+    )
+    return {"rival": best, **dataclasses.asdict(difference), "significant": difference.significant}
+
+
+def rates_of(path: Path, chosen: Mapping[str, RunSettings]) -> dict[str, dict[float, float]]:
+    """Return what an earlier comparison has found out about learning rates.
+
+    Args:
+        path: its ``comparison.json``.
+        chosen: the variants; one that was not tried takes what was found for its method with default settings.
+
+    Returns:
+        variant -> factor of the learning rates -> validation score.
+
+    Raises:
+        SettingsError: there is no such file, or it says nothing about a variant's method.
+    """
+    try:
+        tried = json.loads(path.read_text(encoding="utf-8"))["rates"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise SettingsError(
+            f"--rates {path}: expected the comparison.json of a comparison that was made with --rates 0.3,1,3"
+        ) from None
+    found = {}
+    for name, settings in chosen.items():
+        table = tried.get(name) or tried.get(settings.method)
+        if not table:
+            raise SettingsError(f"--rates {path} knows no rates of {settings.method!r}, only of {', '.join(tried)}")
+        found[name] = {float(factor): score for factor, score in table.items()}
+    return found
+
+
+def steps_of_rates(path: Path, chosen: Mapping[str, RunSettings]) -> dict[str, float]:
+    """Return the steps per round with which an earlier comparison has tried the rates that :func:`rates_of` returns.
+
+    Raises:
+        SettingsError: it does not say so.
+    """
+    earlier = json.loads(path.read_text(encoding="utf-8"))
+    rows = {row["method"]: row["settings"]["steps"] for row in earlier.get("rows", ())}
+    known = rows | earlier.get("rates_steps", {})
+    taken = {name: name if name in earlier["rates"] else settings.method for name, settings in chosen.items()}
+    if silent := [source for source in taken.values() if source not in known]:
+        raise SettingsError(
+            f"--rates {path} does not say with how many steps per round the rates of {silent[0]!r} were chosen; "
+            "choose them anew, e.g. --rates 0.3,1,3"
+        )
+    return {name: known[source] for name, source in taken.items()}
+
+
+def rates_of_other_steps(then: Mapping[str, float], plans: Sequence[Plan]) -> list[str]:
+    """What to say of variants whose learning rates were chosen with other steps per round than they will run with.
+
+    Raises:
+        SettingsError: the steps differ by more than a fifth; the best rates are others then.
+    """
+    now = {name: mean_steps(each.settings.training.steps for each in plans if each.variant == name) for name in then}
+    lines = {name: f"{name} {then[name]:g}, now {now[name]:g}" for name in then if then[name] != now[name]}
+    if far := [line for name, line in lines.items() if not 1 / _FAR <= then[name] / now[name] <= _FAR]:
+        raise SettingsError(
+            f"--rates: learning rates were chosen with other steps per round than are to be run: {'; '.join(far)}; "
+            "choose them anew, e.g. --rates 0.3,1,3"
+        )
+    return list(lines.values())
+
+
+def write_comparison(folder: Path, comparison: Mapping[str, Any]) -> None:
+    """Write ``comparison.json`` and ``comparison.csv``."""
+    write_atomically(folder / "comparison.json", json.dumps(comparison, indent=2) + "\n")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    rivals = [f"{part}_{key}" for part in PARTS for key in ("rival", "mean", "low", "high")]
+    shares = ("least", "most")
+    spent = [f"spent_{key}" for key in shares]
+    scores = [f"{name}_{part}" for name in _SCORES for part in ("mean", "ci95")]
+    writer.writerow(["method", *scores, *rivals, *_COSTS, *spent])
+    for row in comparison["rows"]:
+        cells = [(row[name] or {}).get(part) for name in _SCORES for part in ("mean", "ci95")]
+        against = [
+            (row["against_rivals"][part] or {}).get(key) for part in PARTS for key in ("rival", "mean", "low", "high")
+        ]
+        ends = [(row["spent"] or {}).get(key) for key in shares]
+        writer.writerow([row["method"], *cells, *against, *(row[name] for name in _COSTS), *ends])
+    write_atomically(folder / "comparison.csv", text.getvalue())

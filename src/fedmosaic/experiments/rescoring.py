@@ -1,0 +1,128 @@
+"""Scoring the models of a finished run again, outside its rounds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from fedmosaic import events
+from fedmosaic.data.sample import Sample
+from fedmosaic.errors import SettingsError
+from fedmosaic.evaluation import Measurement, Summary, summarise
+from fedmosaic.evaluation.matching import match_option
+from fedmosaic.evaluation.score import choice_scores
+from fedmosaic.evaluation.summary import client_means
+from fedmosaic.federation import participation
+from fedmosaic.federation.participant import Participant
+from fedmosaic.federation.runtime import Runtime
+from fedmosaic.models import BaseModel
+
+
+def unseen_tasks(machine: Runtime) -> list[str]:
+    """Return the tasks of a run's benchmark that no client of the run trained on.
+
+    Raises:
+        SettingsError: there are none.
+    """
+    scenario = machine.settings.scenario
+    names = [name for name in machine.benchmark.unseen_names() if name not in scenario.task_names]
+    if not names:
+        raise SettingsError(
+            f"nothing is unseen in {scenario.data or scenario.benchmark}: only mosaic40 and DRAKE's data name unseen "
+            "tasks; evaluate without --unseen, or see how another task is learned: fedmosaic adapt RUN --task NAME"
+        )
+    return names
+
+
+def check_choices(machine: Runtime, tasks: Sequence[str]) -> None:
+    """Make sure that there is something for :func:`agreement`.
+
+    Raises:
+        SettingsError: no question of these tasks has options.
+    """
+    split = machine.settings.evaluation.split
+    if not any(sample.options for task in tasks for sample in machine.benchmark.task(task).split(split)):
+        raise SettingsError(
+            f"--generated compares two ways to score multiple choice, but none of the {len(tasks)} task(s) has "
+            "options; evaluate without it: open answers are scored by generated text anyway"
+        )
+
+
+def examine(machine: Runtime, tasks: Sequence[str], *, rounds: int) -> Summary:
+    """Score the models of all clients there after the last round on the given tasks, on all samples of the run's split.
+
+    Args:
+        machine: of the run.
+        tasks: seen or unseen ones.
+        rounds: the run's last round.
+    """
+    scores = _scores(machine, tasks, rounds)
+    everything = {spec.id: list(tasks) for spec in machine.settings.scenario.clients}
+    summary = summarise([Measurement.of(rounds, scores)], scores, everything, own=True)
+    assert summary is not None  # there is at least one client and one task
+    return summary
+
+
+def self_and_others(machine: Runtime, *, rounds: int) -> tuple[float, float]:
+    """Return Self and Others of a run after its last round, as its settings now say that clients answer.
+
+    Args:
+        machine: of the run.
+        rounds: the run's last round.
+    """
+    scenario = machine.settings.scenario
+    measured = Measurement.of(rounds, _scores(machine, scenario.task_names, rounds))
+    own = {spec.id: spec.tasks for spec in scenario.clients}
+    mine, theirs = (statistics.fmean(client_means(measured, own, own=part).values()) for part in (True, False))
+    return mine, theirs
+
+
+def _scores(machine: Runtime, tasks: Sequence[str], rounds: int) -> dict[int, dict[str, tuple[float, ...]]]:
+    known = machine.settings.scenario
+    machine.inputs.check(tasks=[task for task in tasks if task in known.task_names], models=known.models)
+    prepare(machine, tasks)
+    ids = participation.present(machine.settings, rounds)
+    scores = {}
+    for done, client in enumerate(ids):
+        events.work("models", done, len(ids))
+        scores[client] = Participant(machine, client).score(rounds, tasks, count=0)
+    return scores
+
+
+def agreement(machine: Runtime, tasks: Sequence[str], *, rounds: int) -> tuple[float, float, float]:
+    """Compare scoring by likelihood with scoring by generated text on the clients' own multiple-choice samples.
+
+    Returns:
+        Share of equal verdicts (right or wrong), accuracy by likelihood, accuracy by generated text.
+    """
+    prepare(machine, tasks)
+    split = machine.settings.evaluation.split
+    pairs: list[tuple[float, bool]] = []
+    for spec in machine.settings.scenario.clients:
+        participant = Participant(machine, spec.id)
+        with machine.method.answering(participant.client_after(rounds)) as model:
+            for task in tasks:
+                if task in spec.tasks or task not in machine.settings.scenario.task_names:
+                    pairs += _verdicts(model, machine.benchmark.task(task).split(split))
+    return (
+        statistics.fmean(1 - abs(one - two) for one, two in pairs),
+        statistics.fmean(one for one, _ in pairs),
+        statistics.fmean(two for _, two in pairs),
+    )
+
+
+def _verdicts(model: BaseModel, samples: Sequence[Sample], size: int = 32) -> list[tuple[float, bool]]:
+    choices = [sample for sample in samples if sample.options is not None]
+    pairs = []
+    for start in range(0, len(choices), size):
+        batch = choices[start : start + size]
+        for sample, right, text in zip(batch, choice_scores(model, batch), model.answer(batch), strict=True):
+            pairs.append((right, match_option(text, sample.options or ()) == sample.answer))
+    return pairs
+
+
+def prepare(machine: Runtime, tasks: Sequence[str]) -> None:
+    """Let the base models do beforehand what they can for the samples that score a run."""
+    split = machine.settings.evaluation.split
+    samples = [sample for task in tasks for sample in machine.benchmark.task(task).split(split)]
+    machine.pool.prepare(machine.settings.scenario.models, samples)

@@ -1,0 +1,144 @@
+"""The runs of a comparison: methods and variants of them, seeds and learning rates."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fedmosaic.config import RunSettings, varied
+from fedmosaic.federation.run_folder import RunFolder
+from fedmosaic.federation.runtime import Runtime
+from fedmosaic.io import folder_written_atomically
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run of a comparison."""
+
+    variant: str
+    """A method's name, or ``name:key=value:...`` with settings that differ from its defaults."""
+    seed: int
+    settings: RunSettings
+    path: Path
+    allowed: float | None = None
+    """FLOPs that the run may spend, all clients and the server together; None: any."""
+
+    @property
+    def method(self) -> str:
+        """Name of the method that this is a variant of."""
+        return self.settings.method
+
+
+def variants(base: RunSettings, names: Sequence[str]) -> dict[str, RunSettings]:
+    """The settings of each variant.
+
+    Args:
+        base: settings of all runs but for the method and its settings.
+        names: ``fedmosaic``, ``fedmosaic:relevance=uniform``, ``fedmosaic:adapter.alignment=none:gate=false``; a key
+            without a dot is one of the method's own settings.
+    """
+    chosen = {}
+    for name in names:
+        method, *changes = name.split(":")
+        plain = base.model_copy(update={"method": method, "method_settings": {}})
+        chosen[name] = varied(plain, [_dotted(change) for change in changes])
+    return chosen
+
+
+def _dotted(change: str) -> str:
+    return change if "." in change.partition("=")[0] else f"method.{change}"
+
+
+def plan(chosen: Mapping[str, RunSettings], *, seeds: Sequence[int], out: Path) -> list[Plan]:
+    """Lay out all runs; those of one seed come together, so that partial results compare like with like."""
+    return [
+        Plan(name, seed, settings.model_copy(update={"seed": seed}), out / f"{_file_name(name)}-seed{seed}")
+        for seed in seeds
+        for name, settings in chosen.items()
+    ]
+
+
+def _file_name(variant: str) -> str:
+    return variant.replace(":", "-").replace("/", "_")
+
+
+def check_begun(plans: Sequence[Plan]) -> None:
+    """Make sure that the runs that were begun are those of the plans, on the data and models that are there now.
+
+    Raises:
+        SettingsError: a folder holds another run.
+        DataError: data or models have changed since a run began, so it cannot be compared with those to come.
+    """
+    machines: dict[str, Runtime] = {}
+    for each in plans:
+        if (each.path / "settings.toml").is_file():
+            folder = RunFolder.resume(each.path, each.settings)
+            machine = machines.setdefault(each.variant, Runtime(each.settings, folder.client_folder))
+            machine.inputs.beside(folder.client_folder).check_all()
+
+
+def take_finished(plans: Sequence[Plan], earlier: Path) -> list[Plan]:
+    """Copy the runs that another comparison has finished with the same settings; return those that were taken.
+
+    Args:
+        plans: what is to be run; what has begun is left alone.
+        earlier: folder of the other comparison.
+
+    Raises:
+        DataError: data or models have changed since such a run began.
+    """
+    taken = {}
+    for each in plans:
+        done = RunFolder(earlier / each.path.name)
+        if not each.path.exists() and done.results() and done.settings.digest == each.settings.digest:
+            taken[done.path] = each
+    check_begun([replace(each, path=path) for path, each in taken.items()])
+    for path, each in taken.items():
+        with folder_written_atomically(each.path) as folder:
+            shutil.copytree(path, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
+    return list(taken.values())
+
+
+# ---- learning rates --------------------------------------------------------------------------------------------------
+
+
+def rate_plans(
+    chosen: Mapping[str, RunSettings], *, factors: Sequence[float], seed: int, out: Path
+) -> dict[str, dict[float, Plan]]:
+    """Lay out runs that score each variant with all its learning rates times each factor, on validation samples."""
+    return {
+        name: {
+            factor: Plan(name, seed, _validated(settings, factor, seed), out / f"{_file_name(name)}-rates-x{factor:g}")
+            for factor in factors
+        }
+        for name, settings in chosen.items()
+    }
+
+
+def _validated(settings: RunSettings, factor: float, seed: int) -> RunSettings:
+    how = settings.evaluation.model_copy(update={"split": "validation", "milestones": 1})
+    return settings.with_rates(factor).model_copy(update={"seed": seed, "evaluation": how})
+
+
+def rate_scores(plans: Mapping[float, Plan]) -> dict[float, float]:
+    """Factor -> mean of the final Self and Others, of the runs that are done."""
+    scores = {}
+    for factor, each in plans.items():
+        if results := RunFolder(each.path).results():
+            parts = [results[name]["last"] for name in ("self", "others") if results[name]]
+            scores[factor] = sum(parts) / len(parts)
+    return scores
+
+
+def at_best_rates(
+    chosen: Mapping[str, RunSettings], scores: Mapping[str, Mapping[float, float]]
+) -> dict[str, RunSettings]:
+    """The settings of each variant with its learning rates times its best factor; as they are where none was tried."""
+    return {name: settings.with_rates(best_rate(scores.get(name, {}))) for name, settings in chosen.items()}
+
+
+def best_rate(scores: Mapping[float, float]) -> float:
+    """The factor of the learning rates with the highest score; 1 where none was tried."""
+    return max(scores, key=scores.__getitem__, default=1.0)

@@ -1,0 +1,140 @@
+"""What a run reads, noted as digests: data or models that change while it is stopped are noticed, and named."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fedmosaic.config import Scenario
+from fedmosaic.data.benchmark import Benchmark
+from fedmosaic.data.images import ImageSource
+from fedmosaic.data.sample import Sample
+from fedmosaic.errors import DataError
+from fedmosaic.io import load_json, write_atomically
+from fedmosaic.models import BaseModel
+
+Digests = dict[str, str]
+"""By what was read, as an error names it."""
+
+_SPLITS = ("train", "validation", "test")
+_TEXTS = (".json", ".txt", ".model", ".jinja")  # of a checkpoint: configuration, tokenizer, processor, chat template
+
+
+class InputDigests:
+    """The note of one run on one machine, and what it is compared with. Everything is read at most once.
+
+    Args:
+        path: the note's file.
+        scenario: the run's.
+        benchmark: gives its benchmark, when it is needed.
+        model: gives its base models by name.
+    """
+
+    def __init__(
+        self, path: Path, scenario: Scenario, benchmark: Callable[[], Benchmark], model: Callable[[str], BaseModel]
+    ) -> None:
+        self.path = path
+        self._scenario = scenario
+        self._benchmark = benchmark
+        self._model = model
+        self._known: dict[tuple[str, str], Digests] = {}
+
+    def keep(self) -> None:
+        """Write the note; if there is one, check everything in it.
+
+        Raises:
+            DataError: something has changed since it was written.
+        """
+        if self.path.is_file():
+            self.check_all()
+        else:
+            write_atomically(self.path, json.dumps(self._now(*self._all), indent=2) + "\n")
+
+    def beside(self, folder: Path) -> InputDigests:
+        """The note of another run of the same scenario, in its clients' folder; nothing is read a second time."""
+        other = copy.copy(self)
+        other.path = folder / self.path.name
+        return other
+
+    def check_all(self) -> None:
+        """:meth:`check` everything that the run reads."""
+        tasks, models, starts = self._all
+        self.check(tasks=tasks, models=models, starts=starts)
+
+    def check(self, *, tasks: Sequence[str] = (), models: Sequence[str] = (), starts: Sequence[str] = ()) -> None:
+        """Compare some of what the run read with what is there now; without a note nothing is compared.
+
+        Args:
+            tasks: their samples with their images.
+            models: base models.
+            starts: folders of the LoRA that clients begin with.
+
+        Raises:
+            DataError: names what has changed.
+            RunError: the note is damaged.
+        """
+        if not self.path.is_file():
+            return
+        before: Digests = load_json(self.path, advice="delete it to go on without this check")
+        now = self._now(tasks, models, starts)
+        if changed := [name for name, digest in now.items() if before.get(name, digest) != digest]:
+            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+            raise DataError(
+                f"changed since the run in {self.path.parent.parent} began: {', '.join(changed[:3])}{more}; what was "
+                "made before and after does not belong together: bring back what it began with, or start another run"
+            )
+
+    @property
+    def _all(self) -> tuple[list[str], list[str], list[str]]:
+        scenario = self._scenario
+        tasks = dict.fromkeys(filter(None, (*scenario.task_names, scenario.public)))
+        starts = dict.fromkeys(client.start for client in scenario.clients if client.start)
+        models = dict.fromkeys(filter(None, (*scenario.models, scenario.probe)))
+        return list(tasks), list(models), list(starts)
+
+    def _now(self, tasks: Sequence[str], models: Sequence[str], starts: Sequence[str]) -> Digests:
+        found: Digests = {}
+        for kind, names, read in (
+            ("task", tasks, self._task),
+            ("model", models, self._weights),
+            ("start", starts, _start),
+        ):
+            for name in names:
+                if (kind, name) not in self._known:
+                    self._known[kind, name] = read(name)
+                found |= self._known[kind, name]
+        return found
+
+    def _task(self, name: str) -> Digests:
+        task = self._benchmark().task(name)
+        images = self._benchmark().images
+        return {f"{split} samples of {name}": _of_samples(getattr(task, split), images) for split in _SPLITS}
+
+    def _weights(self, name: str) -> Digests:
+        texts = _of_files(Path(name).expanduser(), _TEXTS)
+        return {f"base model {name}": " ".join(filter(None, (self._model(name).architecture, texts)))}
+
+
+def _start(folder: str) -> Digests:
+    return {f"LoRA {folder}": _of_files(Path(folder).expanduser(), (".json", ".safetensors"))}
+
+
+def _of_samples(samples: Sequence[Sample], images: ImageSource) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for sample in samples:
+        digest.update(f"{sample!r}\x1f{[images.digest(key) for key in sample.images]}\x1e".encode())
+    return digest.hexdigest()
+
+
+def _of_files(folder: Path, suffixes: Sequence[str]) -> str:
+    """Return a digest of the names and bytes of some of a folder's files; empty if there is no such folder."""
+    if not folder.is_dir():
+        return ""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(path for path in folder.iterdir() if path.suffix in suffixes):
+        with path.open("rb") as file:
+            digest.update(f"{path.name}\x1f".encode() + hashlib.file_digest(file, "blake2b").digest())
+    return digest.hexdigest()

@@ -1,0 +1,175 @@
+"""What the server halves of distillation methods share: the clients of each architecture as teachers and students.
+
+As in the papers (FedDF, arXiv 2006.07242; PerAda; TAKFL), students have a learning rate of their own, which decays, and
+of a student's weights on the way those are kept that answer other public samples best, from which it has not learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor
+
+from fedmosaic.config import TrainingSettings
+from fedmosaic.methods.base import MethodSettings, ServerState, Uploads
+from fedmosaic.training.client import Client, LocalBatch
+from fedmosaic.training.distillation import Lesson, Pooled, Targets, distil, lesson, targets
+from fedmosaic.training.losses import cross_entropy
+
+_PUBLIC_SHARE = 0.2
+_HELD_OUT_SHARE = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationSettings(MethodSettings):
+    """What all methods that distil on public samples can be told."""
+
+    public_samples: Annotated[int, Field(ge=1)] | None = None
+    """Of each round, seen once; None: a fifth of what a client trains on in it, the study's 80 for 400."""
+    server_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.3
+    """Learning rate of the server's students, as a factor of the clients'; chosen on validation samples."""
+
+    def public_count(self, training: TrainingSettings) -> int:
+        """The number of public samples of a round."""
+        return self.public_samples or max(1, round(_PUBLIC_SHARE * training.steps * training.batch_size))
+
+    def held_out_batches(self, training: TrainingSettings) -> int:
+        """The number of batches of further public samples, by which students are judged."""
+        return max(1, round(_HELD_OUT_SHARE * self.public_count(training) / training.batch_size))
+
+    def public_needed(self, training: TrainingSettings) -> int:
+        """Those to learn from, and those held out."""
+        return self.public_count(training) + self.held_out_batches(training) * training.batch_size
+
+
+def by_architecture(uploads: Uploads) -> dict[str, list[int]]:
+    """Return the clients of each architecture, in ascending order."""
+    groups: dict[str, list[int]] = {}
+    for client, upload in uploads.items():
+        groups.setdefault(upload.architecture, []).append(client)
+    return groups
+
+
+class EnsembleDistiller:
+    """The public samples of a round, and the server's models of every architecture, which teach and learn on them.
+
+    Args:
+        uploads: the round's; each client's travelling slot.
+        state: gives the models.
+        settings: how many samples, and the students' learning rate; a quarter as many are held out beside them.
+        slot: the name of the travelling slot, in which all teach and learn.
+
+    Attributes:
+        groups: the clients of each architecture.
+        students: the architectures of which a client will receive something.
+        batches: the public samples as the models of each architecture read them.
+    """
+
+    def __init__(self, uploads: Uploads, state: ServerState, settings: DistillationSettings, slot: str) -> None:
+        self.groups = by_architecture(uploads)
+        self.students = list(dict.fromkeys(uploads[client].architecture for client in uploads.receivers))
+        self._uploads = uploads
+        self._state = state
+        self._rate = settings.server_rate
+        self._slot = slot
+        readers = {architecture: self._model(architecture) for architecture in self.groups}
+        self._bases = {architecture: reader.base for architecture, reader in readers.items()}
+        self.batches: dict[str, list[LocalBatch]] = {}
+        self._held_out: dict[str, list[LocalBatch]] = {}
+        for architecture, reader in readers.items():
+            self.batches[architecture], self._held_out[architecture] = _public_batches(reader, settings)
+
+    def lessons(self, *, temperature: float, pooled: Pooled) -> dict[str, Lesson]:
+        """Return what the clients of each architecture say, with the weights that they uploaded.
+
+        Args:
+            temperature: T.
+            pooled: what is averaged over the clients of an architecture.
+        """
+        return {
+            architecture: self.lesson(
+                architecture,
+                [self._uploads[client].tensors for client in clients],
+                temperature=temperature,
+                pooled=pooled,
+            )
+            for architecture, clients in self.groups.items()
+        }
+
+    def lesson(
+        self,
+        architecture: str,
+        voters: Sequence[Mapping[str, Tensor]],
+        *,
+        temperature: float,
+        pooled: Pooled = "probabilities",
+    ) -> Lesson:
+        """Return what models of one architecture with the given weights say."""
+        teacher, batches = self._model(architecture), self.batches[architecture]
+        return lesson(teacher, voters, batches, slot=self._slot, temperature=temperature, pooled=pooled)
+
+    def targets(
+        self, architecture: str, lessons: Sequence[Lesson], *, temperature: float, strength: float = 1.0
+    ) -> Targets:
+        """Return lessons as what a student of an architecture shall predict."""
+        base, batches = self._bases[architecture], self.batches[architecture]
+        return targets(lessons, base, batches, temperature=temperature, strength=strength)
+
+    def learn(self, architecture: str, start: Mapping[str, Tensor], goals: Sequence[Targets]) -> dict[str, Tensor]:
+        """Return the best of what a student is at the start, half-way and at the end, with fresh optimiser moments."""
+        student, batches = self._model(architecture), self.batches[architecture]
+        student.adapter.load_slot(self._slot, start)
+        steps = (len(batches) // 2, len(batches))
+        learned = distil(student, batches, goals, slot=self._slot, decay=True, snapshots_after=steps)
+        return self.best(architecture, [start, *learned])
+
+    def best(self, architecture: str, candidates: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Return the weights with the least cross-entropy of the held-out public samples' answers."""
+        if len(candidates) == 1:
+            return dict(candidates[0])
+        judge, losses = self._model(architecture), []
+        for tensors in candidates:
+            judge.adapter.load_slot(self._slot, tensors)
+            losses.append(sum(self._held_out_loss(judge, batch) for batch in self._held_out[architecture]))
+        return dict(candidates[losses.index(min(losses))])
+
+    def _held_out_loss(self, judge: Client, batch: LocalBatch) -> float:
+        return len(batch.samples) * float(cross_entropy(judge.predict(batch, mix=self._slot)))
+
+    def _model(self, architecture: str) -> Client:
+        return self._state.trainee(self.groups[architecture][0], rate=self._rate)
+
+
+def _public_batches(reader: Client, settings: DistillationSettings) -> tuple[list[LocalBatch], list[LocalBatch]]:
+    """Return a round's public samples as a model reads them: those to learn from, and those held out."""
+    training = reader.settings.training
+    held_out = settings.held_out_batches(training)
+    batches = reader.public_batches(settings.public_needed(training))
+    return batches[:-held_out], batches[-held_out:]
+
+
+def taught_by_all(
+    means: dict[int, dict[str, Tensor]], room: EnsembleDistiller, *, temperature: float, pooled: Pooled
+) -> dict[int, dict[str, Tensor]]:
+    """Let the mean of each architecture learn from the clients of all architectures.
+
+    Args:
+        means: for each client, that of its architecture.
+        room: where they teach and learn.
+        temperature: T.
+        pooled: what is averaged over the clients of an architecture; over architectures it is probabilities.
+
+    Returns:
+        what each client receives.
+    """
+    lessons = list(room.lessons(temperature=temperature, pooled=pooled).values())
+    downloads = {}
+    for architecture in room.students:
+        clients = room.groups[architecture]
+        goal = room.targets(architecture, lessons, temperature=temperature)
+        learned = room.learn(architecture, means[clients[0]], [goal])
+        downloads.update(dict.fromkeys(clients, learned))
+    return downloads

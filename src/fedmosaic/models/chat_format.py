@@ -1,0 +1,150 @@
+"""Turning dialogues into the text that a pretrained model expects: chat template, image marks, end of turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from fedmosaic.data.sample import IMAGE_MARK
+from fedmosaic.errors import ModelError
+from fedmosaic.models.base import IGNORED
+from fedmosaic.models.faults import blaming
+
+Turns = Sequence[tuple[str, str]]
+
+_CONTEXT = 16  # characters of the prompt that an answer is tokenised with
+_PROBE = "probing"
+
+
+class ChatFormat:
+    """The words around user texts and answers of one model.
+
+    Attributes:
+        adds_special_tokens: whether the tokenizer must add its own start mark, as no chat template has written it.
+
+    Raises:
+        ModelError: the chat template raises, or does not write what the user says.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, processor: Any | None) -> None:
+        self._tokenizer = tokenizer
+        self._processor = processor
+        self._template_owner: Any = next((x for x in (processor, tokenizer) if getattr(x, "chat_template", None)), None)
+        self.adds_special_tokens = self._template_owner is None
+        self._in_parts = processor is not None  # how a message is handed to the template: parts, or one text
+        if self._template_owner is not None:
+            self._probe()
+
+    def pieces(self, turns: Turns) -> list[str]:
+        """Return the text before each answer; the first is the prompt (its image marks in the model's own form).
+
+        Raises:
+            ModelError: the chat template rewrites earlier turns, so there is no text between answers.
+        """
+        if self._template_owner is None:
+            first, *later = (self._plain(text) for text, _ in turns)
+            return [first, *(f"\n{text}" for text in later)]
+        messages: list[dict[str, Any]] = []
+        pieces: list[str] = []
+        before = ""
+        for text, answer in turns:
+            messages.append({"role": "user", "content": self._content(text)})
+            full = self._rendered(messages)
+            pieces.append(self._rest(full, before, turns[len(pieces) - 1][1]) if pieces else full)
+            messages.append({"role": "assistant", "content": self._content(answer)})
+            before = full
+        return pieces
+
+    def continuation(self, pieces: Sequence[str], answers: Sequence[str]) -> tuple[list[int], list[int]]:
+        """Return the tokens after the prompt, and their labels.
+
+        Args:
+            pieces: the text before each answer.
+            answers: as many.
+        """
+        tokens: list[int] = []
+        labels: list[int] = []
+        for index, (piece, answer) in enumerate(zip(pieces, answers, strict=True)):
+            if index:
+                between = self._tokenizer.encode(piece, add_special_tokens=False)
+                tokens += between
+                labels += [IGNORED] * len(between)
+            ids = self._answer(piece, answer)
+            tokens += ids
+            labels += ids
+        end = int(self._tokenizer.eos_token_id)
+        return [*tokens, end], [*labels, end]
+
+    def _answer(self, prompt: str, answer: str) -> list[int]:
+        """Return an answer's tokens as they come after the prompt, spaced off if the prompt ends in a word."""
+        context = prompt[-_CONTEXT:]
+        answer = answer if prompt[-1:].isspace() else f" {answer}"
+        alone: list[int] = self._tokenizer.encode(context, add_special_tokens=False)
+        joined: list[int] = self._tokenizer.encode(context + answer, add_special_tokens=False)
+        if joined[: len(alone)] == alone:
+            return joined[len(alone) :]
+        return list(self._tokenizer.encode(answer, add_special_tokens=False))
+
+    def _rendered(self, messages: list[dict[str, Any]]) -> str:
+        """Return what the chat template makes of a conversation that waits for an answer.
+
+        Raises:
+            ModelError: it raises, e.g. because it wants a system message; says the template's own words.
+        """
+        with blaming("the chat template cannot word a question", advice="mend it, or remove it for plain prompts"):
+            text = self._template_owner.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return str(text)
+
+    def _probe(self) -> None:
+        """Word a question of one turn, so that a template that cannot is found out when the model is loaded.
+
+        A vision-language model's tokenizer may have a text model's template, which prints a message's parts as Python
+        does; such a template gets one text with the image marks in it.
+
+        Raises:
+            ModelError: the template raises, or does not write the user's words.
+        """
+        problems: list[ModelError] = []
+        for in_parts in (True, False) if self._in_parts else (False,):
+            self._in_parts = in_parts
+            texts = (_PROBE,) if self._processor is None else (_PROBE, f"{IMAGE_MARK}{_PROBE}")
+            try:
+                if all(self._words(text) for text in texts):
+                    return
+                problems.append(ModelError("the chat template does not write what the user says; mend or remove it"))
+            except ModelError as error:
+                problems.append(error)
+        raise problems[0]
+
+    def _words(self, text: str) -> bool:
+        """Whether the template writes the user's words, and not a message's parts as Python prints them."""
+        worded = self._rendered([{"role": "user", "content": self._content(text)}])
+        return _PROBE in worded and "'type'" not in worded
+
+    def _plain(self, text: str) -> str:
+        mark = getattr(self._processor, "image_token", None) or getattr(self._tokenizer, "image_token", None)
+        return text.replace(IMAGE_MARK, str(mark)) if mark else text
+
+    def _content(self, text: str) -> str | list[dict[str, str]]:
+        """Return a message's content: text and images in order where the template takes parts, else one text."""
+        if not self._in_parts:
+            return self._plain(text)
+        content = []
+        for index, part in enumerate(text.split(IMAGE_MARK)):
+            if index:
+                content.append({"type": "image"})
+            if part.strip():
+                content.append({"type": "text", "text": part.strip()})
+        return content
+
+    def _rest(self, full: str, before: str, answer: str) -> str:
+        """Return what the template writes after an answer."""
+        tail = full.removeprefix(before).lstrip()
+        if not full.startswith(before) or not tail.startswith(answer):
+            raise ModelError(
+                "the chat template rewrites earlier turns of a dialogue, so their answers cannot be labelled; "
+                "use samples with one question each"
+            )
+        return tail.removeprefix(answer)

@@ -1,0 +1,103 @@
+"""ImageTokenLoss: a help in pretraining that puts what an image shows where the words live.
+
+Each image's projected tokens are read by the language head and shall name what the picture shows (its kind, colour,
+number, ...), as the public bank knows it. One of the four tokens may name one thing and the next another. And after the
+first decoder layer the position behind an icon shall name its kind: where it has been gathered in one place, later
+layers can compare it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fedmosaic.data.mosaic40.bank import Picture
+from fedmosaic.models.base import Batch
+from fedmosaic.models.special_tokens import IMAGE_ID
+from fedmosaic.models.tiny import TinyModel
+from fedmosaic.models.vision import TOKENS_PER_IMAGE
+
+_FACTS = ("category", "colour", "number", "first", "second", "cells", "digit", "edit", "colours", "highest")
+
+
+class ImageTokenLoss:
+    """The words of the public pictures, as tokens of one model.
+
+    Args:
+        pictures: of the public bank.
+        model: whose tokens they shall be; words of several tokens are left out.
+    """
+
+    def __init__(self, pictures: Iterable[Picture], model: TinyModel) -> None:
+        pictures = list(pictures)
+        self._tokens = {picture.key: _tokens(picture, model) for picture in pictures}
+        kinds = {p.key: _one_token(model, p["category"]) for p in pictures if p.kind == "icon"}
+        self._kinds = {key: token for key, token in kinds.items() if token is not None}
+        self._seen: Tensor | None = None
+
+    @contextmanager
+    def watching(self, model: TinyModel) -> Iterator[None]:
+        """Read the first decoder layer's outputs of the passes inside the block, for :meth:`after_loss`."""
+
+        def look(_: nn.Module, __: object, output: Tensor | tuple[Tensor, ...]) -> None:
+            self._seen = output if isinstance(output, Tensor) else output[0]
+
+        handle = model.decoder.layers[0].register_forward_hook(look)  # type: ignore[index,union-attr]
+        try:
+            yield
+        finally:
+            handle.remove()
+            self._seen = None
+
+    def after_loss(self, model: TinyModel, keys: Sequence[str], batch: Batch) -> Tensor:
+        """Return the cross-entropy between what the position behind each icon names and the icon's kind.
+
+        Args:
+            model: the model in training, which has just computed ``batch`` inside :meth:`watching`.
+            keys: the batch's images, in order.
+            batch: as many runs of image tokens as there are keys.
+        """
+        assert self._seen is not None, "compute the batch inside watching()"
+        is_image = batch.input_ids == IMAGE_ID
+        ends = is_image & (is_image.cumsum(1) % TOKENS_PER_IMAGE == 0)
+        behind = self._seen[:, 1:][ends[:, :-1]]
+        icons = [row for row, key in enumerate(keys) if key in self._kinds]
+        if not icons:
+            return behind.sum() * 0
+        logits = model.head(model.decoder.norm(behind[icons]))  # type: ignore[operator]
+        wanted = torch.tensor([self._kinds[keys[row]] for row in icons], device=logits.device)
+        return F.cross_entropy(logits, wanted)
+
+    def loss(self, model: TinyModel, keys: Sequence[str], batch: Batch) -> Tensor:
+        """Return the cross-entropy between what each image's tokens name together and its picture's words.
+
+        Args:
+            model: the model in training.
+            keys: the batch's images, in order.
+            batch: with ``features`` (images, 4, 256).
+        """
+        projected = model.module.model.multi_modal_projector(batch.vision["features"])
+        each = model.head(model.decoder.norm(projected)).log_softmax(dim=-1)  # type: ignore[operator]
+        together = each.logsumexp(dim=1) - math.log(TOKENS_PER_IMAGE)
+        wanted = torch.zeros_like(together)
+        for row, key in enumerate(keys):
+            if tokens := self._tokens[key]:
+                wanted[row, tokens] = 1 / len(tokens)
+        return -(wanted * together).sum(-1).mean()
+
+
+def _tokens(picture: Picture, model: TinyModel) -> list[int]:
+    values = [picture.facts[name] for name in _FACTS if name in picture.facts]
+    words = [str(word) for value in values for word in (value if isinstance(value, list) else [value]) if word != ""]
+    return sorted({token for word in words if (token := _one_token(model, word)) is not None})
+
+
+def _one_token(model: TinyModel, word: str) -> int | None:
+    """Return the token of a word, or None if it takes several."""
+    ids = model.tokenizer.encode(word, add_special_tokens=False)
+    return ids[0] if len(ids) == 1 else None

@@ -1,0 +1,87 @@
+"""What the server's half of a method may use: public samples that all sides share, and trainees of its own."""
+
+import pytest
+import torch
+from tests.federation.scenario import small
+
+from fedmosaic.federation.participant import Participant
+from fedmosaic.federation.runtime import Runtime
+from fedmosaic.federation.server_context import ServerContext
+from fedmosaic.methods.base import Aggregation, Upload, Uploads
+from fedmosaic.methods.fedavg import FedAvg
+from fedmosaic.training import cross_entropy
+
+
+class Taught(FedAvg):
+    """Trains a trainee for one public batch and keeps what came out."""
+
+    def aggregate(self, uploads, state):
+        trainee = state.trainee(0, rate=0.1)
+        (batch,) = trainee.public_batches(4)
+        taught = trainee.predict(batch, mix="shared")
+        trainee.step(batch, slots=("shared",), mix="shared")
+        return Aggregation(
+            {},
+            state={**trainee.snapshot("shared"), "logits": taught.logits, "steps": torch.tensor(trainee.meter.steps)},
+        )
+
+
+@pytest.fixture
+def context(monkeypatch):
+    bench = ServerContext(small("fedavg"))
+    monkeypatch.setattr(bench._machine, "method", Taught(FedAvg.Settings()))
+    return bench
+
+
+def test_a_trainee_learns_reproducibly_and_its_cost_is_metered(context):
+    nothing = Uploads([Upload(0, "x", {})])
+    first = context.aggregate(nothing, {}, 2)
+    spent = context.spent.flops
+    assert spent > 0
+    again = context.aggregate(nothing, {}, 2)
+    assert context.spent.flops == 2 * spent
+    assert all(torch.equal(first.state[name], again.state[name]) for name in first.state)
+    other = context.aggregate(nothing, {}, 3)
+    assert not torch.equal(first.state["logits"], other.state["logits"])  # other public samples in another round
+    start = context._machine.start(small().scenario.clients[0])
+    moved = [
+        name
+        for name, tensor in first.state.items()
+        if not torch.equal(tensor, start.get(f"slot.shared|{name}", tensor))
+    ]
+    assert any(name.endswith(".B") for name in moved)
+
+
+def test_server_and_clients_see_the_same_public_samples_in_a_round(tmp_path):
+    settings = small("fedavg")
+    participant = Participant(Runtime(settings, tmp_path), 0)
+    client = participant._client(3)
+    bench = ServerContext(settings)
+    bench.round = 3
+    ours, theirs = client.public_batches(10), bench.trainee(0).public_batches(10)
+    assert [sample.id for batch in ours for sample in batch.samples] == [s.id for b in theirs for s in b.samples]
+    assert torch.equal(ours[0].inputs.vision["features"], theirs[0].inputs.vision["features"])
+
+
+def test_a_teacher_predicts_without_dropout_and_without_gradients(tmp_path):
+    settings = small("sft", training={"steps": 1})
+    client = Participant(Runtime(settings, tmp_path), 0)._client(1)
+    client.adapter.train()
+    (batch,) = client.public_batches(4)
+    client.step(batch, slots=("local",), mix="local")
+    one, two = client.predict(batch, mix="local"), client.predict(batch, mix="local")
+    assert torch.equal(one.logits, two.logits)
+    assert not one.logits.requires_grad
+    assert client.adapter.training
+    noisy = [client.answers(batch, mix="local").logits for _ in range(2)]
+    assert not torch.equal(*noisy)
+    torch.testing.assert_close(cross_entropy(one), torch.nn.functional.cross_entropy(one.logits, one.targets))
+
+
+def test_a_pass_without_gradients_costs_less_than_one_with(tmp_path):
+    client = Participant(Runtime(small("sft"), tmp_path), 0)._client(1)
+    (batch,) = client.public_batches(4)
+    client.predict(batch, mix="local")
+    forward = client.meter.flops
+    client.step(batch, slots=("local",), mix="local")
+    assert 2 * forward < client.meter.flops - forward < 3.1 * forward
