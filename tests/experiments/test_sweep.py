@@ -5,14 +5,14 @@ import pytest
 from tests.federation.scenario import small
 
 from fedmosaic.errors import DataError, SettingsError
-from fedmosaic.experiments import sweep as plans
+from fedmosaic.experiments import sweep
 from fedmosaic.experiments.comparison import rates_of, rates_of_other_steps, steps_of_rates
 from fedmosaic.federation import RunFolder
 
 
 def test_a_variant_is_its_method_with_other_settings():
     base = small(seed=0)
-    chosen = plans.variants(base, ["fedmosaic", "fedmosaic:relevance=uniform:training.steps=7", "sft"])
+    chosen = sweep.variants(base, ["fedmosaic", "fedmosaic:relevance=uniform:training.steps=7", "sft"])
     plain, uniform, sft = chosen.values()
     assert (plain.method_settings, plain.training.steps) == ({}, 2)
     assert (uniform.method, uniform.method_settings, uniform.training.steps) == (
@@ -25,12 +25,12 @@ def test_a_variant_is_its_method_with_other_settings():
 
 def test_an_unknown_setting_of_a_variant_is_named():
     with pytest.raises(SettingsError, match="stepps"):
-        plans.variants(small(), ["sft:training.stepps=7"])
+        sweep.variants(small(), ["sft:training.stepps=7"])
 
 
 def test_runs_of_one_seed_come_together_and_lie_in_folders_of_their_own():
-    chosen = plans.variants(small(), ["fedmosaic", "fedmosaic:adapter.alignment=my/bases"])
-    laid = plans.plan(chosen, seeds=(0, 1), out=Path("out"))
+    chosen = sweep.variants(small(), ["fedmosaic", "fedmosaic:adapter.alignment=my/bases"])
+    laid = sweep.plan(chosen, seeds=(0, 1), out=Path("out"))
     assert [each.seed for each in laid] == [0, 0, 1, 1]
     assert len({each.path for each in laid}) == 4
     assert all(each.path.parent == Path("out") and each.settings.seed == each.seed for each in laid)
@@ -38,40 +38,40 @@ def test_runs_of_one_seed_come_together_and_lie_in_folders_of_their_own():
 
 def test_only_runs_finished_with_the_same_settings_are_taken(tmp_path):
     base, earlier = small(seed=0), tmp_path / "earlier"
-    for each in plans.plan(plans.variants(base, ["sft", "fedavg", "ditto"]), seeds=(0,), out=earlier):
+    for each in sweep.plan(sweep.variants(base, ["sft", "fedavg", "ditto"]), seeds=(0,), out=earlier):
         folder = RunFolder.create(each.path, each.settings)
         (each.path / ".lock").touch()
         if each.variant != "ditto":
             folder.write_results({"self": each.variant})
-    here = plans.variants(base, ["sft", "fedavg:training.steps=7", "ditto", "feddat"])
+    here = sweep.variants(base, ["sft", "fedavg:training.steps=7", "ditto", "feddat"])
     here["fedavg"] = here.pop("fedavg:training.steps=7")  # of the same name as the earlier run, but not the same run
-    laid = plans.plan(here, seeds=(0,), out=tmp_path / "here")
-    taken = plans.take_finished(laid, earlier)
+    laid = sweep.plan(here, seeds=(0,), out=tmp_path / "here")
+    taken = sweep.take_finished(laid, earlier)
     assert [each.variant for each in taken] == ["sft"]
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["sft-seed0"]
     copy = RunFolder.resume(taken[0].path, taken[0].settings)
     assert copy.results() == {"self": "sft"}
     assert not (copy.path / ".lock").exists()
-    assert plans.take_finished(laid, earlier) == []  # what is there stays
+    assert sweep.take_finished(laid, earlier) == []  # what is there stays
 
 
 @pytest.mark.parametrize("elsewhere", [True, False])
 def test_runs_on_data_that_have_changed_since_are_not_compared(tmp_path, elsewhere):
-    laid = plans.plan(plans.variants(small(seed=0), ["sft"]), seeds=(0,), out=tmp_path / "earlier")
+    laid = sweep.plan(sweep.variants(small(seed=0), ["sft"]), seeds=(0,), out=tmp_path / "earlier")
     folder = RunFolder.create(laid[0].path, laid[0].settings)
     folder.write_results({"self": 1})
     note = folder.client_folder / "inputs.json"
     note.parent.mkdir()
     note.write_text(json.dumps({"train samples of trend@lines": "others"}))
-    here = plans.plan(plans.variants(small(seed=0), ["sft"]), seeds=(0,), out=tmp_path / "here")
+    here = sweep.plan(sweep.variants(small(seed=0), ["sft"]), seeds=(0,), out=tmp_path / "here")
     with pytest.raises(DataError, match=rf"changed since the run in {folder.path} began: train samples of trend@lines"):
-        plans.take_finished(here, tmp_path / "earlier") if elsewhere else plans.check_begun(laid)
+        sweep.take_finished(here, tmp_path / "earlier") if elsewhere else sweep.check_begun(laid)
     assert not (tmp_path / "here").exists()
 
 
 def test_learning_rates_are_tried_on_validation_samples_and_the_gate_is_left_alone():
-    chosen = plans.variants(small(), ["fedmosaic"])
-    tried = plans.rate_plans(chosen, factors=(0.5, 2.0), seed=3, out=Path("out"))["fedmosaic"]
+    chosen = sweep.variants(small(), ["fedmosaic"])
+    tried = sweep.rate_plans(chosen, factors=(0.5, 2.0), seed=3, out=Path("out"))["fedmosaic"]
     base = chosen["fedmosaic"].training
     for factor, each in tried.items():
         training = each.settings.training
@@ -79,19 +79,19 @@ def test_learning_rates_are_tried_on_validation_samples_and_the_gate_is_left_alo
         assert training.colora_learning_rate == pytest.approx(factor * base.colora_learning_rate)
         assert training.gate_learning_rate == base.gate_learning_rate
         assert (each.settings.seed, each.settings.evaluation.split) == (3, "validation")
-    assert plans.rate_scores(tried) == {}  # nothing has been run
+    assert sweep.rate_scores(tried) == {}  # nothing has been run
 
 
 def test_rates_chosen_before_hold_for_a_methods_variants_too(tmp_path):
-    chosen = plans.variants(small(), ["fedmosaic", "fedmosaic:gate=false", "sft"])
+    chosen = sweep.variants(small(), ["fedmosaic", "fedmosaic:gate=false", "sft"])
     path = tmp_path / "comparison.json"
     path.write_text('{"rates": {"fedmosaic": {"0.3": 0.5, "1": 0.4}, "sft": {"0.3": 0.4, "1": 0.4, "3": 0.6}}}')
-    best = plans.at_best_rates(chosen, rates_of(path, chosen))
+    best = sweep.at_best_rates(chosen, rates_of(path, chosen))
     default = small().training.learning_rate
     factors = {name: settings.training.learning_rate / default for name, settings in best.items()}
     assert factors == pytest.approx({"fedmosaic": 0.3, "fedmosaic:gate=false": 0.3, "sft": 3.0})
     with pytest.raises(SettingsError, match=r"'ditto'.*fedmosaic, sft"):
-        rates_of(path, plans.variants(small(), ["ditto"]))
+        rates_of(path, sweep.variants(small(), ["ditto"]))
 
 
 def test_rates_chosen_with_other_steps_are_named_and_with_far_ones_refused(tmp_path):
@@ -102,11 +102,11 @@ def test_rates_chosen_with_other_steps_are_named_and_with_far_ones_refused(tmp_p
     then = {"fedmosaic": 20, "fedmosaic:gate=false": 20, "sft": 20}
 
     def laid(steps):
-        chosen = plans.variants(small(), [f"fedmosaic:training.steps={steps}", "sft:training.steps=20"])
+        chosen = sweep.variants(small(), [f"fedmosaic:training.steps={steps}", "sft:training.steps=20"])
         chosen = {"fedmosaic": chosen.popitem()[1], "fedmosaic:gate=false": chosen.popitem()[1]}
-        return plans.plan(chosen, seeds=(0, 1), out=Path("out"))
+        return sweep.plan(chosen, seeds=(0, 1), out=Path("out"))
 
-    assert steps_of_rates(path, plans.variants(small(), list(then))) == then
+    assert steps_of_rates(path, sweep.variants(small(), list(then))) == then
     tried_at = {name: then[name] for name in ("fedmosaic", "fedmosaic:gate=false")}
     assert rates_of_other_steps(tried_at, laid(20)) == []
     assert rates_of_other_steps(tried_at, laid(18.5)) == ["fedmosaic:gate=false 20, now 18.5"]
@@ -118,7 +118,7 @@ def test_steps_of_rates_are_those_they_were_tried_with_even_if_taken_over_from_a
     path = tmp_path / "comparison.json"
     rows = [{"method": "sft", "settings": {"steps": 4}}]
     path.write_text(json.dumps({"rates": {"sft": {"1": 0.5}}, "rates_steps": {"sft": 20}, "rows": rows}))
-    assert steps_of_rates(path, plans.variants(small(), ["sft"])) == {"sft": 20}
+    assert steps_of_rates(path, sweep.variants(small(), ["sft"])) == {"sft": 20}
     path.write_text('{"rates": {"sft": {"1": 0.5}}}')
     with pytest.raises(SettingsError, match=r"does not say.*'sft'.*--rates 0\.3,1,3"):
-        steps_of_rates(path, plans.variants(small(), ["sft"]))
+        steps_of_rates(path, sweep.variants(small(), ["sft"]))

@@ -6,12 +6,12 @@ import pytest
 import torch
 from tests.federation.scenario import SMALL, small
 
-from fedmosaic.adapters import alignment as package
+from fedmosaic import alignment as package
 from fedmosaic.alignment import align
 from fedmosaic.config import resolve
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation import RunFolder, Runtime, engines
-from fedmosaic.federation import machine as machine_module
+from fedmosaic.federation import runtime as runtime_module
 from fedmosaic.federation.participant import Participant
 
 
@@ -98,7 +98,7 @@ def test_the_default_is_the_joint_alignment_of_the_scenarios_models(monkeypatch,
     def record(names, architecture, **settings):
         asked.update(settings, architectures=sorted(map(architecture, names)))
 
-    monkeypatch.setattr(machine_module, "alignment_for", record)
+    monkeypatch.setattr(runtime_module, "alignment_for", record)
     scenario = SMALL.model_copy(update={"settings": {}})
     machine = Runtime(resolve(scenario), tmp_path)
     assert machine.alignment is None
