@@ -5,8 +5,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fedmosaic.relevance import cosine_similarity, mix, relevance_weights
 from fedmosaic.relevance import column_store as module
+from fedmosaic.relevance import cosine_similarity, mix, relevance_weights
 from fedmosaic.relevance.column_store import ColumnStore, all_weights, gather_columns, mix_columns, nearest
 
 SIZES = (st.integers(2, 12), st.integers(1, 40), st.integers(1, 50), st.integers(0, 100))

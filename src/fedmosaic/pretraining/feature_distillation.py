@@ -1,4 +1,4 @@
-"""Feature distillation: a teacher of another family pulls a student's hidden states to its own (FitNets, arXiv 1412.6550).
+"""Feature distillation: a teacher of another family pulls a student's hidden states to its own (FitNets, 1412.6550).
 
     loss = mean over points and positions of |U norm(h_student) - norm(h_teacher)|² / d
 
