@@ -46,7 +46,7 @@ def test_one_of_another_package_is_found(monkeypatch):
     monkeypatch.setattr("fedmosaic.trackers.entry_points", entries(Entry("mine", Mine), Entry("wrong", dict)))
     assert tracker_class("mine") is Mine
     assert [type(each) for each in make_trackers(["mine", "mine"])] == [Mine]
-    with pytest.raises(SettingsError, match="'wrong' .* is not a fedmosaic Tracker class"):
+    with pytest.raises(SettingsError, match=r"'wrong' .* is not a fedmosaic Tracker class"):
         tracker_class("wrong")
 
 

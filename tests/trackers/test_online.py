@@ -37,7 +37,7 @@ def wandb(monkeypatch):
     module = ModuleType("wandb")
     module.runs, module.Image = [], Image
 
-    def init(entity=None, project=None, dir=None, id=None, name=None, *, config=None, reinit=None, resume=None):
+    def init(entity=None, project=None, dir=None, id=None, name=None, *, config=None, reinit=None, resume=None):  # noqa: A002
         module.runs.append((Run(), {"project": project, "dir": dir, "id": id, "name": name, "config": config}))
         assert (reinit, resume) == ("create_new", "allow")
         return module.runs[-1][0]
