@@ -225,6 +225,11 @@ class RunFolder:
         progress = load_json(checkpoints[-1] / "progress.json", advice="remove its folder to go on from the one before")
         return progress, load_tensors(checkpoints[-1] / "server.safetensors")
 
+    def needed_uploads(self) -> set[tuple[int, int]]:
+        """The uploads that the kept checkpoints go on from, as (client, round)."""
+        tables = [load_json(path / "progress.json", advice="remove its folder") for path in self._checkpoints()]
+        return {(int(client), about[2]) for table in tables for client, about in table["uploads"].items()}
+
     def _checkpoints(self) -> list[Path]:
         return sorted((self.path / "checkpoints").glob("round-*"))
 
