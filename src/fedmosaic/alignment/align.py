@@ -61,7 +61,7 @@ def align(
     batch_size: int = 32,
     memory: int = 1 << 30,
 ) -> Alignment:
-    """Choose the frozen bases A and B of every Co-LoRA module in every architecture (FedMosaic, Co-LoRA; METHODS A.5).
+    """Choose the frozen bases A and B of every Co-LoRA module in every architecture (FedMosaic, Co-LoRA).
 
     The same arguments give the same bases on one machine. Modules meet by block and name, positions as
     :mod:`~fedmosaic.alignment.positions` says. A module that only some of the architectures have is aligned

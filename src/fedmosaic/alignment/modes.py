@@ -103,7 +103,7 @@ class InputsOnly(PivotMode):
 
 @dataclass(frozen=True)
 class Published(InputsOnly):
-    """The published alignment (METHODS A.5), with A in closed form instead of by gradient descent.
+    """The published alignment (docs/method-facts.md#published-alignment), with A in closed form.
 
     B by CCA of ``X_1 = B_1 A_1 x`` (pivot) and ``X_3 = B_3 A_3 x`` (centred sums of products S_ab, 1e-4 on the
     diagonals): ``S_33^-½ S_31 S_11^-½ = U Σ Vᵀ``, ``B_3 := S_33^½ U Vᵀ S_11^-½ B_1``.
