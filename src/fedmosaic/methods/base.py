@@ -15,13 +15,12 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from fedmosaic.adapters import Adapter, Slot, folded_in, is_shared, is_slot_tensor
+from fedmosaic.adapters import Adapter, Slot, SlotWeights, TensorShapes, folded_in, is_shared, is_slot_tensor
 from fedmosaic.config import RunSettings, TrainingSettings
 from fedmosaic.models import BaseModel
-from fedmosaic.training import Budget, Client, Mix, ModelPool, weights
+from fedmosaic.training import Budget, Client, ModelPool
 
 Tensors = Mapping[str, Tensor]
-Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +178,7 @@ class Method(ABC, Generic[S]):
     name: ClassVar[str]
     title: ClassVar[str]
     slots: ClassVar[tuple[Slot, ...]]
-    answers_with: Mix
+    answers_with: SlotWeights
     colora: bool = False
     gate: ClassVar[str] = ""
     elastic: ClassVar[bool] = False
@@ -228,18 +227,18 @@ class Method(ABC, Generic[S]):
     @contextmanager
     def answering(self, client: Client) -> Iterator[BaseModel]:
         """The model that the client has, for evaluation. Default: its base model with :attr:`answers_with`."""
-        with folded_in(client.adapter, weights(self.answers_with)):
+        with folded_in(client.adapter, self.answers_with):
             yield client.base
 
     def upload(self, client: Client) -> dict[str, Tensor]:
         """What leaves the client after training. Default: the travelling slot."""
         return {} if self.communicated is None else client.adapter.slot_tensors(self.communicated)
 
-    def upload_shapes(self, adapter: Adapter) -> Shapes:
+    def upload_shapes(self, adapter: Adapter) -> TensorShapes:
         """Names and shapes of everything that :meth:`upload` may return."""
         return {} if self.communicated is None else adapter.schema(self.communicated)
 
-    def download_shapes(self, adapter: Adapter) -> Shapes:
+    def download_shapes(self, adapter: Adapter) -> TensorShapes:
         """Names and shapes of everything that the server may send."""
         return {} if self.communicated is None else adapter.schema(self.communicated)
 

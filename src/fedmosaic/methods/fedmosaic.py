@@ -38,11 +38,11 @@ from pydantic import Field
 from torch import Tensor
 
 from fedmosaic import seeding
-from fedmosaic.adapters import Adapter, Slot
+from fedmosaic.adapters import Adapter, Slot, SlotWeights, TensorShapes
 from fedmosaic.config import RunSettings
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import SettingsError
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Shapes, Tensors, Uploads
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Tensors, Uploads
 from fedmosaic.methods.familiarity import familiar, remember
 from fedmosaic.methods.instance_weights import InstanceWeighted
 from fedmosaic.models import BaseModel
@@ -58,12 +58,12 @@ from fedmosaic.relevance import (
     SketchKind,
     cosine_similarity,
     make_sketch,
-    mix,
     observed,
     relevance_weights,
     spent_epsilon,
+    weighted_sums,
 )
-from fedmosaic.training import Budget, Client, Mix, ModelPool
+from fedmosaic.training import Budget, Client, ModelPool
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -119,7 +119,7 @@ class FedMosaic(Method[FedMosaicSettings]):
     name = "fedmosaic"
     title = "FedMosaic"
     slots = (Slot("local", communicated=True), Slot("personal_global", communicated=False))
-    answers_with: Mix = "gate"
+    answers_with: SlotWeights = "gate"
     colora = True
     heterogeneity = "tasks, architectures and tokenizers"
     Settings = FedMosaicSettings
@@ -129,7 +129,7 @@ class FedMosaic(Method[FedMosaicSettings]):
         self.colora = settings.colora
         self._gated = settings.gate and settings.answers == "gate" and settings.share is None
         self._share = 0.5 if settings.share is None else settings.share
-        self._trains_with: Mix = "gate" if self._gated else _shared_by(0.5)
+        self._trains_with: SlotWeights = "gate" if self._gated else _shared_by(0.5)
         self.answers_with = "gate" if self._gated else _shared_by(self._share)
 
     @property
@@ -196,7 +196,7 @@ class FedMosaic(Method[FedMosaicSettings]):
         sketch = {"sketch": client.memory["sketch"]} if self._sketches else {}
         return {**client.snapshot("local"), **sketch}
 
-    def upload_shapes(self, adapter: Adapter) -> Shapes:
+    def upload_shapes(self, adapter: Adapter) -> TensorShapes:
         """The local slot's, and the sketch's."""
         if not self._sketches:
             return adapter.schema("local")
@@ -214,7 +214,7 @@ class FedMosaic(Method[FedMosaicSettings]):
                 continue
             rows = [index[client] for client in clients]
             weights = self._weights(similarity[rows][:, rows])[receivers]
-            mixed = mix(weights, uploads.matrix(names, clients), most=self.settings.peers)
+            mixed = weighted_sums(weights, uploads.matrix(names, clients), most=self.settings.peers)
             for row, values in zip(receivers, mixed, strict=True):
                 downloads[clients[row]] |= uploads.unflattened(values, names, clients[row])
         return Aggregation(downloads=downloads, relevance=self._weights(similarity), similarity=similarity)
@@ -270,7 +270,7 @@ class FedMosaic(Method[FedMosaicSettings]):
             return ProbeBatch(list({id(sample): sample for sample in probed}.values()), rate=1.0, again=True)
         last = client.memory.get("probed", torch.tensor(0))
         client.memory["probed"] = torch.tensor(client.round)
-        new = client.arrived(after=int(last))
+        new = client.samples_since(int(last))
         return ProbeBatch(new, rate=self._rate(len(new)), again=False)
 
     def _rate(self, count: int) -> float:
@@ -298,7 +298,7 @@ class FedMosaic(Method[FedMosaicSettings]):
             clip=settings.clip,
             paper_noise=settings.paper_noise,
             privacy=settings.privacy,
-            planned=Exposure(run.horizon) if batches else Exposure(rate=max(map(self._rate, client.arrivals))),
+            planned=Exposure(run.horizon) if batches else Exposure(rate=max(map(self._rate, client.arrival_counts))),
             key=key,
             client=client.id,
         )
