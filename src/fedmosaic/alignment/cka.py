@@ -13,9 +13,9 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
+from fedmosaic.alignment.activations import INPUTS, View
 from fedmosaic.alignment.moments import JointMoments
-from fedmosaic.alignment.observe import INPUTS, View
-from fedmosaic.alignment.stream import Positions, Source, pick
+from fedmosaic.alignment.stream import MomentSource, PositionWeights, select_positions
 from fedmosaic.data.sample import Sample
 from fedmosaic.models import BaseModel
 from fedmosaic.models.stack import decoder_layers
@@ -65,7 +65,7 @@ def layer_similarity(
     other: BaseModel,
     samples: Sequence[Sample],
     *,
-    positions: Positions | None = None,
+    positions: PositionWeights | None = None,
     batch_size: int = 32,
 ) -> Tensor:
     """Return the CKA (layers of one, layers of other) of what the decoder layers read, at matched positions.
@@ -80,13 +80,13 @@ def layer_similarity(
     views = [View(model, _layers(model)) for model in (one, other)]
     depths = [len(view.linears) for view in views]
     names = [str(layer) for layer in range(max(depths))]
-    source = Source(views, samples, names, positions or Positions(), batch_size)
+    source = MomentSource(views, samples, names, positions or PositionWeights(), batch_size)
     moments: JointMoments | None = None
-    for reading in source.readings((INPUTS,)):
-        at, weights = source.matches(reading)
+    for activations in source.activations((INPUTS,)):
+        at, weights = source.matched_positions(activations)
         rows = [
-            pick(features[name][INPUTS], where)
-            for features, where in zip(reading.features, at, strict=True)
+            select_positions(features[name][INPUTS], where)
+            for features, where in zip(activations.features, at, strict=True)
             for name in features
         ]
         moments = moments or JointMoments([row.shape[1] for row in rows])

@@ -14,12 +14,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from fedmosaic.alignment.activations import INPUTS, OUTPUTS
 from fedmosaic.alignment.algebra import nearest_orthonormal, power, ridge_map
 from fedmosaic.alignment.moments import JointMoments
-from fedmosaic.alignment.observe import INPUTS, OUTPUTS
-from fedmosaic.alignment.stream import Bases, Basis, Moments, Source
+from fedmosaic.alignment.stream import Bases, Basis, Moments, MomentSource
 
-Form = Literal["orthonormal", "scaled", "free"]
+BasisForm = Literal["orthonormal", "scaled", "free"]
 """Of the rows of A and the columns of B: orthonormal, orthonormal up to one factor per basis, or neither."""
 
 
@@ -33,11 +33,11 @@ class Mode(ABC):
     """
 
     name: ClassVar[str]
-    form: ClassVar[Form] = "orthonormal"
+    form: ClassVar[BasisForm] = "orthonormal"
     kinds: ClassVar[int] = 1
 
     @abstractmethod
-    def solve(self, source: Source, start: Bases, pivot: int) -> Bases:
+    def solve(self, source: MomentSource, start: Bases, pivot: int) -> Bases:
         """Return the bases of the source's modules in each architecture, in float64.
 
         Args:
@@ -53,7 +53,7 @@ class NoAlignment(Mode):
 
     name = "none"
 
-    def solve(self, source: Source, start: Bases, pivot: int) -> Bases:
+    def solve(self, source: MomentSource, start: Bases, pivot: int) -> Bases:
         """Return the bases as they are."""
         return start
 
@@ -61,15 +61,15 @@ class NoAlignment(Mode):
 class PivotMode(Mode):
     """A mode in which all other architectures follow the pivot, module by module."""
 
-    reads: ClassVar[tuple[str, ...]] = (INPUTS,)
+    quantities: ClassVar[tuple[str, ...]] = (INPUTS,)
 
-    def solve(self, source: Source, start: Bases, pivot: int) -> Bases:
+    def solve(self, source: MomentSource, start: Bases, pivot: int) -> Bases:
         """Return the start with the followers' bases replaced."""
-        gathered = source.at_positions(self.reads)
-        return {name: self.follow(_of_module(gathered, name), start[name], pivot) for name in source.names}
+        gathered = source.moments_at_positions(self.quantities)
+        return {name: self.align_module(_of_module(gathered, name), start[name], pivot) for name in source.names}
 
     @abstractmethod
-    def follow(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
+    def align_module(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
         """Return one module's bases.
 
         Args:
@@ -90,7 +90,7 @@ class InputsOnly(PivotMode):
     name = "a"
     ridge: float = 1e-2
 
-    def follow(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
+    def align_module(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
         """Return the start with each A but the pivot's replaced."""
         inputs = moments[INPUTS]
 
@@ -117,15 +117,15 @@ class Published(InputsOnly):
     form = "free"
     regular: float = 1e-4
 
-    def follow(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
+    def align_module(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
         """Return aligned A, and B as published."""
-        inputs, aligned = moments[INPUTS], super().follow(moments, start, pivot)
+        inputs, aligned = moments[INPUTS], super().align_module(moments, start, pivot)
         return [
-            basis if view == pivot else Basis(basis.A, basis.B @ self._turn(inputs, aligned, view, pivot))
+            basis if view == pivot else Basis(basis.A, basis.B @ self._rotation(inputs, aligned, view, pivot))
             for view, basis in enumerate(aligned)
         ]
 
-    def _turn(self, inputs: JointMoments, bases: Sequence[Basis], view: int, pivot: int) -> Tensor:
+    def _rotation(self, inputs: JointMoments, bases: Sequence[Basis], view: int, pivot: int) -> Tensor:
         """Return T (r, r): all factors act within span(B_3) and span(B_1), so latents do for outputs."""
 
         def products(one: int, other: int) -> Tensor:
@@ -144,11 +144,11 @@ class Pivot(InputsOnly):
 
     name = "pivot"
     kinds = 2
-    reads = (INPUTS, OUTPUTS)
+    quantities = (INPUTS, OUTPUTS)
 
-    def follow(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
+    def align_module(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
         """Return A and B that follow the pivot's."""
-        outputs, aligned = moments[OUTPUTS], super().follow(moments, start, pivot)
+        outputs, aligned = moments[OUTPUTS], super().align_module(moments, start, pivot)
 
         def carried(view: int) -> Tensor:
             mapped = ridge_map(outputs.block(pivot, pivot), outputs.block(pivot, view), ridge=self.ridge)

@@ -22,7 +22,7 @@ from fedmosaic.models.base import IGNORED
 
 
 @dataclass(slots=True)
-class Anchors:
+class SamplePositions:
     """Where one model reads what in one sample; all numbers are positions in its row of the batch.
 
     Attributes:
@@ -36,14 +36,14 @@ class Anchors:
     answer: int = 0
 
 
-class Match(NamedTuple):
+class MatchedPosition(NamedTuple):
     """One meaning and its position in each model, in the models' order; ``kind`` is image, text or answer."""
 
     kind: str
     columns: tuple[int, ...]
 
 
-def anchors(model: BaseModel, samples: Sequence[Sample], batch: Batch) -> list[Anchors]:
+def find_positions(model: BaseModel, samples: Sequence[Sample], batch: Batch) -> list[SamplePositions]:
     """Find the anchors of each sample in a batch.
 
     Args:
@@ -58,7 +58,7 @@ def anchors(model: BaseModel, samples: Sequence[Sample], batch: Batch) -> list[A
     return [_of_row(row[:end], sample, image, texts) for row, sample, end in zip(rows, samples, ends, strict=True)]
 
 
-def match(views: Sequence[Anchors]) -> Iterator[Match]:
+def match_positions(views: Sequence[SamplePositions]) -> Iterator[MatchedPosition]:
     """Yield what all models read of one sample.
 
     Args:
@@ -67,11 +67,11 @@ def match(views: Sequence[Anchors]) -> Iterator[Match]:
     for images in zip(*(view.images for view in views), strict=False):
         least = min(map(len, images))
         for columns in zip(*(_spread(tokens, least) for tokens in images), strict=True):
-            yield Match("image", columns)
+            yield MatchedPosition("image", columns)
     common = set.intersection(*(set(view.text) for view in views))
     for key in sorted(common):
-        yield Match("text", tuple(view.text[key] for view in views))
-    yield Match("answer", tuple(view.answer for view in views))
+        yield MatchedPosition("text", tuple(view.text[key] for view in views))
+    yield MatchedPosition("answer", tuple(view.answer for view in views))
 
 
 def _spread(tokens: Sequence[int], number: int) -> list[int]:
@@ -97,7 +97,7 @@ def _image_token(model: BaseModel) -> int | None:
     return None
 
 
-def _of_row(row: list[int], sample: Sample, image: int | None, texts: _Texts) -> Anchors:
+def _of_row(row: list[int], sample: Sample, image: int | None, texts: _Texts) -> SamplePositions:
     at_image = [position for position, token in enumerate(row) if token == image]
     at_text = [position for position, token in enumerate(row[:-1]) if token != image]
     ids, characters = texts.tokens(sample.prompt)
@@ -107,7 +107,7 @@ def _of_row(row: list[int], sample: Sample, image: int | None, texts: _Texts) ->
         for step in range(length):
             if characters[there + step]:
                 text[characters[there + step]] = at_text[here + step]
-    return Anchors(_by_image(at_image, len(sample.images)), text, len(row) - 1)
+    return SamplePositions(_by_image(at_image, len(sample.images)), text, len(row) - 1)
 
 
 def _by_image(positions: list[int], images: int) -> list[list[int]]:

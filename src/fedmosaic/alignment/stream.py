@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from fedmosaic import events
+from fedmosaic.alignment.activations import GRADIENTS, INPUTS, Activations, View, collect_activations
 from fedmosaic.alignment.moments import JointMoments
-from fedmosaic.alignment.observe import GRADIENTS, INPUTS, Features, View, observe
-from fedmosaic.alignment.positions import anchors, match
+from fedmosaic.alignment.positions import find_positions, match_positions
 from fedmosaic.data.sample import Sample
 from fedmosaic.models import Batch
 
@@ -32,7 +32,7 @@ Bases = Mapping[str, Sequence[Basis]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Positions:
+class PositionWeights:
     """How much each kind of position counts; 0 leaves it out.
 
     Attributes:
@@ -52,7 +52,7 @@ class Positions:
 
 
 @dataclass(frozen=True)
-class Reading:
+class BatchActivations:
     """What all architectures have computed on one batch of samples.
 
     Attributes:
@@ -63,7 +63,7 @@ class Reading:
 
     samples: Sequence[Sample]
     batches: list[Batch]
-    features: list[Features]
+    features: list[Activations]
 
     def of(self, name: str, what: str) -> list[Tensor]:
         """Return one module's inputs, outputs or gradients, (B, T, width) of each architecture."""
@@ -71,7 +71,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Source:
+class MomentSource:
     """The samples and architectures that moments are gathered from.
 
     Attributes:
@@ -85,51 +85,54 @@ class Source:
     views: Sequence[View]
     samples: Sequence[Sample]
     names: Sequence[str]
-    positions: Positions
+    positions: PositionWeights
     batch_size: int
 
-    def readings(self, reads: Collection[str]) -> Iterator[Reading]:
+    def activations(self, quantities: Collection[str]) -> Iterator[BatchActivations]:
         """Yield what the architectures compute, batch by batch."""
         order = sorted(self.samples, key=lambda sample: (len(sample.images), len(sample.prompt)))
         for start in range(0, len(order), self.batch_size):
             samples = order[start : start + self.batch_size]
             batches = [view.model.collate(samples) for view in self.views]
             features = [
-                observe(view, self.names, batch, samples, reads=reads)
+                collect_activations(view, self.names, batch, samples, quantities=quantities)
                 for view, batch in zip(self.views, batches, strict=True)
             ]
-            yield Reading(samples, batches, features)
+            yield BatchActivations(samples, batches, features)
             events.work("samples of this pass", start + len(samples), len(order))
 
-    def matches(self, reading: Reading) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-        """Return the matched positions of a reading.
+    def matched_positions(self, activations: BatchActivations) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        """Return the matched positions of a activations.
 
         Returns:
             Rows and columns (n,) in each architecture's batch, and the matches' weights (n,).
         """
-        found = [anchors(v.model, reading.samples, b) for v, b in zip(self.views, reading.batches, strict=True)]
+        found = [
+            find_positions(v.model, activations.samples, b)
+            for v, b in zip(self.views, activations.batches, strict=True)
+        ]
         pairs = [
             (row, one)
             for row, sample in enumerate(zip(*found, strict=True))
-            for one in match(sample)
+            for one in match_positions(sample)
             if self.positions.of(one.kind) > 0
         ]
         rows = torch.tensor([row for row, _ in pairs])
         columns = torch.tensor([one.columns for _, one in pairs]).T
         return [(rows, column) for column in columns], torch.tensor([self.positions.of(one.kind) for _, one in pairs])
 
-    def at_positions(self, reads: Collection[str]) -> dict[str, Moments]:
+    def moments_at_positions(self, quantities: Collection[str]) -> dict[str, Moments]:
         """Return joint moments of features at matched positions: inputs, outputs or gradients -> module -> moments."""
-        gathered: dict[str, Moments] = {what: {} for what in reads}
-        for reading in self.readings(reads) if reads else ():
-            at, weights = self.matches(reading)
+        gathered: dict[str, Moments] = {what: {} for what in quantities}
+        for activations in self.activations(quantities) if quantities else ():
+            at, weights = self.matched_positions(activations)
             for what, moments in gathered.items():
                 for name in self.names:
-                    rows = [pick(x, where) for x, where in zip(reading.of(name, what), at, strict=True)]
+                    rows = [select_positions(x, where) for x, where in zip(activations.of(name, what), at, strict=True)]
                     _add(moments, name, rows, weights)
         return gathered
 
-    def of_updates(self, bases: Bases, *, side: str) -> Moments:
+    def update_moments(self, bases: Bases, *, side: str) -> Moments:
         """Return joint moments of what single samples would change in each module, seen through one of its bases.
 
         A sample's gradient with respect to a module's weight is ``D = sum_t g_t x_tᵀ`` (out, in), and that with respect
@@ -141,17 +144,19 @@ class Source:
                 ``Bᵀ D`` of width in, one for each latent output.
         """
         moments: Moments = {}
-        for reading in self.readings((INPUTS, GRADIENTS)):
+        for activations in self.activations((INPUTS, GRADIENTS)):
             for name in self.names:
                 rows = []
-                for x, g, basis in zip(reading.of(name, INPUTS), reading.of(name, GRADIENTS), bases[name], strict=True):
-                    seen = (x @ basis.A.to(x).T).mT @ g if side == "outputs" else (g @ basis.B.to(g)).mT @ x
-                    rows.append(seen.flatten(0, 1))
+                for x, g, basis in zip(
+                    activations.of(name, INPUTS), activations.of(name, GRADIENTS), bases[name], strict=True
+                ):
+                    projected = (x @ basis.A.to(x).T).mT @ g if side == "outputs" else (g @ basis.B.to(g)).mT @ x
+                    rows.append(projected.flatten(0, 1))
                 _add(moments, name, rows)
         return moments
 
 
-def pick(features: Tensor, at: tuple[Tensor, Tensor]) -> Tensor:
+def select_positions(features: Tensor, at: tuple[Tensor, Tensor]) -> Tensor:
     """Return the features (n, width) at rows and columns (n,) of a batch (B, T, width)."""
     return features[at[0].to(features.device), at[1].to(features.device)]
 
