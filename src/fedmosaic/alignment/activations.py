@@ -34,7 +34,14 @@ class View:
     first_tokens: dict[str, int] = field(default_factory=dict)
 
     def first_token(self, option: str) -> int:
-        """Return the first token of an option."""
+        """Return the first token of an option.
+
+        Args:
+            option: its text.
+
+        Returns:
+            The token's id.
+        """
         if option not in self.first_tokens:
             self.first_tokens[option] = self.model.answer_tokens(option)[0]
         return self.first_tokens[option]
@@ -49,10 +56,13 @@ def collect_activations(
         view: the model.
         names: which of its linears; those that it lacks are left out.
         batch: the samples, with answers.
-        samples: as many as the batch has rows.
+        samples: the batch's samples, one for each row.
         quantities: any of ``inputs``, ``outputs`` and ``gradients``: the derivative of minus :func:`answer_margin`,
             summed over the batch, with respect to a module's output. A sample's margin does not depend on the others'
             positions, so these are each sample's own, and 0 at padding.
+
+    Returns:
+        By module name: the quantities that were asked for, each (B, T, width) in float32.
     """
     linears = {name: view.linears[name] for name in names if name in view.linears}
     features: Activations = {name: {} for name in linears}
@@ -90,6 +100,14 @@ def answer_margin(view: View, batch: Batch, samples: Sequence[Sample]) -> Tensor
     This is the answer loss without its saturation: the loss of a question that one model answers well and another does
     not has hardly a gradient in the first; the margin treats both alike. Answers are compared by their first tokens;
     open questions with all tokens.
+
+    Args:
+        view: the model.
+        batch: the samples as the model reads them, with answers.
+        samples: the batch's samples, one for each row.
+
+    Returns:
+        (B,) logit of the answer's first token minus the mean logit of the other options' first tokens.
     """
     answers = view.model.answer_logits(batch)
     firsts = torch.searchsorted(answers.rows.contiguous(), torch.arange(len(samples), device=answers.rows.device))

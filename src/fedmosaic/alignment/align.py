@@ -37,6 +37,9 @@ Targets = Mapping[str, Target]
 def find_mode(mode: str | Mode) -> Mode:
     """Return a mode by its name.
 
+    Args:
+        mode: a name in :data:`MODES`, or a mode itself.
+
     Raises:
         SettingsError: there is none of this name.
     """
@@ -77,6 +80,9 @@ def align(
         positions: how much image, text and answer positions count.
         batch_size: samples that go through a model at once.
         memory: bytes that moments may take at one time; modules that do not fit wait for more passes over the samples.
+
+    Returns:
+        The bases of all architectures in float32, with the correlations of their latents on the held-out samples.
 
     Raises:
         SettingsError: an unknown mode, fewer than two architectures, too few samples, or a rank or number of blocks

@@ -22,14 +22,23 @@ from fedmosaic.models.stack import decoder_layers
 
 
 def linear_cka(moments: JointMoments, one: int, other: int) -> float:
-    """Return ``||C_ab||² / (||C_aa|| ||C_bb||)`` of two views' features: 1 up to rotation and scale, else less."""
+    """Return the linear CKA of two views' features, ``||C_ab||² / (||C_aa|| ||C_bb||)``.
+
+    Args:
+        moments: joint second moments of both.
+        one: number of the first view.
+        other: number of the second view.
+
+    Returns:
+        From 0 to 1; 1 if the features are equal up to rotation and scale.
+    """
     cross, own, others = (moments.block(*pair).norm() for pair in ((one, other), (one, one), (other, other)))
     return float(cross**2 / (own * others).clamp(min=1e-300))
 
 
 @dataclass(frozen=True)
 class LayerSimilarity:
-    """How alike the layers of two models are.
+    """CKA between all layers of two models.
 
     Attributes:
         one, other: names of the models.
@@ -48,11 +57,14 @@ class LayerSimilarity:
 
 
 def compare_layers(models: Mapping[str, BaseModel], samples: Sequence[Sample]) -> list[LayerSimilarity]:
-    """Compare all pairs of models.
+    """Compare the layers of all pairs of models.
 
     Args:
         models: base models by name, without adapters.
         samples: what all of them read.
+
+    Returns:
+        One similarity for each pair, in the order of ``models``.
     """
     return [
         LayerSimilarity(one, other, layer_similarity(models[one], models[other], samples))

@@ -42,7 +42,7 @@ class Joint(Mode):
     rounds: int = 2
 
     def solve(self, source: MomentSource, start: Bases, pivot: int) -> Bases:
-        """Return the common bases."""
+        """See :meth:`Mode.solve`. Has no pivot; only the rank is taken from ``start``."""
         rank = len(next(iter(start.values()))[pivot].A)
         gathered = source.moments_at_positions((INPUTS, GRADIENTS))
         inputs, gradients = gathered[INPUTS], gathered.pop(GRADIENTS)
@@ -68,9 +68,15 @@ class Joint(Mode):
 
 
 def covariance_without_mean(moments: JointMoments) -> Tensor:
-    """Return the joint covariance of the features, each view's mean direction projected out.
+    """Return the joint covariance of the features after each view's mean direction is projected out.
 
     The latents of a start made of it are zero on average in every architecture, and Q alone carries constants.
+
+    Args:
+        moments: of the inputs of one module.
+
+    Returns:
+        (total, total), where total is the sum of the widths.
     """
     keep = []
     for view, width in enumerate(moments.widths):
@@ -87,7 +93,10 @@ def equalise_scales(bases: Sequence[Basis], inputs: JointMoments, updates: Joint
     Args:
         bases: of each architecture.
         inputs: moments of the module's inputs.
-        updates: moments of the samples' ``Bᵀ D``, seen through these bases.
+        updates: moments of the samples' ``B^T D``, projected by these bases.
+
+    Returns:
+        The bases of each architecture, each A and each B times one factor.
     """
     latents = _root_mean_squares([basis.A for basis in bases], inputs, centred=True)
     gradients = _root_mean_squares([basis.A for basis in bases], updates, centred=False) / latents

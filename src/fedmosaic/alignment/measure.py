@@ -27,11 +27,14 @@ class Correlation:
 
 
 def measure(source: MomentSource, bases: Bases) -> dict[str, Correlation]:
-    """Return the agreement of every module of the source.
+    """Return how well the latents of every module of the source agree between the architectures.
 
     Args:
         source: held-out samples.
-        bases: of each module.
+        bases: of each module, in the order of the source's views.
+
+    Returns:
+        Correlations by module.
     """
     views = len(source.views)
     rank = len(next(iter(bases.values()))[0].A)

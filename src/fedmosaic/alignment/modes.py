@@ -29,7 +29,7 @@ class Mode(ABC):
     Attributes:
         name: as given on the command line.
         form: of the bases that come out (FedMosaic's theorem 1 holds for the first two).
-        kinds: how many kinds of moments it holds at one time.
+        kinds: number of kinds of moments that it holds at one time.
     """
 
     name: ClassVar[str]
@@ -41,9 +41,12 @@ class Mode(ABC):
         """Return the bases of the source's modules in each architecture, in float64.
 
         Args:
-            source: gives the moments that the mode asks for.
+            source: gathers the moments that the mode needs.
             start: random orthonormal bases.
-            pivot: the architecture that the others follow, where a mode has one.
+            pivot: number of the architecture that the others follow, where a mode has one.
+
+        Returns:
+            By module, the bases of each architecture.
         """
 
 
@@ -54,17 +57,20 @@ class NoAlignment(Mode):
     name = "none"
 
     def solve(self, source: MomentSource, start: Bases, pivot: int) -> Bases:
-        """Return the bases as they are."""
+        """Return ``start`` as it is. See :meth:`Mode.solve`."""
         return start
 
 
 class PivotMode(Mode):
-    """A mode in which all other architectures follow the pivot, module by module."""
+    """A mode in which all other architectures follow the pivot, module by module.
+
+    Subclasses give ``quantities``, the activations whose moments :meth:`align_module` needs.
+    """
 
     quantities: ClassVar[tuple[str, ...]] = (INPUTS,)
 
     def solve(self, source: MomentSource, start: Bases, pivot: int) -> Bases:
-        """Return the start with the followers' bases replaced."""
+        """See :meth:`Mode.solve`."""
         gathered = source.moments_at_positions(self.quantities)
         return {name: self.align_module(_of_module(gathered, name), start[name], pivot) for name in source.names}
 
@@ -73,9 +79,12 @@ class PivotMode(Mode):
         """Return one module's bases.
 
         Args:
-            moments: of what the mode reads.
-            start: random orthonormal bases.
-            pivot: its architecture's number.
+            moments: by quantity, the joint moments of the module's activations.
+            start: random orthonormal bases of each architecture.
+            pivot: number of the architecture that the others follow.
+
+        Returns:
+            Bases of each architecture; the pivot's are those of ``start``.
         """
 
 
@@ -91,7 +100,7 @@ class InputsOnly(PivotMode):
     ridge: float = 1e-2
 
     def align_module(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
-        """Return the start with each A but the pivot's replaced."""
+        """Return ``start`` with each A but the pivot's replaced. See :meth:`PivotMode.align_module`."""
         inputs = moments[INPUTS]
 
         def carried(view: int) -> Tensor:
@@ -111,6 +120,9 @@ class Published(InputsOnly):
     Its weakness: X_3 lies in the span of the random B_3, so the result is ``B_3 T`` with T (r, r). The output subspace
     stays random; the better A is aligned, the nearer T is to the identity, and the less changes at all. If A is not
     aligned well, B loses its orthonormal columns.
+
+    Attributes:
+        regular: added to the diagonals of S_11 and S_33.
     """
 
     name = "published"
@@ -118,7 +130,7 @@ class Published(InputsOnly):
     regular: float = 1e-4
 
     def align_module(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
-        """Return aligned A, and B as published."""
+        """Return aligned A, and B as published. See :meth:`PivotMode.align_module`."""
         inputs, aligned = moments[INPUTS], super().align_module(moments, start, pivot)
         return [
             basis if view == pivot else Basis(basis.A, basis.B @ self._rotation(inputs, aligned, view, pivot))
@@ -147,7 +159,7 @@ class Pivot(InputsOnly):
     quantities = (INPUTS, OUTPUTS)
 
     def align_module(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
-        """Return A and B that follow the pivot's."""
+        """Return A and B that follow the pivot's. See :meth:`PivotMode.align_module`."""
         outputs, aligned = moments[OUTPUTS], super().align_module(moments, start, pivot)
 
         def carried(view: int) -> Tensor:

@@ -23,12 +23,12 @@ from fedmosaic.models.base import IGNORED
 
 @dataclass(slots=True)
 class SamplePositions:
-    """Where one model reads what in one sample; all numbers are positions in its row of the batch.
+    """Where one model has the parts of one sample; all numbers are positions in its row of the batch.
 
     Attributes:
-        images: for each image, its tokens.
-        text: by the number of characters (spaces aside, images not counted) read up to and with the token.
-        answer: where the answer is predicted.
+        images: the positions of each image's tokens.
+        text: position of a token by the number of characters (without spaces and images) read up to and with it.
+        answer: the position that predicts the answer.
     """
 
     images: list[list[int]] = field(default_factory=list)
@@ -37,19 +37,27 @@ class SamplePositions:
 
 
 class MatchedPosition(NamedTuple):
-    """One meaning and its position in each model, in the models' order; ``kind`` is image, text or answer."""
+    """Positions of the same meaning, one in each model.
+
+    Attributes:
+        kind: ``image``, ``text`` or ``answer``.
+        columns: the position in each model, in the models' order.
+    """
 
     kind: str
     columns: tuple[int, ...]
 
 
 def find_positions(model: BaseModel, samples: Sequence[Sample], batch: Batch) -> list[SamplePositions]:
-    """Find the anchors of each sample in a batch.
+    """Find the image, text and answer positions of each sample in a batch.
 
     Args:
-        model: whose tokenizer and image token count.
+        model: gives the tokenizer and the image token.
         samples: the batch's samples.
         batch: made of them by ``model.collate``, with or without answers.
+
+    Returns:
+        One for each sample.
     """
     rows = batch.input_ids.tolist()
     ends = _prompt_ends(batch)
@@ -59,10 +67,13 @@ def find_positions(model: BaseModel, samples: Sequence[Sample], batch: Batch) ->
 
 
 def match_positions(views: Sequence[SamplePositions]) -> Iterator[MatchedPosition]:
-    """Yield what all models read of one sample.
+    """Yield the positions at which all models have read the same part of a sample.
 
     Args:
-        views: the anchors of the same sample in each model.
+        views: positions of the same sample in each model.
+
+    Yields:
+        Image positions first, then text, then the answer's.
     """
     for images in zip(*(view.images for view in views), strict=False):
         least = min(map(len, images))
@@ -156,10 +167,16 @@ class _Texts:
 
 
 def ends_by_spelling(text: str, pieces: Sequence[str]) -> list[int]:
-    """Return the offset in ``text`` at which each decoded token ends, for tokenizers that do not tell.
+    """Return the offset in a text at which each decoded token ends, for tokenizers that do not tell.
 
-    The joined pieces are laid over the text by their longest common parts, case aside; a token whose last letter is
-    nowhere in the text (an unknown word) gets 0.
+    The joined pieces are aligned with the text by their longest common parts, case aside.
+
+    Args:
+        text: what was tokenised.
+        pieces: the tokens, decoded one by one.
+
+    Returns:
+        An offset for each piece; 0 if its last letter is nowhere in the text (an unknown word).
     """
     joined = "".join(pieces).lower()
     offset_of = {}

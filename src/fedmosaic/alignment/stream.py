@@ -21,7 +21,12 @@ Moments = dict[str, JointMoments]
 
 
 class Basis(NamedTuple):
-    """Frozen bases of one module: A (r, in) and B (out, r)."""
+    """Frozen bases of one module in one architecture.
+
+    Attributes:
+        A: (r, in).
+        B: (out, r).
+    """
 
     A: Tensor
     B: Tensor
@@ -33,12 +38,12 @@ Bases = Mapping[str, Sequence[Basis]]
 
 @dataclass(frozen=True, kw_only=True)
 class PositionWeights:
-    """How much each kind of position counts; 0 leaves it out.
+    """Weight of each kind of position; 0 leaves it out.
 
     Attributes:
-        image: weight of one image token.
-        text: weight of one text token.
-        answer: weight of the position that predicts the answer (one per sample).
+        image: of one image token.
+        text: of one text token.
+        answer: of the position that predicts the answer (one per sample).
     """
 
     image: float = 1.0
@@ -46,19 +51,23 @@ class PositionWeights:
     answer: float = 1.0
 
     def of(self, kind: str) -> float:
-        """Return the weight of a kind of match."""
+        """Return the weight of a kind of match.
+
+        Args:
+            kind: ``image``, ``text`` or ``answer``.
+        """
         weight: float = getattr(self, kind)
         return weight
 
 
 @dataclass(frozen=True)
 class BatchActivations:
-    """What all architectures have computed on one batch of samples.
+    """Activations of all architectures on one batch of samples.
 
     Attributes:
-        samples: the batch's.
-        batches: what each architecture has read.
-        features: of each architecture.
+        samples: the batch's samples.
+        batches: the samples as each architecture reads them.
+        features: activations of each architecture.
     """
 
     samples: Sequence[Sample]
@@ -66,18 +75,26 @@ class BatchActivations:
     features: list[Activations]
 
     def of(self, name: str, what: str) -> list[Tensor]:
-        """Return one module's inputs, outputs or gradients, (B, T, width) of each architecture."""
+        """Return one module's activations in each architecture.
+
+        Args:
+            name: of the module.
+            what: ``inputs``, ``outputs`` or ``gradients``.
+
+        Returns:
+            (B, T, width) of each architecture.
+        """
         return [features[name][what] for features in self.features]
 
 
 @dataclass(frozen=True)
 class MomentSource:
-    """The samples and architectures that moments are gathered from.
+    """Gathers joint moments of several architectures' activations from public samples.
 
     Attributes:
         views: the architectures.
-        samples: in any order; those of like length are batched together.
-        names: the modules that are read.
+        samples: in any order; those of similar length are batched together.
+        names: of the modules whose activations are gathered.
         positions: weights of the kinds of positions.
         batch_size: samples in a batch.
     """
@@ -89,7 +106,14 @@ class MomentSource:
     batch_size: int
 
     def activations(self, quantities: Collection[str]) -> Iterator[BatchActivations]:
-        """Yield what the architectures compute, batch by batch."""
+        """Yield the architectures' activations, batch by batch.
+
+        Args:
+            quantities: any of ``inputs``, ``outputs`` and ``gradients``.
+
+        Yields:
+            One for each batch; the samples are ordered by length.
+        """
         order = sorted(self.samples, key=lambda sample: (len(sample.images), len(sample.prompt)))
         for start in range(0, len(order), self.batch_size):
             samples = order[start : start + self.batch_size]
@@ -102,10 +126,13 @@ class MomentSource:
             events.work("samples of this pass", start + len(samples), len(order))
 
     def matched_positions(self, activations: BatchActivations) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-        """Return the matched positions of a activations.
+        """Return the matched positions of a batch.
+
+        Args:
+            activations: the batch.
 
         Returns:
-            Rows and columns (n,) in each architecture's batch, and the matches' weights (n,).
+            Rows and columns (n,) in each architecture's batch, and the positions' weights (n,).
         """
         found = [
             find_positions(v.model, activations.samples, b)
@@ -122,7 +149,14 @@ class MomentSource:
         return [(rows, column) for column in columns], torch.tensor([self.positions.of(one.kind) for _, one in pairs])
 
     def moments_at_positions(self, quantities: Collection[str]) -> dict[str, Moments]:
-        """Return joint moments of features at matched positions: inputs, outputs or gradients -> module -> moments."""
+        """Return joint moments of activations at matched positions.
+
+        Args:
+            quantities: any of ``inputs``, ``outputs`` and ``gradients``.
+
+        Returns:
+            By quantity and module.
+        """
         gathered: dict[str, Moments] = {what: {} for what in quantities}
         for activations in self.activations(quantities) if quantities else ():
             at, weights = self.matched_positions(activations)
@@ -133,15 +167,18 @@ class MomentSource:
         return gathered
 
     def update_moments(self, bases: Bases, *, side: str) -> Moments:
-        """Return joint moments of what single samples would change in each module, seen through one of its bases.
+        """Return joint moments of single samples' gradients of each module, projected by one of its bases.
 
-        A sample's gradient with respect to a module's weight is ``D = sum_t g_t x_tᵀ`` (out, in), and that with respect
-        to P is ``Bᵀ D Aᵀ``. Samples are what architectures have in common here, so no positions need to be matched.
+        A sample's gradient with respect to a module's weight is ``D = sum_t g_t x_t^T`` (out, in), and that with
+        respect to P is ``B^T D A^T``. Samples are the same for all architectures, so no positions need to be matched.
 
         Args:
-            bases: those that D is seen through.
-            side: ``outputs``: r rows ``D Aᵀ`` of width out per sample, one for each latent input; ``inputs``: r rows
-                ``Bᵀ D`` of width in, one for each latent output.
+            bases: those that D is projected by.
+            side: ``outputs``: r rows ``D A^T`` of width out per sample, one for each latent input; ``inputs``: r rows
+                ``B^T D`` of width in, one for each latent output.
+
+        Returns:
+            By module.
         """
         moments: Moments = {}
         for activations in self.activations((INPUTS, GRADIENTS)):
@@ -157,7 +194,15 @@ class MomentSource:
 
 
 def select_positions(features: Tensor, at: tuple[Tensor, Tensor]) -> Tensor:
-    """Return the features (n, width) at rows and columns (n,) of a batch (B, T, width)."""
+    """Return the features at some positions of a batch.
+
+    Args:
+        features: (B, T, width).
+        at: rows and columns, (n,) each.
+
+    Returns:
+        (n, width).
+    """
     return features[at[0].to(features.device), at[1].to(features.device)]
 
 
