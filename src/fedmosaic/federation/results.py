@@ -117,7 +117,7 @@ class Progress:
         return {"guarantee": guarantee, **worst, "per_client": clients}
 
     def results(self, settings: RunSettings, samples: SampleScores, *, guarantee: str = "") -> dict[str, Any]:
-        """The content of ``results.json`` (DESIGN, section 6).
+        """The content of ``results.json`` (docs/method-facts.md#fields-of-results).
 
         ``bytes_up`` and ``bytes_down`` are means over messages: a client sends and receives one in each round in which
         it trains; ``messages`` and the totals say what has really been sent.

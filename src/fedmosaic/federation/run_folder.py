@@ -1,4 +1,4 @@
-"""A run is a folder (DESIGN, section 6): readable at any moment, resumable after any kill."""
+"""A run is a folder (docs/method-facts.md#run-folder): readable at any moment, resumable after any kill."""
 
 from __future__ import annotations
 

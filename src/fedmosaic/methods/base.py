@@ -175,7 +175,7 @@ class Uploads(Mapping[int, Upload]):
         """Group clients whose tensors mean the same, as ``(clients, tensor names)``.
 
         Co-LoRA's P and Q can be combined by all clients that hold them; conventional A and B only by clients of one
-        architecture (METHODS A.4). Tensors that are not adapter weights (a sketch) are left out.
+        architecture (docs/method-facts.md#aggregation). Tensors that are not adapter weights (a sketch) are left out.
 
         Args:
             across_architectures: False keeps P and Q within an architecture, too.

@@ -39,7 +39,7 @@ _DAT = {"local": 0.5, "received": 0.5}
 
 @dataclass(frozen=True, kw_only=True)
 class FedDatSettings(MethodSettings):
-    """Values of the paper (METHODS B)."""
+    """Values of the paper (docs/method-facts.md#feddat)."""
 
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3.0
     """T of both distillations."""

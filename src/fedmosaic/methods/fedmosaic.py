@@ -11,7 +11,8 @@ Server, from the uploads of the round:
     G_i  = sum_{j != i} w_ij L_j      P and Q of Co-LoRA over all clients; A and B of the other layers, with the
                                       softmax taken again, over the clients of the same architecture
 
-Where a client has no peer to learn from, G_i is a copy of its own L_i; so it is in the first round (METHODS A.2-A.4).
+Where a client has no peer to learn from, G_i is a copy of its own L_i; so it is in the first round.
+Facts of the paper and of its release: docs/method-facts.md#relevance.
 Uploads are each client's last one. A newcomer, who has no sketch yet, receives the others' uniform mean instead.
 
 Ablations: ``relevance = "uniform"`` (no sketch, w_ij = 1 / (N - 1)), ``colora = false`` (conventional LoRA everywhere,
@@ -75,7 +76,7 @@ Count = Annotated[int, Field(ge=1)]
 
 @dataclass(frozen=True, kw_only=True)
 class FedMosaicSettings(MethodSettings):
-    """Values of the paper where it has them and they hold here (METHODS A.3)."""
+    """Values of the paper where it has them and they hold here (docs/method-facts.md#relevance)."""
 
     temperature: Positive = 0.5
     """tau of the relevance softmax."""

@@ -35,7 +35,7 @@ from fedmosaic.training import Budget, Client, LocalBatch
 
 @dataclass(frozen=True, kw_only=True)
 class HeteroSsflSettings(MethodSettings):
-    """The paper's values are not known to us (METHODS C)."""
+    """Values of our choice; the paper's are not known to us (docs/method-facts.md#hetero-ssfl)."""
 
     mu: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     """Strength of the alignment."""

@@ -33,7 +33,7 @@ from fedmosaic.training import Budget, Client
 
 @dataclass(frozen=True, kw_only=True)
 class NeflSettings(MethodSettings):
-    """Values of the paper (METHODS C)."""
+    """Values of the paper (docs/method-facts.md#nefl)."""
 
     ratios: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (0.2, 0.4, 0.6, 0.8, 1.0)
     """Size of each tier's submodel."""

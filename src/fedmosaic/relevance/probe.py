@@ -1,4 +1,6 @@
-"""The probe: what a client's task is, seen through the gradient of a small frozen model (METHODS A.3).
+"""The probe: what a client's task is, seen through the gradient of a small frozen model.
+
+The published probe: docs/method-facts.md#probe-gradient.
 
 The gradient is that of the answer loss with respect to the last block's MLP down-projection W. Every client's probe is
 the same model with no adapters, so two clients' gradients can be compared. Only what lies above W is differentiated:

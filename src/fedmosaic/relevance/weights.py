@@ -1,4 +1,6 @@
-"""From sketches to relevance, and from relevance to each client's own mixture of the others (METHODS A.3, A.4).
+"""From sketches to relevance, and from relevance to each client's own mixture of the others.
+
+The published rules: docs/method-facts.md#similarity-and-weights and docs/method-facts.md#aggregation.
 
 What happens at the edges, so that no client's odd upload spoils another's download:
 

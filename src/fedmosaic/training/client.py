@@ -133,7 +133,7 @@ class Client:
             return self.base.answer_logits(batch.inputs)
 
     def predict(self, batch: LocalBatch, *, mix: SlotWeights) -> AnswerLogits:
-        """:meth:`answers` as a teacher gives them: without gradients and without dropout (METHODS F.7)."""
+        """:meth:`answers` as a teacher gives them: without gradients and without dropout."""
         with self._as_teacher():
             return self.answers(batch, mix=mix)
 
