@@ -15,7 +15,8 @@ from fedmosaic.config import RunSettings
 from fedmosaic.errors import RunError, WireError
 from fedmosaic.evaluation import Measurement, milestones
 from fedmosaic.federation import participation, wire
-from fedmosaic.federation.results import Progress
+from fedmosaic.federation.callbacks import Callback, Checkpoint, Measured, Relevance, RoundEnd, RoundStart, RunStart
+from fedmosaic.federation.history import RunHistory
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.server_context import ServerContext
 from fedmosaic.federation.upload_store import UploadStore
@@ -48,19 +49,21 @@ class Server:
         grid: the engine.
         settings: the run's settings.
         folder: the run folder; it decides where to go on.
+        callbacks: hear what happens.
     """
 
-    def __init__(self, grid: Grid, settings: RunSettings, folder: RunFolder) -> None:
+    def __init__(self, grid: Grid, settings: RunSettings, folder: RunFolder, callbacks: Callback | None = None) -> None:
         self.grid = grid
         self.settings = settings
         self.folder = folder
+        self.callbacks = callbacks or Callback()
         self._uploads = UploadStore(folder.path / "uploads")
         self.context = ServerContext(settings, scratch=folder.path / "scratch")
         self._run = settings.digest
         self._schedule = participation.schedule(settings)
         self._started = time.perf_counter()
 
-    def run(self) -> Progress:
+    def run(self) -> RunHistory:
         """Run or go on to the last round and return the whole history."""
         peers = self._meet()
         progress, uploads, state = self._load()
@@ -72,17 +75,17 @@ class Server:
         progress.until = self.settings.rounds
         start = progress.round + 1
         for round_ in range(start, self.settings.rounds + 1):
-            self.folder.event("round", round=round_, rounds=self.settings.rounds)
+            self.callbacks.on_round_start(RoundStart(round_, self.settings.rounds))
             training = [peer for peer in peers if peer.client in self._schedule[round_]]
             uploads = uploads.since(participation.oldest_that_counts(self.settings, round_))
-            aggregation = self._aggregate(progress, round_, training, uploads.towards(self._schedule[round_]), state)
+            now = uploads.towards(self._schedule[round_])
+            aggregation, relevance = self._aggregate(progress, round_, training, now, state)
             uploads = uploads.updated(self._train(progress, training, round_, aggregation))
             state = aggregation.state
             progress.round = round_
-            if progress.privacy:
-                self.folder.event(
-                    "privacy", round=round_, **(progress.privacy_results(self.context.method.guarantee) or {})
-                )
+            self._count_time(progress)
+            account = progress.privacy_account(self.context.method.guarantee)
+            self.callbacks.on_round_end(RoundEnd(round_, progress.costs, account, relevance))
             self._measure(progress, peers, round_)
             self._checkpoint(progress, uploads, state)
         self.context.clear_scratch()
@@ -104,14 +107,14 @@ class Server:
 
     def _aggregate(
         self,
-        progress: Progress,
+        progress: RunHistory,
         round_: int,
         training: Sequence[Peer],
         uploads: Uploads,
         state: Mapping[str, Tensor],
-    ) -> Aggregation:
+    ) -> tuple[Aggregation, Relevance | None]:
         if not uploads:
-            return Aggregation(downloads={})
+            return Aggregation(downloads={}), None
         before = self.context.spent.flops
         aggregation = self.context.aggregate(uploads, state, round_)
         progress.flops += self.context.spent.flops - before
@@ -121,18 +124,22 @@ class Server:
             if peer.client not in uploads
         }
         aggregation = aggregation.with_downloads(newcomers)
-        if aggregation.relevance is not None:
-            # The matrix is that of the uploads up to the round before, which this round's downloads are made from.
-            everyone = participation.present(self.settings, 0)
-            similarity = aggregation.similarity
-            self.folder.write_relevance(
-                round_ - 1,
-                _among(everyone, uploads, aggregation.relevance),
-                None if similarity is None else _among(everyone, uploads, similarity),
-            )
-        return aggregation
+        return aggregation, self._relevance(round_ - 1, uploads, aggregation)
 
-    def _train(self, progress: Progress, peers: Sequence[Peer], round_: int, aggregation: Aggregation) -> Uploads:
+    def _relevance(self, round_: int, uploads: Uploads, aggregation: Aggregation) -> Relevance | None:
+        """Keep the matrix of the uploads up to a round, which the next round's downloads are made from, if any."""
+        if aggregation.relevance is None:
+            return None
+        everyone = participation.present(self.settings, 0)
+        weights, similarity = (
+            None if matrix is None else _among(everyone, uploads, matrix)
+            for matrix in (aggregation.relevance, aggregation.similarity)
+        )
+        assert weights is not None
+        self.folder.write_relevance(round_, weights, similarity)
+        return Relevance(round_, weights, similarity)
+
+    def _train(self, progress: RunHistory, peers: Sequence[Peer], round_: int, aggregation: Aggregation) -> Uploads:
         by_node = {peer.node: peer for peer in peers}
         elastic = self.context.method.elastic
         sent: dict[int, int] = {}
@@ -154,7 +161,7 @@ class Server:
             progress.add_training(peer.client, round_, done, up=wire.size(content), down=sent[node])
         return Uploads(uploads)
 
-    def _measure(self, progress: Progress, peers: Sequence[Peer], round_: int) -> None:
+    def _measure(self, progress: RunHistory, peers: Sequence[Peer], round_: int) -> None:
         """Score the models of the clients there: at the start and the end on every test sample, in between on some.
 
         Own tasks are scored after every round, the others' at the start and at the milestones.
@@ -177,26 +184,29 @@ class Server:
         if round_ == rounds:
             self.folder.write_scores(scores)
         progress.history.append(measurement)
-        self.folder.event("measured", **progress.headline(measurement))
+        self.callbacks.on_measure(Measured.from_scores(measurement, progress.tasks))
         self.folder.write_rounds(progress.rows())
 
-    def _checkpoint(self, progress: Progress, uploads: Uploads, state: Mapping[str, Tensor]) -> None:
-        now = time.perf_counter()
-        progress.seconds += now - self._started
-        self._started = now
+    def _checkpoint(self, progress: RunHistory, uploads: Uploads, state: Mapping[str, Tensor]) -> None:
+        self._count_time(progress)
         tensors = {f"state|{name}": tensor for name, tensor in state.items()}
         about = {client: [each.architecture, each.samples, each.round] for client, each in uploads.items()}
         self.folder.save_checkpoint(progress.round, {**progress.as_json(), "uploads": about}, tensors)
         self._uploads.keep_only(self.folder.needed_uploads())
-        self.folder.event("checkpoint", round=progress.round)
+        self.callbacks.on_checkpoint(Checkpoint(progress.round))
 
-    def _load(self) -> tuple[Progress, Uploads, dict[str, Tensor]]:
+    def _count_time(self, progress: RunHistory) -> None:
+        now = time.perf_counter()
+        progress.seconds += now - self._started
+        self._started = now
+
+    def _load(self) -> tuple[RunHistory, Uploads, dict[str, Tensor]]:
         checkpoint = self.folder.latest_checkpoint()
         tasks = {client.id: list(client.tasks) for client in self.settings.scenario.clients}
         if checkpoint is None:
-            return Progress(tasks), Uploads([]), {}
+            self.callbacks.on_run_start(RunStart(self.settings, self.folder.path))
+            return RunHistory(tasks), Uploads([]), {}
         table, tensors = checkpoint
-        self.folder.event("resumed", round=table["round"])
         parts: dict[str, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             owner, _, name = key.partition("|")
@@ -207,7 +217,9 @@ class Server:
             else Upload(int(client), architecture, parts[client], samples, round_)
             for client, (architecture, samples, round_) in table.pop("uploads").items()
         ]
-        return Progress.from_json(tasks, table), Uploads(uploads), parts.get("state", {})
+        progress = RunHistory.from_json(tasks, table, path=self.folder.checkpoints)
+        self.callbacks.on_run_start(RunStart(self.settings, self.folder.path, progress.round))
+        return progress, Uploads(uploads), parts.get("state", {})
 
     # ---- messages ------------------------------------------------------------------------------------------------
 
