@@ -161,7 +161,8 @@ def test_what_the_server_sends_is_what_the_client_starts_from_and_training_moves
     after = wire.unpack(rounds[4][2], shapes, sender="x")
     moved = [(after[name] - download[name]).abs().max() for name in shapes]
     back = [(after[name] - first[name]).abs().max() for name in shapes]
-    # Two steps of Adam from the received weights end near them, not near the client's own last weights (METHODS F.1).
+    # Two steps of Adam from the received weights end near them, not near the client's own last weights.
+    # See docs/method-facts.md#optimiser-restore-undoes-the-download.
     assert sum(m < b for m, b in zip(moved, back, strict=True)) > 0.9 * len(moved)
 
 

@@ -1,4 +1,4 @@
-"""A run is a folder (DESIGN, section 6): readable at any moment, resumable after any kill."""
+"""A run is a folder (docs/method-facts.md#run-folder): readable at any moment, resumable after any kill."""
 
 from __future__ import annotations
 
@@ -224,6 +224,11 @@ class RunFolder:
             return None
         progress = load_json(checkpoints[-1] / "progress.json", advice="remove its folder to go on from the one before")
         return progress, load_tensors(checkpoints[-1] / "server.safetensors")
+
+    def needed_uploads(self) -> set[tuple[int, int]]:
+        """The uploads that the kept checkpoints go on from, as (client, round)."""
+        tables = [load_json(path / "progress.json", advice="remove its folder") for path in self._checkpoints()]
+        return {(int(client), about[2]) for table in tables for client, about in table["uploads"].items()}
 
     @property
     def checkpoints(self) -> Path:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from flwr.app import Message, RecordDict
@@ -19,9 +19,11 @@ from fedmosaic.federation.callbacks import Callback, Checkpoint, Measured, Relev
 from fedmosaic.federation.history import RunHistory
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.server_context import ServerContext
+from fedmosaic.federation.upload_store import UploadStore
 from fedmosaic.methods.base import Aggregation, Upload, Uploads
 
 _MAX_VALUES = 2**31
+_SECONDS_BETWEEN_POLLS = 0.5
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class Server:
         self.settings = settings
         self.folder = folder
         self.callbacks = callbacks or Callback()
-        self.context = ServerContext(settings)
+        self._uploads = UploadStore(folder.path / "uploads")
+        self.context = ServerContext(settings, scratch=folder.path / "scratch")
         self._run = settings.digest
         self._schedule = participation.schedule(settings)
         self._started = time.perf_counter()
@@ -85,6 +88,7 @@ class Server:
             self.callbacks.on_round_end(RoundEnd(round_, progress.costs, account, relevance))
             self._measure(progress, peers, round_)
             self._checkpoint(progress, uploads, state)
+        self.context.clear_scratch()
         return progress
 
     # ---- the parts of a round ------------------------------------------------------------------------------------
@@ -92,7 +96,7 @@ class Server:
     def _meet(self) -> list[Peer]:
         """Ask every node who it is; all clients of the scenario must be there, each once."""
         nodes = list(self.grid.get_node_ids())
-        replies = self._exchange("query.hello", {node: wire.pack({"run": self._run}) for node in nodes}, round_=0)
+        replies = self._exchange("query.hello", ((node, wire.pack({"run": self._run})) for node in nodes), round_=0)
         peers = sorted((_introduction(node, content) for node, content in replies), key=lambda peer: peer.client)
         present, wanted = [peer.client for peer in peers], sorted(c.id for c in self.settings.scenario.clients)
         if present != wanted:
@@ -114,12 +118,12 @@ class Server:
         before = self.context.spent.flops
         aggregation = self.context.aggregate(uploads, state, round_)
         progress.flops += self.context.spent.flops - before
-        welcomed = {
+        newcomers = {
             peer.client: self.context.method.welcome(peer.architecture, peer.shapes, uploads)
             for peer in training
             if peer.client not in uploads
         }
-        aggregation = replace(aggregation, downloads={**aggregation.downloads, **welcomed})
+        aggregation = aggregation.with_downloads(newcomers)
         return aggregation, self._relevance(round_ - 1, uploads, aggregation)
 
     def _relevance(self, round_: int, uploads: Uploads, aggregation: Aggregation) -> Relevance | None:
@@ -136,20 +140,25 @@ class Server:
         return Relevance(round_, weights, similarity)
 
     def _train(self, progress: RunHistory, peers: Sequence[Peer], round_: int, aggregation: Aggregation) -> Uploads:
-        requests = {
-            peer.node: wire.pack({"round": round_, "run": self._run}, aggregation.downloads.get(peer.client))
-            for peer in peers
-        }
         by_node = {peer.node: peer for peer in peers}
         elastic = self.context.method.elastic
+        sent: dict[int, int] = {}
+
+        def requests() -> Iterator[tuple[int, RecordDict]]:
+            for peer in peers:
+                content = wire.pack({"round": round_, "run": self._run}, aggregation.downloads.get(peer.client))
+                sent[peer.node] = wire.size(content)
+                yield peer.node, content
+
         uploads = []
-        for node, content in self._exchange("train", requests, round_=round_):
+        for node, content in self._exchange("train", requests(), round_=round_):
             peer = by_node[node]
             self._check_origin(peer, content, round_)
             tensors = wire.unpack(content, peer.shapes, sender=peer.title, complete=not elastic, elastic=elastic)
             done = wire.metrics(content, sender=peer.title)
-            uploads.append(Upload(peer.client, peer.architecture, tensors, int(done.get("samples", 0)), round_))
-            progress.add_training(peer.client, round_, done, up=wire.size(content), down=wire.size(requests[node]))
+            upload = Upload(peer.client, peer.architecture, tensors, int(done.get("samples", 0)), round_)
+            uploads.append(self._uploads.store(upload))
+            progress.add_training(peer.client, round_, done, up=wire.size(content), down=sent[node])
         return Uploads(uploads)
 
     def _measure(self, progress: RunHistory, peers: Sequence[Peer], round_: int) -> None:
@@ -164,7 +173,9 @@ class Server:
         there = participation.present(self.settings, round_)
         by_node = {peer.node: peer for peer in peers if peer.client in there}
         scores: dict[int, dict[str, tuple[float, ...]]] = {}
-        for node, content in self._exchange("evaluate", {node: wire.pack(request) for node in by_node}, round_=round_):
+        for node, content in self._exchange(
+            "evaluate", ((node, wire.pack(request)) for node in by_node), round_=round_
+        ):
             peer = by_node[node]
             self._check_origin(peer, content, round_)
             scores[peer.client] = wire.scores(content, sender=peer.title)
@@ -179,10 +190,9 @@ class Server:
     def _checkpoint(self, progress: RunHistory, uploads: Uploads, state: Mapping[str, Tensor]) -> None:
         self._count_time(progress)
         tensors = {f"state|{name}": tensor for name, tensor in state.items()}
-        for client, upload in uploads.items():
-            tensors |= {f"{client}|{name}": tensor for name, tensor in upload.tensors.items()}
         about = {client: [each.architecture, each.samples, each.round] for client, each in uploads.items()}
         self.folder.save_checkpoint(progress.round, {**progress.as_json(), "uploads": about}, tensors)
+        self._uploads.keep_only(self.folder.needed_uploads())
         self.callbacks.on_checkpoint(Checkpoint(progress.round))
 
     def _count_time(self, progress: RunHistory) -> None:
@@ -202,7 +212,9 @@ class Server:
             owner, _, name = key.partition("|")
             parts.setdefault(owner, {})[name] = tensor
         uploads = [
-            Upload(int(client), architecture, parts.get(client, {}), samples, round_)
+            Upload(int(client), architecture, self._uploads.load(int(client), round_), samples, round_)
+            if client not in parts  # of an older version, which kept them in the checkpoint
+            else Upload(int(client), architecture, parts[client], samples, round_)
             for client, (architecture, samples, round_) in table.pop("uploads").items()
         ]
         progress = RunHistory.from_json(tasks, table, path=self.folder.checkpoints)
@@ -211,19 +223,43 @@ class Server:
 
     # ---- messages ------------------------------------------------------------------------------------------------
 
-    def _exchange(self, kind: str, contents: Mapping[int, RecordDict], *, round_: int) -> list[tuple[int, RecordDict]]:
-        """Send one message to each node and return all contents; replies are matched by the message they answer."""
-        messages = [Message(content, node, kind, group_id=str(round_)) for node, content in contents.items()]
-        replies = self.grid.send_and_receive(messages)
-        answered = []
-        for reply in replies:
+    def _exchange(
+        self, kind: str, contents: Iterable[tuple[int, RecordDict]], *, round_: int
+    ) -> Iterator[tuple[int, RecordDict]]:
+        """Send one message to each node and yield the contents of the replies as they arrive.
+
+        A message is made when it is sent and a reply is dropped when it was used, so however many clients there are,
+        few messages are in memory. Replies are matched by the message they answer.
+
+        Args:
+            kind: of the messages.
+            contents: (node, content).
+            round_: the round they belong to.
+
+        Raises:
+            RunError: a node failed, or a message cannot be sent.
+        """
+        waiting: set[str] = set()
+        for node, content in contents:
+            sent = list(self.grid.push_messages([Message(content, node, kind, group_id=str(round_))]))
+            if len(sent) != 1 or sent[0] is None:
+                raise RunError(f"{kind!r} of round {round_} could not be sent to node {node}: is it too large?")
+            waiting |= set(sent)
+            yield from self._replies(waiting, kind, round_)
+        while waiting:
+            before = len(waiting)
+            yield from self._replies(waiting, kind, round_)
+            if len(waiting) == before:
+                time.sleep(_SECONDS_BETWEEN_POLLS)
+
+    def _replies(self, waiting: set[str], kind: str, round_: int) -> Iterator[tuple[int, RecordDict]]:
+        """Yield what has arrived, and no longer wait for it."""
+        for reply in self.grid.pull_messages(waiting):
+            waiting.discard(reply.metadata.reply_to_message_id)
             node = reply.metadata.src_node_id
             if reply.has_error():
                 raise RunError(f"node {node} failed in {kind!r}, round {round_}: {reply.error.reason}")
-            answered.append((node, reply.content))
-        if missing := set(contents) - {node for node, _ in answered}:
-            raise RunError(f"{len(missing)} of {len(contents)} nodes did not answer {kind!r} in round {round_}")
-        return answered
+            yield node, reply.content
 
     def _check_origin(self, peer: Peer, content: RecordDict, round_: int) -> None:
         said = wire.meta(content, {"client": int, "round": int, "run": str}, sender=peer.title)
