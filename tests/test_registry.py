@@ -76,7 +76,7 @@ def test_an_entry_point_is_loaded_when_it_is_asked_for(colours):
     ("name", "value", "words"),
     [
         ("blue", "sys:path", "a colour named 'blue' exists already"),
-        ("green", "nowhere:Green", "cannot be loaded .No module named 'nowhere'"),
+        ("green", "nowhere:Green", "cannot be loaded: No module named 'nowhere'"),
         ("green", "sys:path", "is no colour"),
         ("green", "colours.red:Red", "calls itself 'light-red'"),
     ],
