@@ -170,8 +170,8 @@ FAMILIES = Registry(
     "families", noun="embedded model", package="fedmosaic.models.embedded", base="fedmosaic.models.families:Family"
 )
 GATES = Registry("gates", noun="gate", package="fedmosaic.adapters", base="fedmosaic.adapters.gate:Gate")
-SKETCHES = Registry("sketches", noun="sketch", package="fedmosaic.relevance")
-METRICS = Registry("metrics", noun="metric of open answers", package="fedmosaic.evaluation")
+SKETCHES = Registry("sketches", noun="sketch", package="fedmosaic.relevance.sketches")
+METRICS = Registry("metrics", noun="metric of open answers", package="fedmosaic.evaluation.metrics")
 ENGINES = Registry("engines", noun="engine", package="fedmosaic.federation.engines")
 TRACKERS = Registry("trackers", noun="tracker", package="fedmosaic.trackers")
 

@@ -232,7 +232,7 @@ def tasks_samples(monkeypatch):
         return models, chosen
 
     monkeypatch.setattr(sys.modules["fedmosaic.cli.align"], "public_reading", read)
-    monkeypatch.setattr(sys.modules["fedmosaic.alignment.shipped"], "public_reading", read)
+    monkeypatch.setattr(sys.modules["fedmosaic.federation.alignment"], "public_reading", read)
 
 
 @pytest.mark.slow

@@ -22,13 +22,17 @@ from torch import Tensor, nn
 
 from fedmosaic.adapters.mix import Mix, Prompt
 from fedmosaic.errors import ModelError, SettingsError
+from fedmosaic.registry import GATES
 
 
 class Gate(nn.Module, ABC):
     """Base of the gates: they give ``log(g / (1 - g))``, and the hot path makes the two weights of it.
 
     Attributes:
+        name: as in ``adapter.gate``.
+        letter: of the learnable part, in the names of tensors.
         by_input: whether the weights differ between inputs.
+        weighs: the number of slots: a pair, or one.
 
     Args:
         shape: of the learnable part.
@@ -37,14 +41,24 @@ class Gate(nn.Module, ABC):
         dtype: of the learnable part.
     """
 
-    kind: str
+    name: ClassVar[str]
     letter: str
     by_input: ClassVar[bool] = True
+    weighs: ClassVar[int] = 2
 
     def __init__(self, shape: tuple[int, ...], mix: Mix, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__()
         self.mix = mix
         self.register_parameter(self.letter, nn.Parameter(torch.zeros(shape, device=device, dtype=dtype)))
+
+    @classmethod
+    def shape(cls, in_features: int) -> tuple[int, ...]:
+        """Return the shape of the learnable part of a linear's gate: a direction in input space, or one number.
+
+        Args:
+            in_features: of the linear.
+        """
+        return (in_features,) if cls.by_input else ()
 
     @abstractmethod
     def forward(self, rows: Tensor) -> Tensor:
@@ -57,7 +71,7 @@ class Gate(nn.Module, ABC):
             ModelError: it depends on the input.
         """
         raise ModelError(
-            f"a {self.kind} gate weighs the slots anew for every input, so they cannot be folded into one update; "
+            f"a {self.name} gate weighs the slots anew for every input, so they cannot be folded into one update; "
             "only fixed weights and gate='scalar' can (run with --set adapter.gate=scalar)"
         )
 
@@ -65,7 +79,7 @@ class Gate(nn.Module, ABC):
 class ScalarGate(Gate):
     """One learnable number ``beta`` for all inputs of a linear."""
 
-    kind = "scalar"
+    name = "scalar"
     letter = "beta"
     by_input = False
     beta: nn.Parameter
@@ -82,9 +96,10 @@ class ScalarGate(Gate):
 class StepSize(Gate):
     """One learnable number ``s``, the weight of the only slot."""
 
-    kind = "step"
+    name = "step"
     letter = "s"
     by_input = False
+    weighs = 1
     s: nn.Parameter
 
     def __init__(self, shape: tuple[int, ...], mix: Mix, device: torch.device, dtype: torch.dtype) -> None:
@@ -103,7 +118,7 @@ class StepSize(Gate):
 class TokenGate(Gate):
     """A direction ``w`` in input space; each token is gated by its own input."""
 
-    kind = "token"
+    name = "token"
     letter = "w"
     w: nn.Parameter
 
@@ -115,7 +130,7 @@ class TokenGate(Gate):
 class SampleGate(TokenGate):
     """As :class:`TokenGate`, averaged over the prompt of each sample."""
 
-    kind = "sample"
+    name = "sample"
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return one value per sample, repeated over its tokens: (N,).
@@ -149,25 +164,22 @@ def make_gate(kind: str, in_features: int, mix: Mix, device: torch.device, dtype
     """Return the gate of one linear, or None for ``kind="none"``."""
     if kind == "none":
         return None
-    if kind in ("scalar", "step"):
-        return (ScalarGate if kind == "scalar" else StepSize)((), mix, device, dtype)
-    return (TokenGate if kind == "token" else SampleGate)((in_features,), mix, device, dtype)
+    gate: type[Gate] = GATES.load(kind)
+    return gate(gate.shape(in_features), mix, device, dtype)
 
 
 def gated_pair(kind: str, gated: tuple[str, str] | None, slots: Sequence[str]) -> tuple[str, ...] | None:
-    """Return the slots that a gate weighs: two, by default the only two, or one for ``step``; None without a gate.
+    """Return the slots that a gate weighs: two (by default the only two) or, as a gate may, one; None without a gate.
 
     Raises:
         SettingsError: the kind is unknown, there are not as many slots as it weighs and no pair is named, or the pair
             is wrong.
     """
-    if kind not in ("none", "scalar", "sample", "token", "step"):
-        raise SettingsError(f"gate={kind!r} is not a gate; choose none, scalar, sample, token or step")
     if kind == "none":
         return None
-    if kind == "step":
+    if GATES.load(kind).weighs == 1:
         if len(slots) != 1:
-            raise SettingsError(f"gate='step' weighs a single slot but the adapter has {', '.join(slots)}")
+            raise SettingsError(f"gate={kind!r} weighs a single slot but the adapter has {', '.join(slots)}")
         return tuple(slots)
     if gated is None and len(slots) != 2:
         raise SettingsError(
