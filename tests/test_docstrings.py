@@ -19,6 +19,7 @@ CHECKED = (
     "models",
     "nearest.py",
     "pretraining",
+    "relevance",
     "seeding.py",
 )
 
@@ -26,7 +27,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 _SECTION = re.compile(r"^(Args|Attributes|Returns|Yields|Raises|Example|Examples|Note):$", re.MULTILINE)
 _ENTRY = re.compile(r"^ {4}(\*{0,2}\w+(?:, \*{0,2}\w+)*)(?: \([^)]*\))?:", re.MULTILINE)
-_ELSEWHERE = re.compile(r"\bSee :(meth|data|class):")  # the contract is a base method's, or a function type's
+_ELSEWHERE = re.compile(r"\bSee :(meth|func|data|class):")  # the contract is a base method's, or a function type's
 _RETURNS_IN_SUMMARY = re.compile(r"(Return|Yield|Whether)")
 
 

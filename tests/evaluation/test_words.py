@@ -10,7 +10,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenize import tokenize
 
 from fedmosaic.evaluation import token_f1
-from fedmosaic.evaluation.score import rouge_l
+from fedmosaic.evaluation.metrics.rouge_l import rouge_l
 from fedmosaic.evaluation.words import reference_words, words
 
 # Two words or four characters; the first half right; all wrong. Share of the half-right answer: by hand.

@@ -13,7 +13,6 @@ from fedmosaic.cli.progress import working
 from fedmosaic.config import RunSettings, home
 from fedmosaic.data.sample import Sample, Task
 from fedmosaic.data.texts import shown
-from fedmosaic.errors import SettingsError
 from fedmosaic.evaluation import reads_alike
 from fedmosaic.federation import Runtime
 from fedmosaic.federation.division import own_part
@@ -35,8 +34,6 @@ def prepare(settings: RunSettings, console: PlainConsole, *, folder: Path | None
     """
     check_names(settings)
     make_method(settings.method, settings.method_settings).check(settings)
-    if settings.engine != "in-process":
-        raise SettingsError(f"engine {settings.engine!r} is not part of this version; use --engine in-process")
     check_device(settings.device)
     machine = Runtime(settings, folder=folder or home() / "unused")
     names = settings.scenario.task_names

@@ -9,18 +9,15 @@ words) or ROUGE-L, for texts of every script (:mod:`fedmosaic.evaluation.words` 
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fedmosaic.data.sample import Sample
-from fedmosaic.evaluation.words import reference_words, words
 from fedmosaic.models import BaseModel
+from fedmosaic.registry import METRICS
 
 
 @dataclass(frozen=True)
@@ -44,10 +41,10 @@ def score_samples(
         model: in evaluation mode.
         samples: all multiple choice or open, in any mixture.
         batch_size: samples that go through the model at once.
-        open_metric: ``f1`` or ``rouge-l``, for open answers.
+        open_metric: name of a metric (:mod:`fedmosaic.evaluation.metrics`), for open answers.
         answer_tokens: longest generated open answer.
     """
-    overlap = {"f1": token_f1, "rouge-l": rouge_l}[open_metric]
+    overlap = METRICS.load(open_metric)().score
     scores = [0.0] * len(samples)
     # Samples of like length share a batch: less padding.
     order = sorted(range(len(samples)), key=lambda i: (len(samples[i].images), len(samples[i].prompt)))
@@ -135,32 +132,3 @@ def _full_likelihoods(model: BaseModel, samples: Sequence[Sample], *, batch_size
         token = torch.log_softmax(answers.logits.float(), dim=-1).gather(1, answers.targets[:, None])[:, 0]
         parts.append(token.new_zeros(len(some)).index_add_(0, answers.rows, token).cpu())
     return list(torch.split(torch.cat(parts), [len(sample.options or ()) for sample in samples]))
-
-
-def token_f1(answer: str, gold: str) -> float:
-    """F1 of the words of two texts, which count as often as they occur; case and punctuation between words do not."""
-    given, wanted = Counter(words(answer)), Counter(words(gold))
-    if given == wanted:
-        return 1.0  # also two texts without any
-    return 2 * (given & wanted).total() / (given.total() + wanted.total())
-
-
-def rouge_l(answer: str, gold: str) -> float:
-    """ROUGE-L F-measure (longest common subsequence of words), by the ``rouge_score`` library, without stemming."""
-    if reference_words(answer) == reference_words(gold):
-        return 1.0
-    return float(_rouge().score(gold, answer)["rougeL"].fmeasure)
-
-
-@cache
-def _rouge() -> Any:
-    from rouge_score.rouge_scorer import RougeScorer  # noqa: PLC0415 - takes a second to import, rarely needed
-
-    return RougeScorer(["rougeL"], tokenizer=_Tokenizer())
-
-
-class _Tokenizer:
-    """What the library takes in place of its own tokenizer, which knows nothing but the letters a to z."""
-
-    def tokenize(self, text: str) -> list[str]:
-        return reference_words(text)

@@ -3,7 +3,9 @@
 from fedmosaic.relevance.privacy import DEFAULT_PRIVACY, Exposure, PrivacySettings, calibrated_noise, spent_epsilon
 from fedmosaic.relevance.probe import AnswerGradients, Probe, answer_gradients, probe_target
 from fedmosaic.relevance.release import GUARANTEES, ProbeBatch, Releases, Sanitise
-from fedmosaic.relevance.sketch import EntrySketch, Sketch, SketchKind, TensorSketch, make_sketch
+from fedmosaic.relevance.sketch import Sketch, SketchKind, make_sketch
+from fedmosaic.relevance.sketches.entries import EntrySketch
+from fedmosaic.relevance.sketches.projection import TensorSketch
 from fedmosaic.relevance.weights import cosine_similarity, relevance_weights, weighted_sums
 
 __all__ = [
