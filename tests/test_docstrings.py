@@ -15,6 +15,7 @@ CHECKED = (
     "alignment",
     "data",
     "errors.py",
+    "evaluation",
     "io.py",
     "models",
     "nearest.py",

@@ -39,7 +39,7 @@ class Sketch(Protocol):
 
 
 def make_sketch(kind: SketchKind, *, d_out: int, d_in: int, size: int, ratio: float, seed: int) -> Sketch:
-    """Build the sketch of a kind.
+    """Make the sketch of a kind.
 
     Args:
         kind: its name.
@@ -48,6 +48,9 @@ def make_sketch(kind: SketchKind, *, d_out: int, d_in: int, size: int, ratio: fl
         size: length of a sketch whose length is free, such as ``projection``.
         ratio: share of the gradient's entries in a sketch that is made of them, such as ``subset``.
         seed: equal on all clients of a run, or sketches cannot be compared.
+
+    Returns:
+        The sketch; equal arguments give equal sketches.
 
     Raises:
         SettingsError: there is no such kind.

@@ -5,12 +5,22 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from fedmosaic.evaluation.words import reference_words
+from fedmosaic.evaluation.word_tokenizer import rouge_words
 
 
 def rouge_l(answer: str, gold: str) -> float:
-    """ROUGE-L F-measure (longest common subsequence of words), by the ``rouge_score`` library, without stemming."""
-    if reference_words(answer) == reference_words(gold):
+    """Return the ROUGE-L F-measure, of the longest common subsequence of words, without stemming.
+
+    It is computed by the ``rouge_score`` library.
+
+    Args:
+        answer: the model's.
+        gold: the right one.
+
+    Returns:
+        From 0 to 1.
+    """
+    if rouge_words(answer) == rouge_words(gold):
         return 1.0
     return float(_rouge().score(gold, answer)["rougeL"].fmeasure)
 
@@ -22,7 +32,7 @@ class RougeL:
     title = "the longest common subsequence of words, ROUGE-L"
 
     def score(self, answer: str, gold: str) -> float:
-        """See :func:`rouge_l`."""
+        """See :meth:`~fedmosaic.evaluation.metrics.OpenMetric.score`."""
         return rouge_l(answer, gold)
 
 
@@ -37,4 +47,4 @@ class _Tokenizer:
     """What the library takes in place of its own tokenizer, which knows nothing but the letters a to z."""
 
     def tokenize(self, text: str) -> list[str]:
-        return reference_words(text)
+        return rouge_words(text)
