@@ -73,8 +73,7 @@ def score_samples(
 
 
 def choice_scores(model: BaseModel, samples: Sequence[Sample]) -> list[float]:
-    """Return how probable it is that each sample's likeliest option is right: 1 or 0, unless options are
-    indistinguishable.
+    """Return the probability that each sample's likeliest option is right: 0 or 1 unless options are alike.
 
     Args:
         model: in evaluation mode.
