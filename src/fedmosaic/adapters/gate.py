@@ -64,7 +64,14 @@ class Gate(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, rows: Tensor) -> Tensor:
-        """Return the logit of g, () or (N,), for inputs ``rows`` (N, in_features)."""
+        """Return the logit of g.
+
+        Args:
+            rows: (N, in_features), the linear's inputs.
+
+        Returns:
+            () or (N,).
+        """
 
     def constant(self) -> Tensor:
         """Return the logit of g that all inputs share, ().
@@ -87,7 +94,7 @@ class ScalarGate(Gate):
     beta: nn.Parameter
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Return beta, ()."""
+        """Return beta, (). See :meth:`Gate.forward`."""
         return self.beta
 
     def constant(self) -> Tensor:
@@ -96,7 +103,10 @@ class ScalarGate(Gate):
 
 
 class StepSize(Gate):
-    """One learnable number ``s``, the weight of the only slot."""
+    """One learnable number ``s``, the weight of the only slot.
+
+    See :class:`Gate` for the arguments.
+    """
 
     name = "step"
     letter = "s"
@@ -111,7 +121,7 @@ class StepSize(Gate):
         nn.init.ones_(self.s)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Return s, ()."""
+        """Return s, (). See :meth:`Gate.forward`."""
         return self.s
 
     def constant(self) -> Tensor:
@@ -127,7 +137,7 @@ class TokenGate(Gate):
     w: nn.Parameter
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Return ``x_t . w``, (N,)."""
+        """Return ``x_t . w``, (N,). See :meth:`Gate.forward`."""
         return rows.to(self.w.dtype) @ self.w
 
 
@@ -137,7 +147,13 @@ class SampleGate(TokenGate):
     name = "sample"
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Return one value per sample, repeated over its tokens: (N,).
+        """Return one value per sample, repeated over its tokens.
+
+        Args:
+            rows: (N, in_features), the linear's inputs; N is a multiple of the number of samples.
+
+        Returns:
+            (N,).
 
         Raises:
             SettingsError: no prompt is set, or the rows fit neither the prompt's mask nor a later decoding step.
@@ -167,7 +183,15 @@ class SampleGate(TokenGate):
 def make_gate(
     kind: str, in_features: int, context: ForwardContext, device: torch.device, dtype: torch.dtype
 ) -> Gate | None:
-    """Return the gate of one linear, or None for ``kind="none"``."""
+    """Return the gate of one linear, or None for ``kind="none"``.
+
+    Args:
+        kind: ``none`` or a registered gate.
+        in_features: of the linear.
+        context: the adapter's.
+        device: of the learnable part.
+        dtype: of the learnable part.
+    """
     if kind == "none":
         return None
     gate: type[Gate] = GATES.load(kind)
@@ -175,7 +199,15 @@ def make_gate(
 
 
 def gated_pair(kind: str, gated: tuple[str, str] | None, slots: Sequence[str]) -> tuple[str, ...] | None:
-    """Return the slots that a gate weighs: two (by default the only two) or, as a gate may, one; None without a gate.
+    """Return the slots that a gate weighs.
+
+    Args:
+        kind: ``none`` or a registered gate.
+        gated: the two slots that get 1 - g and g; None: the only two.
+        slots: names of all slots.
+
+    Returns:
+        Two names, one for ``step``, or None without a gate.
 
     Raises:
         SettingsError: the kind is unknown, there are not as many slots as it weighs and no pair is named, or the pair

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedmosaic.adapters.placement import Target, place
+from fedmosaic.adapters.placement import Target, find_targets
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import DataError
 from fedmosaic.models import BaseModel, Batch
@@ -48,7 +48,7 @@ def probe_target(decoder: nn.Module) -> Target:
     Args:
         decoder: the probe's decoder stack.
     """
-    return place(decoder, blocks=0).targets[-1]
+    return find_targets(decoder, blocks=0).targets[-1]
 
 
 def answer_gradients(model: BaseModel, batch: Batch) -> AnswerGradients:
