@@ -232,7 +232,7 @@ def tasks_samples(monkeypatch):
         return models, chosen
 
     monkeypatch.setattr(sys.modules["fedmosaic.cli.align"], "models_and_public_samples", read)
-    monkeypatch.setattr(sys.modules["fedmosaic.alignment.shipped"], "models_and_public_samples", read)
+    monkeypatch.setattr(sys.modules["fedmosaic.federation.alignment"], "models_and_public_samples", read)
 
 
 @pytest.mark.slow

@@ -13,13 +13,12 @@ from fedmosaic.alignment import (
     Alignment,
     compare_layers,
     find_mode,
-    make_alignment,
-    models_and_public_samples,
 )
 from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.progress import working
 from fedmosaic.config import home, load_scenario, resolve
 from fedmosaic.errors import SettingsError
+from fedmosaic.federation.alignment import make_alignment, models_and_public_samples
 from fedmosaic.report.layers import LayerPair, write_layers
 
 
