@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def derive(seed: int, *names: object) -> int:
@@ -21,6 +24,8 @@ def derive(seed: int, *names: object) -> int:
 
 def generator(seed: int, *names: object) -> torch.Generator:
     """Return a CPU generator seeded with ``derive(seed, *names)``."""
+    import torch  # noqa: PLC0415 - takes a second to import; scenarios, which are drawn with NumPy, do without
+
     return torch.Generator().manual_seed(derive(seed, *names))
 
 
