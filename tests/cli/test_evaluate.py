@@ -1,4 +1,4 @@
-"""``fedmosaic evaluate`` with other weights than those that a run's clients answer with."""
+"""What can be asked of a finished run: ``evaluate`` with other weights, ``adapt`` to several tasks."""
 
 import json
 
@@ -68,3 +68,33 @@ def test_l_is_what_a_client_knows_itself_and_m_what_it_received():
 def test_methods_that_answer_otherwise_have_no_other_weights(name, settings):
     with pytest.raises(SettingsError, match="--mix"):
         slot_weights(make_method(name, settings), "0.5")
+
+
+def test_a_run_is_adapted_to_several_tasks_and_each_has_its_file(monkeypatch, capsys, ditto):
+    options = ["--tasks", "trend@lines,lowest-bar@bars", "--seeds", 1, "--steps", "0,1"]
+    status, shown, error = call(monkeypatch, capsys, "adapt", ditto, *options, "--set", "training.learning_rate=0")
+    assert status == 0, error
+    assert "mean" in shown
+    for task in ("trend@lines", "lowest-bar@bars"):
+        found = json.loads((ditto / "adapt" / f"{task}.json").read_text())
+        assert found["merged"].keys() == found["scratch"].keys() == {"0", "1"}
+        assert found["merged"]["0"] == found["merged"]["1"]  # it trained with the learning rate that was given
+        assert (ditto / "adapt" / f"{task}.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--tasks", "trend@lines,trend@moon"], ["trend@moon"]),
+        (["--tasks", "trend@lines", "--steps", "0,-1"], ["--steps", "'-1'"]),
+        (["--tasks", "trend@lines", "--steps", "0"], ["--steps", "above 0"]),
+        (["--tasks", "trend@lines", "--set", "adapter.rank=2"], ["adapter.rank=2", "training"]),
+    ],
+)
+def test_what_cannot_be_adapted_to_is_refused_before_anything_is_trained(monkeypatch, capsys, ditto, arguments, words):
+    before = set(ditto.rglob("*"))
+    status, _, error = call(monkeypatch, capsys, "adapt", ditto, *arguments)
+    assert status == 2, error
+    for word in words:
+        assert word in error
+    assert set(ditto.rglob("*")) == before
