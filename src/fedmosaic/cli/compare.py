@@ -18,6 +18,7 @@ from fedmosaic.cli.background import BackgroundRun
 from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.prepare import prepare
 from fedmosaic.cli.progress import logging, working
+from fedmosaic.cli.sweep import take_options
 from fedmosaic.config import RunSettings, load_scenario, resolve
 from fedmosaic.errors import SettingsError
 from fedmosaic.experiments.comparison import (
@@ -40,6 +41,7 @@ from fedmosaic.experiments.sweep import (
     take_finished,
     variants,
 )
+from fedmosaic.experiments.sweep_file import Sweep
 from fedmosaic.federation import RunFolder, divided
 from fedmosaic.federation.name_checks import check_names
 from fedmosaic.nearest import hint
@@ -72,6 +74,15 @@ def compare(
     rounds: Annotated[int | None, typer.Option(help="Communication rounds.")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="A setting: training.steps=10.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time, each in its own process.")] = 2,
+    sweep: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file that says all this: scenario, methods, seeds, rates, budget, settings (docs/compare.md); "
+            "options given here come before it, and --out is runs/NAME of the file.",
+            is_eager=True,
+            callback=take_options,
+        ),
+    ] = None,
 ) -> None:
     """Run all methods with all seeds and compare them; call it again to go on where it was interrupted."""
     console = PlainConsole()
@@ -89,7 +100,8 @@ def compare(
         if rates and not earlier
         else []
     )
-    base = divided(resolve(load_scenario(scenario), overrides=overrides or [], rounds=rounds))
+    overrides = [*(Sweep.read(sweep).overrides() if sweep else ()), *(overrides or ())]
+    base = divided(resolve(load_scenario(scenario), overrides=overrides, rounds=rounds))
     chosen = variants(base, names)
     for settings in chosen.values():
         check_names(settings)  # of all, before the first one's data are made
