@@ -21,7 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import torch
+from _runtime import runtime
 
 from fedmosaic.config import load_scenario, resolve
 from fedmosaic.data.sample import Task
@@ -34,8 +34,7 @@ STEPS, BATCH = 5 * 25, 8
 
 def machine(batch: int = BATCH) -> Runtime:
     settings = resolve(load_scenario("mosaic40"), method="sft", overrides=[f"training.batch_size={batch}"])
-    torch.set_num_threads(settings.threads)
-    return Runtime(settings, Path("unused"))
+    return runtime(settings)
 
 
 def chance(task: Task) -> float:

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from looks import Seen, arrivals, machine, make_probe, probe_model
+from _domains import Seen, arrivals, make_probe, probe_model
+from _runtime import frozen_probe_runtime as machine
 from torch import Tensor
 
 from fedmosaic.config import load_scenario, resolve

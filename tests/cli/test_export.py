@@ -154,10 +154,8 @@ def export_text_model(folder, inputs):
         return {"base": model(**inputs).logits, "lora": lora}
 
 
-@pytest.mark.parametrize(
-    "family",
-    ["text", "tiny-llama", *(pytest.param(f"tiny-{name}", marks=pytest.mark.slow) for name in ("qwen2", "gemma"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["text", "tiny-llama", "tiny-qwen2", "tiny-gemma"])
 @torch.no_grad()
 def test_plain_transformers_and_peft_load_what_was_exported(monkeypatch, capsys, tmp_path, run, pictures, family):
     folder = tmp_path / family

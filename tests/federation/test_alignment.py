@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from tests.federation.scenario import SMALL, small
+from tests.federation.scenario import SMALL as FOUR
 
 from fedmosaic import alignment as package
 from fedmosaic.alignment import align
@@ -14,11 +14,13 @@ from fedmosaic.federation import RunFolder, Runtime, engines
 from fedmosaic.federation import runtime as runtime_module
 from fedmosaic.federation.participant import Participant
 
+SMALL = FOUR.model_copy(update={"clients": FOUR.clients[1:3]})  # one client of each architecture
+
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
     """A joint alignment of the two models, from a few of the tasks' own samples."""
-    machine = Runtime(small(), tmp_path_factory.mktemp("machine"))
+    machine = Runtime(resolve(SMALL), tmp_path_factory.mktemp("machine"))
     models = {name: machine.pool.model(name) for name in SMALL.models}
     samples = machine.benchmark.task("trend@lines").train[:20]
     for model in models.values():

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from tests.federation.scenario import small
+from tests.federation.scenario import SMALL
 
+from fedmosaic.config import resolve
 from fedmosaic.experiments.rescoring import self_and_others
 from fedmosaic.federation import RunFolder, Runtime, engines
 from fedmosaic.federation.client_store import averaged
@@ -13,6 +14,8 @@ from fedmosaic.federation.participant import Participant
 from fedmosaic.io import load_tensors
 
 ROUNDS = 4
+CLIENTS = SMALL.clients[:2]
+PAIR = SMALL.model_copy(update={"clients": CLIENTS})
 
 
 @pytest.fixture(scope="module", params=["fedmosaic", "ditto"])
@@ -20,7 +23,7 @@ def runs(request, tmp_path_factory):
     """The same run with and without averaging over three rounds."""
     folders = {}
     for window in (1, 3):
-        settings = small(request.param, rounds=ROUNDS, overrides=[f"training.averaged_rounds={window}"])
+        settings = resolve(PAIR, method=request.param, rounds=ROUNDS, overrides=[f"training.averaged_rounds={window}"])
         folders[window] = RunFolder.create(tmp_path_factory.mktemp("averaged") / "run", settings)
         engines.run(settings, folders[window])
     return folders
@@ -32,7 +35,7 @@ def states(folder, client):
 
 
 def test_training_takes_the_same_course(runs):
-    for client in range(4):
+    for client in range(len(CLIENTS)):
         plain, averaging = (states(runs[window], client) for window in (1, 3))
         assert (sorted(plain), sorted(averaging)) == ([3, 4], [2, 3, 4])
         for round_, state in plain.items():
@@ -45,7 +48,7 @@ def test_training_takes_the_same_course(runs):
 
 def test_the_client_answers_with_the_mean_of_its_weights_and_this_is_what_it_takes_away(runs):
     machine = Runtime(runs[3].settings, runs[3].client_folder)
-    for client in range(4):
+    for client in range(len(CLIENTS)):
         kept = states(runs[3], client)
         now = Participant(machine, client).client_after(ROUNDS).state()
         taken = {f"gate|{name}": tensor for name, tensor in final_model(machine, client).adapter.gate_tensors().items()}

@@ -63,8 +63,10 @@ def examine(machine: Runtime, tasks: Sequence[str], *, rounds: int) -> Summary:
     return summary
 
 
-def self_and_others(machine: Runtime, *, rounds: int) -> tuple[float, float]:
+def self_and_others(machine: Runtime, *, rounds: int) -> tuple[float, float | None]:
     """Return Self and Others of a run after its last round, as its settings now say that clients answer.
+
+    Others is None if no client has tasks that another one lacks.
 
     Args:
         machine: of the run.
@@ -73,8 +75,8 @@ def self_and_others(machine: Runtime, *, rounds: int) -> tuple[float, float]:
     scenario = machine.settings.scenario
     measured = Measurement.of(rounds, _scores(machine, scenario.task_names, rounds))
     own = {spec.id: spec.tasks for spec in scenario.clients}
-    mine, theirs = (statistics.fmean(client_means(measured, own, own=part).values()) for part in (True, False))
-    return mine, theirs
+    mine, theirs = (client_means(measured, own, own=part).values() for part in (True, False))
+    return statistics.fmean(mine), statistics.fmean(theirs) if theirs else None
 
 
 def _scores(machine: Runtime, tasks: Sequence[str], rounds: int) -> dict[int, dict[str, tuple[float, ...]]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from fedmosaic import seeding
 from fedmosaic.cli.background import start_or_resume
-from fedmosaic.config import RunSettings, load_scenario, resolve
+from fedmosaic.config import RunSettings
 from fedmosaic.data.sample import Sample
 from fedmosaic.data.stream import Stream
 from fedmosaic.federation import Runtime, engines
@@ -51,12 +50,6 @@ def finished(settings: RunSettings, path: Path) -> dict[str, Any]:
     results = folder.results()
     assert results is not None
     return results.as_json()
-
-
-@cache
-def machine(scenario: str) -> Runtime:
-    torch.set_num_threads(1)
-    return Runtime(resolve(load_scenario(scenario), method="fedmosaic"), Path("unused"))
 
 
 def probe_model(box: Runtime) -> BaseModel:
