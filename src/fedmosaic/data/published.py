@@ -16,10 +16,10 @@ from fedmosaic.data.benchmark import unknown
 from fedmosaic.data.images import FileSource
 from fedmosaic.data.option_lists import announces_options
 from fedmosaic.data.record_files import Entry, read_records
-from fedmosaic.data.records import answers, read_talk
+from fedmosaic.data.records import answers, parse_conversation
 from fedmosaic.data.sample import IMAGE_MARK, Sample, Task
-from fedmosaic.data.splitting import split_apart
-from fedmosaic.data.texts import check_text, plain, shown
+from fedmosaic.data.splitting import split_disjoint
+from fedmosaic.data.texts import check_text, normalised, quoted
 from fedmosaic.errors import DataError, SettingsError
 from fedmosaic.seeding import rng
 
@@ -146,7 +146,7 @@ class PublishedBenchmark:
         self.notes += _known_tests(name, train, test)
         self.notes += [] if is_open else _unread_options(name, test)
         samples, traces = [read.sample for read in train], [_traces(read) for read in train]
-        kept, validation = split_apart(samples, traces, VALIDATION_SHARE)
+        kept, validation = split_disjoint(samples, traces, VALIDATION_SHARE)
         family = _FAMILY_OF.get(path.parent.parent.name, "published")
         return Task(name, family, kept, validation, tuple(read.sample for read in test))
 
@@ -168,11 +168,11 @@ class PublishedBenchmark:
         """Return one sample per answer of a record: all of them, or none if one is bad."""
         if entry.fault:
             raise DataError(entry.fault)
-        talk = read_talk(entry.value)
-        images = tuple(self._key(image, path) for image in talk.images)
+        conversation = parse_conversation(entry.value)
+        images = tuple(self._key(image, path) for image in conversation.images)
         digests = tuple(map(self.images.digest, images))
         read = []
-        for turn, answer in enumerate(answers(talk, is_open=is_open)):
+        for turn, answer in enumerate(answers(conversation, is_open=is_open)):
             n = answer.prompt.count(IMAGE_MARK)
             sample = Sample(f"{sample_id}-{turn}", images[:n], answer.prompt, answer.text, answer.options)
             read.append(_Read(sample, entry.place, answer.question, digests[:n]))
@@ -190,7 +190,7 @@ class PublishedBenchmark:
                 key = self.images.key_of(candidate)
                 self.images.check(key, decode=self.skip_bad)
                 return key
-        raise DataError(f"image {shown(image)} is not below {self.root}, {home} or {home / 'images'}; add the file")
+        raise DataError(f"image {quoted(image)} is not below {self.root}, {home} or {home / 'images'}; add the file")
 
 
 def _is_file(path: Path, image: str) -> bool:
@@ -198,7 +198,7 @@ def _is_file(path: Path, image: str) -> bool:
         return path.is_file()
     except OSError as error:
         raise DataError(
-            f"image {shown(image)}, of {len(image)} characters, cannot be looked for ({error.strerror}); expected a "
+            f"image {quoted(image)}, of {len(image)} characters, cannot be looked for ({error.strerror}); expected a "
             "path, or an image as data:image/png;base64,..."
         ) from error
 
@@ -219,7 +219,7 @@ def _traces(read: _Read) -> set[Hashable]:
     """
     traces: set[Hashable] = {("talk", read.place), *(("image", image) for image in read.images)}
     if not read.images:
-        prompt, question, answer = map(plain, (read.sample.prompt, read.question, read.sample.answer))
+        prompt, question, answer = map(normalised, (read.sample.prompt, read.question, read.sample.answer))
         traces |= {("prompt", prompt), ("turn", question, answer)}
     return traces
 
@@ -244,10 +244,10 @@ def _unread_options(name: str, test: Sequence[_Read]) -> list[str]:
         return []
     return [
         f"{name}: {len(unread)} of {len(test)} test samples announce options in no form that is read, and are scored "
-        f"as open answers ({unread[0].place}: {shown(unread[0].question)}); write Choice list:[..., ...], or name the "
+        f"as open answers ({unread[0].place}: {quoted(unread[0].question)}); write Choice list:[..., ...], or name the "
         "task in open_tasks"
     ]
 
 
 def _asked(read: _Read) -> Hashable:
-    return read.images, plain(read.sample.prompt)
+    return read.images, normalised(read.sample.prompt)
