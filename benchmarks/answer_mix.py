@@ -14,9 +14,9 @@ from typing import Any
 
 from run_tables import main
 
+from fedmosaic.adapters import SlotWeights
 from fedmosaic.cli.finished import finished_run
 from fedmosaic.experiments.rescoring import self_and_others
-from fedmosaic.training import Mix
 
 SHARES = (0.0, 0.25, 0.5, 0.6, 0.75, 1.0)
 
@@ -25,7 +25,7 @@ def measure(run: Path) -> list[dict[str, Any]]:
     machine, settings = finished_run(run)
     for spec in settings.scenario.clients:
         machine.adapter(spec)  # with its gate, whatever answers
-    mixes: dict[str, Mix] = {"gate": machine.method.answers_with}
+    mixes: dict[str, SlotWeights] = {"gate": machine.method.answers_with}
     mixes |= {f"{share:g}": {"local": 1 - share, "personal_global": share} for share in SHARES}
     rows = []
     for name, mix in mixes.items():

@@ -12,6 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "fedmosaic"
 
 CHECKED = (
+    "alignment",
     "data",
     "errors.py",
     "io.py",
@@ -83,10 +84,18 @@ def _fields(node: ast.ClassDef) -> list[str]:
     record = [*node.decorator_list, *node.bases]
     if not any(re.search(r"\b(dataclass|NamedTuple)\b", ast.unparse(each)) for each in record):
         return []
+    pairs = zip(node.body, [*node.body[1:], ast.Pass()], strict=True)
     names = [
-        each.target.id for each in node.body if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
+        each.target.id
+        for each, after in pairs
+        if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name) and not _is_text(after)
     ]
     return [name for name in names if not name.startswith("_")]
+
+
+def _is_text(node: ast.stmt) -> bool:
+    """Return whether a statement is a string: below a field, it is the field's docstring."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _described(text: str, sections: set[str]) -> set[str]:

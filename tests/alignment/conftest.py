@@ -125,18 +125,18 @@ class Planted:
 
 
 class PlantedSource:
-    """What :class:`Source` gathers, written out sample by sample for one module; outputs stand for gradients, too."""
+    """What :class:`MomentSource` gathers, written out sample by sample for one module; outputs are gradients, too."""
 
     names = ("module",)
 
     def __init__(self, inputs, gradients):
         self.inputs, self.gradients = inputs, gradients
 
-    def at_positions(self, reads):
+    def moments_at_positions(self, quantities):
         given = {"inputs": self.inputs, "gradients": self.gradients, "outputs": self.gradients}
-        return {what: {"module": moments_of([each.flatten(0, 1) for each in given[what]])} for what in reads}
+        return {what: {"module": moments_of([each.flatten(0, 1) for each in given[what]])} for what in quantities}
 
-    def of_updates(self, bases, *, side):
+    def update_moments(self, bases, *, side):
         rows = []
         for x, g, basis in zip(self.inputs, self.gradients, bases["module"], strict=True):
             updates = torch.einsum("sto,sti->soi", g, x)  # D of each sample

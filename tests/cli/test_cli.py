@@ -231,8 +231,8 @@ def tasks_samples(monkeypatch):
             model.prepare(chosen)
         return models, chosen
 
-    monkeypatch.setattr(sys.modules["fedmosaic.cli.align"], "public_reading", read)
-    monkeypatch.setattr(sys.modules["fedmosaic.alignment.shipped"], "public_reading", read)
+    monkeypatch.setattr(sys.modules["fedmosaic.cli.align"], "models_and_public_samples", read)
+    monkeypatch.setattr(sys.modules["fedmosaic.alignment.shipped"], "models_and_public_samples", read)
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from fedmosaic.data.sample import Sample
 from fedmosaic.federation import RunFolder, Runtime, engines
 from fedmosaic.federation.final_model import final_model
 from fedmosaic.federation.participant import Participant
-from fedmosaic.training import load_adapter_state, weights
+from fedmosaic.training import load_adapter_state
 
 QUESTION = "which image is the odd one out ? options : first second answer :"
 
@@ -97,7 +97,7 @@ def test_every_client_of_a_run_answers_the_same_from_its_peft_folder(tmp_path, r
         client = Participant(machine, spec.id).client_after(machine.settings.rounds)
         batch = client.base.collate(samples)
         client.base.module.double()
-        with client.adapter.mixed(weights(machine.method.answers_with)):
+        with client.adapter.mixed(machine.method.answers_with):
             expected = client.base.head(client.base.hidden_states(batch))
         client.adapter.detach()
         untrained = client.base.head(client.base.hidden_states(batch))

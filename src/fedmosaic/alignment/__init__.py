@@ -6,8 +6,14 @@ from fedmosaic.alignment.joint import Joint
 from fedmosaic.alignment.measure import Correlation
 from fedmosaic.alignment.modes import InputsOnly, Mode, NoAlignment, Pivot, Published
 from fedmosaic.alignment.result import Alignment, is_alignment
-from fedmosaic.alignment.shipped import alignment_for, check_mode, find_shipped, make_alignment, public_reading
-from fedmosaic.alignment.stream import Positions
+from fedmosaic.alignment.shipped import (
+    alignment_for,
+    check_mode,
+    find_shipped,
+    make_alignment,
+    models_and_public_samples,
+)
+from fedmosaic.alignment.stream import PositionWeights
 
 __all__ = [
     "MODES",
@@ -19,7 +25,7 @@ __all__ = [
     "Mode",
     "NoAlignment",
     "Pivot",
-    "Positions",
+    "PositionWeights",
     "Published",
     "align",
     "alignment_for",
@@ -29,5 +35,5 @@ __all__ = [
     "find_shipped",
     "is_alignment",
     "make_alignment",
-    "public_reading",
+    "models_and_public_samples",
 ]

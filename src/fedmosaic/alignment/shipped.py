@@ -13,7 +13,7 @@ from filelock import FileLock
 from PIL import Image
 
 from fedmosaic import events
-from fedmosaic.alignment.align import MODES, NothingInCommonError, align
+from fedmosaic.alignment.align import MODES, NoSharedModulesError, align
 from fedmosaic.alignment.modes import NoAlignment
 from fedmosaic.alignment.result import RECORD, Alignment, is_alignment
 from fedmosaic.data.images import ImageSource
@@ -128,7 +128,7 @@ def alignment_for(
                     device=device,
                     dtype=dtype,
                 ).save(folder)
-            except NothingInCommonError as error:
+            except NoSharedModulesError as error:
                 events.emit("note", text=f"{error}; each learns from its own architecture only")
                 return None
         return Alignment.load(folder)
@@ -162,11 +162,11 @@ def make_alignment(
     Raises:
         FedMosaicError: as :func:`load_base_model` and :func:`~fedmosaic.alignment.align` do.
     """
-    models, chosen = public_reading(names, samples, home=home, seed=seed, device=device, dtype=dtype)
+    models, chosen = models_and_public_samples(names, samples, home=home, seed=seed, device=device, dtype=dtype)
     return align(models, chosen, rank=rank, blocks=blocks, mode=mode, seed=seed)
 
 
-def public_reading(
+def models_and_public_samples(
     names: Sequence[str],
     samples: int,
     *,

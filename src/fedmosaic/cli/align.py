@@ -14,7 +14,7 @@ from fedmosaic.alignment import (
     compare_layers,
     find_mode,
     make_alignment,
-    public_reading,
+    models_and_public_samples,
 )
 from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.progress import working
@@ -67,7 +67,7 @@ def align(
 def _show_layers(names: Sequence[str], samples: int, seed: int, out: Path, console: PlainConsole) -> None:
     """Compare the models' layers and write the page."""
     with working(console, f"comparing layers on {samples} public samples"):
-        models, chosen = public_reading(names, samples, home=home(), seed=seed)
+        models, chosen = models_and_public_samples(names, samples, home=home(), seed=seed)
         found = compare_layers(models, chosen)
     pairs = [LayerPair(one.one, one.other, one.cka.tolist(), one.depth_distance()) for one in found]
     for pair in pairs:

@@ -33,8 +33,7 @@ def ask(
         model = final_model(machine, client)
         keys = tuple(GivenImages(paths).keys())
         sample = Sample("question", keys, prompt, answer="?")
-        with model.adapter.prompt(model.base.collate([sample], with_answers=False).attention_mask):
-            (answer,) = model.base.answer([sample], max_tokens=max_tokens)
+        (answer,) = model.base.answer([sample], max_tokens=max_tokens)
     PlainConsole().say(answer)
 
 

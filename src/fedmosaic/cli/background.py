@@ -14,6 +14,7 @@ from typing import Any
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import FedMosaicError, RunError
 from fedmosaic.federation import RunFolder, engines
+from fedmosaic.federation.event_log import Failed
 from fedmosaic.report import write_report
 
 
@@ -45,8 +46,8 @@ class BackgroundRun:
         """
         self._process.join()
         if self._process.exitcode != 0:
-            failures = [event for event in RunFolder(self.path).events() if event["event"] == "failed"]
-            reason = failures[-1]["error"] if failures else f"exit status {self._process.exitcode}"
+            failures = [line.what for line in RunFolder(self.path).events() if isinstance(line.what, Failed)]
+            reason = failures[-1].error if failures else f"exit status {self._process.exitcode}"
             raise RunError(f"the run in {self.path} failed: {reason}")
 
     def stop(self) -> None:
@@ -81,7 +82,7 @@ def _work(settings: str, path: str, parent: int) -> None:
             engines.run(parsed, folder)
         write_report(folder.path)
     except FedMosaicError as error:
-        folder.event("failed", error=str(error))
+        folder.log(Failed(str(error)))
         raise SystemExit(1) from None
 
 

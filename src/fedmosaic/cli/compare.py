@@ -41,6 +41,8 @@ from fedmosaic.experiments.sweep import (
     variants,
 )
 from fedmosaic.federation import RunFolder, divided
+from fedmosaic.federation.callbacks import RoundStart
+from fedmosaic.federation.event_log import Headline
 from fedmosaic.federation.name_checks import check_names
 from fedmosaic.nearest import hint
 from fedmosaic.report import comparison_page, literal
@@ -179,7 +181,7 @@ def _live_line(plans: Sequence[Plan]) -> str:
     done, going = 0, []
     for each in plans:
         folder = RunFolder(each.path)
-        rounds = [event["round"] for event in folder.events() if event["event"] == "round"]
+        rounds = [line.what.round for line in folder.events() if isinstance(line.what, RoundStart)]
         if folder.results() is not None:
             done += 1
         elif rounds:
@@ -190,10 +192,11 @@ def _live_line(plans: Sequence[Plan]) -> str:
 def _live_table(plans: Sequence[Plan]) -> Table:
     table = Table("run", "round", "Self (%)", "Others (%)")
     for each in plans:
-        measured = [event for event in RunFolder(each.path).events() if event["event"] == "measured"]
-        last = measured[-1] if measured else {}
-        cells = [f"{100 * last[key]:.1f}" if last.get(key) is not None else "" for key in ("self", "others")]
-        table.add_row(literal(each.path.name), f"{last.get('round', '')}/{each.settings.rounds}", *cells)
+        measured = [line.what for line in RunFolder(each.path).events() if isinstance(line.what, Headline)]
+        last = measured[-1] if measured else None
+        means = (last.self_, last.others) if last else (None, None)
+        cells = ["" if mean is None else f"{100 * mean:.1f}" for mean in means]
+        table.add_row(literal(each.path.name), f"{last.round if last else ''}/{each.settings.rounds}", *cells)
     return table
 
 

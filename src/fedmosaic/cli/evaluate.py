@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +40,8 @@ def evaluate(
     console.print(table)
     if unseen:
         folder = RunFolder(run)
-        folder.write_results({**(folder.results() or {}), "unseen": summary.as_json()})
+        if (results := folder.results()) is not None:
+            folder.write_results(replace(results, unseen=summary))
     if generated:
         with working(console, "generating"):
             same, by_choice, by_text = agreement(machine, tasks, rounds=settings.rounds)

@@ -16,6 +16,7 @@ from fedmosaic.cli.prepare import prepare
 from fedmosaic.cli.resume import resume as go_on
 from fedmosaic.config import Scenario, load_scenario, resolve
 from fedmosaic.federation import RunFolder, divided, engines
+from fedmosaic.federation.event_log import Interrupted
 from fedmosaic.report import final_table, write_report
 
 _DEFAULT_SCENARIO = "demo"
@@ -84,10 +85,10 @@ def _run_with_reference(folder: RunFolder, console: PlainConsole) -> None:
     try:
         with RunDisplay(settings, console, beside=beside) as display:
             if folder.results() is None:
-                engines.run(settings, folder)
+                engines.run(settings, folder, callbacks=[display])
             display.wait_for(beside)
     except KeyboardInterrupt:
-        folder.event("interrupted")
+        folder.log(Interrupted())
         console.say(f"\ninterrupted; go on with: fedmosaic run --resume --out {folder.path}")
         raise
     finally:

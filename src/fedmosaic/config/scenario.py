@@ -65,7 +65,7 @@ class Division(BaseModel):
 
 
 class Scenario(BaseModel):
-    """Clients, their tasks and models, and the protocol (DESIGN, section 2).
+    """Clients, their tasks and models, and the protocol (docs/scenarios.md).
 
     Attributes:
         benchmark: ``mosaic40`` (offline) or ``published`` (a data folder in the published layout).

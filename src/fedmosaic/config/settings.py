@@ -41,7 +41,7 @@ class _Settings(BaseModel):
 
 
 class TrainingSettings(_Settings):
-    """The local loop of every client (METHODS A.2, A.8)."""
+    """The local loop of every client (docs/method-facts.md#training-loop)."""
 
     steps: Average = 25
     """Optimiser steps of one client in one round; 4.5: rounds of 4 and of 5 steps take turns."""
@@ -68,7 +68,7 @@ class ModelSettings(_Settings):
 
 
 class AdapterSettings(_Settings):
-    """Shape and place of the adapters (METHODS A.1, A.5, A.6)."""
+    """Shape and place of the adapters (docs/method-facts.md#adapters)."""
 
     rank: Positive = 16
     alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 32.0

@@ -1,11 +1,11 @@
-"""Which option a generated text means, by the rules of the published evaluation made right (METHODS D.3).
+"""Which option a generated text means: the rules of the published evaluation, corrected.
 
-The published rules take the first listed option that is a *substring* of the text, so that "red" answers for "reddish"
-and a short option for the longer one that contains it, and read the article "a" as option A. Here a text that is an
-option as it stands means that option. Otherwise options match as whole words (:mod:`fedmosaic.evaluation.words`), the
-longest match wins, of several the one that stands first in the text, of options that differ only in case or marks the
-one that is spelled as the text has it; and a lone letter counts only if it is written as one: "B", "(b)", "option b",
-"b." but not the article in "a dog".
+The published rules (docs/method-facts.md#option-matching) take the first listed option that is a *substring* of the
+text, so that "red" answers for "reddish" and a short option for the longer one that contains it, and read the article
+"a" as option A. Here a text that is an option as it stands means that option. Otherwise options match as whole words
+(:mod:`fedmosaic.evaluation.words`), the longest match wins, of several the one that stands first in the text, of
+options that differ only in case or marks the one that is spelled as the text has it; and a lone letter counts only if
+it is written as one: "B", "(b)", "option b", "b." but not the article in "a dog".
 """
 
 from __future__ import annotations

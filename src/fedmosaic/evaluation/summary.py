@@ -1,4 +1,4 @@
-"""Self, Others, last and AUC, from scores per round, client and task (DESIGN, sections 2 and 6)."""
+"""Self, Others, last and AUC, from scores per round, client and task (docs/method-facts.md#measures)."""
 
 from __future__ import annotations
 

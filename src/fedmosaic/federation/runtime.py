@@ -27,7 +27,7 @@ from fedmosaic.federation.input_digests import InputDigests
 from fedmosaic.methods.base import Method
 from fedmosaic.methods.registry import make_method
 from fedmosaic.models import BaseModel
-from fedmosaic.training import ModelPool, adapter_state, weights
+from fedmosaic.training import ModelPool, adapter_state
 
 
 @dataclass
@@ -167,7 +167,7 @@ class Runtime:
             first = f"slot.{adapter.slots[0].name}|"
             start = self._starts[spec.model]
             initial = {name.removeprefix(first): t for name, t in start.items() if name.startswith(first)}
-            folder, mixture = Path(spec.start).expanduser(), weights(self.method.answers_with)
+            folder, mixture = Path(spec.start).expanduser(), self.method.answers_with
             self._imports[key] = client_start(adapter, initial, folder, answers_with=mixture)
         return self._imports[key]
 

@@ -1,4 +1,6 @@
-"""From sketches to relevance, and from relevance to each client's own mixture of the others (METHODS A.3, A.4).
+"""From sketches to relevance, and from relevance to each client's own mixture of the others.
+
+The published rules: docs/method-facts.md#similarity-and-weights and docs/method-facts.md#aggregation.
 
 What happens at the edges, so that no client's odd upload spoils another's download:
 
@@ -81,7 +83,7 @@ def largest(values: Tensor, most: int) -> Tensor:
     return above | (equal & (equal.cumsum(1) <= room))
 
 
-def mix(weights: Tensor, tensors: Tensor, *, most: int = 0) -> Tensor:
+def weighted_sums(weights: Tensor, tensors: Tensor, *, most: int = 0) -> Tensor:
     """Return the weighted sums sum_j weights[i, j] tensors[j].
 
     Args:
