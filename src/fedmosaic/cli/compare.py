@@ -46,6 +46,7 @@ from fedmosaic.federation.event_log import Headline
 from fedmosaic.federation.name_checks import check_names
 from fedmosaic.nearest import hint
 from fedmosaic.report import comparison_page, literal
+from fedmosaic.trackers import make_trackers
 
 _POLL_SECONDS = 1.0
 
@@ -73,6 +74,9 @@ def compare(
     ] = None,
     rounds: Annotated[int | None, typer.Option(help="Communication rounds.")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="A setting: training.steps=10.")] = None,
+    track: Annotated[
+        list[str] | None, typer.Option("--track", help="Log each run to wandb, mlflow, tensorboard or trackio.")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time, each in its own process.")] = 2,
 ) -> None:
     """Run all methods with all seeds and compare them; call it again to go on where it was interrupted."""
@@ -81,6 +85,7 @@ def compare(
         raise SettingsError(f"--budget {budget!r}: {hint(budget, ('steps', 'flops'))}expected 'steps' or 'flops'")
     if finished and not finished.is_dir():
         raise SettingsError(f"--finished {finished}: no such folder; expected the --out of another comparison")
+    make_trackers(track or [])  # that they can be made
     names = lists.listed(methods, lists.name, option="--methods", expected="a method, such as fedmosaic or sft")
     numbers = lists.listed(
         seeds, lists.seed, option="--seeds", expected="a whole number from 0 to 2^31 - 1, as in 0,1,2"
@@ -112,7 +117,9 @@ def compare(
         tried_at = {name: next(iter(found.values())).settings.training.steps for name, found in tried.items()}
         for by_factor in tried.values():
             prepare(next(iter(by_factor.values())).settings, console)  # the validation samples
-        _run_all([each for by_factor in tried.values() for each in by_factor.values()], jobs, console)
+        _run_all(
+            [each for by_factor in tried.values() for each in by_factor.values()], jobs, console, track=track or ()
+        )
         scores = {name: rate_scores(by_factor) for name, by_factor in tried.items()}
     chosen = at_best_rates(chosen, scores)
     plans = [budgeted(each) for each in plan(chosen, seeds=numbers, out=out)]
@@ -127,7 +134,7 @@ def compare(
         comparison_page(comparison, plans, out / "comparison.html")
         return comparison
 
-    _run_all(plans, jobs, console, after_each=write)
+    _run_all(plans, jobs, console, track=track or (), after_each=write)
     comparison = write()
     console.print(comparison_table(comparison))
     for line in outside_budget(comparison):
@@ -143,7 +150,12 @@ def _check_unlike(chosen: Mapping[str, RunSettings]) -> None:
 
 
 def _run_all(
-    plans: Sequence[Plan], jobs: int, console: Console, *, after_each: Callable[[], object] = lambda: None
+    plans: Sequence[Plan],
+    jobs: int,
+    console: Console,
+    *,
+    track: Sequence[str],
+    after_each: Callable[[], object] = lambda: None,
 ) -> None:
     """Run what is not done yet, at most ``jobs`` at once; the first failure stops all."""
     check_begun(plans)
@@ -154,7 +166,7 @@ def _run_all(
             while waiting or running:
                 while waiting and len(running) < jobs:
                     chosen = waiting.pop(0)
-                    running.append(BackgroundRun(chosen.settings, chosen.path))
+                    running.append(BackgroundRun(chosen.settings, chosen.path, track=track))
                 for run in [run for run in running if not run.running]:
                     run.join()
                     running.remove(run)

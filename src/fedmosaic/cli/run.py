@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,7 @@ from fedmosaic.config import Scenario, load_scenario, resolve
 from fedmosaic.federation import RunFolder, divided, engines
 from fedmosaic.federation.event_log import Interrupted
 from fedmosaic.report import final_table, write_report
+from fedmosaic.trackers import Tracker, make_trackers
 
 _DEFAULT_SCENARIO = "demo"
 _DEFAULT_REFERENCE = "sft"
@@ -40,12 +42,16 @@ def run(
         bool | None, typer.Option(help=r"Local-only training beside it, to compare.  \[default: the scenario's]")
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out data records that cannot be used.")] = False,
+    track: Annotated[
+        list[str] | None, typer.Option("--track", help="Log to wandb, mlflow, tensorboard or trackio; repeatable.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Run one method on one scenario, and show each client's accuracy on its own and on the others' tasks."""
     if quiet:
         silence_warnings()
     console = PlainConsole(quiet=quiet)
+    trackers = make_trackers(track or [])
     given = {"method": method, "engine": engine, "rounds": rounds, "seed": seed}
     with_options = partial(changed, skip_bad=skip_bad, reference=reference)
     folder: RunFolder | None
@@ -59,10 +65,12 @@ def run(
         folder = RunFolder.create(out, settings)
     if folder is None:
         return
-    _run_with_reference(folder, console)
+    _run_with_reference(folder, console, trackers)
     page = write_report(out)
     console.print(final_table(out))
     console.say(f"results: {out / 'results.json'}\nreport:  {page}")
+    for view in filter(None, (tracker.view for tracker in trackers)):
+        console.say(f"tracked: {view}")
 
 
 def changed(scenario: Scenario, *, skip_bad: bool, reference: bool | None) -> Scenario:
@@ -77,15 +85,15 @@ def changed(scenario: Scenario, *, skip_bad: bool, reference: bool | None) -> Sc
     return scenario.model_copy(update={"skip_bad": scenario.skip_bad or skip_bad, "reference": wanted[reference]})
 
 
-def _run_with_reference(folder: RunFolder, console: PlainConsole) -> None:
+def _run_with_reference(folder: RunFolder, console: PlainConsole, trackers: Sequence[Tracker]) -> None:
     """Run the method here and the reference, if any, in another process at the same time."""
     settings = folder.settings
-    reference = reference_of(settings)
-    beside = BackgroundRun(reference, folder.path / "reference") if reference else None
+    reference, names = reference_of(settings), [tracker.name for tracker in trackers]
+    beside = BackgroundRun(reference, folder.path / "reference", track=names) if reference else None
     try:
         with RunDisplay(settings, console, beside=beside) as display:
             if folder.results() is None:
-                engines.run(settings, folder, callbacks=[display])
+                engines.run(settings, folder, callbacks=[display, *trackers])
             display.wait_for(beside)
     except KeyboardInterrupt:
         folder.log(Interrupted())

@@ -122,15 +122,16 @@ class RunHistory:
 
     @property
     def costs(self) -> Costs:
-        """What the run has cost up to now, after at least one client has trained."""
+        """What the run has cost up to now."""
+        messages = max(self.messages, 1)
         return Costs(
             seconds=round(self.seconds, 3),
             train_seconds=round(self.train_seconds, 3),
             evaluation_seconds=round(self.evaluation_seconds, 3),
             flops=self.flops,
             messages=self.messages,
-            bytes_up=self.bytes_up / self.messages,
-            bytes_down=self.bytes_down / self.messages,
+            bytes_up=self.bytes_up / messages,
+            bytes_down=self.bytes_down / messages,
             total_bytes_up=self.bytes_up,
             total_bytes_down=self.bytes_down,
         )
