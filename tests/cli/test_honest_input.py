@@ -167,9 +167,9 @@ def test_a_run_with_relative_paths_and_brackets_is_opened_from_anywhere(monkeypa
 def test_options_that_a_model_reads_alike_are_told_once_and_score_as_a_guess(
     monkeypatch, capsys, tmp_path, mine, reference
 ):
-    talk = [{"value": "which ? Choice list:[Polish, polish]"}, {"value": "Polish"}]
+    conversation = [{"value": "which ? Choice list:[Polish, polish]"}, {"value": "Polish"}]
     file = mine.parent / "data" / "dataset" / "A" / "test" / "dataset-0.json"
-    file.write_text(json.dumps([{"conversations": talk}] * 3))
+    file.write_text(json.dumps([{"conversations": conversation}] * 3))
     status, text, error = call(
         monkeypatch, capsys, "run", mine, "--set", f"scenario.reference={reference}", "--out", tmp_path / "o"
     )

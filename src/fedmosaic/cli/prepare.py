@@ -12,7 +12,7 @@ from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.progress import working
 from fedmosaic.config import RunSettings, home
 from fedmosaic.data.sample import Sample, Task
-from fedmosaic.data.texts import shown
+from fedmosaic.data.texts import quoted
 from fedmosaic.evaluation import indistinguishable_options
 from fedmosaic.federation import Runtime
 from fedmosaic.federation.division import own_part
@@ -79,7 +79,7 @@ def _same_options(machine: Runtime, tasks: Sequence[Task], split: Literal["test"
                 (first, options), *_ = found
                 yield (
                     f"{task.name}: {len(found)} of {len(samples)} {split} samples have options that are the same words "
-                    f"to {name} ({first.id}: {shown(list(options))}); a choice among these counts as a guess"
+                    f"to {name} ({first.id}: {quoted(list(options))}); a choice among these counts as a guess"
                 )
 
 

@@ -1,4 +1,4 @@
-"""Where the tower's weights come from: ImageNet weights in a pip package, and the projection shipped with fedmosaic."""
+"""The tower's weights: ImageNet weights from a pip package, and the projection shipped with fedmosaic."""
 
 from __future__ import annotations
 

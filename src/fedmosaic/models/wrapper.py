@@ -1,4 +1,4 @@
-"""A base model that answers in another way than it does by itself."""
+"""A base model that changes how another one answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Wrapper(BaseModel):
-    """Hands everything to another model; subclasses change what they need.
+    """Delegates everything to another model; subclasses override what they change.
 
     What is built on :meth:`hidden_states`, :meth:`head` and :meth:`collate` (losses, answers) follows the subclass.
 
@@ -68,7 +68,11 @@ class Wrapper(BaseModel):
 
 
 def unwrapped(model: BaseModel) -> BaseModel:
-    """Return the model that computes, within however many wrappers."""
+    """Return the base model inside any number of wrappers.
+
+    Args:
+        model: wrapped or not.
+    """
     while isinstance(model, Wrapper):
         model = model.inner
     return model

@@ -70,6 +70,9 @@ class Mosaic40:
     def task(self, name: str) -> Task:
         """Return one task.
 
+        Args:
+            name: ``skill@domain``.
+
         Raises:
             SettingsError: there is no such task.
         """
@@ -78,17 +81,29 @@ class Mosaic40:
         return self._tasks[name]
 
     def public(self, count: int, seed: int) -> Sequence[Sample]:
-        """Return questions about public pictures, whose keys begin with ``public/``."""
+        """Return questions about public pictures, whose keys begin with ``public/``.
+
+        Args:
+            count: number of samples.
+            seed: of the samples.
+        """
         drawn = public_samples(self._bank(), count, seed)
         return [replace(sample, images=tuple(PUBLIC_PREFIX + key for key in sample.images)) for sample in drawn]
 
 
 class PublicBank:
-    """The public pictures: what base models are pretrained on and aligned with.
+    """The public pictures, on which base models are pretrained and aligned.
+
+    Args:
+        folder: a folder that :func:`open_public` wrote.
 
     Attributes:
         images: gives the images.
         pool: the pictures with their facts.
+        checksum: digest of the bank's files.
+
+    Raises:
+        DataError: a file is missing or does not match its checksum.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -100,7 +115,10 @@ class PublicBank:
 
 
 def open_mosaic40(home: Path) -> Mosaic40:
-    """Open the benchmark below ``home``; build it on first use (half a minute).
+    """Open the benchmark, after building it on first use (half a minute), and return it.
+
+    Args:
+        home: the cache folder.
 
     Raises:
         DataError: it cannot be built, or what is on disk is damaged.
@@ -121,7 +139,10 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def open_public(home: Path) -> PublicBank:
-    """Open the public bank below ``home``; build it on first use.
+    """Open the public bank, after building it on first use, and return it.
+
+    Args:
+        home: the cache folder.
 
     Raises:
         DataError: it cannot be built, or what is on disk is damaged.
