@@ -24,9 +24,9 @@ def adapt_run(
 ) -> None:
     """Fine-tune the run's merged adapters on one more task, against an untrained adapter, over 0 to 200 steps."""
     console = PlainConsole()
-    machine, settings = finished_run(run)
+    runtime, settings = finished_run(run)
     with working(console, f"adapting to {task}: 2 starts x {len(settings.scenario.models)} models x {seeds} seeds"):
-        result = adapt(machine, task, rounds=settings.rounds, seeds=seeds)
+        result = adapt(runtime, task, rounds=settings.rounds, seeds=seeds)
     target = run / "adapt" / f"{task}.json"
     write_atomically(target, json.dumps(result.as_json(), indent=2) + "\n")
     page = adaptation_page(result.as_json(), target.with_suffix(".html"))

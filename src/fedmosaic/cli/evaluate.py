@@ -24,12 +24,12 @@ def evaluate(
 ) -> None:
     """Score every client's final model; with --unseen the outcome is added to results.json."""
     console = PlainConsole()
-    machine, settings = finished_run(run)
-    tasks = unseen_tasks(machine) if unseen else settings.scenario.task_names
+    runtime, settings = finished_run(run)
+    tasks = unseen_tasks(runtime.assets) if unseen else settings.scenario.task_names
     if generated:
-        check_choices(machine, tasks)
+        check_choices(runtime.assets, tasks)
     with working(console, f"{len(settings.scenario.clients)} models x {len(tasks)} tasks"):
-        summary = examine(machine, tasks, rounds=settings.rounds)
+        summary = examine(runtime, tasks, rounds=settings.rounds)
     table = Table("task", "score (%)", "95 % interval", title="unseen tasks" if unseen else "all tasks")
     for task, score in summary.per_task.items():
         low, high = summary.per_task_ci95[task]
@@ -42,7 +42,7 @@ def evaluate(
         folder.write_results({**(folder.results() or {}), "unseen": summary.as_json()})
     if generated:
         with working(console, "generating"):
-            same, by_choice, by_text = agreement(machine, tasks, rounds=settings.rounds)
+            same, by_choice, by_text = agreement(runtime, tasks, rounds=settings.rounds)
         console.print(
             f"multiple choice: {100 * same:.1f} % of verdicts agree; "
             f"accuracy {100 * by_choice:.1f} % by likelihood, {100 * by_text:.1f} % by generated text"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -36,8 +35,8 @@ def export(
         raise SettingsError(f"--as {form}: {hint(form, _FORMS)}expected one of {', '.join(_FORMS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SettingsError(f"--out {out} already holds something; choose another folder")
-    machine, settings = finished_run(run, images=GivenImages(()))
-    model = final_model(replace(machine, settings=_as_stored(settings)), client)
+    runtime, settings = finished_run(run, images=GivenImages(()), change=_as_stored)
+    model = final_model(runtime, client)
     try:
         with folder_written_atomically(out) as folder:
             usage = _FORMS[form](model, folder)
