@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import torch
 
 from fedmosaic.config import RunSettings, load_scenario, resolve
-from fedmosaic.federation import Runtime
-
-NOWHERE = Path("unused")
-"""Nothing is written here."""
+from fedmosaic.federation import Assets
 
 
-def runtime(settings: RunSettings) -> Runtime:
-    """Models and data of these settings."""
+def runtime(settings: RunSettings) -> Assets:
+    """Return models and data of these settings."""
     torch.set_num_threads(settings.threads)
-    return Runtime(settings, NOWHERE)
+    return Assets(settings)
 
 
 @cache
-def frozen_probe_runtime(scenario: str) -> Runtime:
-    """Models and data of FedMosaic on a scenario, opened once."""
+def frozen_probe_runtime(scenario: str) -> Assets:
+    """Return models and data of FedMosaic on a scenario, opened once."""
     return runtime(resolve(load_scenario(scenario), method="fedmosaic"))

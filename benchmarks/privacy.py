@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from _domains import Seen, arrivals, auc_by_round, finished, make_probe, probe_model, running, same_skill
-from _runtime import frozen_probe_runtime as machine
+from _runtime import frozen_probe_runtime
 from torch import Tensor
 
 from fedmosaic.config import load_scenario, resolve
@@ -127,7 +127,7 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=Path, default=Path("runs/privacy"))
     parser.add_argument("--plot", type=Path, default=Path("docs/privacy.svg"))
     arguments = parser.parse_args()
-    box = machine("mosaic40")
+    box = frozen_probe_runtime("mosaic40")
     seen = arrivals(box, seed=arguments.seed)
     probe = make_probe(probe_model(box), "projection", seed=arguments.seed)
     with torch.no_grad():

@@ -36,7 +36,7 @@ from _domains import (
     same_skill,
 )
 from _oracle import Oracle
-from _runtime import frozen_probe_runtime as machine
+from _runtime import frozen_probe_runtime
 
 from fedmosaic.config import load_scenario, resolve
 from fedmosaic.evaluation.statistics import mean_interval
@@ -74,7 +74,7 @@ VARIANTS = (
 
 def structure(scenario: str, seed: int) -> dict[str, dict[str, Any]]:
     """AUC by way of sanitising, level and round."""
-    box = machine(scenario)
+    box = frozen_probe_runtime(scenario)
     seen, probe = arrivals(box, seed=seed), make_probe(probe_model(box), "projection", seed=seed)
     each = [probe(here.samples) for here in seen]
     table = {}
@@ -95,7 +95,9 @@ def train(variant: Variant, scenario: str, seed: int, runs: Path) -> dict[str, A
     """The results of one run."""
     settings = resolve(load_scenario(scenario), method=variant.method, seed=seed)
     settings = settings.model_copy(update={"method_settings": {**settings.method_settings, **variant.settings}})
-    Oracle.plan = {(s.client, s.round): s for s in arrivals(machine(scenario), seed=seed, rounds=settings.rounds)}
+    Oracle.plan = {
+        (s.client, s.round): s for s in arrivals(frozen_probe_runtime(scenario), seed=seed, rounds=settings.rounds)
+    }
     path = runs / f"{scenario}-{variant.name.replace(' ', '').replace(',', '-')}-{seed}"
     return finished(settings, path)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -48,15 +47,14 @@ def adapt_run(
         raise SettingsError(f"--steps {steps!r}: expected a number above 0 among them, as in 0,10,30")
     if other := [each for each in overrides or () if not each.strip().startswith("training.")]:
         raise SettingsError(f"--set {other[0]}: adaptation reads settings of the training only, as training.batch_size")
-    machine, settings = finished_run(run)
-    machine = dataclasses.replace(machine, settings=varied(settings, overrides or []))
+    runtime, settings = finished_run(run, change=lambda own: varied(own, overrides or []))
     for name in names:
-        machine.benchmark.task(name)  # an unknown one is refused before anything is trained
+        runtime.assets.benchmark.task(name)  # an unknown one is refused before anything is trained
     found = {}
     for name in names:
         models = len(settings.scenario.models)
         with working(console, f"adapting to {name}: 2 starts x {models} models x {seeds} seeds"):
-            found[name] = adapt(machine, name, rounds=settings.rounds, seeds=seeds, steps=counts)
+            found[name] = adapt(runtime, name, rounds=settings.rounds, seeds=seeds, steps=counts)
         target = run / "adapt" / f"{name}.json"
         write_atomically(target, json.dumps(found[name].as_json(), indent=2) + "\n")
         page = adaptation_page(found[name].as_json(), target.with_suffix(".html"))

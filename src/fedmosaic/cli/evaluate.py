@@ -17,7 +17,7 @@ from fedmosaic.errors import SettingsError
 from fedmosaic.io import write_atomically
 
 if TYPE_CHECKING:
-    from fedmosaic.federation import Runtime
+    from fedmosaic.federation import ClientRuntime
 
 
 def evaluate(
@@ -45,15 +45,15 @@ def evaluate(
     console = PlainConsole()
     if (mix or average) and (unseen or generated):
         raise SettingsError("--mix and --average score Self and Others; give them without --unseen and --generated")
-    machine, settings = finished_run(run)
+    runtime, settings = finished_run(run)
     if mix or average:
-        _show_other_answers(run, machine, mix, average, console)
+        _show_other_answers(run, runtime, mix, average, console)
         return
-    tasks = unseen_tasks(machine) if unseen else settings.scenario.task_names
+    tasks = unseen_tasks(runtime.assets) if unseen else settings.scenario.task_names
     if generated:
-        check_choices(machine, tasks)
+        check_choices(runtime.assets, tasks)
     with working(console, f"{len(settings.scenario.clients)} models x {len(tasks)} tasks"):
-        summary = examine(machine, tasks, rounds=settings.rounds)
+        summary = examine(runtime, tasks, rounds=settings.rounds)
     table = Table("task", "score (%)", "95 % interval", title="unseen tasks" if unseen else "all tasks")
     for task, score in summary.per_task.items():
         low, high = summary.per_task_ci95[task]
@@ -67,32 +67,37 @@ def evaluate(
             folder.write_results(replace(results, unseen=summary))
     if generated:
         with working(console, "generating"):
-            same, by_choice, by_text = agreement(machine, tasks, rounds=settings.rounds)
+            same, by_choice, by_text = agreement(runtime, tasks, rounds=settings.rounds)
         console.print(
             f"multiple choice: {100 * same:.1f} % of verdicts agree; "
             f"accuracy {100 * by_choice:.1f} % by likelihood, {100 * by_text:.1f} % by generated text"
         )
 
 
-def _show_other_answers(run: Path, machine: Runtime, mix: str, average: int | None, console: PlainConsole) -> None:
+def _show_other_answers(
+    run: Path, runtime: ClientRuntime, mix: str, average: int | None, console: PlainConsole
+) -> None:
     """Score the run with each of the other weights, keep the scores in ``answers.json`` and show them."""
-    from fedmosaic.experiments.other_answers import scores_averaged, scores_with, slot_weights
+    from fedmosaic.cli.finished import finished_run
+    from fedmosaic.experiments.other_answers import averaged_over, scores_with, slot_weights
+    from fedmosaic.experiments.rescoring import self_and_others
     from fedmosaic.federation import RunFolder
 
-    rounds = machine.settings.rounds
+    method, rounds = runtime.assets.method, runtime.assets.settings.rounds
     results = RunFolder(run).results()
     parts = (results.self_, results.others) if results else (None, None)
     rows = {"as the run answers": [part.last if part else None for part in parts]}
     texts = lists.listed(mix, lists.name, option="--mix", expected="L, M or a weight from 0 to 1") if mix else []
-    weights = {text: slot_weights(machine.method, text) for text in texts}
+    weights = {text: slot_weights(method, text) for text in texts}
     with working(console, f"{len(weights) + bool(average)} other way(s) to answer"):
         for text, chosen in weights.items():
-            rows[f"mix {text}"] = list(scores_with(machine, chosen, rounds=rounds))
+            rows[f"mix {text}"] = list(scores_with(runtime, chosen, rounds=rounds))
         if average:
-            rows[f"mean of {average} rounds"] = list(scores_averaged(machine, average, rounds=rounds))
+            other, _ = finished_run(run, change=lambda own: averaged_over(own, average))
+            rows[f"mean of {average} rounds"] = list(self_and_others(other, rounds=rounds))
     found = {name: {"self": mine, "others": theirs} for name, (mine, theirs) in rows.items()}
     write_atomically(run / "answers.json", json.dumps(found, indent=1) + "\n")
-    table = Table("answers", "Self (%)", "Others (%)", title=f"{machine.method.title} with other weights")
+    table = Table("answers", "Self (%)", "Others (%)", title=f"{method.title} with other weights")
     for name, scores in rows.items():
         table.add_row(name, *("-" if score is None else f"{100 * score:.1f}" for score in scores))
     console.print(table)

@@ -6,16 +6,14 @@ those that it was trained with; or the mean of its weights after its last rounds
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from fedmosaic.adapters import SlotWeights
-from fedmosaic.config import varied
+from fedmosaic.config import RunSettings, varied
 from fedmosaic.errors import SettingsError
 from fedmosaic.experiments.rescoring import self_and_others
-from fedmosaic.federation.runtime import Runtime
+from fedmosaic.federation.runtime import ClientRuntime
 from fedmosaic.methods.base import Method
 
 _LOCAL = ("local", "personal")
@@ -58,46 +56,39 @@ def slot_weights(method: Method[Any], text: str) -> Mapping[str, float]:
     return {local[0]: 1 - share, received: share}
 
 
-def scores_with(machine: Runtime, mix: Mapping[str, float], *, rounds: int) -> tuple[float, float | None]:
+def scores_with(runtime: ClientRuntime, mix: SlotWeights, *, rounds: int) -> tuple[float, float | None]:
     """Return Self and Others (None if there is none) of a finished run with other weights of the slots.
 
     Args:
-        machine: of the run.
+        runtime: of the run.
         mix: slot -> weight.
         rounds: the run's last round.
     """
-    with _answering_with(machine, mix):
-        return self_and_others(machine, rounds=rounds)
+    for spec in runtime.assets.settings.scenario.clients:
+        runtime.adapters.adapter(spec)  # made with its gate, whatever answers afterwards
+    method = runtime.assets.method
+    trained = method.answers_with
+    method.answers_with = mix
+    try:
+        return self_and_others(runtime, rounds=rounds)
+    finally:
+        method.answers_with = trained
 
 
-def scores_averaged(machine: Runtime, last: int, *, rounds: int) -> tuple[float, float | None]:
-    """Return Self and Others (None if there is none) of a finished run with the mean of each client's last weights.
+def averaged_over(settings: RunSettings, last: int) -> RunSettings:
+    """Return a finished run's settings, by which each client answers with the mean of its last weights.
 
     Args:
-        machine: of the run.
+        settings: of the run.
         last: over how many of the last rounds that a client trained in.
-        rounds: the run's last round.
 
     Raises:
         SettingsError: the run has not kept the weights of so many rounds.
     """
-    kept = max(_KEPT_ROUNDS, machine.settings.training.averaged_rounds)
+    kept = max(_KEPT_ROUNDS, settings.training.averaged_rounds)
     if not 1 <= last <= kept:
         raise SettingsError(
             f"--average {last}: the run has kept the weights of each client's last {kept} rounds; expected 1 to {kept}"
             f", or a run that was made with --set training.averaged_rounds={last}"
         )
-    settings = varied(machine.settings, [f"training.averaged_rounds={last}"])
-    return self_and_others(dataclasses.replace(machine, settings=settings), rounds=rounds)
-
-
-@contextmanager
-def _answering_with(machine: Runtime, mix: SlotWeights) -> Iterator[None]:
-    for spec in machine.settings.scenario.clients:
-        machine.adapter(spec)  # made with its gate, whatever answers afterwards
-    trained = machine.method.answers_with
-    machine.method.answers_with = mix
-    try:
-        yield
-    finally:
-        machine.method.answers_with = trained
+    return varied(settings, [f"training.averaged_rounds={last}"])
