@@ -18,6 +18,7 @@ from fedmosaic.methods.base import Method
 from fedmosaic.nearest import hint
 
 _NOT_METHODS = {"base", "registry"}
+_registered: dict[str, type[Method[Any]]] = {}
 
 
 def method_classes() -> dict[str, type[Method[Any]]]:
@@ -40,7 +41,23 @@ def method_classes() -> dict[str, type[Method[Any]]]:
         if value.name in found:
             raise SettingsError(f"entry point {entry.name!r}: a method named {value.name!r} exists already")
         found[value.name] = value
-    return found
+    return found | _registered
+
+
+def register(kind: type[Method[Any]]) -> type[Method[Any]]:
+    """Add a class in this process; the same class, defined again, takes its own place.
+
+    Raises:
+        SettingsError: it is no method, or its name is taken.
+    """
+    if not _is_method(kind):
+        shown = getattr(kind, "__qualname__", repr(kind))
+        raise SettingsError(f'{shown} is no method: expected a class derived from fedmosaic.Method with name = "..."')
+    known = _registered.get(kind.name)
+    if kind.name in method_classes() and (known is None or known.__qualname__ != kind.__qualname__):
+        raise SettingsError(f"a method named {kind.name!r} exists already; give {kind.__qualname__} another name")
+    _registered[kind.name] = kind
+    return kind
 
 
 def make_method(name: str, settings: Mapping[str, Any]) -> Method[Any]:
