@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from fedmosaic.api.adapting import adapt, page_of
 from fedmosaic.cli.console import PlainConsole
-from fedmosaic.cli.finished import finished_run
-from fedmosaic.cli.progress import working
-from fedmosaic.experiments.adaptation import STEPS, adapt
-from fedmosaic.io import write_atomically
-from fedmosaic.report import adaptation_page
+from fedmosaic.cli.progress import teller
+from fedmosaic.experiments.adaptation import STEPS
 
 
 def adapt_run(
@@ -24,14 +21,9 @@ def adapt_run(
 ) -> None:
     """Fine-tune the run's merged adapters on one more task, against an untrained adapter, over 0 to 200 steps."""
     console = PlainConsole()
-    machine, settings = finished_run(run)
-    with working(console, f"adapting to {task}: 2 starts x {len(settings.scenario.models)} models x {seeds} seeds"):
-        result = adapt(machine, task, rounds=settings.rounds, seeds=seeds)
-    target = run / "adapt" / f"{task}.json"
-    write_atomically(target, json.dumps(result.as_json(), indent=2) + "\n")
-    page = adaptation_page(result.as_json(), target.with_suffix(".html"))
+    result = adapt(run, task, seeds=seeds, tell=teller(console))
     table = Table("start", *map(str, STEPS), title=f"{task}: test score (%) after so many steps")
     for name, curve in (("merged adapters", result.merged), ("from scratch", result.scratch)):
         table.add_row(name, *(f"{100 * curve[step]:.1f}" for step in STEPS))
     console.print(table)
-    console.say(f"page: {page}")
+    console.say(f"page: {page_of(run, task)}")

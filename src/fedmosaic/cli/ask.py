@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
+from fedmosaic.api.answering import with_marks
+from fedmosaic.api.finished import Run
 from fedmosaic.cli.console import PlainConsole
-from fedmosaic.cli.finished import finished_run
-from fedmosaic.data.images import GivenImages, read_image
-from fedmosaic.data.sample import IMAGE_MARK, Sample
-from fedmosaic.errors import SettingsError
-from fedmosaic.federation.final_model import final_model
+from fedmosaic.data.images import read_image
 
 
 def ask(
@@ -25,31 +22,7 @@ def ask(
 ) -> None:
     """Print the answer of a client's final model to a question about images."""
     paths = image or []
-    prompt = _prompt(question, len(paths))
+    with_marks(question, len(paths))
     for path in paths:
         read_image(path)
-    with TemporaryDirectory() as cache:  # whatever was asked about leaves no trace in the user's cache
-        machine, _ = finished_run(run, images=GivenImages(paths), cache=Path(cache))
-        model = final_model(machine, client)
-        keys = tuple(GivenImages(paths).keys())
-        sample = Sample("question", keys, prompt, answer="?")
-        with model.adapter.prompt(model.base.collate([sample], with_answers=False).attention_mask):
-            (answer,) = model.base.answer([sample], max_tokens=max_tokens)
-    PlainConsole().say(answer)
-
-
-def _prompt(question: str, images: int) -> str:
-    """Return the question with one mark per image, put in front where it has none.
-
-    Raises:
-        SettingsError: the question is empty, or its marks are not as many as the images.
-    """
-    if not question.strip():
-        raise SettingsError("the question is empty; expected a text such as 'what is this ?'")
-    marks = question.count(IMAGE_MARK)
-    if marks not in (0, images):
-        raise SettingsError(
-            f"the question has {marks} {IMAGE_MARK} mark(s) but --image is given {images} time(s); "
-            "give one image per mark, or leave the marks out to have all images in front"
-        )
-    return question if marks else f"{IMAGE_MARK} " * images + question
+    PlainConsole().say(Run(run).client(client).ask(paths, question, max_tokens=max_tokens))

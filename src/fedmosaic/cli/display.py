@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from fedmosaic import events
-from fedmosaic.cli.background import BackgroundRun
+from fedmosaic.api.background import BackgroundRun
 from fedmosaic.cli.progress import logging
 from fedmosaic.config import RunSettings
 from fedmosaic.federation import RunFolder, participation

@@ -8,11 +8,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from fedmosaic.api.evaluating import evaluate as score_again
 from fedmosaic.cli.console import PlainConsole
-from fedmosaic.cli.finished import finished_run
-from fedmosaic.cli.progress import working
-from fedmosaic.experiments.rescoring import agreement, check_choices, examine, unseen_tasks
-from fedmosaic.federation import RunFolder
+from fedmosaic.cli.progress import teller
 
 
 def evaluate(
@@ -24,26 +22,16 @@ def evaluate(
 ) -> None:
     """Score every client's final model; with --unseen the outcome is added to results.json."""
     console = PlainConsole()
-    machine, settings = finished_run(run)
-    tasks = unseen_tasks(machine) if unseen else settings.scenario.task_names
-    if generated:
-        check_choices(machine, tasks)
-    with working(console, f"{len(settings.scenario.clients)} models x {len(tasks)} tasks"):
-        summary = examine(machine, tasks, rounds=settings.rounds)
+    found = score_again(run, unseen=unseen, generated=generated, tell=teller(console))
     table = Table("task", "score (%)", "95 % interval", title="unseen tasks" if unseen else "all tasks")
-    for task, score in summary.per_task.items():
-        low, high = summary.per_task_ci95[task]
+    for task, score in found.per_task.items():
+        low, high = found.per_task_ci95[task]
         table.add_row(task, f"{100 * score:.1f}", f"{100 * low:.1f} - {100 * high:.1f}")
     table.add_section()
-    table.add_row("mean", f"{100 * summary.last:.1f}", "")
+    table.add_row("mean", f"{100 * found.mean:.1f}", "")
     console.print(table)
-    if unseen:
-        folder = RunFolder(run)
-        folder.write_results({**(folder.results() or {}), "unseen": summary.as_json()})
-    if generated:
-        with working(console, "generating"):
-            same, by_choice, by_text = agreement(machine, tasks, rounds=settings.rounds)
+    if both := found.agreement:
         console.print(
-            f"multiple choice: {100 * same:.1f} % of verdicts agree; "
-            f"accuracy {100 * by_choice:.1f} % by likelihood, {100 * by_text:.1f} % by generated text"
+            f"multiple choice: {100 * both.same:.1f} % of verdicts agree; "
+            f"accuracy {100 * both.by_likelihood:.1f} % by likelihood, {100 * both.by_text:.1f} % by generated text"
         )

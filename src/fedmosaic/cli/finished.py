@@ -4,31 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
-from fedmosaic.config import RunSettings, home
+from fedmosaic.api.opening import open_finished
+from fedmosaic.config import RunSettings
 from fedmosaic.data.images import ImageSource
-from fedmosaic.errors import SettingsError
-from fedmosaic.federation import RunFolder, Runtime
+from fedmosaic.federation import Runtime
 
 
 def finished_run(
     path: Path, *, images: ImageSource | None = None, cache: Path | None = None
 ) -> tuple[Runtime, RunSettings]:
-    """Return models, data and settings of a finished run, whose clients' states are in its folder.
-
-    Args:
-        path: the run's folder.
-        images: where images come from, if not from the run's benchmark, which is then never opened.
-        cache: where image features are kept, if not in the user's cache folder.
-
-    Raises:
-        SettingsError: it is no run folder, or the run is not done.
-        RunError: its results are damaged.
-    """
-    folder = RunFolder(path)
-    settings = folder.settings
-    if folder.results() is None:
-        raise SettingsError(f"the run in {path} is not done; finish it with: fedmosaic run --resume --out {path}")
-    torch.set_num_threads(settings.threads)
-    return Runtime(settings, folder.client_folder, images=images, cache=cache or home()), settings
+    """Return a finished run and its settings; see :func:`~fedmosaic.api.opening.open_finished`."""
+    machine = open_finished(path, images=images, cache=cache)
+    return machine, machine.settings

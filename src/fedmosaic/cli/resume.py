@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedmosaic.cli.background import reference_of
+from fedmosaic.api.preparing import prepare
+from fedmosaic.api.reference import reference_of
 from fedmosaic.cli.console import PlainConsole
-from fedmosaic.cli.prepare import prepare
+from fedmosaic.cli.progress import teller
 from fedmosaic.config import RunSettings, Scenario, load_scenario, resolve, varied
 from fedmosaic.federation import RunFolder, divided
 from fedmosaic.federation.continuation import check_can_go_on, continued, explanation, go_on, is_done
@@ -59,7 +60,7 @@ def resume(
     begun = {path: each for path, each in runs.items() if (path / "settings.toml").is_file()}
     for path, each in begun.items():
         check_can_go_on(path, each)
-    prepare(settings, console, folder=RunFolder(out).client_folder)
+    prepare(settings, folder=RunFolder(out).client_folder, tell=teller(console))
     if settings.rounds > before.rounds:
         console.print(explanation(before, settings), highlight=False, markup=False, soft_wrap=True)
     for path, each in begun.items():

@@ -8,11 +8,13 @@ from typing import Annotated
 
 import typer
 
-from fedmosaic.cli.background import BackgroundRun, reference_of
+from fedmosaic.api.background import BackgroundRun
+from fedmosaic.api.preparing import prepare
+from fedmosaic.api.reference import reference_of
 from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.display import RunDisplay
 from fedmosaic.cli.libraries import silence_warnings
-from fedmosaic.cli.prepare import prepare
+from fedmosaic.cli.progress import teller
 from fedmosaic.cli.resume import resume as go_on
 from fedmosaic.config import Scenario, load_scenario, resolve
 from fedmosaic.federation import RunFolder, divided, engines
@@ -54,7 +56,7 @@ def run(
         chosen = with_options(load_scenario(scenario or _DEFAULT_SCENARIO))
         settings = divided(resolve(chosen, overrides=overrides or [], **given))
         RunFolder.check_free(out)
-        prepare(settings, console)
+        prepare(settings, tell=teller(console))
         folder = RunFolder.create(out, settings)
     if folder is None:
         return

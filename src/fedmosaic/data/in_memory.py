@@ -161,6 +161,4 @@ def _checked(task: Task, images: set[str]) -> Task:
                     f"task {task.name!r}, sample {sample.id!r}: no image was given for the key {missing[0]!r}; "
                     f"give it: images={{{missing[0]!r}: ...}}"
                 )
-    return dataclasses.replace(
-        task, train=tuple(task.train), validation=tuple(task.validation), test=tuple(task.test)
-    )
+    return dataclasses.replace(task, train=tuple(task.train), validation=tuple(task.validation), test=tuple(task.test))
