@@ -63,7 +63,7 @@ def with_marks(question: str, images: int) -> str:
     marks = question.count(IMAGE_MARK)
     if marks not in (0, images):
         raise SettingsError(
-            f"the question has {marks} {IMAGE_MARK} mark(s) but --image is given {images} time(s); "
+            f"the question has {marks} {IMAGE_MARK} mark(s) but {images} image(s) are given; "
             "give one image per mark, or leave the marks out to have all images in front"
         )
     return question if marks else f"{IMAGE_MARK} " * images + question
