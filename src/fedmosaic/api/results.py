@@ -22,6 +22,13 @@ def results_of(folder: RunFolder) -> Any:
     if table is None:
         raise RunError(f"the run in {folder.path} is not done; finish it: fedmosaic.resume({str(folder.path)!r})")
     costs = {name: table.pop(name) for name in (*_COSTS, "total_bytes_up", "total_bytes_down") if name in table}
+    initial = {name.replace("self", "self_"): score for name, score in table.pop("initial").items()}
     parts = {name: table.pop(name) for name in ("self", "others", "unseen")}
     summaries = {name: Summary(**part) if part else None for name, part in parts.items()}
-    return SimpleNamespace(**table, costs=SimpleNamespace(**costs), self_=summaries.pop("self"), **summaries)
+    return SimpleNamespace(
+        **table,
+        costs=SimpleNamespace(**costs),
+        initial=SimpleNamespace(**initial),
+        self_=summaries.pop("self"),
+        **summaries,
+    )
