@@ -21,7 +21,7 @@ from fedmosaic.errors import SettingsError
 from fedmosaic.experiments.adaptation import Adaptation
 from fedmosaic.federation import RunFolder, Runtime
 from fedmosaic.federation.final_model import FinalModel, final_model
-from fedmosaic.report import final_table, write_report
+from fedmosaic.report import write_report
 
 
 class Run:
@@ -69,11 +69,6 @@ class Run:
             RunError: the run is not done, or the file is damaged.
         """
         return RunFolder(self.path).scores()
-
-    @property
-    def table(self) -> str:
-        """Self and Others of all methods in the folder, as text."""
-        return str(final_table(self.path))
 
     @property
     def reference(self) -> Run | None:
