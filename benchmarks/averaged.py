@@ -14,23 +14,27 @@ from typing import Any
 from run_tables import main
 
 from fedmosaic.cli.finished import finished_run
+from fedmosaic.config import RunSettings
+from fedmosaic.config.settings import varied
 from fedmosaic.experiments.rescoring import self_and_others
 from fedmosaic.federation import RunFolder
 
 WINDOW = 2
 
 
+def averaging(settings: RunSettings) -> RunSettings:
+    return varied(settings, [f"training.averaged_rounds={WINDOW}"])
+
+
 def measure(run: Path) -> dict[str, Any]:
-    machine, settings = finished_run(run)
-    training = settings.training.model_copy(update={"averaged_rounds": WINDOW})
-    machine.settings = settings.model_copy(update={"training": training})
+    runtime, settings = finished_run(run, change=averaging)
     results = RunFolder(run).results() or {}
     row = {
         "method": settings.method,
         "learning_rate": settings.training.learning_rate,
         "split": settings.evaluation.split,
         "last": [results[part]["last"] for part in ("self", "others")],
-        "averaged": list(self_and_others(machine, rounds=settings.rounds)),
+        "averaged": list(self_and_others(runtime, rounds=settings.rounds)),
     }
     print(run.name, row, flush=True)
     return row

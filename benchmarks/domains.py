@@ -21,7 +21,7 @@ from fedmosaic.api.reference import start_or_resume
 from fedmosaic.config import RunSettings, load_scenario, resolve
 from fedmosaic.data.sample import Sample
 from fedmosaic.data.stream import Stream
-from fedmosaic.federation import Runtime, engines
+from fedmosaic.federation import Assets, engines
 from fedmosaic.models import BaseModel
 from fedmosaic.relevance import Probe, SketchKind, cosine_similarity, make_sketch, observed
 
@@ -54,17 +54,17 @@ def finished(settings: RunSettings, path: Path) -> dict[str, Any]:
 
 
 @cache
-def machine(scenario: str) -> Runtime:
+def assets(scenario: str) -> Assets:
     torch.set_num_threads(1)
-    return Runtime(resolve(load_scenario(scenario), method="fedmosaic"), Path("unused"))
+    return Assets(resolve(load_scenario(scenario), method="fedmosaic"))
 
 
-def probe_model(box: Runtime) -> BaseModel:
+def probe_model(box: Assets) -> BaseModel:
     scenario = box.settings.scenario
     return box.pool.probe(scenario.probe or box.pool.smallest(scenario.models))
 
 
-def arrivals(box: Runtime, *, seed: int, rounds: int = 0) -> list[Seen]:
+def arrivals(box: Assets, *, seed: int, rounds: int = 0) -> list[Seen]:
     """All clients' arrivals in all rounds, ordered by client, then round, as a run of this seed has them."""
     scenario, rounds = box.settings.scenario, rounds or box.settings.rounds
     found = []

@@ -12,7 +12,6 @@ models. Runs that are in ``results/field/unseen.json`` already are left alone.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import statistics
 from collections import defaultdict
@@ -40,12 +39,12 @@ Rows = dict[str, BySeed]
 
 def measure(run: Path, variant: str) -> dict[str, dict[str, list[float]]]:
     """Return start -> task -> scores: of the merged adapters, and of sft's run also of the untrained adapter."""
-    machine, settings = finished_run(run)
-    default = settings.model_copy(update={"training": resolve(load_scenario("mosaic40")).training})
-    machine, scratch = dataclasses.replace(machine, settings=default), settings.method == "sft"
+    default = resolve(load_scenario("mosaic40")).training
+    runtime, settings = finished_run(run, change=lambda own: own.model_copy(update={"training": default}))
+    scratch = settings.method == "sft"
     found: dict[str, dict[str, list[float]]] = defaultdict(dict)
     for task in TASKS:
-        scores = adapt(machine, task, rounds=settings.rounds, seeds=1, steps=STEPS, scratch=scratch)
+        scores = adapt(runtime, task, rounds=settings.rounds, seeds=1, steps=STEPS, scratch=scratch)
         found[variant][task] = [scores.merged[step] for step in STEPS]
         if scratch:
             found[UNTRAINED][task] = [scores.scratch[step] for step in STEPS]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from looks import Seen, arrivals, auc_by_round, finished, machine, make_probe, probe_model, running, same_skill
+from looks import Seen, arrivals, assets, auc_by_round, finished, make_probe, probe_model, running, same_skill
 from torch import Tensor
 
 from fedmosaic.config import load_scenario, resolve
@@ -126,7 +126,7 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=Path, default=Path("runs/privacy"))
     parser.add_argument("--plot", type=Path, default=Path("docs/privacy.svg"))
     arguments = parser.parse_args()
-    box = machine("mosaic40")
+    box = assets("mosaic40")
     seen = arrivals(box, seed=arguments.seed)
     probe = make_probe(probe_model(box), "projection", seed=arguments.seed)
     with torch.no_grad():

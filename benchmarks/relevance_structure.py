@@ -29,9 +29,9 @@ import torch
 from looks import (
     Seen,
     arrivals,
+    assets,
     auc_by_round,
     finished,
-    machine,
     make_probe,
     probe_model,
     running,
@@ -100,7 +100,7 @@ VARIANTS = (
 
 def structure(scenario: str, seed: int) -> dict[str, dict[str, Any]]:
     """AUC by way of sanitising, level and round."""
-    box = machine(scenario)
+    box = assets(scenario)
     seen, probe = arrivals(box, seed=seed), make_probe(probe_model(box), "projection", seed=seed)
     each = [probe(here.samples) for here in seen]
     table = {}
@@ -121,7 +121,7 @@ def train(variant: Variant, scenario: str, seed: int, runs: Path) -> dict[str, A
     """The results of one run."""
     settings = resolve(load_scenario(scenario), method=variant.method, seed=seed)
     settings = settings.model_copy(update={"method_settings": {**settings.method_settings, **variant.settings}})
-    Oracle.plan = {(s.client, s.round): s for s in arrivals(machine(scenario), seed=seed, rounds=settings.rounds)}
+    Oracle.plan = {(s.client, s.round): s for s in arrivals(assets(scenario), seed=seed, rounds=settings.rounds)}
     path = runs / f"{scenario}-{variant.name.replace(' ', '').replace(',', '-')}-{seed}"
     return finished(settings, path)
 

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedmosaic.relevance import column_store as module
-from fedmosaic.relevance import cosine_similarity, mix, relevance_weights
+from fedmosaic.relevance import cosine_similarity, relevance_weights, weighted_sums
 from fedmosaic.relevance.column_store import ColumnStore, all_weights, gather_columns, mix_columns, nearest
 
 SIZES = (st.integers(2, 12), st.integers(1, 40), st.integers(1, 50), st.integers(0, 100))
@@ -50,7 +50,7 @@ def test_streamed_mixing_equals_mixing_in_memory(tmp_path, clients, columns, wid
             mix_columns(all_weights(sketches, temperature=0.5), spool, out.write)
         mixed = torch.stack([out.read_client(client) for client in range(clients)])
         torch.testing.assert_close(mixed, weights @ values, atol=1e-6, rtol=0)
-        torch.testing.assert_close(mix(weights, values, most=count), weights @ values, atol=1e-6, rtol=0)
+        torch.testing.assert_close(weighted_sums(weights, values, most=count), weights @ values, atol=1e-6, rtol=0)
 
 
 def test_weights_of_many_blocks_are_those_of_one_matrix(monkeypatch):

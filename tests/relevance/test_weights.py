@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics.pairwise import cosine_similarity as sklearn_cosine
 
-from fedmosaic.relevance import cosine_similarity, mix, relevance_weights
+from fedmosaic.relevance import cosine_similarity, relevance_weights, weighted_sums
 from fedmosaic.relevance.weights import largest
 
 
@@ -69,7 +69,7 @@ def test_identical_sketches_give_the_uniform_mean():
 def test_mix_equals_a_naive_loop():
     weights = relevance_weights(cosine_similarity(sketches(5)), temperature=0.5)
     tensors = torch.randn(5, 3, 2, generator=torch.Generator().manual_seed(1))
-    mixed = mix(weights, tensors)
+    mixed = weighted_sums(weights, tensors)
     for i in range(5):
         torch.testing.assert_close(mixed[i], sum(weights[i, j] * tensors[j] for j in range(5)))
 

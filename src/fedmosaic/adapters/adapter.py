@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import Literal
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from fedmosaic.adapters.build import Adapted, AdapterShape, build, check_free
+from fedmosaic.adapters.forward_context import ForwardContext, Prompt, SlotWeights
 from fedmosaic.adapters.gate import gated_pair
 from fedmosaic.adapters.layer import CoLoraLinear
-from fedmosaic.adapters.mix import Mix, Prompt
 from fedmosaic.adapters.slots import Slot, checked_slots
-from fedmosaic.adapters.tensors import copies, load_strictly
+from fedmosaic.adapters.tensors import TensorShapes, copies, load_strictly
 from fedmosaic.errors import SettingsError
-
-Weights = Mapping[str, float] | Literal["gate"]
+from fedmosaic.models.base import Batch
 
 
 class Adapter:
@@ -42,9 +40,9 @@ class Adapter:
         self.training = model.training
         self.opened: tuple[str, ...] = (*shape.slots, "gate")
         self._model = model
-        self._mix = Mix()
+        self._context = ForwardContext()
         self._required_grad: list[nn.Parameter] = []
-        self.placement, self._adapted = build(model, decoder, shape, self._mix)
+        self.placement, self._adapted = build(model, decoder, shape, self._context)
 
     @classmethod
     def attach(
@@ -136,68 +134,96 @@ class Adapter:
         for adapted in self._adapted:
             adapted.linear.training = mode
 
-    # ---- which slots enter
+    # ---- what a pass depends on: which slots enter, and what is known of the batch
 
-    def mix(self, weights: Weights) -> None:
+    def mix(self, weights: SlotWeights) -> None:
         """Choose which slots enter the output, and how.
 
         With gradient checkpointing a backward pass must run under the same mix as its forward pass.
 
         Args:
-            weights: fixed weights by slot, e.g. ``{"local": 1.0}`` or ``{"local": 0.5, "shared": 0.5}`` (slots left out
-                or at 0 do not enter, an empty mapping gives the base model), or ``"gate"``.
+            weights: fixed weights by slot, e.g. ``{"local": 0.5, "shared": 0.5}``, the name of one slot, or ``"gate"``.
 
         Raises:
             SettingsError: an unknown slot, a weight that is not finite, or ``"gate"`` without a gate.
         """
-        mix, gated = self._mix, self.shape.gated
-        if isinstance(weights, str):
-            if weights != "gate" or gated is None:
-                raise SettingsError(f"mix({weights!r}): expected weights by slot, or 'gate' on an adapter that has one")
-            mix.active, mix.weights, mix.gated = gated, (), True
+        context, gated = self._context, self.shape.gated
+        if weights == "gate":
+            if gated is None:
+                raise SettingsError("mix('gate'): expected slot weights, or 'gate' on an adapter that has one")
+            context.active, context.weights, context.gated = gated, (), True
             return
-        for name, weight in weights.items():
+        given = {weights: 1.0} if isinstance(weights, str) else weights
+        for name, weight in given.items():
             self._check_slot(name)
             if not math.isfinite(weight):
                 raise SettingsError(f"mix: weight {weight} of slot {name!r} is not a finite number")
-        used = {name: float(weights[name]) for name in self.shape.slots if weights.get(name)}
-        mix.active, mix.weights, mix.gated = tuple(used), tuple(used.values()), False
+        used = {name: float(given[name]) for name in self.shape.slots if given.get(name)}
+        context.active, context.weights, context.gated = tuple(used), tuple(used.values()), False
 
     @contextmanager
-    def mixed(self, weights: Weights) -> Iterator[None]:
-        """Compute with other weights inside the block, then restore the former mix."""
-        mix = self._mix
-        former = mix.active, mix.weights, mix.gated, mix.by_sample
-        mix.by_sample = None
+    def mixed(self, weights: SlotWeights) -> Iterator[None]:
+        """Compute with other weights inside the block, then restore the former mix.
+
+        Args:
+            weights: as :meth:`mix` takes them; weights of single samples do not count inside.
+
+        Raises:
+            SettingsError: as :meth:`mix`.
+        """
+        context = self._context
+        former = context.active, context.weights, context.gated, context.by_sample
+        context.by_sample = None
         self.mix(weights)
         try:
             yield
         finally:
-            mix.active, mix.weights, mix.gated, mix.by_sample = former
+            context.active, context.weights, context.gated, context.by_sample = former
+
+    def disabled(self) -> AbstractContextManager[None]:
+        """Return a block inside which the base model computes, bit for bit."""
+        return self.mixed({})
 
     @contextmanager
     def mixed_by_sample(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
-        """Compute with ``weights``, (B,) by slot, that differ between samples; slots left out do not enter."""
-        with self.mixed(dict.fromkeys(weights, 1.0)):
-            self._mix.by_sample = torch.stack([weights[name] for name in self._mix.active], -1)
-            yield
+        """Compute with weights that differ between samples inside the block, then restore the former mix.
 
-    def disabled(self) -> AbstractContextManager[None]:
-        """Compute the base model, bit for bit, inside the block."""
-        return self.mixed({})
+        Args:
+            weights: (B,) by slot; slots left out do not enter.
+        """
+        with self.mixed(dict.fromkeys(weights, 1.0)):
+            self._context.by_sample = torch.stack([weights[name] for name in self._context.active], -1)
+            yield
 
     @contextmanager
     def prompt(self, mask: Tensor) -> Iterator[None]:
         """Tell a sample gate where the prompts of the batch inside the block are; other gates do not need it.
 
-        ``mask`` (B, T) is true at positions that are neither answer nor padding. The first computation inside must
-        cover them; decoding steps (without gradients) then reuse its gate values: open a new block for every batch.
+        The first computation inside must cover the prompts; decoding steps (without gradients) then reuse its gate
+        values: open a new block for every batch.
+
+        Args:
+            mask: (B, T), true at positions that are neither answer nor padding.
         """
-        former, self._mix.prompt = self._mix.prompt, Prompt(mask.bool())
+        former, self._context.prompt = self._context.prompt, Prompt(mask.bool())
         try:
             yield
         finally:
-            self._mix.prompt = former
+            self._context.prompt = former
+
+    @contextmanager
+    def reading(self, batch: Batch) -> Iterator[None]:
+        """Take from a batch what the slots' weights depend on, inside the block: its prompts, and its slot weights.
+
+        :meth:`BaseModel.hidden_states <fedmosaic.models.base.BaseModel.hidden_states>` opens it for the adapter that
+        the model carries.
+
+        Args:
+            batch: what is computed inside; with ``slot_weights`` these count instead of the mix.
+        """
+        weights = batch.slot_weights
+        with self.prompt(batch.prompt), nullcontext() if weights is None else self.mixed_by_sample(weights):
+            yield
 
     # ---- tensors out and in
 
@@ -210,7 +236,7 @@ class Adapter:
             for letter, parameter in adapted.linear.slot(slot).items()
         }
 
-    def schema(self, slot: str) -> dict[str, tuple[int, ...]]:
+    def schema(self, slot: str) -> TensorShapes:
         """Return names and shapes of a slot's tensors, in their fixed order."""
         return {name: tuple(tensor.shape) for name, tensor in self.parameters(slot).items()}
 

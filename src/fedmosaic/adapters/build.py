@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from fedmosaic.adapters.bases import colora_pair, lora_pair
+from fedmosaic.adapters.forward_context import ForwardContext
 from fedmosaic.adapters.gate import make_gate
 from fedmosaic.adapters.layer import AdaptedLinear, CoLoraLinear, LoraLinear
-from fedmosaic.adapters.mix import Mix
 from fedmosaic.adapters.placement import Placement, Target, place
 from fedmosaic.errors import ModelError, SettingsError
 
@@ -93,7 +93,9 @@ def check_free(model: nn.Module) -> None:
             raise ModelError(f"{type(model).__name__} already carries an adapter (at {path}); detach() that one first")
 
 
-def build(model: nn.Module, decoder: nn.Module, shape: AdapterShape, mix: Mix) -> tuple[Placement, tuple[Adapted, ...]]:
+def build(
+    model: nn.Module, decoder: nn.Module, shape: AdapterShape, context: ForwardContext
+) -> tuple[Placement, tuple[Adapted, ...]]:
     """Make the adapted linears of a model without putting them in.
 
     Raises:
@@ -110,12 +112,12 @@ def build(model: nn.Module, decoder: nn.Module, shape: AdapterShape, mix: Mix) -
         for target in placement.targets:
             path = f"{prefix}.{target.path}" if prefix else target.path
             parent, base = model.get_submodule(path.rpartition(".")[0]), model.get_submodule(path)
-            yield Adapted(target, path, parent, _linear(base, target, shape, mix))
+            yield Adapted(target, path, parent, _linear(base, target, shape, context))
 
     return placement, tuple(adapted())
 
 
-def _linear(base: nn.Module, target: Target, shape: AdapterShape, mix: Mix) -> AdaptedLinear:
+def _linear(base: nn.Module, target: Target, shape: AdapterShape, context: ForwardContext) -> AdaptedLinear:
     """Make one adapted linear, on the base linear's device and in its mode."""
     device = next((tensor.device for tensor in (*base.parameters(), *base.buffers())), torch.device("cpu"))
     draw = lora_pair if target.block is None else colora_pair
@@ -127,8 +129,8 @@ def _linear(base: nn.Module, target: Target, shape: AdapterShape, mix: Mix) -> A
         slots=shape.slots,
         scale=shape.alpha / shape.rank,
         dropout=shape.dropout,
-        mix=mix,
-        gate=make_gate(shape.gate, target.in_features, mix, device, shape.dtype),
+        context=context,
+        gate=make_gate(shape.gate, target.in_features, context, device, shape.dtype),
     )
     linear.training = base.training
     return linear

@@ -74,7 +74,7 @@ def write_origin(adapter: Adapter, folder: Path, *, base_model: str) -> None:
         folder: of the LoRA; :func:`write_lora` has written it.
         base_model: name or folder of the model that the LoRA goes on.
     """
-    mixture, shape = adapter.linears()[0].linear.mix.chosen, adapter.shape  # all linears share one mix
+    mixture, shape = adapter.linears()[0].linear.context.chosen, adapter.shape  # all linears share one
     names = shape.gated if isinstance(mixture, str) else tuple(mixture)
     origin = {
         "lora": digest_of(folder / WEIGHTS_FILE),  # the parts are worth nothing once it has been trained further

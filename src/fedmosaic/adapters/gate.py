@@ -20,7 +20,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fedmosaic.adapters.mix import Mix, Prompt
+from fedmosaic.adapters.forward_context import ForwardContext, Prompt
 from fedmosaic.errors import ModelError, SettingsError
 
 
@@ -32,7 +32,7 @@ class Gate(nn.Module, ABC):
 
     Args:
         shape: of the learnable part.
-        mix: the adapter's mix, which knows the prompt.
+        context: the adapter's, which knows the prompt.
         device: of the learnable part.
         dtype: of the learnable part.
     """
@@ -41,9 +41,11 @@ class Gate(nn.Module, ABC):
     letter: str
     by_input: ClassVar[bool] = True
 
-    def __init__(self, shape: tuple[int, ...], mix: Mix, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], context: ForwardContext, device: torch.device, dtype: torch.dtype
+    ) -> None:
         super().__init__()
-        self.mix = mix
+        self.context = context
         self.register_parameter(self.letter, nn.Parameter(torch.zeros(shape, device=device, dtype=dtype)))
 
     @abstractmethod
@@ -87,8 +89,10 @@ class StepSize(Gate):
     by_input = False
     s: nn.Parameter
 
-    def __init__(self, shape: tuple[int, ...], mix: Mix, device: torch.device, dtype: torch.dtype) -> None:
-        super().__init__(shape, mix, device, dtype)
+    def __init__(
+        self, shape: tuple[int, ...], context: ForwardContext, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        super().__init__(shape, context, device, dtype)
         nn.init.ones_(self.s)
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -123,7 +127,7 @@ class SampleGate(TokenGate):
         Raises:
             SettingsError: no prompt is set, or the rows fit neither the prompt's mask nor a later decoding step.
         """
-        prompt = self.mix.prompt
+        prompt = self.context.prompt
         if prompt is None:
             raise SettingsError("gate='sample' needs to know the prompt: compute inside `with adapter.prompt(mask):`")
         known = prompt.values.get(id(self))
@@ -145,13 +149,15 @@ class SampleGate(TokenGate):
         return (tokens.view_as(mask) * mask).sum(1) / mask.sum(1).clamp(min=1)
 
 
-def make_gate(kind: str, in_features: int, mix: Mix, device: torch.device, dtype: torch.dtype) -> Gate | None:
+def make_gate(
+    kind: str, in_features: int, context: ForwardContext, device: torch.device, dtype: torch.dtype
+) -> Gate | None:
     """Return the gate of one linear, or None for ``kind="none"``."""
     if kind == "none":
         return None
     if kind in ("scalar", "step"):
-        return (ScalarGate if kind == "scalar" else StepSize)((), mix, device, dtype)
-    return (TokenGate if kind == "token" else SampleGate)((in_features,), mix, device, dtype)
+        return (ScalarGate if kind == "scalar" else StepSize)((), context, device, dtype)
+    return (TokenGate if kind == "token" else SampleGate)((in_features,), context, device, dtype)
 
 
 def gated_pair(kind: str, gated: tuple[str, str] | None, slots: Sequence[str]) -> tuple[str, ...] | None:

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from fedmosaic.adapters.dropout import dropout
+from fedmosaic.adapters.forward_context import ForwardContext
 from fedmosaic.adapters.functional import Call, colora, lora, slot_weights
 from fedmosaic.adapters.gate import Gate
-from fedmosaic.adapters.mix import Mix
 from fedmosaic.errors import ModelError
 
 
@@ -56,8 +56,8 @@ class AdaptedLinear(nn.Module, ABC):
         slots: names of the slots.
         scale: alpha / r.
         dropout: probability on the adapter's input, while ``training``.
-        mix: which slots enter; shared by all linears of an adapter.
-        gate: weighs the two slots in use while ``mix.gated``.
+        context: which slots enter; shared by all linears of an adapter.
+        gate: weighs the two slots in use while ``context.gated``.
     """
 
     kind: str
@@ -72,14 +72,14 @@ class AdaptedLinear(nn.Module, ABC):
         slots: Sequence[str],
         scale: float,
         dropout: float,
-        mix: Mix,
+        context: ForwardContext,
         gate: Gate | None,
     ) -> None:
         super().__init__()
         self.base = base
         self.scale = scale
         self.dropout = dropout
-        self.mix = mix
+        self.context = context
         self.gate = gate
         self._sizes = (down.shape[1], up.shape[0], down.shape[0])  # in, out, r
         self._make(down, up, slots)
@@ -111,12 +111,12 @@ class AdaptedLinear(nn.Module, ABC):
         Raises:
             ModelError: no slot is in use, or the gate in use weighs the slots by the input.
         """
-        if not self.mix.active:
+        if not self.context.active:
             raise ModelError("no slot is in use, so there is nothing to fold; choose some with Adapter.mix first")
-        if self.mix.gated and self.gate is not None:
-            weights = slot_weights(self.gate.constant().double(), len(self.mix.active))
+        if self.context.gated and self.gate is not None:
+            weights = slot_weights(self.gate.constant().double(), len(self.context.active))
         else:
-            weights = self.mix.tensor(1, self._active(self.letters[0])[0].device, torch.float64)
+            weights = self.context.tensor(1, self._active(self.letters[0])[0].device, torch.float64)
         return self._fold(weights)
 
     @abstractmethod
@@ -162,8 +162,8 @@ class AdaptedLinear(nn.Module, ABC):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Map (..., in) to (..., out). Without slots in use this is exactly the base linear."""
-        mix = self.mix
-        if not mix.active:
+        context = self.context
+        if not context.active:
             return self.base(x, *args, **kwargs)  # type: ignore[no-any-return]
         rows = x.reshape(-1, x.shape[-1])
         weight, bias = plain_weights(self.base)
@@ -176,11 +176,11 @@ class AdaptedLinear(nn.Module, ABC):
             rows=rows,
             inputs=dropout(rows, self.dropout) if self.training and self.dropout else None,
             out=out,
-            logit=self.gate(rows) if mix.gated and self.gate is not None else None,
+            logit=self.gate(rows) if context.gated and self.gate is not None else None,
             weight=weight,
             bias=bias,
-            gates=None if mix.uniform else mix.tensor(rows.shape[0], x.device, self.dtype),
-            scale=self.scale * mix.factor,
+            gates=None if context.uniform else context.tensor(rows.shape[0], x.device, self.dtype),
+            scale=self.scale * context.factor,
             dtype=torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.dtype,
         )
         result = self._compute(call)
@@ -192,7 +192,7 @@ class AdaptedLinear(nn.Module, ABC):
 
     def _active(self, letter: str) -> list[Tensor]:
         own = self._parameters  # not getattr: this is the hot path
-        return [cast(Tensor, own[f"{letter}_{name}"]) for name in self.mix.active]
+        return [cast(Tensor, own[f"{letter}_{name}"]) for name in self.context.active]
 
 
 class LoraLinear(AdaptedLinear):
@@ -231,7 +231,7 @@ class LoraLinear(AdaptedLinear):
         return {"A": down, "B": up}
 
     def _branch_cost(self, rank: int, wide: int) -> int:
-        return len(self.mix.active) * rank * wide
+        return len(self.context.active) * rank * wide
 
     def _trained_cost(self, rank: int, wide: int) -> int:
         return self._trained("A") * rank * wide
@@ -275,7 +275,9 @@ class CoLoraLinear(AdaptedLinear):
         return {"P": p.to(initial["P"]), "Q": q.to(initial["Q"])}
 
     def _branch_cost(self, rank: int, wide: int) -> int:
-        return rank * wide + rank * rank if self.mix.active else 0  # P is mixed first, so the slots share one product
+        return (
+            rank * wide + rank * rank if self.context.active else 0
+        )  # P is mixed first, so the slots share one product
 
     def _trained_cost(self, rank: int, wide: int) -> int:
         return rank * rank if self._trained("P") else 0

@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fedmosaic.adapters.adapter import Adapter, Weights
+from fedmosaic.adapters.adapter import Adapter
 from fedmosaic.adapters.export import (
     CONFIG_FILE,
     GATE_FILE,
@@ -35,6 +35,7 @@ from fedmosaic.adapters.export import (
     WEIGHTS_FILE,
     digest_of,
 )
+from fedmosaic.adapters.forward_context import SlotWeights, fixed_weights
 from fedmosaic.adapters.layer import CoLoraLinear, Folded
 from fedmosaic.errors import ModelError
 
@@ -95,7 +96,7 @@ class Start:
 
 
 def client_start(
-    adapter: Adapter, initial: Mapping[str, Tensor], folder: Path, *, answers_with: Weights | None = None
+    adapter: Adapter, initial: Mapping[str, Tensor], folder: Path, *, answers_with: SlotWeights | None = None
 ) -> Start:
     """Make a client's start of a PEFT LoRA folder: a copy in every slot, or slot by slot if only that can hold it.
 
@@ -126,11 +127,11 @@ def _parts(
     initial: Mapping[str, Tensor],
     folder: Path,
     origin: Mapping[str, Any],
-    answers_with: Weights | None,
+    answers_with: SlotWeights | None,
 ) -> Start | None:
     """Return the slots of an export in the slots that they came from; None if they do not fit there."""
     names = sorted(path.name for path in (folder / SLOTS_FOLDER).glob("*") if path.is_dir())
-    mix = {name: w for name, w in answers_with.items() if w} if isinstance(answers_with, Mapping) else answers_with
+    mix = None if answers_with is None else fixed_weights(answers_with)
     alike = origin.get("mix") == mix and origin.get("gate") == adapter.shape.gate
     if not names or not alike or not set(names) <= set(adapter.shape.slots):
         return None

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from fedmosaic.errors import ModelError
 
+TensorShapes = Mapping[str, tuple[int, ...]]
+"""Shapes of named tensors."""
+
 
 def is_shared(name: str) -> bool:
     """Whether a slot tensor means the same in every architecture (Co-LoRA's P and Q) and may travel between them.

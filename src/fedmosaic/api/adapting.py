@@ -31,10 +31,10 @@ def adapt(
         SettingsError: the run is not done, or there is no such task.
         FedMosaicError: data, models or states are missing, or have changed since the run.
     """
-    machine = open_finished(run, objects)
-    settings = machine.settings
+    runtime = open_finished(run, objects)
+    settings = runtime.assets.settings
     with tell.working(f"adapting to {task}: 2 starts x {len(settings.scenario.models)} models x {seeds} seeds"):
-        result = adaptation.adapt(machine, task, rounds=settings.rounds, seeds=seeds)
+        result = adaptation.adapt(runtime, task, rounds=settings.rounds, seeds=seeds)
     target = page_of(run, task).with_suffix(".json")
     write_atomically(target, json.dumps(result.as_json(), indent=2) + "\n")
     adaptation_page(result.as_json(), page_of(run, task))

@@ -201,7 +201,7 @@ def compare(
     if jobs > 1 and (objects or classes):
         raise SettingsError(f"jobs={jobs}: objects and method classes cannot be given to other processes; use jobs=1")
     chosen = objects.named_in(scenario_of(scenario))
-    base = divided(resolve(chosen, overrides=overrides_of(settings), rounds=rounds))
+    base = divided(resolve(chosen, overrides=overrides_of(settings), rounds=rounds), objects.assets)
     tell = teller(progress=progress)
 
     def execute(plans: Sequence[Plan], after_each: Callable[[], object]) -> None:
@@ -261,6 +261,7 @@ def compared(
         raise SettingsError(f"--budget {budget!r}: {hint(budget, ('steps', 'flops'))}expected 'steps' or 'flops'")
     if finished and not finished.is_dir():
         raise SettingsError(f"--finished {finished}: no such folder; expected the --out of another comparison")
+    assets = (objects or Objects()).assets
     earlier = rates if isinstance(rates, Path) else None
     factors = [] if isinstance(rates, Path) else list(rates)
     chosen = variants(base, names)
@@ -273,6 +274,8 @@ def compared(
         prepare(settings, objects=objects, tell=tell)
     budgeted: Callable[[Plan], Plan] = lambda each: each  # noqa: E731
     if budget == "flops":
+        if objects:
+            raise SettingsError("budget 'flops' cannot be counted for objects yet; use 'steps', or folders")
         equal = EqualFlops(base, kept=out / "equal-flops.json", say=tell.note)
         with tell.working("counting what each run costs"):
             equal.count(chosen, seeds=seeds)
@@ -289,7 +292,7 @@ def compared(
     plans = [budgeted(each) for each in plan(chosen, seeds=seeds, out=out)]
     if earlier and (others := comparison.rates_of_other_steps(tried_at, plans)):
         tell.note(f"learning rates were chosen with other steps per round: {'; '.join(others)}")
-    if finished and (taken := take_finished(plans, finished)):
+    if finished and (taken := take_finished(plans, finished, assets)):
         tell.note(f"{len(taken)} of {len(plans)} runs are taken from {finished}")
 
     def write() -> dict[str, Any]:

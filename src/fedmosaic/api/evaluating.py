@@ -70,20 +70,20 @@ def evaluate(
         SettingsError: the run is not done, there are no unseen tasks, or nothing to compare.
         FedMosaicError: data, models or states are missing, or have changed since the run.
     """
-    machine = open_finished(run, objects)
-    settings = machine.settings
-    tasks = unseen_tasks(machine) if unseen else settings.scenario.task_names
+    runtime = open_finished(run, objects)
+    settings = runtime.assets.settings
+    tasks = unseen_tasks(runtime.assets) if unseen else settings.scenario.task_names
     if generated:
-        check_choices(machine, tasks)
+        check_choices(runtime.assets, tasks)
     with tell.working(f"{len(settings.scenario.clients)} models x {len(tasks)} tasks"):
-        summary = examine(machine, tasks, rounds=settings.rounds)
+        summary = examine(runtime, tasks, rounds=settings.rounds)
     if unseen:
         folder = RunFolder(run)
         folder.write_results({**(folder.results() or {}), "unseen": summary.as_json()})
     compared = None
     if generated:
         with tell.working("generating"):
-            compared = Agreement(*agreement(machine, tasks, rounds=settings.rounds))
+            compared = Agreement(*agreement(runtime, tasks, rounds=settings.rounds))
     ids = sorted(client.id for client in settings.scenario.clients)
     per_client = dict(zip(ids, summary.per_client, strict=True))
     return Evaluation(unseen, summary.last, summary.per_task, summary.per_task_ci95, per_client, compared)

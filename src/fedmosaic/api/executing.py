@@ -32,7 +32,7 @@ def execute(
         return
     try:
         with heard(callbacks):
-            engines.run(settings, folder)
+            engines.run(settings, folder, assets=(objects or Objects()).assets)
     except KeyboardInterrupt:
         folder.event("interrupted")
         raise
@@ -52,7 +52,7 @@ def execute_all(
         SettingsError: a folder holds another run.
         FedMosaicError: data or models have changed since a run began, or a run failed.
     """
-    check_begun(plans)
+    check_begun(plans, (objects or Objects()).assets)
     for each in plans:
         if RunFolder(each.path).results() is None:
             folder = start_or_resume(each.settings, each.path)

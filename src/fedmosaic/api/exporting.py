@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from fedmosaic.adapters.export import write_lora, write_origin
@@ -38,9 +37,9 @@ def export(run: Path, client: int, form: str, out: Path, *, objects: Objects | N
         raise SettingsError(f"--as {form}: {hint(form, _FORMS)}expected one of {', '.join(_FORMS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SettingsError(f"--out {out} already holds something; choose another folder")
-    machine = open_finished(run, objects, images=GivenImages(()))
-    settings = machine.settings
-    model = final_model(replace(machine, settings=_as_stored(settings)), client)
+    runtime = open_finished(run, objects, images=GivenImages(()), change=_as_stored)
+    settings = runtime.assets.settings
+    model = final_model(runtime, client)
     try:
         with folder_written_atomically(out) as folder:
             usage = _FORMS[form](model, folder)

@@ -19,7 +19,7 @@ from fedmosaic.config import ClientSpec, RunSettings
 from fedmosaic.data.in_memory import InMemoryImages, Picture
 from fedmosaic.errors import SettingsError
 from fedmosaic.experiments.adaptation import Adaptation
-from fedmosaic.federation import RunFolder, Runtime
+from fedmosaic.federation import ClientRuntime, RunFolder
 from fedmosaic.federation.final_model import FinalModel, final_model
 from fedmosaic.report import write_report
 
@@ -111,8 +111,8 @@ class Run:
         """
         return adapting.adapt(self.path, task, seeds=seeds, objects=self._objects)
 
-    def open(self, **options: Any) -> Runtime:
-        """Return models, data and states of the finished run; for the options see :func:`open_finished`."""
+    def open(self, **options: Any) -> ClientRuntime:
+        """Return the runtime of the finished run: models, data, states; for the options see :func:`open_finished`."""
         return open_finished(self.path, self._objects, **options)
 
     def export(self, client_id: int, form: str, out: Path) -> None:
@@ -124,7 +124,7 @@ class Run:
         return InMemoryImages()
 
     @cached_property
-    def _answering(self) -> Runtime:
+    def _answering(self) -> ClientRuntime:
         """Models that read what they are asked about, shared by all clients, which take turns in them."""
         cache = Path(tempfile.mkdtemp(prefix="fedmosaic-"))  # what was asked about leaves no trace in the user's cache
         weakref.finalize(self, shutil.rmtree, cache, ignore_errors=True)

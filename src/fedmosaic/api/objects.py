@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
+from fedmosaic.alignment import MODES, NoAlignment
 from fedmosaic.config import RunSettings, Scenario, validate
+from fedmosaic.data.images import ImageSource
 from fedmosaic.data.in_memory import IN_MEMORY, InMemoryBenchmark, Picture
 from fedmosaic.data.sample import Task
 from fedmosaic.errors import SettingsError
+from fedmosaic.federation import Assets
+from fedmosaic.methods.registry import make_method
+from fedmosaic.models import BaseModel
 from fedmosaic.models.from_module import OwnModel
 
 
@@ -73,6 +79,13 @@ class Objects:
                 f"the base model {missing[0]!r} was given as an object, which the run's folder does not hold; give it "
                 f"again: models={{{missing[0]!r}: fedmosaic.OwnModel(module, tokenizer)}}"
             )
+        colora = settings.adapter.blocks and make_method(settings.method, settings.method_settings).colora
+        aligned = settings.adapter.alignment in MODES and settings.adapter.alignment != NoAlignment.name
+        if scenario.given_models and len(scenario.models) > 1 and colora and aligned:
+            raise SettingsError(
+                f"adapter.alignment={settings.adapter.alignment!r} aligns models by their names, which objects do not "
+                "have; give adapter={'alignment': 'none'}, or the folder of an alignment"
+            )
         if self and settings.engine != "in-process":
             raise SettingsError(
                 f"engine {settings.engine!r} runs clients in other processes, which cannot be given objects; use "
@@ -94,6 +107,48 @@ class Objects:
             )
         return self._benchmarks[key]
 
+    def assets(self, settings: RunSettings, *, images: ImageSource | None = None, cache: Path | None = None) -> Assets:
+        """Return what a run reads: these objects, and all else as the settings say.
+
+        Args:
+            settings: of the run.
+            images: where images come from, if not from the tasks' pictures.
+            cache: where image features are kept, if not in the user's cache folder.
+        """
+
+        def load(name: str) -> BaseModel:
+            own = settings.device, settings.model.dtype
+            return self.models[name].load(name, images=assets.images, home=assets.cache, device=own[0], dtype=own[1])
+
+        benchmark = self.benchmark(settings.scenario)
+        assets = Assets(settings, benchmark=benchmark, models=_Loaded(self.models, load), images=images, cache=cache)
+        return assets
+
     @cached_property
     def _benchmarks(self) -> dict[tuple[tuple[str, ...], str], InMemoryBenchmark]:
         return {}
+
+
+class _Loaded(Mapping[str, BaseModel]):
+    """Base models by name, made when they are first asked for."""
+
+    def __init__(self, names: Mapping[str, object], load: Callable[[str], BaseModel]) -> None:
+        self._names = names
+        self._load = load
+        self._models: dict[str, BaseModel] = {}
+
+    def __getitem__(self, name: str) -> BaseModel:
+        if name not in self._names:
+            raise KeyError(name)
+        if name not in self._models:
+            self._models[name] = self._load(name)
+        return self._models[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)

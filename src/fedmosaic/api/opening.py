@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from fedmosaic.api.objects import Objects
-from fedmosaic.config import home
+from fedmosaic.config import RunSettings
 from fedmosaic.data.images import ImageSource
 from fedmosaic.errors import SettingsError
-from fedmosaic.federation import RunFolder, Runtime
+from fedmosaic.federation import ClientRuntime, RunFolder
 
 
 def open_finished(
-    path: Path, objects: Objects | None = None, *, images: ImageSource | None = None, cache: Path | None = None
-) -> Runtime:
-    """Return models, data and settings of a finished run, whose clients' states are in its folder.
+    path: Path,
+    objects: Objects | None = None,
+    *,
+    images: ImageSource | None = None,
+    cache: Path | None = None,
+    change: Callable[[RunSettings], RunSettings] = lambda settings: settings,
+) -> ClientRuntime:
+    """Return the runtime of a finished run, whose clients' states are in its folder.
 
     Args:
         path: the run's folder.
         objects: what the run was given as objects.
         images: where images come from, if not from the run's benchmark, which is then never opened.
         cache: where image features are kept, if not in the user's cache folder.
+        change: makes the settings that count now of the run's.
 
     Raises:
         SettingsError: it is no run folder, the run is not done, or objects of it are missing.
@@ -35,4 +42,4 @@ def open_finished(
     given = objects or Objects()
     given.check(settings)
     torch.set_num_threads(settings.threads)
-    return Runtime(settings, folder.client_folder, images=images, cache=cache or home())
+    return ClientRuntime(given.assets(change(settings), images=images, cache=cache), folder.client_folder)

@@ -87,7 +87,7 @@ def run(
     overrides = overrides_of(settings, method_settings=method_settings, model=model, **tables)
     options = {"method": name_of(method) if method is not None else None, "engine": engine}
     asked = resolve(chosen, overrides=overrides, rounds=rounds, seed=seed, **options)
-    whole = divided(asked)
+    whole = divided(asked, objects.assets)
     path = Path(out) if out is not None else _free_folder(whole)
     RunFolder.check_free(path)
     prepare(whole, objects=objects, tell=teller(progress=progress))
@@ -181,7 +181,7 @@ def reopened(out: Path, settings: RunSettings, objects: Objects, *, tell: Teller
         return None
     begun = {path: each for path, each in runs.items() if (path / "settings.toml").is_file()}
     for path, each in begun.items():
-        check_can_go_on(path, each)
+        check_can_go_on(path, each, objects.assets)
     prepare(settings, objects=objects, folder=RunFolder(out).client_folder, tell=tell)
     for path, each in begun.items():
         go_on(path, each)

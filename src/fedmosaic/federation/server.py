@@ -15,6 +15,7 @@ from fedmosaic.config import RunSettings
 from fedmosaic.errors import RunError, WireError
 from fedmosaic.evaluation import Measurement, milestones
 from fedmosaic.federation import participation, wire
+from fedmosaic.federation.assets import Assets, AssetsOf
 from fedmosaic.federation.results import Progress
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.server_context import ServerContext
@@ -46,13 +47,14 @@ class Server:
         grid: the engine.
         settings: the run's settings.
         folder: the run folder; it decides where to go on.
+        assets: opens what the server reads.
     """
 
-    def __init__(self, grid: Grid, settings: RunSettings, folder: RunFolder) -> None:
+    def __init__(self, grid: Grid, settings: RunSettings, folder: RunFolder, assets: AssetsOf = Assets) -> None:
         self.grid = grid
         self.settings = settings
         self.folder = folder
-        self.context = ServerContext(settings)
+        self.context = ServerContext(assets(settings))
         self._run = settings.digest
         self._schedule = participation.schedule(settings)
         self._started = time.perf_counter()
@@ -111,10 +113,11 @@ class Server:
         before = self.context.spent.flops
         aggregation = self.context.aggregate(uploads, state, round_)
         progress.flops += self.context.spent.flops - before
-        for peer in training:
-            if peer.client not in uploads:
-                welcome = self.context.method.welcome(peer.architecture, peer.shapes, uploads)
-                aggregation.downloads[peer.client] = welcome
+        newcomers = [peer for peer in training if peer.client not in uploads]
+        welcome = self.context.method.welcome
+        aggregation = aggregation.with_downloads(
+            {peer.client: welcome(peer.architecture, peer.shapes, uploads) for peer in newcomers}
+        )
         if aggregation.relevance is not None:
             # The matrix is that of the uploads up to the round before, which this round's downloads are made from.
             everyone = participation.present(self.settings, 0)

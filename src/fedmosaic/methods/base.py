@@ -9,19 +9,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from fedmosaic.adapters import Adapter, Slot, folded_in, is_shared, is_slot_tensor
-from fedmosaic.config import RunSettings, TrainingSettings
+from fedmosaic.adapters import Adapter, Slot, SlotWeights, TensorShapes, folded_in, is_shared, is_slot_tensor
+from fedmosaic.config import AdapterSettings, RunSettings, TrainingSettings
 from fedmosaic.models import BaseModel
-from fedmosaic.training import Budget, Client, Mix, ModelPool, weights
+from fedmosaic.training import Budget, Client, Resources
 
 Tensors = Mapping[str, Tensor]
-Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +73,7 @@ class ServerState(Protocol):
 class Aggregation:
     """The server's answer to a round."""
 
-    downloads: dict[int, dict[str, Tensor]]
+    downloads: Mapping[int, Tensors]
     """What each client receives; a client or a tensor that is left out receives nothing."""
     state: dict[str, Tensor] = field(default_factory=dict)
     """Kept by the server until the next round and in its checkpoints."""
@@ -82,6 +81,14 @@ class Aggregation:
     """(N, N) weights in the uploads' order, for the report."""
     similarity: Tensor | None = None
     """(N, N) similarity behind the weights, for the report."""
+
+    def with_downloads(self, more: Mapping[int, Tensors]) -> Aggregation:
+        """Return the same answer with downloads for further clients.
+
+        Args:
+            more: what each of them receives.
+        """
+        return replace(self, downloads={**self.downloads, **more})
 
 
 class Uploads(Mapping[int, Upload]):
@@ -179,12 +186,14 @@ class Method(ABC, Generic[S]):
     name: ClassVar[str]
     title: ClassVar[str]
     slots: ClassVar[tuple[Slot, ...]]
-    answers_with: Mix
+    answers_with: SlotWeights
     colora: bool = False
     gate: ClassVar[str] = ""
     elastic: ClassVar[bool] = False
     heterogeneity: ClassVar[str] = ""
     Settings: ClassVar[type[Any]] = MethodSettings
+
+    _resources: Resources | None = None
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
@@ -213,8 +222,38 @@ class Method(ABC, Generic[S]):
 
     # ---- client half ---------------------------------------------------------------------------------------------
 
-    def prepare(self, pool: ModelPool, settings: RunSettings) -> None:
-        """Remember what a client half needs of its machine; called before anything else of it, maybe repeatedly."""
+    def prepare(self, resources: Resources) -> None:
+        """Take what the client half may use of the run; done once, before anything else of the client half.
+
+        Args:
+            resources: of the run; models are loaded when they are first asked for.
+
+        Raises:
+            ValueError: it was done before; another run needs another object.
+        """
+        if self._resources is not None:
+            raise ValueError(f"method {self.name!r} was prepared before; make another one for another run")
+        self._resources = resources
+
+    @property
+    def resources(self) -> Resources:
+        """What :meth:`prepare` has taken.
+
+        Raises:
+            ValueError: it was not called.
+        """
+        if self._resources is None:
+            raise ValueError(f"method {self.name!r} knows nothing of a run; call prepare() first")
+        return self._resources
+
+    def adapter_settings(self, settings: AdapterSettings) -> AdapterSettings:
+        """Return the adapters' settings: without blocks if there is no Co-LoRA, with the method's gate if it has one.
+
+        Args:
+            settings: of the run.
+        """
+        own = {} if self.colora else {"blocks": 0}
+        return settings.model_copy(update=own | ({"gate": self.gate} if self.gate else {}))
 
     def receive(self, client: Client, download: Tensors) -> None:
         """Take up what the server sent; ``download`` is empty in the first round. Default: into the travelling slot."""
@@ -228,18 +267,18 @@ class Method(ABC, Generic[S]):
     @contextmanager
     def answering(self, client: Client) -> Iterator[BaseModel]:
         """The model that the client has, for evaluation. Default: its base model with :attr:`answers_with`."""
-        with folded_in(client.adapter, weights(self.answers_with)):
+        with folded_in(client.adapter, self.answers_with):
             yield client.base
 
     def upload(self, client: Client) -> dict[str, Tensor]:
         """What leaves the client after training. Default: the travelling slot."""
         return {} if self.communicated is None else client.adapter.slot_tensors(self.communicated)
 
-    def upload_shapes(self, adapter: Adapter) -> Shapes:
+    def upload_shapes(self, adapter: Adapter) -> TensorShapes:
         """Names and shapes of everything that :meth:`upload` may return."""
         return {} if self.communicated is None else adapter.schema(self.communicated)
 
-    def download_shapes(self, adapter: Adapter) -> Shapes:
+    def download_shapes(self, adapter: Adapter) -> TensorShapes:
         """Names and shapes of everything that the server may send."""
         return {} if self.communicated is None else adapter.schema(self.communicated)
 

@@ -37,11 +37,11 @@ from pydantic import Field
 from torch import Tensor
 
 from fedmosaic import seeding
-from fedmosaic.adapters import Adapter, Slot
+from fedmosaic.adapters import Adapter, Slot, SlotWeights, TensorShapes
 from fedmosaic.config import RunSettings
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import SettingsError
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Shapes, Tensors, Uploads
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Tensors, Uploads
 from fedmosaic.methods.familiarity import familiar, remember
 from fedmosaic.methods.instance_weights import InstanceWeighted
 from fedmosaic.models import BaseModel
@@ -57,12 +57,12 @@ from fedmosaic.relevance import (
     SketchKind,
     cosine_similarity,
     make_sketch,
-    mix,
     observed,
     relevance_weights,
     spent_epsilon,
+    weighted_sums,
 )
-from fedmosaic.training import Budget, Client, Mix, ModelPool
+from fedmosaic.training import Budget, Client
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -118,7 +118,7 @@ class FedMosaic(Method[FedMosaicSettings]):
     name = "fedmosaic"
     title = "FedMosaic"
     slots = (Slot("local", communicated=True), Slot("personal_global", communicated=False))
-    answers_with: Mix = "gate"
+    answers_with: SlotWeights = "gate"
     colora = True
     heterogeneity = "tasks, architectures and tokenizers"
     Settings = FedMosaicSettings
@@ -128,7 +128,7 @@ class FedMosaic(Method[FedMosaicSettings]):
         self.colora = settings.colora
         self._gated = settings.gate and settings.answers == "gate" and settings.share is None
         self._share = 0.5 if settings.share is None else settings.share
-        self._trains_with: Mix = "gate" if self._gated else _shared_by(0.5)
+        self._trains_with: SlotWeights = "gate" if self._gated else _shared_by(0.5)
         self.answers_with = "gate" if self._gated else _shared_by(self._share)
 
     @property
@@ -155,10 +155,6 @@ class FedMosaic(Method[FedMosaicSettings]):
                 f"{settings.horizon} rounds and {privacy.limit:g}, and method.privacy.when_spent=stop would end the run"
             )
 
-    def prepare(self, pool: ModelPool, settings: RunSettings) -> None:
-        """The probe is made of them when it is needed."""
-        self._pool, self._run = pool, settings
-
     def receive(self, client: Client, download: Tensors) -> None:
         """G := what was received; what was not received is a copy of L. Then L goes a part of the way to G."""
         own = client.snapshot("local")
@@ -170,7 +166,6 @@ class FedMosaic(Method[FedMosaicSettings]):
 
     def train(self, client: Client, budget: Budget) -> None:
         """Train L and the gate; let the probe look at new samples, or at every m-th batch; remember what was asked."""
-        self.prepare(client.pool, client.settings)
         seen: list[Sequence[Sample]] = []
         for batch in client.batches(budget):
             client.step(batch, slots=("local",), mix=self._trains_with, gate=self._gated)
@@ -195,7 +190,7 @@ class FedMosaic(Method[FedMosaicSettings]):
         sketch = {"sketch": client.memory["sketch"]} if self._sketches else {}
         return {**client.snapshot("local"), **sketch}
 
-    def upload_shapes(self, adapter: Adapter) -> Shapes:
+    def upload_shapes(self, adapter: Adapter) -> TensorShapes:
         """The local slot's, and the sketch's."""
         if not self._sketches:
             return adapter.schema("local")
@@ -213,7 +208,7 @@ class FedMosaic(Method[FedMosaicSettings]):
                 continue
             rows = [index[client] for client in clients]
             weights = self._weights(similarity[rows][:, rows])[receivers]
-            mixed = mix(weights, uploads.matrix(names, clients), most=self.settings.peers)
+            mixed = weighted_sums(weights, uploads.matrix(names, clients), most=self.settings.peers)
             for row, values in zip(receivers, mixed, strict=True):
                 downloads[clients[row]] |= uploads.unflattened(values, names, clients[row])
         return Aggregation(downloads=downloads, relevance=self._weights(similarity), similarity=similarity)
@@ -248,8 +243,8 @@ class FedMosaic(Method[FedMosaicSettings]):
 
     @cached_property
     def _probe(self) -> Probe:
-        scenario, settings = self._run.scenario, self.settings
-        model = self._pool.probe(scenario.probe or self._pool.smallest(scenario.models))
+        run, pool, settings = self.resources.settings, self.resources.pool, self.settings
+        model = pool.probe(run.scenario.probe or pool.smallest(run.scenario.models))
         where = observed(model.decoder)
         return Probe(
             model,
@@ -259,7 +254,7 @@ class FedMosaic(Method[FedMosaicSettings]):
                 d_in=where.in_features,
                 size=settings.sketch_size,
                 ratio=settings.subset_ratio,
-                seed=self._run.seed,
+                seed=run.seed,
             ),
         )
 
@@ -269,7 +264,7 @@ class FedMosaic(Method[FedMosaicSettings]):
             return ProbeBatch(list({id(sample): sample for sample in probed}.values()), rate=1.0, again=True)
         last = client.memory.get("probed", torch.tensor(0))
         client.memory["probed"] = torch.tensor(client.round)
-        new = client.arrived(after=int(last))
+        new = client.samples_since(int(last))
         return ProbeBatch(new, rate=self._rate(len(new)), again=False)
 
     def _rate(self, count: int) -> float:
@@ -297,7 +292,7 @@ class FedMosaic(Method[FedMosaicSettings]):
             clip=settings.clip,
             paper_noise=settings.paper_noise,
             privacy=settings.privacy,
-            planned=Exposure(run.horizon) if batches else Exposure(rate=max(map(self._rate, client.arrivals))),
+            planned=Exposure(run.horizon) if batches else Exposure(rate=max(map(self._rate, client.arrival_counts))),
             key=key,
             client=client.id,
         )

@@ -27,9 +27,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedmosaic.adapters import Adapter, Slot
+from fedmosaic.adapters import Adapter, Slot, TensorShapes
 from fedmosaic.config import TrainingSettings
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Shapes, Tensors, Uploads
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Tensors, Uploads
 from fedmosaic.training import Budget, Client, LocalBatch
 
 
@@ -81,11 +81,11 @@ class HeteroSsfl(Method[HeteroSsflSettings]):
         """The Gram matrix, and no weights."""
         return dict(client.memory)
 
-    def upload_shapes(self, adapter: Adapter) -> Shapes:
+    def upload_shapes(self, adapter: Adapter) -> TensorShapes:
         """The Gram matrix's."""
         return {"gram": (self.settings.public_samples, self.settings.public_samples)}
 
-    def download_shapes(self, adapter: Adapter) -> Shapes:
+    def download_shapes(self, adapter: Adapter) -> TensorShapes:
         """The Gram matrix's."""
         return self.upload_shapes(adapter)
 

@@ -25,8 +25,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from fedmosaic.adapters import Adapter, Slot, is_slot_tensor
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Shapes, Tensors, Uploads
+from fedmosaic.adapters import Adapter, Slot, TensorShapes, is_slot_tensor
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Tensors, Uploads
 from fedmosaic.methods.ranks import elementwise_welcome, mean_over_holders, padded, position, truncated
 from fedmosaic.training import Budget, Client
 
@@ -93,12 +93,12 @@ class Nefl(Method[NeflSettings]):
         """The submodel."""
         return self.submodel(client).of({**client.snapshot("shared"), **client.adapter.gate_tensors()})
 
-    def upload_shapes(self, adapter: Adapter) -> Shapes:
+    def upload_shapes(self, adapter: Adapter) -> TensorShapes:
         """The whole adapter's, step sizes included; submodels have less."""
         steps = {name: tuple(tensor.shape) for name, tensor in adapter.gate_tensors().items()}
         return {**adapter.schema("shared"), **steps}
 
-    def download_shapes(self, adapter: Adapter) -> Shapes:
+    def download_shapes(self, adapter: Adapter) -> TensorShapes:
         """As for the upload."""
         return self.upload_shapes(adapter)
 

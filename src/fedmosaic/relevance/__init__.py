@@ -4,7 +4,7 @@ from fedmosaic.relevance.privacy import DEFAULT_PRIVACY, Exposure, PrivacySettin
 from fedmosaic.relevance.probe import AnswerGradients, Probe, answer_gradients, observed
 from fedmosaic.relevance.release import GUARANTEES, ProbeBatch, Releases, Sanitise
 from fedmosaic.relevance.sketch import EntrySketch, Sketch, SketchKind, TensorSketch, make_sketch
-from fedmosaic.relevance.weights import cosine_similarity, mix, relevance_weights
+from fedmosaic.relevance.weights import cosine_similarity, relevance_weights, weighted_sums
 
 __all__ = [
     "DEFAULT_PRIVACY",
@@ -24,8 +24,8 @@ __all__ = [
     "calibrated_noise",
     "cosine_similarity",
     "make_sketch",
-    "mix",
     "observed",
     "relevance_weights",
     "spent_epsilon",
+    "weighted_sums",
 ]

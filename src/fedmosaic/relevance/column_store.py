@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedmosaic.relevance.weights import gather, mix, relevance_weights, unit_rows
+from fedmosaic.relevance.weights import gather, relevance_weights, unit_rows, weighted_sums
 
 _BLOCK_VALUES = 2**23
 _SLAB_BYTES = 2**25
@@ -133,9 +133,9 @@ Sink = Callable[[int, Tensor], object]
 
 
 def mix_columns(weights: Tensor, values: ColumnStore, into: Sink) -> None:
-    """Mix by weights (M, N): :func:`mix`, slab by slab."""
+    """Mix by weights (M, N): :func:`weighted_sums`, slab by slab."""
     for slab in range(len(values)):
-        into(slab, mix(weights, values.read(slab)))
+        into(slab, weighted_sums(weights, values.read(slab)))
 
 
 def gather_columns(weights: Tensor, clients: Tensor, values: ColumnStore, into: Sink) -> None:

@@ -22,7 +22,7 @@ from fedmosaic.data.sample import Sample
 from fedmosaic.errors import DataError
 from fedmosaic.models import BaseModel, Batch
 from fedmosaic.models.base import IGNORED
-from fedmosaic.models.cost import Shape, forward_flops
+from fedmosaic.models.cost import BatchShape, forward_flops
 from fedmosaic.relevance.sketch import Sketch
 
 CHUNK = 16  # samples of one pass; fixed, so that equal samples in equal order give bit-identical sketches
@@ -111,6 +111,6 @@ class Probe:
         # The head is computed forwards and, for d, backwards; nothing else is computed backwards.
         head_tokens = 2 * int((batch.labels != IGNORED).sum())
         sequences, length = batch.input_ids.shape
-        self.flops += forward_flops(self.model, Shape(sequences, length, head_tokens))
+        self.flops += forward_flops(self.model, BatchShape(sequences, length, head_tokens))
         gradients = answer_gradients(self.model, batch)
         return self.sketch(gradients.d.float(), gradients.h.float(), gradients.rows, len(samples)).cpu()

@@ -81,7 +81,7 @@ def largest(values: Tensor, most: int) -> Tensor:
     return above | (equal & (equal.cumsum(1) <= room))
 
 
-def mix(weights: Tensor, tensors: Tensor, *, most: int = 0) -> Tensor:
+def weighted_sums(weights: Tensor, tensors: Tensor, *, most: int = 0) -> Tensor:
     """Return the weighted sums sum_j weights[i, j] tensors[j].
 
     Args:
