@@ -1,5 +1,7 @@
 """Runs from Python: what is refused, what can be given, and that the command line goes on from it."""
 
+import json
+
 import pytest
 from PIL import Image
 from tests.api.objects import capitals, colours, paints, pictures, text_model
@@ -7,6 +9,7 @@ from tests.federation.scenario import SMALL
 
 import fedmosaic as fm
 from fedmosaic.api.settings import overrides_of
+from fedmosaic.registry import ENGINES
 
 TEXT = fm.Scenario(
     name="facts",
@@ -44,6 +47,29 @@ def test_a_run_on_objects_says_so_in_its_settings(run):
     assert 0 <= run.results.self_.last <= 1
     assert set(run.scores) == {0, 1}
     assert run.report().is_file()
+
+
+def test_a_finished_run_is_scored_with_other_weights(run):
+    again = fm.load_run(run.path, **objects())
+    found = again.other_answers(mix=["L", 0.5], average=1)
+    assert found.as_run.self_ == run.results.self_.last
+    assert list(found.mix) == ["L", "0.5"]
+    assert found.average.self_ == pytest.approx(run.results.self_.last)
+    assert list(json.loads((run.path / "answers.json").read_text())) == list(found.rows)
+    with pytest.raises(fm.SettingsError, match="expected at least one of them"):
+        again.other_answers()
+
+
+def test_a_finished_run_is_adapted_to_more_tasks(run):
+    again = fm.load_run(run.path, **objects())
+    found = again.adapt_each(["capitals", "colours"], seeds=1, steps=(0, 1), training={"batch_size": 1})
+    assert list(found) == ["capitals", "colours"]
+    assert set(found["colours"].merged) == {0, 1}
+    assert (run.path / "adapt" / "colours.html").is_file()
+    with pytest.raises(fm.SettingsError, match="did you mean"):
+        again.adapt("colors", seeds=1)
+    with pytest.raises(fm.SettingsError, match="one of them above 0"):
+        again.adapt("colours", steps=(0,))
 
 
 def test_objects_that_a_folder_does_not_hold_are_asked_for(run):
@@ -156,6 +182,19 @@ def test_a_method_is_given_as_a_class(tmp_path):
         fm.run("demo", method=int)
 
 
+def test_a_comparison_is_said_by_a_file_and_what_is_given_comes_before_it(tmp_path):
+    path = tmp_path / "facts.toml"
+    path.write_text('methods = ["sft", "fedavg"]\nseeds = [0]\nrounds = 1\n[settings]\ntraining.steps = 1\n')
+    found = fm.compare(
+        TEXT, sweep=path, methods=["sft"], settings={"adapter.rank": 4}, out=tmp_path / "out", **objects()
+    )
+    assert [row.method for row in found.rows] == ["sft"]
+    (run,) = (fm.load_run(each.parent) for each in (tmp_path / "out").glob("*/settings.toml"))
+    assert (run.settings.rounds, run.settings.training.steps, run.settings.adapter.rank) == (1, 1, 4)
+    with pytest.raises(fm.SettingsError, match="unknown method 'sftt'"):
+        fm.compare(TEXT, sweep=path, methods=["sftt"], out=tmp_path / "none", **objects())
+
+
 def test_a_comparison_runs_given_methods_on_given_objects_here(tmp_path):
     given = {"out": tmp_path, "seeds": [0], "rounds": 1, "settings": {"training.steps": 1, "adapter.rank": 4}}
     comparison = fm.compare(TEXT, methods=[own_method("mine"), "sft"], **given, **objects())
@@ -171,6 +210,18 @@ def test_a_comparison_runs_given_methods_on_given_objects_here(tmp_path):
         fm.compare(TEXT, methods=["sft"], jobs=2, **given, **objects())
 
 
+@pytest.fixture
+def elsewhere():
+    """An engine that runs clients in other processes."""
+
+    @ENGINES.register
+    class Elsewhere:
+        name = "elsewhere"
+
+    yield
+    ENGINES.unregister("elsewhere")
+
+
 @pytest.mark.parametrize(
     ("given", "error", "said"),
     [
@@ -181,10 +232,12 @@ def test_a_comparison_runs_given_methods_on_given_objects_here(tmp_path):
         ({"scenario": TEXT, "tasks": [capitals()], "models": {"mine": text_model()}}, fm.SettingsError, "'colours'"),
         ({"models": {"mine": text_model()}}, fm.SettingsError, "no client uses the given model 'mine'"),
         ({"images": pictures()}, fm.SettingsError, "images were given without tasks"),
-        (objects(scenario=TEXT, engine="simulation"), fm.SettingsError, "cannot be given objects"),
+        (objects(scenario=TEXT, engine="elsewhere"), fm.SettingsError, "cannot be given objects"),
+        ({"engine": "in-proces"}, fm.SettingsError, "did you mean 'in-process'"),
+        ({"track": ["tensorbord"]}, fm.SettingsError, "did you mean 'tensorboard'"),
     ],
 )
-def test_what_cannot_be_run_is_refused_before_anything_is_written(tmp_path, given, error, said):
+def test_what_cannot_be_run_is_refused_before_anything_is_written(tmp_path, elsewhere, given, error, said):
     with pytest.raises(error, match=said) as caught:
         fm.run(given.pop("scenario", SMALL), out=tmp_path / "run", **given)
     assert "\n" not in str(caught.value)

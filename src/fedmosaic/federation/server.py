@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,8 +83,7 @@ class Server:
             progress.history.pop()  # measured as the last round, which it is no more
             self._measure(progress, peers, progress.round)
         progress.until = self.settings.rounds
-        start = progress.round + 1
-        for round_ in range(start, self.settings.rounds + 1):
+        for round_ in range(progress.round + 1, self.settings.rounds + 1):
             self.callbacks.on_round_start(RoundStart(round_, self.settings.rounds))
             training = [peer for peer in peers if peer.client in self._schedule[round_]]
             uploads = uploads.since(participation.oldest_that_counts(self.settings, round_))
@@ -292,12 +292,7 @@ def _introduction(node: int, content: RecordDict) -> Peer:
     expected = {"client": int, "architecture": str, "model": str, "alignment": str, "upload": str}
     said = wire.meta(content, expected, sender=sender)
     shapes = wire.shapes_from_json(said["upload"], sender=sender)
-    values = 0
-    for shape in shapes.values():
-        count = 1
-        for length in shape:
-            count *= length
-        values += count
+    values = sum(map(math.prod, shapes.values()))
     if values > _MAX_VALUES:
         raise WireError(f"{sender} announces uploads of {values} values; the limit is {_MAX_VALUES}")
     return Peer(said["client"], node, said["architecture"], said["alignment"], shapes)
