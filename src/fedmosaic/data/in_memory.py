@@ -38,7 +38,11 @@ class InMemoryImages:
         self._digests: dict[str, str] = {}
 
     def add(self, picture: Picture) -> str:
-        """Take in one more picture and return its key."""
+        """Take in one more picture and return its key.
+
+        Args:
+            picture: a PIL image, or the path of an image file.
+        """
         key = str(len(self._pictures))
         self._pictures[key] = picture
         return key
@@ -53,7 +57,14 @@ class InMemoryImages:
         return list(self._pictures)
 
     def digest(self, key: str) -> str:
-        """Return a digest of the picture's pixels as they were when it was first asked for; raises as :meth:`load`."""
+        """Return a digest of a picture's pixels as they were when it was first asked for.
+
+        Args:
+            key: of the picture.
+
+        Raises:
+            DataError: there is no such picture, or it cannot be used.
+        """
         if key not in self._digests:
             picture = self.load(key)
             digest = hashlib.blake2b(f"{picture.size} ".encode() + picture.tobytes(), digest_size=16)
@@ -62,6 +73,9 @@ class InMemoryImages:
 
     def load(self, key: str) -> Image.Image:
         """Return one picture as RGB, as :func:`~fedmosaic.data.pictures.read_picture` does.
+
+        Args:
+            key: of the picture.
 
         Raises:
             DataError: there is no such picture, or it cannot be used.
@@ -124,6 +138,9 @@ class InMemoryBenchmark:
     def task(self, name: str) -> Task:
         """Return one task.
 
+        Args:
+            name: of the task.
+
         Raises:
             SettingsError: there is no such task; names near ones.
         """
@@ -133,6 +150,10 @@ class InMemoryBenchmark:
 
     def public(self, count: int, seed: int) -> Sequence[Sample]:
         """Return train samples of the public task, drawn without repetition.
+
+        Args:
+            count: how many.
+            seed: of the draw.
 
         Raises:
             SettingsError: no task is public, or it has too few samples.

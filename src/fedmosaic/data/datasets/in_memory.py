@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedmosaic.data.benchmark import Benchmark
+from fedmosaic.data.benchmark import Benchmark, DataOptions
 from fedmosaic.errors import SettingsError
 
 
@@ -12,8 +12,11 @@ class InMemoryDataset:
     name = "in-memory"
 
     @classmethod
-    def open(cls, options: object) -> Benchmark:
-        """Refuse to open what is in no folder.
+    def open(cls, options: DataOptions) -> Benchmark:
+        """Refuse to return what is in no folder.
+
+        Args:
+            options: what the scenario says about its data.
 
         Raises:
             SettingsError: always.
