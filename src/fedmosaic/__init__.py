@@ -20,17 +20,21 @@ if TYPE_CHECKING:
     from fedmosaic.api.evaluating import Evaluation
     from fedmosaic.api.finished import ClientModel, Run
     from fedmosaic.api.methods import method_names, register_method
+    from fedmosaic.api.other_answers import OtherAnswers
     from fedmosaic.api.running import load_run, resume, run
     from fedmosaic.config import ClientSpec, RunSettings, Scenario, load_scenario
     from fedmosaic.data.sample import Sample, Task
     from fedmosaic.errors import DataError, FedMosaicError, ModelError, RunError, SettingsError, WireError
+    from fedmosaic.experiments.adaptation import Adaptation
     from fedmosaic.federation.callbacks import Callback
+    from fedmosaic.federation.results import RunResults
     from fedmosaic.methods.base import Aggregation, Method, MethodSettings
     from fedmosaic.models.from_module import OwnModel
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Adaptation",
     "Aggregation",
     "Callback",
     "ClientModel",
@@ -42,9 +46,11 @@ __all__ = [
     "Method",
     "MethodSettings",
     "ModelError",
+    "OtherAnswers",
     "OwnModel",
     "Run",
     "RunError",
+    "RunResults",
     "RunSettings",
     "Sample",
     "Scenario",
@@ -68,11 +74,14 @@ _MODULES = {
     "fedmosaic.api.evaluating": ("Evaluation",),
     "fedmosaic.api.finished": ("ClientModel", "Run"),
     "fedmosaic.api.methods": ("method_names", "register_method"),
+    "fedmosaic.api.other_answers": ("OtherAnswers",),
     "fedmosaic.api.running": ("load_run", "resume", "run"),
     "fedmosaic.config": ("ClientSpec", "RunSettings", "Scenario", "load_scenario"),
     "fedmosaic.data.sample": ("Sample", "Task"),
     "fedmosaic.errors": ("DataError", "FedMosaicError", "ModelError", "RunError", "SettingsError", "WireError"),
+    "fedmosaic.experiments.adaptation": ("Adaptation",),
     "fedmosaic.federation.callbacks": ("Callback",),
+    "fedmosaic.federation.results": ("RunResults",),
     "fedmosaic.methods.base": ("Aggregation", "Method", "MethodSettings"),
     "fedmosaic.models.from_module": ("OwnModel",),
 }
