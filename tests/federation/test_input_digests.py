@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from fedmosaic.config import Scenario
+from fedmosaic.config import Scenario, resolve
 from fedmosaic.data.sample import Sample, Task
 from fedmosaic.errors import DataError, RunError
+from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.input_digests import InputDigests
 
 
@@ -50,10 +51,10 @@ class World:
         return self.tasks[name]
 
     def inputs(self):
-        return InputDigests(self.folder / "run" / "clients" / "inputs.json", self.scenario, lambda: self, self.model)
-
-    def model(self, _):
-        return Model(self.weights)
+        models = dict.fromkeys([*self.scenario.models, self.scenario.probe], Model(self.weights))
+        return InputDigests.of(
+            Assets(resolve(self.scenario), benchmark=self, models=models), self.folder / "run" / "clients"
+        )
 
 
 @pytest.fixture
