@@ -1,8 +1,8 @@
 """Novelty detection: whether a question is like those that a client was trained on.
 
-A question is familiar if its nearest known question is at least as similar as all but a few known questions are to their
-nearest. Similarities are cosines of the frozen base model's embeddings of the prompts, after their mean is subtracted.
-The embeddings never leave the client.
+A question is familiar if its nearest known question is at least as similar as all but a few known questions are to
+their nearest. Similarities are cosines of the frozen base model's embeddings of the prompts, after their mean is
+subtracted. The embeddings never leave the client.
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@
 Round 1 has no prototypes, so it is plain CE. Weights stay with the client. f_k(x) is taken from the training step in
 which x was drawn last, as in the authors' code: a second pass over the samples would cost a third of the training.
 Original: f is the network's own embedding, of equal size everywhere; classes are known to all; the answer is that of
-the nearest prototype. Here the embedding goes through a random projection R_m to a common size, drawn from the run's seed for each width of h; a class is the text of
-an answer, named by a hash of 24 bits, so that the server needs no list of answers (a guessed answer can be checked
-against a hash, though); the model answers with its own head. At most ``classes`` classes are sent in either direction:
-those with the most samples.
+the nearest prototype. Here the embedding goes through a random projection R_m to a common size, drawn from the run's
+seed for each width of h; a class is the text of an answer, named by a hash of 24 bits, so that the server needs no list
+of answers (a guessed answer can be checked against a hash, though); the model answers with its own head. At most
+``classes`` classes are sent in either direction: those with the most samples.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ A device prototype is an architecture here. For each, from its clients' mean the
     tau_j   = theta_j - theta_avg
     theta   = theta_avg + sum_j lam_j tau_j
 
-p_j is the softmax of the mean logits of the clients of architecture j at T, p_avg the prediction of theta_avg itself at T_self.
-Every tau_j starts anew from theta_avg, and p_avg never moves. Of the lam with sum_j lam_j = 1 on a lattice of about 15
-points that is chosen which does best on held-out public samples (the paper: on validation data). Original: all weights
-are trained, in several passes. Here LoRA weights are, in one; teachers of another tokenizer are translated
+p_j is the softmax of the mean logits of the clients of architecture j at T, p_avg the prediction of theta_avg itself at
+T_self. Every tau_j starts anew from theta_avg, and p_avg never moves. Of the lam with sum_j lam_j = 1 on a lattice of
+about 15 points that is chosen which does best on held-out public samples (the paper: on validation data). Original: all
+weights are trained, in several passes. Here LoRA weights are, in one; teachers of another tokenizer are translated
 (:mod:`fedmosaic.training.token_alignment`).
 """
 
