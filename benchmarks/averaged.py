@@ -24,12 +24,13 @@ def measure(run: Path) -> dict[str, Any]:
     machine, settings = finished_run(run)
     training = settings.training.model_copy(update={"averaged_rounds": WINDOW})
     machine.settings = settings.model_copy(update={"training": training})
-    results = RunFolder(run).results() or {}
+    results = RunFolder(run).results()
+    assert results is not None
     row = {
         "method": settings.method,
         "learning_rate": settings.training.learning_rate,
         "split": settings.evaluation.split,
-        "last": [results[part]["last"] for part in ("self", "others")],
+        "last": [part.last for part in (results.self_, results.others) if part],
         "averaged": list(self_and_others(machine, rounds=settings.rounds)),
     }
     print(run.name, row, flush=True)

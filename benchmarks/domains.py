@@ -50,7 +50,7 @@ def finished(settings: RunSettings, path: Path) -> dict[str, Any]:
         engines.run(settings, folder)
     results = folder.results()
     assert results is not None
-    return results
+    return results.as_json()
 
 
 @cache

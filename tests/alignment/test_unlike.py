@@ -74,7 +74,7 @@ def test_families_without_common_modules_run_without_bases_and_are_told(models, 
     monkeypatch.setattr(alignment_of_runs, "SAMPLES", 20)
     paths = [models[name].name for name in ("llama", "neox")]
     told = []
-    with events.listening(lambda kind, fields: told.append(fields.get("text", ""))):
+    with events.listening(lambda event: told.append(getattr(event, "text", ""))):
         by_path = {models[name].name: models[name].architecture for name in ("llama", "neox")}
         assert alignment_for(paths, by_path.__getitem__, home=tmp_path, rank=4, blocks=2) is None
     assert "each learns from its own architecture only" in told[-1]

@@ -27,7 +27,7 @@ TIMES = ("seconds", "train_seconds", "evaluation_seconds")
 def run(path: Path, settings) -> dict:
     folder = RunFolder.create(path, settings)
     engines.run(settings, folder)
-    return folder.results()
+    return folder.results().as_json()
 
 
 def without_times(results: dict) -> str:
@@ -103,7 +103,7 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_results(finished, tmp_path, 
     assert folder.results() is None
     monkeypatch.setattr(InProcessGrid, "_deliver", deliver)
     engines.run(settings, RunFolder.resume(tmp_path / "run", settings))
-    assert without_times(folder.results()) == without_times(results)
+    assert without_times(folder.results().as_json()) == without_times(results)
     for client in range(4):
         name = f"clients/client-{client:03d}/round-0003.safetensors"
         ours, theirs = load_tensors(tmp_path / "run" / name), load_tensors(path / name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +10,7 @@ import typer
 from rich.table import Table
 
 from fedmosaic.cli.console import PlainConsole
-from fedmosaic.cli.finished import finished_run
 from fedmosaic.cli.progress import working
-from fedmosaic.experiments.rescoring import agreement, check_choices, examine, unseen_tasks
-from fedmosaic.federation import RunFolder
 
 
 def evaluate(
@@ -23,6 +21,10 @@ def evaluate(
     ] = False,
 ) -> None:
     """Score every client's final model; with --unseen the outcome is added to results.json."""
+    from fedmosaic.cli.finished import finished_run
+    from fedmosaic.experiments.rescoring import agreement, check_choices, examine, unseen_tasks
+    from fedmosaic.federation import RunFolder
+
     console = PlainConsole()
     machine, settings = finished_run(run)
     tasks = unseen_tasks(machine) if unseen else settings.scenario.task_names
@@ -39,7 +41,8 @@ def evaluate(
     console.print(table)
     if unseen:
         folder = RunFolder(run)
-        folder.write_results({**(folder.results() or {}), "unseen": summary.as_json()})
+        if (results := folder.results()) is not None:
+            folder.write_results(replace(results, unseen=summary))
     if generated:
         with working(console, "generating"):
             same, by_choice, by_text = agreement(machine, tasks, rounds=settings.rounds)

@@ -6,10 +6,12 @@ settings with the paper's values, and a :class:`Method` says what trains, what t
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
@@ -47,6 +49,12 @@ class Upload:
     round: int = 0
     """The round it was made in."""
 
+    @property
+    def size(self) -> int:
+        """How many numbers it holds; nothing is read for it that is on disk."""
+        shapes = getattr(self.tensors, "shapes", None) or {name: each.shape for name, each in self.tensors.items()}
+        return sum(math.prod(shape) for shape in shapes.values())
+
 
 class ServerState(Protocol):
     """What the server has in a round beside the uploads.
@@ -58,6 +66,11 @@ class ServerState(Protocol):
 
     tensors: Tensors
     round: int
+
+    @property
+    def scratch(self) -> Path:
+        """An empty folder that is kept until the downloads are sent."""
+        ...
 
     def trainee(self, client: int, *, rate: float = 1.0) -> Client:
         """A client of the server's own, untrained, with the base model of ``client`` and public samples only.
@@ -73,14 +86,35 @@ class ServerState(Protocol):
 class Aggregation:
     """The server's answer to a round."""
 
-    downloads: dict[int, dict[str, Tensor]]
-    """What each client receives; a client or a tensor that is left out receives nothing."""
+    downloads: Mapping[int, dict[str, Tensor]]
+    """What each client receives; a client or a tensor that is left out receives nothing. Of many clients they may be
+    on disk, and are read when they are sent."""
     state: dict[str, Tensor] = field(default_factory=dict)
     """Kept by the server until the next round and in its checkpoints."""
     relevance: Tensor | None = None
     """(N, N) weights in the uploads' order, for the report."""
     similarity: Tensor | None = None
     """(N, N) similarity behind the weights, for the report."""
+
+    def with_downloads(self, more: Mapping[int, dict[str, Tensor]]) -> Aggregation:
+        """Return the same with further clients' downloads; those that are on disk stay there."""
+        return replace(self, downloads=_Joined(more, self.downloads))
+
+
+class _Joined(Mapping[int, dict[str, Tensor]]):
+    """Two mappings as one, read when they are asked."""
+
+    def __init__(self, first: Mapping[int, dict[str, Tensor]], second: Mapping[int, dict[str, Tensor]]) -> None:
+        self._first, self._second = first, second
+
+    def __getitem__(self, client: int) -> dict[str, Tensor]:
+        return self._first[client] if client in self._first else self._second[client]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(dict.fromkeys([*self._first, *self._second]))
+
+    def __len__(self) -> int:
+        return len({*self._first, *self._second})
 
 
 class Uploads(Mapping[int, Upload]):

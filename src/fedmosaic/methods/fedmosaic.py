@@ -30,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Literal
 
 import torch
@@ -45,6 +45,7 @@ from fedmosaic.errors import SettingsError
 from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Tensors, Uploads
 from fedmosaic.methods.familiarity import familiar, remember
 from fedmosaic.methods.instance_weights import InstanceWeighted
+from fedmosaic.methods.mixtures import Mixtures
 from fedmosaic.models import BaseModel
 from fedmosaic.relevance import (
     DEFAULT_PRIVACY,
@@ -63,7 +64,11 @@ from fedmosaic.relevance import (
     spent_epsilon,
     weighted_sums,
 )
+from fedmosaic.relevance.weights import unit_rows
 from fedmosaic.training import Budget, Client, ModelPool
+
+_MOST_VALUES_IN_MEMORY = 2**24
+_MOST_CLIENTS_IN_A_MATRIX = 1000  # nobody looks at a larger one
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -205,6 +210,8 @@ class FedMosaic(Method[FedMosaicSettings]):
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
         """Mix the others' adapters for each client by relevance."""
+        if sum(upload.size for upload in uploads.values()) > _MOST_VALUES_IN_MEMORY:
+            return self._aggregate_through_disk(uploads, state)
         similarity = self.similarity(uploads)
         index = {client: row for row, client in enumerate(uploads)}
         downloads: dict[int, dict[str, Tensor]] = {client: {} for client in uploads.receivers}
@@ -218,6 +225,23 @@ class FedMosaic(Method[FedMosaicSettings]):
             for row, values in zip(receivers, mixed, strict=True):
                 downloads[clients[row]] |= uploads.unflattened(values, names, clients[row])
         return Aggregation(downloads=downloads, relevance=self._weights(similarity), similarity=similarity)
+
+    def _aggregate_through_disk(self, uploads: Uploads, state: ServerState) -> Aggregation:
+        """The same for many or large uploads, a slab of columns at a time."""
+        downloads = Mixtures(uploads.receivers, state.scratch)
+        for clients, names in uploads.comparable(across_architectures=True):
+            if len(clients) > 1:
+                unit = unit_rows(uploads.stack("sketch", clients)) if self._sketches else torch.ones(len(clients), 1)
+                downloads.add(uploads, names, clients, partial(self._row_weights, unit), most=self.settings.peers)
+        if len(uploads) > _MOST_CLIENTS_IN_A_MATRIX:
+            return Aggregation(downloads=downloads)
+        similarity = self.similarity(uploads)
+        return Aggregation(downloads=downloads, relevance=self._weights(similarity), similarity=similarity)
+
+    def _row_weights(self, unit: Tensor, rows: Tensor) -> Tensor:
+        """Return (M, N) relevance of N clients' unit sketches for those in M rows of them."""
+        cosines = (unit[rows] @ unit.T).clamp_(-1.0, 1.0)
+        return relevance_weights(cosines, temperature=self.settings.temperature, most=self.settings.peers, itself=rows)
 
     def similarity(self, uploads: Uploads) -> Tensor:
         """(N, N) of the clients' tasks; all alike without sketches."""

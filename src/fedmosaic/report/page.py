@@ -17,7 +17,7 @@ from fedmosaic.report.curves import curves
 from fedmosaic.report.heat import heat
 from fedmosaic.report.record import RunRecord, read_run
 from fedmosaic.report.rows import final_rows, mean_row, means_over, short_model
-from fedmosaic.report.tasks import of_results, task_rows
+from fedmosaic.report.tasks import task_rows
 from fedmosaic.report.templates import templates
 
 _PROTOCOLS = {
@@ -71,6 +71,8 @@ def render(record: RunRecord, settings_text: str) -> str:
 def _content(record: RunRecord) -> dict[str, Any]:
     settings = record.settings
     scenario, mean = settings.scenario, mean_row(record)
+    results = record.results
+    own, others, unseen = (results.self_, results.others, results.unseen) if results else (None, None, None)
     return {
         "settings": settings,
         "scenario": scenario,
@@ -90,8 +92,8 @@ def _content(record: RunRecord) -> dict[str, Any]:
         "has_local": record.reference is not None,
         "reference": record.reference.settings.method if record.reference else "",
         "reference_status": verdict.status(record.reference) if record.reference else "",
-        "auc": {name: of_results(record.results, name).get("auc") for name in ("self", "others")},
-        "unseen": of_results(record.results, "unseen").get("last"),
+        "auc": {"self": own.auc if own else None, "others": others.auc if others else None},
+        "unseen": unseen.last if unseen else None,
         "curves": curves(record),
         "not_finite": record.not_finite,
         "heat": heat(record),

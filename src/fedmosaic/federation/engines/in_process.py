@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
-from flwr.app import Context, RecordDict, UserConfigValue
+from flwr.app import UserConfigValue
 
-from fedmosaic import events
 from fedmosaic.config import RunSettings
 from fedmosaic.federation import client_app, server_app
+from fedmosaic.federation.callbacks import Callback
 from fedmosaic.federation.grid import InProcessGrid
 from fedmosaic.federation.run_folder import RunFolder
 
@@ -18,28 +18,23 @@ class InProcess:
 
     name = "in-process"
 
-    def run(self, settings: RunSettings, folder: RunFolder) -> None:
+    def run(self, settings: RunSettings, folder: RunFolder, *, callbacks: Sequence[Callback] = ()) -> None:
         """Run all rounds that the folder does not have yet.
 
         Args:
             settings: of the run.
-            folder: the run's.
+            folder: of the run.
+            callbacks: hear what happens while it does.
 
         Raises:
             RunError: a client failed or answered wrongly.
         """
         config: dict[str, UserConfigValue] = {
             "settings": settings.to_toml(),
-            "out": str(folder.path),
             "client-folder": str(folder.client_folder),
         }
         client_app.forget()
         nodes = [{"partition-id": position} for position in range(len(settings.scenario.clients))]
         grid = InProcessGrid(client_app.app, node_configs=nodes, run_config=config)
-
-        def record(kind: str, fields: dict[str, Any]) -> None:
-            if kind == "trained":
-                folder.event(kind, **fields)
-
-        with folder.locked(), events.listening(record):
-            server_app.app(grid, Context(1, 1, {}, RecordDict(), config))
+        with folder.locked():
+            server_app.serve(grid, settings, folder, callbacks)
