@@ -14,6 +14,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "fedmosaic"
 CHECKED = (
     "adapters",
     "alignment",
+    "config",
     "data",
     "errors.py",
     "evaluation",

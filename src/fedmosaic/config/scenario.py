@@ -1,4 +1,4 @@
-"""Scenarios: who the clients are."""
+"""Scenarios: the clients, their base models and their tasks."""
 
 from __future__ import annotations
 
@@ -52,7 +52,11 @@ class ClientSpec(BaseModel):
         return self
 
     def rounds(self, last: int) -> range:
-        """The rounds in which the client takes part, in a run of ``last`` rounds."""
+        """Return the rounds in which the client takes part.
+
+        Args:
+            last: number of rounds of the run.
+        """
         return range(self.joins, min(self.leaves or last, last) + 1)
 
 
@@ -115,7 +119,14 @@ class Scenario(BaseModel):
         return self
 
     def client(self, client_id: int) -> ClientSpec:
-        """Return the client of this id."""
+        """Return the client of an id.
+
+        Args:
+            client_id: the id.
+
+        Raises:
+            SettingsError: there is none.
+        """
         for client in self.clients:
             if client.id == client_id:
                 return client

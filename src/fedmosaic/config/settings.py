@@ -24,7 +24,11 @@ Rate = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
 def whole(value: float) -> float:
-    """Return a number, as an int where it is whole."""
+    """Return a number, as an int where it is whole.
+
+    Args:
+        value: finite.
+    """
     return int(value) if value == int(value) else value
 
 
@@ -161,7 +165,11 @@ class RunSettings(RunDefaults):
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def with_rates(self, factor: float) -> RunSettings:
-        """The settings with the adapters' learning rates times ``factor``; the gate's stays."""
+        """Return the settings with the adapters' learning rates multiplied; the gate's stays.
+
+        Args:
+            factor: >= 0.
+        """
         rates = {name: factor * getattr(self.training, name) for name in ("learning_rate", "colora_learning_rate")}
         return self.model_copy(update={"training": self.training.model_copy(update=rates)})
 
@@ -171,7 +179,14 @@ class RunSettings(RunDefaults):
 
     @classmethod
     def from_toml(cls, path: Path) -> RunSettings:
-        """Read ``settings.toml`` of a run folder."""
+        """Return the settings in ``settings.toml`` of a run folder.
+
+        Args:
+            path: the file.
+
+        Raises:
+            SettingsError: it is missing, damaged or invalid.
+        """
         try:
             return validate(cls, tomllib.loads(path.read_text(encoding="utf-8")), source=str(path))
         except FileNotFoundError:
@@ -181,7 +196,7 @@ class RunSettings(RunDefaults):
 
 
 def resolve(scenario: Scenario, *, overrides: Sequence[str] = (), **explicit: Any) -> RunSettings:
-    """Combine defaults, the scenario's ``[settings]`` and the command line, in this order.
+    """Return the settings of a run: defaults, the scenario's ``[settings]`` and the command line, in this order.
 
     Relative paths are taken to be relative to the working folder; those of scenario files are absolute by now.
 
@@ -190,6 +205,9 @@ def resolve(scenario: Scenario, *, overrides: Sequence[str] = (), **explicit: An
         overrides: ``key=value`` strings with dotted keys, e.g. ``training.steps=10``, ``method.temperature=0.2``
             or ``scenario.protocol=static``.
         explicit: top-level values given as options of their own; None means "not given".
+
+    Raises:
+        SettingsError: an unknown key or an unusable value.
     """
     table = defaults_of(scenario)
     table["scenario"] = rooted(scenario.model_dump(mode="json"), Path.cwd(), _ALWAYS_PATHS)
@@ -200,7 +218,11 @@ def resolve(scenario: Scenario, *, overrides: Sequence[str] = (), **explicit: An
 
 
 def defaults_of(scenario: Scenario) -> dict[str, Any]:
-    """Return a scenario's ``[settings]`` as a table of :class:`RunDefaults`; ``[settings.method]`` are the method's."""
+    """Return a scenario's ``[settings]`` as a table of :class:`RunDefaults`; ``[settings.method]`` are the method's.
+
+    Args:
+        scenario: the scenario.
+    """
     table = copy.deepcopy(scenario.settings)
     if isinstance(table.get("method"), Mapping):
         table["method_settings"] = table.pop("method")
@@ -211,7 +233,15 @@ _ALWAYS_PATHS = {("data",): folder, ("clients", "*", "start"): folder}
 
 
 def varied(settings: RunSettings, overrides: Sequence[str]) -> RunSettings:
-    """Return the settings with some changed by ``key=value`` strings with dotted keys."""
+    """Return the settings with some changed.
+
+    Args:
+        settings: of a run.
+        overrides: ``key=value`` strings with dotted keys.
+
+    Raises:
+        SettingsError: an unknown key or an unusable value.
+    """
     table = settings.model_dump(mode="json")
     for override in overrides:
         _apply_override(table, override)

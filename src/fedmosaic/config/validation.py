@@ -1,4 +1,4 @@
-"""Tables that people write, checked against their models; a wrong one becomes one message that says what to change."""
+"""Validation of user-written tables; an error becomes one message that says what to change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UNKNOWN_KEY = {"extra_forbidden", "unexpected_keyword_argument"}
 
 
 def validate(model: type[M], table: Mapping[str, Any], *, source: str, below: str = "") -> M:
-    """Validate a table, turning pydantic's report into one message a user can act on.
+    """Return a validated table; pydantic's report becomes one message a user can act on.
 
     Args:
         model: what the table is to become.
