@@ -29,7 +29,7 @@ from _transfer_plot import write_plot
 from _transfer_table import Row, of_kind, show, summarise
 
 from fedmosaic.adapters import Adapter, Slot, folded_in
-from fedmosaic.alignment import MODES, Alignment, Mode, Positions, align, is_alignment
+from fedmosaic.alignment import MODES, Alignment, Mode, PositionWeights, align, is_alignment
 from fedmosaic.config import TrainingSettings, home
 from fedmosaic.data.mosaic40.build import open_mosaic40, open_public
 from fedmosaic.data.mosaic40.public import public_samples
@@ -52,13 +52,13 @@ Scores = dict[str, float]
 """Accuracies by kind of samples: held-out, test."""
 
 
-def parse_recipe(text: str) -> tuple[Mode, Positions]:
+def parse_recipe(text: str) -> tuple[Mode, PositionWeights]:
     """Return the mode and the positions' weights of a recipe."""
     name, *changes = text.split(":")
-    mode, positions = MODES[name], Positions()
+    mode, positions = MODES[name], PositionWeights()
     for change in changes:
         key, _, value = change.partition("=")
-        if key in {each.name for each in dataclasses.fields(Positions)}:
+        if key in {each.name for each in dataclasses.fields(PositionWeights)}:
             positions = dataclasses.replace(positions, **{key: float(value)})
         else:
             kind = type(getattr(mode, key))

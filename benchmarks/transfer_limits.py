@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from transfer import SEEN, Bench, options
 
-from fedmosaic.alignment.observe import View, lead
+from fedmosaic.alignment.activations import View, answer_margin
 from fedmosaic.data.sample import Sample
 
 LOOKS = 48  # samples whose gradients are compared
@@ -53,7 +53,7 @@ def looks(bench: Bench, name: str, skill: str) -> dict[str, Vectors]:
     model, task = bench.models[name], bench.tasks[skill]
     view = View(model, {})
     samples = task.train[:LOOKS]
-    leads = gradients(bench, name, samples, lambda some: -lead(view, model.collate(some), some).sum())
+    leads = gradients(bench, name, samples, lambda some: -answer_margin(view, model.collate(some), some).sum())
     losses = gradients(bench, name, samples, lambda some: model.loss(model.collate(some)))
     bench.reset(name)
     bench.train(name, task.train[:SEEN], bench.arguments.steps, seed=0)

@@ -36,10 +36,3 @@ def test_every_command_of_the_readme_works(tmp_path, home):
         assert 0 < results["self"]["last"] <= 1
         assert (folder / "report.html").stat().st_size > 10_000
     assert (tmp_path / "odd-one-out.png").stat().st_size > 10_000
-
-
-def test_links_of_the_readme_and_docs_lead_somewhere():
-    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-            if not target.startswith("http"):
-                assert (page.parent / target).exists(), f"{page.name} links to {target}"

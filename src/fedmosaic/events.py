@@ -1,24 +1,86 @@
-"""What is being done right now, for whoever listens in the same process (a display, a log); never used for results.
+"""What is being done right now, for whoever listens in the same process (a display, callbacks); never used for results.
 
-``step`` and ``trained`` come from local training, ``work`` (what, done, total) from everything else that takes long,
-and ``note`` (text) is something that the user should be told at once.
+``step`` and ``trained`` come from local training, ``work`` from everything else that takes long, and ``note`` is
+something that the user should be told at once. Who emits names the kind and its fields; a listener gets one record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-Listener = Callable[[str, dict[str, Any]], None]
 
+@dataclass(frozen=True)
+class Step:
+    """A client has taken a step.
+
+    Attributes:
+        client: its id.
+        round: from 1.
+        step: from 1, in this round.
+        steps: of this round.
+        loss: mean training loss over the round's steps so far.
+    """
+
+    client: int
+    round: int
+    step: int
+    steps: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A client has trained a round.
+
+    Attributes:
+        client: its id.
+        round: from 1.
+        loss: mean training loss over the round's steps.
+        seconds: inside the client.
+    """
+
+    client: int
+    round: int
+    loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """How far something is that takes long, e.g. ``image features``, 32 of 1024."""
+
+    what: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that the user should be told at once."""
+
+    text: str
+
+
+Event = Step | Trained | Work | Note
+Listener = Callable[[Event], None]
+
+_KINDS: Mapping[str, Callable[..., Event]] = {"step": Step, "trained": Trained, "work": Work, "note": Note}
 _listeners: list[Listener] = []
 
 
 def emit(kind: str, **fields: Any) -> None:
-    """Tell every listener what happened."""
+    """Tell every listener what happened.
+
+    Args:
+        kind: ``step``, ``trained``, ``work`` or ``note``.
+        fields: of its record.
+    """
+    event = _KINDS[kind](**fields)
     for listener in list(_listeners):
-        listener(kind, fields)
+        listener(event)
 
 
 def work(what: str, done: int, total: int) -> None:
@@ -28,7 +90,7 @@ def work(what: str, done: int, total: int) -> None:
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Call ``listener(kind, fields)`` for every event while the block runs."""
+    """Call ``listener(event)`` for every event while the block runs."""
     _listeners.append(listener)
     try:
         yield

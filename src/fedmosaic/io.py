@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, whatever kills the process."""
+"""Atomic writing of files and folders: after a crash each is complete or absent. Reading of JSON and safetensors."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import safetensors.torch
-from safetensors import SafetensorError
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from fedmosaic.errors import RunError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 def write_atomically(path: Path, data: bytes | str) -> None:
-    """Write to a temporary name, sync, rename."""
+    """Write a file under a temporary name, sync it, and rename it.
+
+    Args:
+        path: the file; its folder is made if it does not exist.
+        data: the content; a text is written in UTF-8.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("wb") as file:
@@ -29,32 +33,48 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file atomically."""
+    """Write a safetensors file atomically.
+
+    Args:
+        path: the file; its folder is made if it does not exist.
+        tensors: by name, on any device; none need be contiguous.
+        metadata: texts for the file's header.
+    """
+    import safetensors.torch  # noqa: PLC0415 - takes a second to import; other files do without
+
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    # An empty table of metadata and no tensors at all would give a file that safetensors itself cannot read.
+    # With empty metadata and no tensors, safetensors writes a file that it cannot read.
     write_atomically(path, safetensors.torch.save(whole, dict(metadata) if metadata else None))
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file.
+    """Return the tensors of a safetensors file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The tensors by name, on the CPU.
 
     Raises:
         RunError: the file is missing or damaged.
     """
+    import safetensors.torch  # noqa: PLC0415 - as above
+
     try:
         return dict(safetensors.torch.load_file(path))
     except FileNotFoundError:
         raise RunError(f"{path} is missing; the run cannot go on from here") from None
-    except SafetensorError as error:
+    except safetensors.SafetensorError as error:
         raise RunError(f"{path} is damaged ({error}); remove its folder to go on from the one before") from None
 
 
 def load_json(path: Path, *, advice: str) -> dict[str, Any]:
-    """Read a JSON file, an object, that was written by us.
+    """Return the object in a JSON file that this program wrote.
 
     Args:
         path: the file.
-        advice: ends the error: what to do if it is damaged.
+        advice: what to do if it is damaged; ends the error message.
 
     Raises:
         RunError: the file is missing or damaged.
@@ -72,7 +92,14 @@ def load_json(path: Path, *, advice: str) -> dict[str, Any]:
 
 @contextmanager
 def folder_written_atomically(path: Path) -> Iterator[Path]:
-    """Give a temporary folder to fill; it takes the name ``path`` when the block ends well, else it is removed."""
+    """Write a folder atomically: the files go to a temporary folder, which is renamed at the end of the ``with`` block.
+
+    Args:
+        path: the folder's final name; an existing folder is replaced. If the block raises, nothing is left.
+
+    Yields:
+        The temporary folder.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

@@ -2,16 +2,16 @@ import pytest
 import torch
 
 from fedmosaic.adapters import Adapter, Slot
+from fedmosaic.adapters.forward_context import ForwardContext, Prompt
 from fedmosaic.adapters.functional import slot_weights
 from fedmosaic.adapters.gate import gated_pair, make_gate
-from fedmosaic.adapters.mix import Mix, Prompt
 from fedmosaic.errors import SettingsError
 
 SLOTS = (Slot("local", communicated=True), Slot("personal_global", communicated=False))
 
 
 def gate(kind, features=4):
-    made = make_gate(kind, features, Mix(), torch.device("cpu"), torch.float64)
+    made = make_gate(kind, features, ForwardContext(), torch.device("cpu"), torch.float64)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.copy_(torch.linspace(-1, 1, parameter.numel() or 1).view_as(parameter))
@@ -21,7 +21,7 @@ def gate(kind, features=4):
 @pytest.mark.parametrize("kind", ["scalar", "token", "sample"])
 def test_gates_start_at_one_half(kind):
     made = make_gate(
-        kind, 4, Mix(prompt=Prompt(torch.ones(2, 3, dtype=torch.bool))), torch.device("cpu"), torch.float32
+        kind, 4, ForwardContext(prompt=Prompt(torch.ones(2, 3, dtype=torch.bool))), torch.device("cpu"), torch.float32
     )
     weights = slot_weights(made(torch.randn(6, 4)))
     assert torch.equal(weights, torch.full_like(weights, 0.5))
@@ -49,7 +49,7 @@ def test_token_gate_looks_at_each_token():
 def test_sample_gate_averages_over_the_prompt_only():
     made = gate("sample")
     mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0]], dtype=torch.bool)
-    made.mix.prompt = Prompt(mask)
+    made.context.prompt = Prompt(mask)
     x = torch.randn(2, 4, 4, dtype=torch.float64)
     weights = slot_weights(made(x.view(8, 4))).view(2, 4, 2)
     for sample, length in ((0, 2), (1, 3)):
@@ -63,7 +63,7 @@ def test_sample_gate_without_or_with_a_wrong_prompt_says_what_to_do():
     made = gate("sample")
     with pytest.raises(SettingsError, match=r"adapter\.prompt"):
         made(torch.zeros(6, 4, dtype=torch.float64))
-    made.mix.prompt = Prompt(torch.ones(2, 2, dtype=torch.bool))
+    made.context.prompt = Prompt(torch.ones(2, 2, dtype=torch.bool))
     with pytest.raises(SettingsError, match=r"6 input rows .* \(2, 2\)"):
         made(torch.zeros(6, 4, dtype=torch.float64))
 
@@ -74,7 +74,7 @@ def test_the_pair_is_the_only_two_slots_unless_named():
     assert gated_pair("token", ("c", "a"), ["a", "b", "c"]) == ("c", "a")
     assert gated_pair("step", None, ["a"]) == ("a",)
     for kind, pair, slots, message in [
-        ("noisy", None, ["a", "b"], "'noisy' is not a gate"),
+        ("noisy", None, ["a", "b"], "unknown gate 'noisy'"),
         ("scalar", None, ["a"], "mixes two slots"),
         ("scalar", ("a", "x"), ["a", "b"], "two different slots"),
         ("scalar", ("a", "a"), ["a", "b"], "two different slots"),

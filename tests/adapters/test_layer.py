@@ -7,9 +7,9 @@ from torch.utils.checkpoint import checkpoint
 from transformers.pytorch_utils import Conv1D
 
 from fedmosaic.adapters.dropout import dropout
+from fedmosaic.adapters.forward_context import ForwardContext
 from fedmosaic.adapters.gate import make_gate
 from fedmosaic.adapters.layer import CoLoraLinear, LoraLinear
-from fedmosaic.adapters.mix import Mix
 from fedmosaic.errors import SettingsError
 
 IN, OUT, RANK, SCALE = 7, 5, 3, 1.5
@@ -32,7 +32,7 @@ def make(kind, mix, *, base=None, dtype=torch.float64, gate="none", dropout=0.0,
     """An adapted linear whose slots all hold different random values."""
     torch.manual_seed(0)
     weights = tuple(mix.values()) if gate == "none" else ()
-    state = Mix(active=tuple(mix), weights=weights, gated=gate != "none")
+    state = ForwardContext(active=tuple(mix), weights=weights, gated=gate != "none")
     base = base or nn.Linear(IN, OUT, dtype=dtype)
     layer = kind(
         base.requires_grad_(False),
@@ -41,7 +41,7 @@ def make(kind, mix, *, base=None, dtype=torch.float64, gate="none", dropout=0.0,
         slots=slots,
         scale=SCALE,
         dropout=dropout,
-        mix=state,
+        context=state,
         gate=make_gate(gate, IN, state, torch.device("cpu"), dtype),
     ).eval()
     with torch.no_grad():
@@ -130,7 +130,7 @@ def test_a_step_size_weighs_a_single_slot_and_has_its_gradient(kind):
 def test_samples_can_have_weights_of_their_own(kind):
     layer = make(kind, {"local": 1.0, "shared": 1.0})
     weights = random(2, 2)
-    layer.mix.by_sample = weights
+    layer.context.by_sample = weights
     x = random(2, 3, IN)
     expected = [formula(layer, {"local": a, "shared": b}, row) for (a, b), row in zip(weights, x, strict=True)]
     torch.testing.assert_close(layer(x), torch.stack(expected))

@@ -12,11 +12,12 @@ from PIL import Image
 
 from fedmosaic.alignment.moments import JointMoments
 from fedmosaic.data.sample import Sample
-from fedmosaic.models.families import FAMILIES, build_module
+from fedmosaic.models.families import build_module
 from fedmosaic.models.features import FeatureStore
 from fedmosaic.models.tiny import TinyModel
 from fedmosaic.models.vision_weights import load_tower
 from fedmosaic.pretraining.tokenizers import fit_tokenizer
+from fedmosaic.registry import FAMILIES
 
 NAMES = ("tiny-llama", "tiny-qwen2", "tiny-gemma")
 KINDS = ("bird", "fish", "tool", "boat")
@@ -54,7 +55,7 @@ def make_samples() -> list[Sample]:
 
 def make_model(name: str, home: Path, *, seed: int = 0) -> TinyModel:
     """Return a family's model with random weights and a tokenizer fitted to the samples."""
-    family = FAMILIES[name]
+    family = FAMILIES.load(name)
     corpus = [f"{sample.prompt} {sample.answer}" for sample in make_samples()]
     tokenizer = fit_tokenizer(family.tokenizer, corpus, vocabulary=280, whole_words=(*KINDS, "first", "second"))
     module = build_module(family, len(tokenizer), seed=seed)
@@ -125,18 +126,18 @@ class Planted:
 
 
 class PlantedSource:
-    """What :class:`Source` gathers, written out sample by sample for one module; outputs stand for gradients, too."""
+    """What :class:`MomentSource` gathers, written out sample by sample for one module; outputs are gradients, too."""
 
     names = ("module",)
 
     def __init__(self, inputs, gradients):
         self.inputs, self.gradients = inputs, gradients
 
-    def at_positions(self, reads):
+    def moments_at_positions(self, quantities):
         given = {"inputs": self.inputs, "gradients": self.gradients, "outputs": self.gradients}
-        return {what: {"module": moments_of([each.flatten(0, 1) for each in given[what]])} for what in reads}
+        return {what: {"module": moments_of([each.flatten(0, 1) for each in given[what]])} for what in quantities}
 
-    def of_updates(self, bases, *, side):
+    def update_moments(self, bases, *, side):
         rows = []
         for x, g, basis in zip(self.inputs, self.gradients, bases["module"], strict=True):
             updates = torch.einsum("sto,sti->soi", g, x)  # D of each sample

@@ -5,7 +5,7 @@ import torch
 from transformers import LlamaConfig
 
 from fedmosaic.adapters import Adapter, Slot
-from fedmosaic.alignment import Joint, Pivot, Positions, align
+from fedmosaic.alignment import Joint, Pivot, PositionWeights, align
 from fedmosaic.alignment.cka import layer_similarity
 from fedmosaic.errors import ModelError, SettingsError
 from fedmosaic.models.fingerprint import architecture_name
@@ -134,8 +134,8 @@ def test_p_and_q_give_the_same_model_in_a_twin_with_shuffled_features(models, sa
 
 def test_positions_without_weight_are_not_read(models, samples):
     pair = {name: models[name] for name in ("tiny-llama", "tiny-gemma")}
-    only_answers = align(pair, samples, mode="a", positions=Positions(image=0, text=0), **SHAPE)
-    doubled = align(pair, samples, mode="a", positions=Positions(image=0, text=0, answer=4), **SHAPE)
+    only_answers = align(pair, samples, mode="a", positions=PositionWeights(image=0, text=0), **SHAPE)
+    doubled = align(pair, samples, mode="a", positions=PositionWeights(image=0, text=0, answer=4), **SHAPE)
     everywhere = align(pair, samples, mode="a", **SHAPE)
     key = "block.0.q_proj.A"
     torch.testing.assert_close(only_answers.bases["tiny-llama"][key], doubled.bases["tiny-llama"][key])

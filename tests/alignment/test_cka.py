@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fedmosaic.alignment import Positions, compare_layers
+from fedmosaic.alignment import PositionWeights, compare_layers
 from fedmosaic.alignment.cka import LayerSimilarity, layer_similarity
 
 from .conftest import make_model
@@ -32,7 +32,7 @@ def layer_inputs(model, samples):
 
 def test_layers_are_compared_by_what_they_read(features_home, samples):
     one, other = make_model("tiny-llama", features_home), make_model("tiny-qwen2", features_home, seed=3)
-    found = layer_similarity(one, other, samples, positions=Positions(image=0, text=0), batch_size=7)
+    found = layer_similarity(one, other, samples, positions=PositionWeights(image=0, text=0), batch_size=7)
     mine, others = layer_inputs(one, samples), layer_inputs(other, samples)
     expected = torch.tensor([[kernel_cka(x, y) for y in others] for x in mine])
     # All prompts end with the same word, so the first layers read a constant there, of which CKA is not defined.

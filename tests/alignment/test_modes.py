@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from fedmosaic.alignment import MODES, InputsOnly, Joint, NoAlignment, Pivot, Published, find_mode
-from fedmosaic.alignment.joint import without_mean
+from fedmosaic.alignment.joint import covariance_without_mean
 from fedmosaic.alignment.moments import JointMoments
 from fedmosaic.alignment.stream import Basis
 from fedmosaic.errors import SettingsError
@@ -121,7 +121,7 @@ def test_the_start_of_joint_leaves_the_mean_out():
         unit = each.mean(0) / each.mean(0).norm()
         kept.append(each - (each @ unit)[:, None] * unit)  # has no component along the mean
     expected = torch.cov(torch.cat(kept, 1).T, correction=0)
-    torch.testing.assert_close(without_mean(moments), expected, atol=1e-10, rtol=1e-8)
+    torch.testing.assert_close(covariance_without_mean(moments), expected, atol=1e-10, rtol=1e-8)
 
 
 def test_pivot_reproduces_the_pivots_latents_where_a_map_exists(planted):

@@ -1,6 +1,6 @@
 import pytest
 
-from fedmosaic.alignment.positions import Anchors, anchors, ends_by_spelling, match
+from fedmosaic.alignment.positions import SamplePositions, ends_by_spelling, find_positions, match_positions
 from fedmosaic.data.sample import Sample
 
 
@@ -12,9 +12,9 @@ def squeezed(model, tokens):
 def test_matched_text_positions_have_read_the_same(models, samples):
     chosen = samples[:12]
     batches = {name: model.collate(chosen) for name, model in models.items()}
-    found = {name: anchors(model, chosen, batches[name]) for name, model in models.items()}
+    found = {name: find_positions(model, chosen, batches[name]) for name, model in models.items()}
     for row, sample in enumerate(chosen):
-        matches = list(match([found[name][row] for name in models]))
+        matches = list(match_positions([found[name][row] for name in models]))
         text = [one for one in matches if one.kind == "text"]
         for one in text:
             read = {
@@ -34,7 +34,7 @@ def test_image_and_answer_positions_are_those_of_the_batch(models, samples):
     for model in models.values():
         with_answers, without = model.collate(chosen), model.collate(chosen, with_answers=False)
         for row, sample in enumerate(chosen):
-            one, other = anchors(model, chosen, with_answers)[row], anchors(model, chosen, without)[row]
+            one, other = find_positions(model, chosen, with_answers)[row], find_positions(model, chosen, without)[row]
             assert one == other
             assert one.answer == int(without.last[row])
             assert [len(image) for image in one.images] == [4] * len(sample.images)
@@ -43,8 +43,8 @@ def test_image_and_answer_positions_are_those_of_the_batch(models, samples):
 
 
 def test_longer_image_token_lists_are_thinned_evenly():
-    few, many = Anchors([[1, 2]], {}, 9), Anchors([[1, 2, 3, 4, 5, 6]], {}, 9)
-    kinds = [(one.kind, one.columns) for one in match([few, many])]
+    few, many = SamplePositions([[1, 2]], {}, 9), SamplePositions([[1, 2, 3, 4, 5, 6]], {}, 9)
+    kinds = [(one.kind, one.columns) for one in match_positions([few, many])]
     assert kinds == [("image", (1, 2)), ("image", (2, 5)), ("answer", (9, 9))]
 
 
@@ -53,8 +53,8 @@ def test_what_a_chat_template_adds_is_passed_over(models):
     plain = Sample("x", (), "what kind of thing is this ? answer :", "bird")
     framed = Sample("x", (), f"answer : first {plain.prompt} second", "bird")
     batch = model.collate([framed])
-    found = anchors(model, [plain], batch)[0]  # the model has read more than the sample's text
-    alone = anchors(model, [plain], model.collate([plain]))[0]
+    found = find_positions(model, [plain], batch)[0]  # the model has read more than the sample's text
+    alone = find_positions(model, [plain], model.collate([plain]))[0]
     frame = len(model.tokenizer.encode("answer : first", add_special_tokens=False))
     assert {key: position - frame for key, position in found.text.items() if key in alone.text} == alone.text
 

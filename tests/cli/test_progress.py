@@ -10,6 +10,7 @@ from tests.federation.scenario import small
 from fedmosaic import events
 from fedmosaic.cli.display import RunDisplay
 from fedmosaic.cli.progress import logging, working
+from fedmosaic.events import Step, Trained
 
 
 class Log(io.StringIO):
@@ -80,9 +81,9 @@ def test_an_error_in_the_block_ends_the_telling():
 def test_a_run_in_a_log_tells_where_it_is(monkeypatch):
     monkeypatch.setattr("fedmosaic.cli.progress.SECONDS", 0.01)
     log = Log("fedmosaic: round 2/3  client 1  loss 0.500 (")
-    with RunDisplay(small(), Console(file=log), beside=None):
-        events.emit("step", round=2, client=1, step=1, steps=2, loss=0.5)
+    with RunDisplay(small(), Console(file=log), beside=None) as display:
+        display.on_step(Step(round=2, client=1, step=1, steps=2, loss=0.5))
         events.work("samples", 1, 2)
         log.wait()
-        events.emit("trained", round=2, client=3, loss=0.4)
+        display.on_trained(Trained(round=2, client=3, loss=0.4, seconds=1.0))
     assert "round 2/3 done" in log.getvalue()

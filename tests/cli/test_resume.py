@@ -104,7 +104,7 @@ def test_a_finished_run_says_so_and_goes_on_with_its_reference(program, own, tmp
     assert "going on to round 2 instead of 1: the run was planned for 1," in shown
     for folder in (RunFolder(out), *(RunFolder(out / "reference") for _ in reference)):
         assert (folder.settings.rounds, folder.settings.planned_rounds) == (2, 1)
-        assert folder.results()["rounds"] == 2
+        assert folder.results().rounds == 2
     assert "is finished: round 2 of 2" in program("run", "--resume", "--out", out)[1]
     status, _, error = program("run", "--resume", "--rounds", 1, "--out", out)
     assert status == 2

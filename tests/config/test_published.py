@@ -6,7 +6,7 @@ import pytest
 from fedmosaic.config import load_scenario, resolve
 from fedmosaic.config.published import published_scenarios
 
-SIZES = {  # METHODS D.1, D.2: clients, tasks, distinct models
+SIZES = {  # docs/method-facts.md#data-formats: clients, tasks, distinct models
     "drake-1b-3b": (10, 40, 2),
     "drake-1b-3b-8b": (10, 40, 3),
     "drake-llama1b-3b-qwen1.5b": (10, 40, 3),
@@ -55,7 +55,7 @@ def test_the_published_file_is_the_same_scenario(tmp_path):
     assert load_scenario(str(path)).clients == scenario.clients
 
 
-MODELS = {  # METHODS D.1, D.2: who has which model; all others have the first
+MODELS = {  # docs/method-facts.md#drake: who has which model; all others have the first
     "drake-1b-3b": ("llama3.2_3B", {"llama3.2_1B": [0, 1, 8, 9]}),
     "drake-1b-3b-8b": ("llama3.2_3B", {"llama3.2_1B": [0, 1, 8], "llama3.1_8B": [6, 9]}),
     "drake-llama1b-3b-qwen1.5b": ("llama3.2_3B", {"qwen2.5_1.5B": [0, 2, 4], "llama3.2_1B": [1, 8]}),

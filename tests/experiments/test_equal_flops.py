@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.federation.scenario import small
+from tests.federation.scenario import results_of, small
 
 from fedmosaic.cli.compare import share_of_budget
 from fedmosaic.config import RunSettings
@@ -135,10 +135,7 @@ def finished(tmp_path, shares: dict[str, list[float]]):
     for name, spent in shares.items():
         for seed, share in enumerate(spent):
             (each,) = plan({name: small(name)}, seeds=(seed,), out=tmp_path)
-            RunFolder.create(each.path, each.settings).write_results(
-                {"self": None, "others": None, "initial": {"self": None, "others": None}, "flops": 10.0 * share}
-                | dict.fromkeys(("bytes_up", "bytes_down", "seconds"), 1.0)
-            )
+            RunFolder.create(each.path, each.settings).write_results(results_of(each.settings, flops=10.0 * share))
             plans.append(equal_flops.replace(each, allowed=10.0))
     return plans
 

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.federation.scenario import small
+from tests.federation.scenario import results_of, small
 
 from fedmosaic.errors import DataError, SettingsError
 from fedmosaic.experiments import sweep
@@ -42,7 +42,7 @@ def test_only_runs_finished_with_the_same_settings_are_taken(tmp_path):
         folder = RunFolder.create(each.path, each.settings)
         (each.path / ".lock").touch()
         if each.variant != "ditto":
-            folder.write_results({"self": each.variant})
+            folder.write_results(results_of(each.settings))
     here = sweep.variants(base, ["sft", "fedavg:training.steps=7", "ditto", "feddat"])
     here["fedavg"] = here.pop("fedavg:training.steps=7")  # of the same name as the earlier run, but not the same run
     laid = sweep.plan(here, seeds=(0,), out=tmp_path / "here")
@@ -50,7 +50,7 @@ def test_only_runs_finished_with_the_same_settings_are_taken(tmp_path):
     assert [each.variant for each in taken] == ["sft"]
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["sft-seed0"]
     copy = RunFolder.resume(taken[0].path, taken[0].settings)
-    assert copy.results() == {"self": "sft"}
+    assert copy.results() == results_of(taken[0].settings)
     assert not (copy.path / ".lock").exists()
     assert sweep.take_finished(laid, earlier) == []  # what is there stays
 
@@ -59,7 +59,7 @@ def test_only_runs_finished_with_the_same_settings_are_taken(tmp_path):
 def test_runs_on_data_that_have_changed_since_are_not_compared(tmp_path, elsewhere):
     laid = sweep.plan(sweep.variants(small(seed=0), ["sft"]), seeds=(0,), out=tmp_path / "earlier")
     folder = RunFolder.create(laid[0].path, laid[0].settings)
-    folder.write_results({"self": 1})
+    folder.write_results(results_of(laid[0].settings))
     note = folder.client_folder / "inputs.json"
     note.parent.mkdir()
     note.write_text(json.dumps({"train samples of trend@lines": "others"}))

@@ -1,6 +1,7 @@
 """A run small enough for tests: four clients, two architectures, two tasks, seconds."""
 
 from fedmosaic.config import RunSettings, Scenario, resolve
+from fedmosaic.federation.results import Costs, RunResults
 
 SMALL = Scenario(
     name="small",
@@ -22,3 +23,16 @@ SMALL = Scenario(
 
 def small(method: str = "fedmosaic", **changes: object) -> RunSettings:
     return resolve(SMALL, method=method, **changes)
+
+
+def results_of(settings: RunSettings, *, flops: float = 1.0) -> RunResults:
+    """Results without scores, of a run that nobody ran."""
+    return RunResults(
+        scenario=settings.scenario.name,
+        method=settings.method,
+        engine=settings.engine,
+        seed=settings.seed,
+        rounds=settings.rounds,
+        protocol=settings.scenario.protocol,
+        costs=Costs(1.0, 1.0, 1.0, flops, messages=4, bytes_up=1.0, bytes_down=1.0),
+    )

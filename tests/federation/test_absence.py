@@ -1,7 +1,5 @@
 """Whole runs on the real models in which clients are absent, join and leave."""
 
-import json
-
 import pytest
 import torch
 from tests.federation.scenario import SMALL
@@ -74,8 +72,8 @@ def test_a_client_that_was_absent_at_the_end_can_take_its_model_away(finished):
 
 def test_results_and_report_cover_the_clients_that_are_there(finished):
     results = finished.results()
-    assert [score is None for score in results["self"]["per_client"]] == [True, False, False, False]
-    assert 0 <= results["others"]["last"] <= 1
+    assert [score is None for score in results.self_.per_client] == [True, False, False, False]
+    assert 0 <= results.others.last <= 1
     assert write_report(finished.path).is_file()
     assert final_table(finished.path).row_count == 4
 
@@ -98,7 +96,7 @@ def test_a_stopped_open_run_goes_on_to_the_same_results(finished, tmp_path, monk
         engines.run(folder.settings, folder)
     monkeypatch.setattr(InProcessGrid, "_deliver", deliver)
     engines.run(folder.settings, RunFolder.resume(folder.path, folder.settings))
-    assert json.dumps(folder.results() | TIMES) == json.dumps(finished.results() | TIMES)
+    assert folder.results().as_json() | TIMES == finished.results().as_json() | TIMES
     for path in finished.client_folder.rglob("*.safetensors"):
         ours, theirs = load_tensors(folder.client_folder / path.relative_to(finished.client_folder)), load_tensors(path)
         assert ours.keys() == theirs.keys()

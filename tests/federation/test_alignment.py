@@ -41,7 +41,7 @@ def run(path, settings):
 
 
 def scores(results):
-    return {key: results[key] for key in ("self", "others", "bytes_up", "flops")}
+    return {key: results.as_json()[key] for key in ("self", "others", "bytes_up", "flops")}
 
 
 @pytest.fixture(scope="module")

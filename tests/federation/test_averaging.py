@@ -8,6 +8,7 @@ from fedmosaic.config import resolve
 from fedmosaic.experiments.rescoring import self_and_others
 from fedmosaic.federation import RunFolder, Runtime, engines
 from fedmosaic.federation.client_store import averaged
+from fedmosaic.federation.event_log import Headline
 from fedmosaic.federation.final_model import final_model
 from fedmosaic.federation.participant import Participant
 from fedmosaic.io import load_tensors
@@ -40,8 +41,8 @@ def test_training_takes_the_same_course(runs):
         for round_, state in plain.items():
             assert state.keys() == averaging[round_].keys()
             assert all(torch.equal(tensor, averaging[round_][name]) for name, tensor in state.items())
-    measured = [[event for event in runs[window].events() if event["event"] == "measured"] for window in (1, 3)]
-    first = [[(event["self"], event["others"]) for event in each if event["round"] <= 1] for each in measured]
+    measured = [[line.what for line in runs[window].events() if isinstance(line.what, Headline)] for window in (1, 3)]
+    first = [[(line.self_, line.others) for line in each if line.round <= 1] for each in measured]
     assert first[0] == first[1]
 
 
@@ -63,7 +64,7 @@ def test_the_client_answers_with_the_mean_of_its_weights_and_this_is_what_it_tak
 
 def test_scoring_again_gives_the_runs_own_results_and_other_ones_with_another_window(runs):
     again = Runtime(runs[1].settings, runs[1].client_folder)
-    last = [runs[1].results()[part]["last"] for part in ("self", "others")]
+    last = [part.last for part in (runs[1].results().self_, runs[1].results().others)]
     assert self_and_others(again, rounds=ROUNDS) == pytest.approx(last, abs=1e-4)
     training = again.settings.training.model_copy(update={"averaged_rounds": 2})  # as many as it has kept
     again.settings = again.settings.model_copy(update={"training": training})

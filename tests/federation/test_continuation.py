@@ -49,7 +49,7 @@ def outcome(folder):
         file.parent.name: {name: tensor.tolist() for name, tensor in load_tensors(file).items()}
         for file in sorted(folder.client_folder.glob(f"client-*/round-{folder.settings.rounds:04d}.safetensors"))
     }
-    results = {key: value for key, value in folder.results().items() if key not in TIMES}
+    results = {key: value for key, value in folder.results().as_json().items() if key not in TIMES}
     return json.dumps([results, (folder.path / "rounds.csv").read_text(), folder.scores(), states])
 
 
@@ -104,13 +104,13 @@ def test_a_run_that_was_planned_longer_equals_one_that_ran_at_once(tmp_path, cas
 
 def test_more_rounds_do_not_spend_more_privacy_than_was_promised(copy, tmp_path):
     def sigma(folder):
-        return folder.results()["privacy"]["per_client"]["3"]["noise_multiplier"]
+        return folder.results().privacy.per_client[3].noise_multiplier
 
     planned = sigma(RunFolder(copy("dynamic")))
     folder = longer(tmp_path / "copy", 3)
-    told = folder.results()["privacy"]
+    told = folder.results().privacy
     assert sigma(folder) == planned
-    assert told["epsilon"] == pytest.approx(10)
+    assert told.epsilon == pytest.approx(10)
     sketches = [
         load_tensors(folder.client_folder / "client-003" / f"round-{round_:04d}.safetensors")["memory|sketch"]
         for round_ in (2, 3)

@@ -118,8 +118,8 @@ def test_the_server_does_what_a_naive_replay_of_the_rules_does(tmp_path_factory,
     assert clients.measured == there
     assert progress.messages == len(clients.trained)
     results = progress.results(run, folder.scores())
-    assert results["bytes_up"] == pytest.approx(clients.sent / len(clients.trained))
-    assert results["bytes_down"] == pytest.approx(clients.received / len(clients.trained))
+    assert results.costs.bytes_up == pytest.approx(clients.sent / len(clients.trained))
+    assert results.costs.bytes_down == pytest.approx(clients.received / len(clients.trained))
     losses = {(r["round"], r["client"]) for r in progress.rows() if r["loss"] is not None}
     assert losses == set(clients.trained) & there
 
@@ -142,7 +142,7 @@ def test_a_run_stopped_anywhere_goes_on_as_if_it_had_not_been(tmp_path_factory, 
         assert all(torch.equal(download[name], tensor) for name, tensor in whole.trained[turn].items())
     assert {**first.trained, **second.trained}.keys() == whole.trained.keys()
     times = dict.fromkeys(("seconds", "train_seconds", "evaluation_seconds"))
-    results = [each.results(run, folder.scores()) | times for each in (progress, resumed)]
+    results = [each.results(run, folder.scores()).as_json() | times for each in (progress, resumed)]
     assert results[0] == results[1]
     assert resumed.rows() == progress.rows()
     for name in ("rounds.csv", "scores.json"):

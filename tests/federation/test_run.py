@@ -28,7 +28,7 @@ TIMES = ("seconds", "train_seconds", "evaluation_seconds")
 def run(path: Path, settings) -> dict:
     folder = RunFolder.create(path, settings)
     engines.run(settings, folder)
-    return folder.results()
+    return folder.results().as_json()
 
 
 def without_times(results: dict) -> str:
@@ -130,7 +130,7 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_results(finished, tmp_path, 
     assert folder.results() is None
     monkeypatch.setattr(InProcessGrid, "_deliver", deliver)
     engines.run(settings, RunFolder.resume(tmp_path / "run", settings))
-    assert without_times(folder.results()) == without_times(results)
+    assert without_times(folder.results().as_json()) == without_times(results)
     for client in range(4):
         name = f"clients/client-{client:03d}/round-0003.safetensors"
         ours, theirs = load_tensors(tmp_path / "run" / name), load_tensors(path / name)
@@ -170,7 +170,8 @@ def test_what_the_server_sends_is_what_the_client_starts_from_and_training_moves
     after = wire.unpack(rounds[4][2], shapes, sender="x")
     moved = [(after[name] - download[name]).abs().max() for name in shapes]
     back = [(after[name] - first[name]).abs().max() for name in shapes]
-    # Two steps of Adam from the received weights end near them, not near the client's own last weights (METHODS F.1).
+    # Two steps of Adam from the received weights end near them, not near the client's own last weights.
+    # See docs/method-facts.md#optimiser-restore-undoes-the-download.
     assert sum(m < b for m, b in zip(moved, back, strict=True)) > 0.9 * len(moved)
 
 

@@ -72,7 +72,7 @@ class NumbersModel(BaseModel):
     def collate_dialogues(self, dialogues):
         raise NotImplementedError
 
-    def hidden_states(self, batch):
+    def decode(self, batch):
         output = self.module.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
         return output.last_hidden_state
 
@@ -144,6 +144,7 @@ class Lab:
             architecture=base.architecture,
         )
         adapter.train(False)
+        base.adapter = adapter
         pool = ModelPool(images=None, home=Path("unused"))
         pool._models[spec.model] = base
         stream = Stream([make_task(number)], "static", rounds=self.settings.rounds, seed=number)

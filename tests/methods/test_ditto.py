@@ -38,7 +38,7 @@ def test_the_pull_has_the_gradient_of_the_paper_and_its_centre_is_what_was_recei
 
 
 def test_what_was_received_survives_the_first_step_and_training_moves_on_from_there():
-    """METHODS F.1: the restored optimiser of the published code undoes the download."""
+    """docs/method-facts.md#optimiser-restore-undoes-the-download."""
     lab = Lab("ditto")
     first = lab.client()
     lab.train(first)
@@ -59,7 +59,7 @@ def test_what_was_received_survives_the_first_step_and_training_moves_on_from_th
 
 
 def test_the_two_slots_have_moments_of_their_own():
-    """METHODS F.11: what does not train is not moved by old momentum, so without personal steps v stays."""
+    """What does not train is not moved by old momentum, so without personal steps v stays."""
     lab = Lab("ditto")
     client = lab.client()
     lab.train(client)
@@ -69,7 +69,7 @@ def test_the_two_slots_have_moments_of_their_own():
 
 
 def test_only_the_shared_slot_leaves_the_client_and_a_download_does_not_touch_the_personal_one():
-    """METHODS F.3: the published release averages and overwrites personal adapters."""
+    """docs/method-facts.md#personal-adapters-are-averaged."""
     lab = Lab("ditto")
     client = lab.client()
     upload = lab.train(client)

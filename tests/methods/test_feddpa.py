@@ -10,7 +10,7 @@ HALF = {"shared": 0.5, "local": 0.5}
 
 @pytest.mark.parametrize(("steps", "shared"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)])
 def test_the_first_half_trains_the_shared_slot_alone_and_the_second_the_local_one_inside_the_mean(steps, shared):
-    """METHODS F.9: with an odd number of steps the published code never switches."""
+    """docs/method-facts.md#feddpa-switch: with an odd number of steps the published code never switches."""
     lab = Lab("feddpa", steps=steps)
     client = lab.client()
     start = {slot: client.snapshot(slot) for slot in ("shared", "local")}

@@ -27,7 +27,7 @@ def mean_product(uploads):
 
 @pytest.mark.parametrize(("ranks", "widths"), [((5, 5, 5), (7, 5)), ((4, 4), (4, 9)), ((2, 3), (8, 8))])
 def test_where_the_rank_can_hold_it_the_mean_of_the_products_is_exact(ranks, widths):
-    """METHODS G.7. Averaging A and B apart, as FedAvg does, misses it."""
+    """docs/method-facts.md#flexlora. Averaging A and B apart, as FedAvg does, misses it."""
     uploads = random_uploads(ranks, *widths)
     if widths == (8, 8):  # the mean of ranks 2 and 3 has rank 5: give both clients a fifth-rank slot, padded
         padding = {A: lambda t: torch.nn.functional.pad(t, (0, 0, 0, 5 - t.shape[0])),

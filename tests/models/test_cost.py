@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fedmosaic.models.cost import Shape, forward_flops, train_step_flops
+from fedmosaic.models.cost import BatchShape, forward_flops, train_step_flops
 
 
 class Low(nn.Module):
@@ -58,7 +58,7 @@ def eager(tiny):
 
 
 def shape_of(batch):
-    return Shape(*batch.input_ids.shape, head_tokens=int((batch.labels[:, 1:] != -100).sum()))
+    return BatchShape(*batch.input_ids.shape, head_tokens=int((batch.labels[:, 1:] != -100).sum()))
 
 
 def test_forward_is_counted_within_two_percent(eager, samples):
@@ -78,11 +78,11 @@ def test_training_is_counted_within_two_percent(eager, samples, where):
 
 
 def test_without_adapters_a_step_is_a_forward_pass(tiny):
-    shape = Shape(sequences=2, length=10, head_tokens=4)
+    shape = BatchShape(sequences=2, length=10, head_tokens=4)
     assert train_step_flops(tiny, shape) == forward_flops(tiny, shape)
 
 
 def test_cost_grows_with_sequences_and_faster_than_length(tiny):
-    one = forward_flops(tiny, Shape(1, 50, 1))
-    assert forward_flops(tiny, Shape(3, 50, 3)) == 3 * one
-    assert forward_flops(tiny, Shape(1, 100, 2)) > 2 * one
+    one = forward_flops(tiny, BatchShape(1, 50, 1))
+    assert forward_flops(tiny, BatchShape(3, 50, 3)) == 3 * one
+    assert forward_flops(tiny, BatchShape(1, 100, 2)) > 2 * one

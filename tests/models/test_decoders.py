@@ -9,11 +9,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from fedmosaic.adapters import Adapter, Slot
 from fedmosaic.adapters.export import write_lora
 from fedmosaic.adapters.merge import merged
-from fedmosaic.adapters.placement import place
+from fedmosaic.adapters.placement import find_targets
 from fedmosaic.alignment import align
 from fedmosaic.data.sample import Sample
 from fedmosaic.models.base import IGNORED, Batch
-from fedmosaic.models.cost import Shape, forward_flops, train_step_flops
+from fedmosaic.models.cost import BatchShape, forward_flops, train_step_flops
 from fedmosaic.models.read import load_checkpoint
 from fedmosaic.pretraining.tokenizers import fit_tokenizer
 
@@ -121,11 +121,11 @@ def test_cost_is_what_torch_counts(kind, model, texts, first):
         model.module.set_attn_implementation("eager")  # the fused kernel is not counted on a CPU
     batch = model.collate(texts * 2)
     rows, length = batch.input_ids.shape
-    shape = Shape(rows, length, int((batch.labels[:, 1:] != IGNORED).sum()))
+    shape = BatchShape(rows, length, int((batch.labels[:, 1:] != IGNORED).sum()))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.loss(batch)
     assert forward_flops(model, shape) == pytest.approx(counter.get_total_flops(), rel=0.02)
-    for target in place(model.decoder, blocks=0).targets:
+    for target in find_targets(model.decoder, blocks=0).targets:
         if target.layer >= first:
             base = model.decoder.get_submodule(target.path)
             model.decoder.set_submodule(target.path, Low(base, target.in_features, target.out_features))
@@ -139,7 +139,7 @@ def test_a_count_draws_no_random_numbers(model):
     adapter = adapted(model, dropout=0.5)
     adapter.train()
     before = torch.random.get_rng_state()
-    assert train_step_flops(model, Shape(2, 8, 4)) > 0
+    assert train_step_flops(model, BatchShape(2, 8, 4)) > 0
     assert torch.equal(torch.random.get_rng_state(), before)
     model.hidden_states(Batch(*torch.ones(3, 1, 2, dtype=torch.long)))
     assert not torch.equal(torch.random.get_rng_state(), before)

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics.pairwise import cosine_similarity as sklearn_cosine
 
-from fedmosaic.relevance import cosine_similarity, mix, relevance_weights
-from fedmosaic.relevance.weights import largest
+from fedmosaic.relevance import cosine_similarity, relevance_weights, weighted_sums
+from fedmosaic.relevance.weights import largest_mask
 
 
 def sketches(count, size=16, seed=0):
@@ -69,7 +69,7 @@ def test_identical_sketches_give_the_uniform_mean():
 def test_mix_equals_a_naive_loop():
     weights = relevance_weights(cosine_similarity(sketches(5)), temperature=0.5)
     tensors = torch.randn(5, 3, 2, generator=torch.Generator().manual_seed(1))
-    mixed = mix(weights, tensors)
+    mixed = weighted_sums(weights, tensors)
     for i in range(5):
         torch.testing.assert_close(mixed[i], sum(weights[i, j] * tensors[j] for j in range(5)))
 
@@ -111,7 +111,7 @@ def test_of_equally_similar_peers_the_first_count():
 
 @given(st.lists(st.lists(st.integers(-3, 3), min_size=4, max_size=4), min_size=1, max_size=5), st.integers(1, 4))
 def test_largest_equals_a_stable_sort(rows, most):
-    mask = largest(torch.tensor(rows).float(), most)
+    mask = largest_mask(torch.tensor(rows).float(), most)
     for row, found in zip(rows, mask, strict=True):
         assert found.nonzero().flatten().tolist() == sorted(sorted(range(4), key=lambda j: -row[j])[:most])
 

@@ -14,7 +14,9 @@ from fedmosaic.config import ClientSpec, RunSettings, Scenario
 from fedmosaic.config.settings import ParticipationSettings
 from fedmosaic.evaluation import Measurement
 from fedmosaic.federation import participation
-from fedmosaic.federation.results import Progress
+from fedmosaic.federation.callbacks import Checkpoint, Measured, RoundStart
+from fedmosaic.federation.event_log import headline
+from fedmosaic.federation.history import RunHistory
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.relevance import relevance_weights
 
@@ -66,11 +68,11 @@ def make_run(
     )
     folder = RunFolder.create(path, settings)
     rng = random.Random(f"{seed} {method}")
-    progress = Progress({spec.id: list(spec.tasks) for spec in specs})
+    progress = RunHistory({spec.id: list(spec.tasks) for spec in specs})
     last = rounds if upto is None else upto
     for round_ in range(last + 1):
         if round_:
-            folder.event("round", round=round_, rounds=rounds)
+            folder.log(RoundStart(round_, rounds))
             for spec in [each for each in specs if each.id in participation.participants(settings, round_)]:
                 done = {"loss": 2.0 / (1 + round_) + rng.random() / 10, "flops": 1.5e11, "seconds": 1.25}
                 progress.add_training(spec.id, round_, done, up=120_000, down=80_000)
@@ -78,8 +80,8 @@ def make_run(
         measured = _measure(scenario, round_, rounds, gain, rng, others=round_ % others_every == 0)
         there = participation.present(settings, round_)
         progress.history.append(Measurement(round_, {each: measured.scores[each] for each in there}))
-        folder.event("measured", **progress.headline(progress.history[-1]))
-        folder.event("checkpoint", round=round_)
+        folder.log(headline(Measured.from_scores(progress.history[-1], progress.tasks)))
+        folder.log(Checkpoint(round_))
         if relevance and 0 < round_ < rounds:
             _relevance(folder, round_, scenario, rng)
     progress.seconds = 83.4

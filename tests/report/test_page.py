@@ -133,6 +133,7 @@ def test_unseen_tasks_are_shown_where_they_were_measured(make_run):
     folder = make_run(clients=2)
     results = json.loads((folder / "results.json").read_text())
     results["unseen"] = {"last": 0.4321, "auc": 0.4, "per_client": [0.4, 0.46], "per_task": {"new-task": 0.4321}}
+    results["unseen"]["per_task_ci95"] = {"new-task": [0.4, 0.47]}
     (folder / "results.json").write_text(json.dumps(results))
     page = page_of(folder)
     table = next(table for table in page.tables if table[0][0] == "Task")

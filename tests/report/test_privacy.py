@@ -1,29 +1,30 @@
 """What the report and the final table say of privacy."""
 
+import dataclasses
 import json
 
 import pytest
 
+from fedmosaic.federation.event_log import PrivacyTold
+from fedmosaic.federation.results import PrivacyAccount, PrivacySpent
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.report import privacy
 from fedmosaic.report.page import write_report
 from fedmosaic.report.record import read_run
 from fedmosaic.report.terminal import final_table
 
-PRIVATE = {
-    "guarantee": "sketches are differentially private",
-    "epsilon": 9.9999,
-    "delta": 1e-5,
-    "per_client": {
-        str(client): {"epsilon": 9.9999 - client, "delta": 1e-5, "noise_multiplier": 0.5} for client in range(4)
-    },
-}
-NONE = {"guarantee": "no guarantee: unclipped noise", "epsilon": None, "delta": None, "per_client": {}}
+PRIVATE = PrivacyAccount(
+    "sketches are differentially private",
+    epsilon=9.9999,
+    delta=1e-5,
+    per_client={client: PrivacySpent(9.9999 - client, 1e-5, 0.5) for client in range(4)},
+)
+NONE = PrivacyAccount("no guarantee: unclipped noise")
 
 
 def with_privacy(path, told):
     folder = RunFolder(path)
-    folder.write_results({**folder.results(), "privacy": told})
+    folder.write_results(dataclasses.replace(folder.results(), privacy=told))
     return path
 
 
@@ -47,7 +48,9 @@ def test_no_guarantee_is_said_wherever_a_guarantee_would_be(make_run):
 
 @pytest.mark.parametrize("told", [None, {}])
 def test_a_method_that_promises_nothing_gets_no_section(make_run, told):
-    path = with_privacy(make_run(), told)
+    path = make_run()
+    results = json.loads((path / "results.json").read_text())
+    (path / "results.json").write_text(json.dumps({**results, "privacy": told}))
     assert ">Privacy<" not in write_report(path).read_text()
     assert "guarantee" not in str(final_table(path).caption)
 
@@ -55,6 +58,6 @@ def test_a_method_that_promises_nothing_gets_no_section(make_run, told):
 def test_an_unfinished_run_shows_its_latest_account(make_run):
     path = make_run(upto=5)
     for epsilon in (1.0, 2.5):
-        RunFolder(path).event("privacy", round=1, **{**PRIVATE, "epsilon": epsilon})
+        RunFolder(path).log(PrivacyTold(1, **{**vars(PRIVATE), "epsilon": epsilon}))
     assert privacy.line(read_run(path)).startswith("epsilon 2.5 at delta 1e-05")
     assert json.loads((path / "events.jsonl").read_text().splitlines()[-1])["epsilon"] == 2.5

@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fedmosaic.adapters import Adapter, Slot
 from fedmosaic.data.benchmark import load_benchmark
 from fedmosaic.models import load_base_model
-from fedmosaic.models.cost import Shape, train_step_flops
+from fedmosaic.models.cost import BatchShape, train_step_flops
 
 TWO = (Slot("local", communicated=True), Slot("personal_global", communicated=False))
 
@@ -40,7 +40,7 @@ def test_a_training_step_is_counted_within_two_percent(home, slots, blocks, gate
         with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: addmm_in_place}) as counter:
             model.loss(batch).backward()
         sequences, length = batch.input_ids.shape
-        shape = Shape(sequences, length, head_tokens=int((batch.labels != -100).sum()))
+        shape = BatchShape(sequences, length, head_tokens=int((batch.labels != -100).sum()))
         counted = train_step_flops(model, shape)
     features = batch.vision["features"]
     projector = sum(p.numel() for p in model.module.model.multi_modal_projector.parameters() if p.ndim == 2)

@@ -60,7 +60,7 @@ def test_interrupted_training_with_saved_moments_equals_uninterrupted_training()
 
 
 def test_moments_never_overwrite_received_weights():
-    """METHODS F.1: the published code's restored optimiser undoes the download at its first step."""
+    """docs/method-facts.md#optimiser-restore-undoes-the-download, at its first step."""
     groups, optimiser = make()
     optimiser.step(loss(groups))
     moments = optimiser.moments()
@@ -75,7 +75,7 @@ def test_moments_never_overwrite_received_weights():
 
 
 def test_what_has_no_gradient_does_not_move_by_old_momentum():
-    """METHODS F.11: one AdamW over two adapters lets the idle one drift."""
+    """docs/method-facts.md#one-optimiser-for-two-adapters: the idle one drifts."""
     groups, optimiser = make()
     for _ in range(3):
         optimiser.step(loss(groups))

@@ -1,12 +1,13 @@
 """Adapters: slots, Co-LoRA, gates and where they go in a model."""
 
-from fedmosaic.adapters.adapter import Adapter, Weights
+from fedmosaic.adapters.adapter import Adapter
 from fedmosaic.adapters.build import Adapted
 from fedmosaic.adapters.folding import folded_in
+from fedmosaic.adapters.forward_context import SlotWeights
 from fedmosaic.adapters.layer import AdaptedLinear, CoLoraLinear, LoraLinear
-from fedmosaic.adapters.placement import Placement, Target, block_ends, place
+from fedmosaic.adapters.placement import Placement, Target, block_ends, find_targets
 from fedmosaic.adapters.slots import Slot
-from fedmosaic.adapters.tensors import is_shared, is_slot_tensor
+from fedmosaic.adapters.tensors import TensorShapes, is_shared, is_slot_tensor
 
 __all__ = [
     "Adapted",
@@ -16,11 +17,12 @@ __all__ = [
     "LoraLinear",
     "Placement",
     "Slot",
+    "SlotWeights",
     "Target",
-    "Weights",
+    "TensorShapes",
     "block_ends",
+    "find_targets",
     "folded_in",
     "is_shared",
     "is_slot_tensor",
-    "place",
 ]

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import Literal
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from fedmosaic.adapters.build import Adapted, AdapterShape, build, check_free
+from fedmosaic.adapters.forward_context import ForwardContext, Prompt, SlotWeights
 from fedmosaic.adapters.gate import gated_pair
 from fedmosaic.adapters.layer import CoLoraLinear
-from fedmosaic.adapters.mix import Mix, Prompt
 from fedmosaic.adapters.slots import Slot, checked_slots
-from fedmosaic.adapters.tensors import copies, load_strictly
+from fedmosaic.adapters.tensors import TensorShapes, copies, load_strictly
 from fedmosaic.errors import SettingsError
-
-Weights = Mapping[str, float] | Literal["gate"]
+from fedmosaic.models.base import Batch
 
 
 class Adapter:
     """Slots, gates and frozen Co-LoRA bases in every adapted linear of one model.
 
     Made by :meth:`attach`. Several adapters can take turns on one base model with :meth:`detach` and :meth:`reattach`.
+
+    Args:
+        model: the whole base model.
+        decoder: its decoder stack (or ``model`` itself).
+        slots: the branches of every adapted linear.
+        shape: everything else that fixes the tensors.
 
     Attributes:
         slots: the slots, in the order in which they are computed.
@@ -42,9 +46,9 @@ class Adapter:
         self.training = model.training
         self.opened: tuple[str, ...] = (*shape.slots, "gate")
         self._model = model
-        self._mix = Mix()
+        self._context = ForwardContext()
         self._required_grad: list[nn.Parameter] = []
-        self.placement, self._adapted = build(model, decoder, shape, self._mix)
+        self.placement, self._adapted = build(model, decoder, shape, self._context)
 
     @classmethod
     def attach(
@@ -83,6 +87,9 @@ class Adapter:
             modules: names of the projections to adapt, e.g. ``{"q_proj", "v_proj"}``; None adapts all.
             dtype: of the adapters' weights, whatever the model's is.
 
+        Returns:
+            The adapter, attached.
+
         Raises:
             ModelError: the decoder is not part of the model, has no usable structure, or carries an adapter already.
             SettingsError: a setting is out of range or does not fit the decoder.
@@ -98,7 +105,7 @@ class Adapter:
         adapter.reattach()
         return adapter
 
-    # ---- on and off the model
+    # ---- attaching and detaching
 
     def reattach(self) -> None:
         """Put this adapter's linears (back) into the model and freeze the model's own parameters.
@@ -131,78 +138,120 @@ class Adapter:
         return self._adapted
 
     def train(self, mode: bool = True) -> None:
-        """Switch the adapters' dropout on or off; the base model's mode is not touched."""
+        """Switch the adapters' dropout on or off; the base model's mode is not touched.
+
+        Args:
+            mode: True for training, False for evaluation.
+        """
         self.training = mode
         for adapted in self._adapted:
             adapted.linear.training = mode
 
-    # ---- which slots enter
+    # ---- what a pass depends on: which slots enter, and what is known of the batch
 
-    def mix(self, weights: Weights) -> None:
+    def mix(self, weights: SlotWeights) -> None:
         """Choose which slots enter the output, and how.
 
         With gradient checkpointing a backward pass must run under the same mix as its forward pass.
 
         Args:
-            weights: fixed weights by slot, e.g. ``{"local": 1.0}`` or ``{"local": 0.5, "shared": 0.5}`` (slots left out
-                or at 0 do not enter, an empty mapping gives the base model), or ``"gate"``.
+            weights: fixed weights by slot, e.g. ``{"local": 0.5, "shared": 0.5}``, the name of one slot, or ``"gate"``.
 
         Raises:
             SettingsError: an unknown slot, a weight that is not finite, or ``"gate"`` without a gate.
         """
-        mix, gated = self._mix, self.shape.gated
-        if isinstance(weights, str):
-            if weights != "gate" or gated is None:
-                raise SettingsError(f"mix({weights!r}): expected weights by slot, or 'gate' on an adapter that has one")
-            mix.active, mix.weights, mix.gated = gated, (), True
+        context, gated = self._context, self.shape.gated
+        if weights == "gate":
+            if gated is None:
+                raise SettingsError("mix('gate'): expected slot weights, or 'gate' on an adapter that has one")
+            context.active, context.weights, context.gated = gated, (), True
             return
-        for name, weight in weights.items():
+        given = {weights: 1.0} if isinstance(weights, str) else weights
+        for name, weight in given.items():
             self._check_slot(name)
             if not math.isfinite(weight):
                 raise SettingsError(f"mix: weight {weight} of slot {name!r} is not a finite number")
-        used = {name: float(weights[name]) for name in self.shape.slots if weights.get(name)}
-        mix.active, mix.weights, mix.gated = tuple(used), tuple(used.values()), False
+        used = {name: float(given[name]) for name in self.shape.slots if given.get(name)}
+        context.active, context.weights, context.gated = tuple(used), tuple(used.values()), False
 
     @contextmanager
-    def mixed(self, weights: Weights) -> Iterator[None]:
-        """Compute with other weights inside the block, then restore the former mix."""
-        mix = self._mix
-        former = mix.active, mix.weights, mix.gated, mix.by_sample
-        mix.by_sample = None
+    def mixed(self, weights: SlotWeights) -> Iterator[None]:
+        """Compute with other weights inside the block, then restore the former mix.
+
+        Args:
+            weights: as :meth:`mix` takes them; weights of single samples do not count inside.
+
+        Raises:
+            SettingsError: as :meth:`mix`.
+        """
+        context = self._context
+        former = context.active, context.weights, context.gated, context.by_sample
+        context.by_sample = None
         self.mix(weights)
         try:
             yield
         finally:
-            mix.active, mix.weights, mix.gated, mix.by_sample = former
+            context.active, context.weights, context.gated, context.by_sample = former
+
+    def disabled(self) -> AbstractContextManager[None]:
+        """Return a block inside which the base model computes, bit for bit."""
+        return self.mixed({})
 
     @contextmanager
     def mixed_by_sample(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
-        """Compute with ``weights``, (B,) by slot, that differ between samples; slots left out do not enter."""
-        with self.mixed(dict.fromkeys(weights, 1.0)):
-            self._mix.by_sample = torch.stack([weights[name] for name in self._mix.active], -1)
-            yield
+        """Compute with weights that differ between samples inside the block, then restore the former mix.
 
-    def disabled(self) -> AbstractContextManager[None]:
-        """Compute the base model, bit for bit, inside the block."""
-        return self.mixed({})
+        Args:
+            weights: (B,) by slot; slots left out do not enter.
+        """
+        with self.mixed(dict.fromkeys(weights, 1.0)):
+            self._context.by_sample = torch.stack([weights[name] for name in self._context.active], -1)
+            yield
 
     @contextmanager
     def prompt(self, mask: Tensor) -> Iterator[None]:
         """Tell a sample gate where the prompts of the batch inside the block are; other gates do not need it.
 
-        ``mask`` (B, T) is true at positions that are neither answer nor padding. The first computation inside must
-        cover them; decoding steps (without gradients) then reuse its gate values: open a new block for every batch.
+        The first computation inside must cover the prompts; decoding steps (without gradients) then reuse its gate
+        values: open a new block for every batch.
+
+        Args:
+            mask: (B, T), true at positions that are neither answer nor padding.
         """
-        former, self._mix.prompt = self._mix.prompt, Prompt(mask.bool())
+        former, self._context.prompt = self._context.prompt, Prompt(mask.bool())
         try:
             yield
         finally:
-            self._mix.prompt = former
+            self._context.prompt = former
+
+    @contextmanager
+    def reading(self, batch: Batch) -> Iterator[None]:
+        """Take from a batch what the slots' weights depend on, inside the block: its prompts, and its slot weights.
+
+        :meth:`BaseModel.hidden_states <fedmosaic.models.base.BaseModel.hidden_states>` opens it for the adapter that
+        the model carries.
+
+        Args:
+            batch: what is computed inside; with ``slot_weights`` these count instead of the mix.
+        """
+        weights = batch.slot_weights
+        with self.prompt(batch.prompt), nullcontext() if weights is None else self.mixed_by_sample(weights):
+            yield
 
     # ---- tensors out and in
 
     def parameters(self, slot: str) -> dict[str, nn.Parameter]:
-        """Return a slot's live parameters by the names of :meth:`slot_tensors`, e.g. to penalise them."""
+        """Return a slot's live parameters, e.g. to penalise them.
+
+        Args:
+            slot: its name.
+
+        Returns:
+            By the names of :meth:`slot_tensors`.
+
+        Raises:
+            SettingsError: there is no such slot.
+        """
         self._check_slot(slot)
         return {
             f"{adapted.target.prefix}.{letter}": parameter
@@ -210,8 +259,15 @@ class Adapter:
             for letter, parameter in adapted.linear.slot(slot).items()
         }
 
-    def schema(self, slot: str) -> dict[str, tuple[int, ...]]:
-        """Return names and shapes of a slot's tensors, in their fixed order."""
+    def schema(self, slot: str) -> TensorShapes:
+        """Return names and shapes of a slot's tensors, in their fixed order.
+
+        Args:
+            slot: its name.
+
+        Raises:
+            SettingsError: there is no such slot.
+        """
         return {name: tuple(tensor.shape) for name, tensor in self.parameters(slot).items()}
 
     def slot_tensors(self, slot: str) -> dict[str, Tensor]:
@@ -219,11 +275,21 @@ class Adapter:
 
         Co-LoRA tensors are named ``block.{k}.{module}.P`` (r, r) and ``.Q`` (r,), the same in every architecture; the
         others ``layer.{i}.{module}.A`` (r, in) and ``.B`` (out, r). See :func:`~fedmosaic.adapters.is_shared`.
+
+        Args:
+            slot: its name.
+
+        Raises:
+            SettingsError: there is no such slot.
         """
         return copies(self.parameters(slot))
 
     def load_slot(self, slot: str, tensors: Mapping[str, Tensor]) -> None:
-        """Overwrite a slot in place with tensors named and shaped as :meth:`schema` says.
+        """Overwrite a slot in place.
+
+        Args:
+            slot: its name.
+            tensors: named and shaped as :meth:`schema` says.
 
         Raises:
             ModelError: a name is missing or unknown, or a shape differs; nothing has been written then.
@@ -231,7 +297,15 @@ class Adapter:
         load_strictly(f"slot {slot!r} of {self.shape.architecture}", self.parameters(slot), tensors)
 
     def copy_slot(self, source: str, target: str) -> None:
-        """Overwrite one slot in place with another's values."""
+        """Overwrite one slot in place with another's values.
+
+        Args:
+            source: name of the slot that is copied.
+            target: name of the slot that is overwritten.
+
+        Raises:
+            SettingsError: there is no such slot.
+        """
         self.load_slot(target, self.parameters(source))
 
     def gate_tensors(self) -> dict[str, Tensor]:
@@ -239,7 +313,14 @@ class Adapter:
         return copies(self._gates())
 
     def load_gate(self, tensors: Mapping[str, Tensor]) -> None:
-        """Overwrite the gates' parameters in place; raises as :meth:`load_slot`."""
+        """Overwrite the gates' parameters in place.
+
+        Args:
+            tensors: as :meth:`gate_tensors` returns them.
+
+        Raises:
+            ModelError: a name is missing or unknown, or a shape differs; nothing has been written then.
+        """
         load_strictly(f"the {self.shape.gate} gate of {self.shape.architecture}", self._gates(), tensors)
 
     def colora_shared(self) -> dict[str, Tensor]:
@@ -247,7 +328,14 @@ class Adapter:
         return copies(self._bases())
 
     def load_basis(self, tensors: Mapping[str, Tensor]) -> None:
-        """Overwrite Co-LoRA's frozen bases in place, e.g. with aligned ones; raises as :meth:`load_slot`."""
+        """Overwrite Co-LoRA's frozen bases in place, e.g. with aligned ones.
+
+        Args:
+            tensors: as :meth:`colora_shared` returns them.
+
+        Raises:
+            ModelError: a name is missing or unknown, or a shape differs; nothing has been written then.
+        """
         load_strictly(f"the Co-LoRA bases of {self.shape.architecture}", self._bases(), tensors)
 
     # ---- training
@@ -255,9 +343,16 @@ class Adapter:
     def train_only(self, *slots: str, gate: bool = False) -> dict[str, list[nn.Parameter]]:
         """Let exactly these slots (and the gates) require gradients, and drop the gradients of all others.
 
+        Args:
+            slots: names of those that train.
+            gate: whether the gates train.
+
         Returns:
             The trainable parameters as ``lora``, ``colora`` and ``gate``, so that each can have its own learning rate;
             a group may be empty.
+
+        Raises:
+            SettingsError: there is no such slot.
         """
         groups: dict[str, list[nn.Parameter]] = {}
         for slot in slots:

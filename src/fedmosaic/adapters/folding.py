@@ -14,17 +14,22 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from fedmosaic.adapters.adapter import Adapter, Weights
+from fedmosaic.adapters.adapter import Adapter
+from fedmosaic.adapters.forward_context import SlotWeights
 from fedmosaic.adapters.layer import AdaptedLinear, plain_weights
 
 
 @contextmanager
-def folded_in(adapter: Adapter, weights: Weights) -> Iterator[None]:
+def folded_in(adapter: Adapter, weights: SlotWeights) -> Iterator[None]:
     """Compute with the slots mixed as in :meth:`Adapter.mixed`, folded into the base weights where that is exact.
 
     It is exact up to float32 rounding for fixed weights and gates that do not look at the input. Anything else (another
     gate, a base that is no plain float32 linear, dropout switched on) computes inside the block as it does outside.
     The mix must not be changed inside the block.
+
+    Args:
+        adapter: attached; a detached one changes nothing.
+        weights: slot weights, as :meth:`Adapter.mix` takes them.
     """
     with adapter.mixed(weights):
         if not all(_foldable(adapted.linear) for adapted in adapter.linears()) or not adapter.attached:
@@ -40,10 +45,10 @@ def folded_in(adapter: Adapter, weights: Weights) -> Iterator[None]:
 
 
 def _foldable(linear: AdaptedLinear) -> bool:
-    weight, mix = plain_weights(linear.base)[0], linear.mix
-    if weight is None or weight.dtype != torch.float32 or linear.training or not mix.active:
+    weight, context = plain_weights(linear.base)[0], linear.context
+    if weight is None or weight.dtype != torch.float32 or linear.training or not context.active:
         return False
-    return not mix.gated or linear.gate is None or not linear.gate.by_input
+    return not context.gated or linear.gate is None or not linear.gate.by_input
 
 
 @torch.no_grad()

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from fedmosaic.adapters.dropout import dropout
+from fedmosaic.adapters.forward_context import ForwardContext
 from fedmosaic.adapters.functional import Call, colora, lora, slot_weights
 from fedmosaic.adapters.gate import Gate
-from fedmosaic.adapters.mix import Mix
 from fedmosaic.errors import ModelError
 
 
@@ -56,8 +56,8 @@ class AdaptedLinear(nn.Module, ABC):
         slots: names of the slots.
         scale: alpha / r.
         dropout: probability on the adapter's input, while ``training``.
-        mix: which slots enter; shared by all linears of an adapter.
-        gate: weighs the two slots in use while ``mix.gated``.
+        context: which slots enter; shared by all linears of an adapter.
+        gate: weighs the two slots in use while ``context.gated``.
     """
 
     kind: str
@@ -72,14 +72,14 @@ class AdaptedLinear(nn.Module, ABC):
         slots: Sequence[str],
         scale: float,
         dropout: float,
-        mix: Mix,
+        context: ForwardContext,
         gate: Gate | None,
     ) -> None:
         super().__init__()
         self.base = base
         self.scale = scale
         self.dropout = dropout
-        self.mix = mix
+        self.context = context
         self.gate = gate
         self._sizes = (down.shape[1], up.shape[0], down.shape[0])  # in, out, r
         self._make(down, up, slots)
@@ -101,7 +101,14 @@ class AdaptedLinear(nn.Module, ABC):
         return base + self._branch_cost(rank, wide), self._trained_cost(rank, wide)
 
     def slot(self, name: str) -> dict[str, nn.Parameter]:
-        """Return the slot's parameters by their letters: A (r, in), B (out, r), or P (r, r), Q (r,)."""
+        """Return a slot's parameters.
+
+        Args:
+            name: of the slot.
+
+        Returns:
+            By letter: A (r, in) and B (out, r), or P (r, r) and Q (r,).
+        """
         return {letter: getattr(self, f"{letter}_{name}") for letter in self.letters}
 
     @torch.no_grad()
@@ -111,12 +118,12 @@ class AdaptedLinear(nn.Module, ABC):
         Raises:
             ModelError: no slot is in use, or the gate in use weighs the slots by the input.
         """
-        if not self.mix.active:
+        if not self.context.active:
             raise ModelError("no slot is in use, so there is nothing to fold; choose some with Adapter.mix first")
-        if self.mix.gated and self.gate is not None:
-            weights = slot_weights(self.gate.constant().double(), len(self.mix.active))
+        if self.context.gated and self.gate is not None:
+            weights = slot_weights(self.gate.constant().double(), len(self.context.active))
         else:
-            weights = self.mix.tensor(1, self._active(self.letters[0])[0].device, torch.float64)
+            weights = self.context.tensor(1, self._active(self.letters[0])[0].device, torch.float64)
         return self._fold(weights)
 
     @abstractmethod
@@ -125,11 +132,14 @@ class AdaptedLinear(nn.Module, ABC):
 
     @abstractmethod
     def unfolded(self, branch: Folded, initial: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return a slot that computes a branch, or what comes nearest to it; the inverse of :meth:`folded`.
+        """Return a slot that computes a branch, or the nearest to it that it can hold; the inverse of :meth:`folded`.
 
         Args:
             branch: of this linear's widths.
             initial: the slot's tensors by letter before any training.
+
+        Returns:
+            The slot's tensors by letter.
 
         Raises:
             ModelError: this kind of layer cannot hold the branch.
@@ -161,9 +171,18 @@ class AdaptedLinear(nn.Module, ABC):
         """Dtype of the adapter's weights."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Map (..., in) to (..., out). Without slots in use this is exactly the base linear."""
-        mix = self.mix
-        if not mix.active:
+        """Return the output with the slots in use; without any it is exactly the base linear's.
+
+        Args:
+            x: (..., in).
+            args: passed on to the base linear.
+            kwargs: passed on to the base linear.
+
+        Returns:
+            (..., out).
+        """
+        context = self.context
+        if not context.active:
             return self.base(x, *args, **kwargs)  # type: ignore[no-any-return]
         rows = x.reshape(-1, x.shape[-1])
         weight, bias = plain_weights(self.base)
@@ -176,11 +195,11 @@ class AdaptedLinear(nn.Module, ABC):
             rows=rows,
             inputs=dropout(rows, self.dropout) if self.training and self.dropout else None,
             out=out,
-            logit=self.gate(rows) if mix.gated and self.gate is not None else None,
+            logit=self.gate(rows) if context.gated and self.gate is not None else None,
             weight=weight,
             bias=bias,
-            gates=None if mix.uniform else mix.tensor(rows.shape[0], x.device, self.dtype),
-            scale=self.scale * mix.factor,
+            gates=None if context.uniform else context.tensor(rows.shape[0], x.device, self.dtype),
+            scale=self.scale * context.factor,
             dtype=torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.dtype,
         )
         result = self._compute(call)
@@ -192,7 +211,7 @@ class AdaptedLinear(nn.Module, ABC):
 
     def _active(self, letter: str) -> list[Tensor]:
         own = self._parameters  # not getattr: this is the hot path
-        return [cast(Tensor, own[f"{letter}_{name}"]) for name in self.mix.active]
+        return [cast(Tensor, own[f"{letter}_{name}"]) for name in self.context.active]
 
 
 class LoraLinear(AdaptedLinear):
@@ -219,7 +238,10 @@ class LoraLinear(AdaptedLinear):
         return Folded(torch.cat(self._active("A")).double(), torch.cat(ups, 1), None, self.scale)
 
     def unfolded(self, branch: Folded, initial: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Exact; ranks that the branch leaves free keep their initial A and have B = 0."""
+        """Return the slot exactly; ranks that the branch leaves free keep their initial A and have B = 0.
+
+        See :meth:`AdaptedLinear.unfolded`.
+        """
         rank, most = branch.down.shape[0], self._sizes[2]
         if rank > most:
             raise ModelError(f"its rank is {rank}, but adapter.rank is {most}; set adapter.rank={rank} or more")
@@ -231,7 +253,7 @@ class LoraLinear(AdaptedLinear):
         return {"A": down, "B": up}
 
     def _branch_cost(self, rank: int, wide: int) -> int:
-        return len(self.mix.active) * rank * wide
+        return len(self.context.active) * rank * wide
 
     def _trained_cost(self, rank: int, wide: int) -> int:
         return self._trained("A") * rank * wide
@@ -267,7 +289,10 @@ class CoLoraLinear(AdaptedLinear):
         return Folded(self.A.double(), up @ torch.tensordot(weights, ps, 1), up @ (weights @ qs), self.scale)
 
     def unfolded(self, branch: Folded, initial: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The least-squares projection on the frozen bases; ``B^T up down A^T`` where they are orthonormal."""
+        """Return the least-squares projection on the frozen bases; ``B^T up down A^T`` where they are orthonormal.
+
+        See :meth:`AdaptedLinear.unfolded`.
+        """
         to_up, to_down = (torch.linalg.pinv(basis.double()).cpu() for basis in (self.B, self.A))
         to_up *= branch.scale / self.scale
         p = (to_up @ branch.up) @ (branch.down @ to_down)
@@ -275,7 +300,9 @@ class CoLoraLinear(AdaptedLinear):
         return {"P": p.to(initial["P"]), "Q": q.to(initial["Q"])}
 
     def _branch_cost(self, rank: int, wide: int) -> int:
-        return rank * wide + rank * rank if self.mix.active else 0  # P is mixed first, so the slots share one product
+        return (
+            rank * wide + rank * rank if self.context.active else 0
+        )  # P is mixed first, so the slots share one product
 
     def _trained_cost(self, rank: int, wide: int) -> int:
         return rank * rank if self._trained("P") else 0
@@ -285,7 +312,14 @@ _PLAIN = (nn.Parameter, Tensor)  # subclasses (torchao's quantised weights) know
 
 
 def plain_weights(base: nn.Module) -> tuple[Tensor | None, Tensor | None]:
-    """Return weight and bias of a frozen ``nn.Linear`` that nobody hooks: it can be computed with the branches."""
+    """Return weight and bias of a frozen ``nn.Linear`` without hooks, which can be computed together with the branches.
+
+    Args:
+        base: any module.
+
+    Returns:
+        Weight (out, in) and bias (out,) or None; None and None for any other module.
+    """
     if type(base) is not nn.Linear or base._forward_hooks or base._forward_pre_hooks:
         return None, None
     weight, bias = base._parameters["weight"], base._parameters["bias"]

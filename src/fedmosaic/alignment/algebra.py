@@ -14,7 +14,7 @@ def power(matrix: Tensor, exponent: float, *, ridge: float = 0.0) -> Tensor:
     """Return a power of a symmetric positive matrix (d, d).
 
     Args:
-        matrix: its eigenvalues are raised; those below a trillionth of the largest count as that much.
+        matrix: (d, d); its eigenvalues are raised to the power; those below 1e-12 of the largest count as that much.
         exponent: e.g. -0.5.
         ridge: added to the diagonal first, in units of the diagonal's mean.
     """
@@ -26,7 +26,14 @@ def power(matrix: Tensor, exponent: float, *, ridge: float = 0.0) -> Tensor:
 
 
 def nearest_orthonormal(matrix: Tensor) -> Tensor:
-    """Return the nearest matrix with orthonormal rows (if wide) or columns (if tall): U Vᵀ of the SVD U S Vᵀ."""
+    """Return the nearest matrix with orthonormal rows (if wide) or columns (if tall).
+
+    Args:
+        matrix: (m, n), finite.
+
+    Returns:
+        (m, n): U V^T of its singular value decomposition U S V^T.
+    """
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
     nearest: Tensor = left @ right
     return nearest

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from fedmosaic.adapters.bases import colora_pair
 from fedmosaic.adapters.build import check_free
-from fedmosaic.adapters.placement import Target, place
+from fedmosaic.adapters.placement import Target, find_targets
+from fedmosaic.alignment.activations import View
 from fedmosaic.alignment.joint import Joint
 from fedmosaic.alignment.measure import Correlation, measure
 from fedmosaic.alignment.modes import InputsOnly, Mode, NoAlignment, Pivot, Published
-from fedmosaic.alignment.observe import View
 from fedmosaic.alignment.result import Alignment, identity_of
-from fedmosaic.alignment.stream import Bases, Basis, Positions, Source
+from fedmosaic.alignment.stream import Bases, Basis, MomentSource, PositionWeights
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import ModelError, SettingsError
 from fedmosaic.models import BaseModel
@@ -26,7 +26,7 @@ HELD_OUT = 5  # every fifth sample measures the alignment instead of making it
 _LEAST = 2 * HELD_OUT
 
 
-class NothingInCommonError(ModelError):
+class NoSharedModulesError(ModelError):
     """The linears of these models have no names in common."""
 
 
@@ -36,6 +36,9 @@ Targets = Mapping[str, Target]
 
 def find_mode(mode: str | Mode) -> Mode:
     """Return a mode by its name.
+
+    Args:
+        mode: a name in :data:`MODES`, or a mode itself.
 
     Raises:
         SettingsError: there is none of this name.
@@ -57,11 +60,11 @@ def align(
     blocks: int,
     mode: str | Mode = "joint",
     seed: int = 0,
-    positions: Positions | None = None,
+    positions: PositionWeights | None = None,
     batch_size: int = 32,
     memory: int = 1 << 30,
 ) -> Alignment:
-    """Choose the frozen bases A and B of every Co-LoRA module in every architecture (FedMosaic, Co-LoRA; METHODS A.5).
+    """Choose the frozen bases A and B of every Co-LoRA module in every architecture (FedMosaic, Co-LoRA).
 
     The same arguments give the same bases on one machine. Modules meet by block and name, positions as
     :mod:`~fedmosaic.alignment.positions` says. A module that only some of the architectures have is aligned
@@ -78,30 +81,33 @@ def align(
         batch_size: samples that go through a model at once.
         memory: bytes that moments may take at one time; modules that do not fit wait for more passes over the samples.
 
+    Returns:
+        The bases of all architectures in float32, with the correlations of their latents on the held-out samples.
+
     Raises:
         SettingsError: an unknown mode, fewer than two architectures, too few samples, or a rank or number of blocks
             that does not fit.
         ModelError: a model carries an adapter.
-        NothingInCommonError: no two architectures have a module of the same name.
+        NoSharedModulesError: no two architectures have a module of the same name.
     """
-    chosen, positions = find_mode(mode), positions or Positions()
+    chosen, positions = find_mode(mode), positions or PositionWeights()
     distinct = {model.architecture: model for model in models.values()}
     _check(models, distinct, samples)
     views, targets = _views(list(distinct.values()), blocks)
-    made_of = [sample for index, sample in enumerate(samples) if index % HELD_OUT]
+    fitting = [sample for index, sample in enumerate(samples) if index % HELD_OUT]
     tensors: dict[str, dict[str, Tensor]] = {architecture: {} for architecture in distinct}
     correlations: dict[str, Correlation] = {}
-    for members, names in _together(targets).items():
+    for members, names in _by_members(targets).items():
         those, own = [views[i] for i in members], [targets[i] for i in members]
         pairs = list(zip(those, own, strict=True))
         bases = {name: [_random(view, each[name], rank, seed) for view, each in pairs] for name in names}
         if len(members) > 1:
             sizes = [view.model.parameter_count for view in those]
-            for group in _groups(own, names, kinds=chosen.kinds, memory=memory):
-                source = Source(those, made_of, group, positions, batch_size)
+            for group in _fitting_memory(own, names, kinds=chosen.kinds, memory=memory):
+                source = MomentSource(those, fitting, group, positions, batch_size)
                 found = chosen.solve(source, {name: bases[name] for name in group}, sizes.index(min(sizes)))
                 bases |= {name: [Basis(_single(b.A), _single(b.B)) for b in each] for name, each in found.items()}
-            correlations |= measure(Source(those, samples[::HELD_OUT], names, positions, batch_size), bases)
+            correlations |= measure(MomentSource(those, samples[::HELD_OUT], names, positions, batch_size), bases)
         for index, view in enumerate(those):
             tensors[view.model.architecture] |= _named(bases, index)
     return Alignment(
@@ -122,18 +128,22 @@ def _views(models: Sequence[BaseModel], blocks: int) -> tuple[list[View], list[T
     """Return each architecture as alignment sees it, and its Co-LoRA modules.
 
     Raises:
-        NothingInCommonError: no two of them have a module in common.
+        NoSharedModulesError: no two of them have a module in common.
     """
     targets: list[Targets] = [
-        {target.prefix: target for target in place(model.decoder, blocks=blocks).targets if target.block is not None}
+        {
+            target.prefix: target
+            for target in find_targets(model.decoder, blocks=blocks).targets
+            if target.block is not None
+        }
         for model in models
     ]
-    if all(len(members) == 1 for members in _together(targets)):
+    if all(len(members) == 1 for members in _by_members(targets)):
         own = "; ".join(
             f"{model.name} has {', '.join(sorted({target.module for target in each.values()}))}"
             for model, each in zip(models, targets, strict=True)
         )
-        raise NothingInCommonError(
+        raise NoSharedModulesError(
             f"no linears of these models have a name in common ({own}), so nothing of Co-LoRA can be aligned or "
             "exchanged between them"
         )
@@ -144,7 +154,7 @@ def _views(models: Sequence[BaseModel], blocks: int) -> tuple[list[View], list[T
     return views, targets
 
 
-def _together(targets: Sequence[Targets]) -> dict[tuple[int, ...], list[str]]:
+def _by_members(targets: Sequence[Targets]) -> dict[tuple[int, ...], list[str]]:
     """Group the modules by the architectures that have them; in most families all modules are in one group."""
     groups: dict[tuple[int, ...], list[str]] = {}
     for name in dict.fromkeys(name for own in targets for name in own):
@@ -152,7 +162,9 @@ def _together(targets: Sequence[Targets]) -> dict[tuple[int, ...], list[str]]:
     return groups
 
 
-def _groups(targets: Sequence[Targets], names: Sequence[str], *, kinds: int, memory: int) -> Iterator[list[str]]:
+def _fitting_memory(
+    targets: Sequence[Targets], names: Sequence[str], *, kinds: int, memory: int
+) -> Iterator[list[str]]:
     """Divide modules into groups whose moments fit into memory together; a group has at least one module."""
     group: list[str] = []
     used = 0

@@ -13,23 +13,32 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
+from fedmosaic.alignment.activations import INPUTS, View
 from fedmosaic.alignment.moments import JointMoments
-from fedmosaic.alignment.observe import INPUTS, View
-from fedmosaic.alignment.stream import Positions, Source, pick
+from fedmosaic.alignment.stream import MomentSource, PositionWeights, select_positions
 from fedmosaic.data.sample import Sample
 from fedmosaic.models import BaseModel
 from fedmosaic.models.stack import decoder_layers
 
 
 def linear_cka(moments: JointMoments, one: int, other: int) -> float:
-    """Return ``||C_ab||² / (||C_aa|| ||C_bb||)`` of two views' features: 1 up to rotation and scale, else less."""
+    """Return the linear CKA of two views' features, ``||C_ab||² / (||C_aa|| ||C_bb||)``.
+
+    Args:
+        moments: joint second moments of both.
+        one: number of the first view.
+        other: number of the second view.
+
+    Returns:
+        From 0 to 1; 1 if the features are equal up to rotation and scale.
+    """
     cross, own, others = (moments.block(*pair).norm() for pair in ((one, other), (one, one), (other, other)))
     return float(cross**2 / (own * others).clamp(min=1e-300))
 
 
 @dataclass(frozen=True)
 class LayerSimilarity:
-    """How alike the layers of two models are.
+    """CKA between all layers of two models.
 
     Attributes:
         one, other: names of the models.
@@ -48,11 +57,14 @@ class LayerSimilarity:
 
 
 def compare_layers(models: Mapping[str, BaseModel], samples: Sequence[Sample]) -> list[LayerSimilarity]:
-    """Compare all pairs of models.
+    """Compare the layers of all pairs of models.
 
     Args:
         models: base models by name, without adapters.
         samples: what all of them read.
+
+    Returns:
+        One similarity for each pair, in the order of ``models``.
     """
     return [
         LayerSimilarity(one, other, layer_similarity(models[one], models[other], samples))
@@ -65,7 +77,7 @@ def layer_similarity(
     other: BaseModel,
     samples: Sequence[Sample],
     *,
-    positions: Positions | None = None,
+    positions: PositionWeights | None = None,
     batch_size: int = 32,
 ) -> Tensor:
     """Return the CKA (layers of one, layers of other) of what the decoder layers read, at matched positions.
@@ -80,13 +92,13 @@ def layer_similarity(
     views = [View(model, _layers(model)) for model in (one, other)]
     depths = [len(view.linears) for view in views]
     names = [str(layer) for layer in range(max(depths))]
-    source = Source(views, samples, names, positions or Positions(), batch_size)
+    source = MomentSource(views, samples, names, positions or PositionWeights(), batch_size)
     moments: JointMoments | None = None
-    for reading in source.readings((INPUTS,)):
-        at, weights = source.matches(reading)
+    for activations in source.activations((INPUTS,)):
+        at, weights = source.matched_positions(activations)
         rows = [
-            pick(features[name][INPUTS], where)
-            for features, where in zip(reading.features, at, strict=True)
+            select_positions(features[name][INPUTS], where)
+            for features, where in zip(activations.features, at, strict=True)
             for name in features
         ]
         moments = moments or JointMoments([row.shape[1] for row in rows])

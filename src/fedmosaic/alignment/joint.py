@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedmosaic.alignment.activations import GRADIENTS, INPUTS
 from fedmosaic.alignment.algebra import maxvar, nearest_orthonormal
 from fedmosaic.alignment.modes import Mode
 from fedmosaic.alignment.moments import JointMoments
-from fedmosaic.alignment.observe import GRADIENTS, INPUTS
-from fedmosaic.alignment.stream import Bases, Basis, Source
+from fedmosaic.alignment.stream import Bases, Basis, MomentSource
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Joint(Mode):
     """Generalised CCA (:func:`~.algebra.maxvar`) over all architectures: of what modules read and could learn.
 
     1. *Start*, at matched positions: A from the modules' inputs (the mean input projected out), so that a latent input
-       says the same; B from the gradients of the answer with respect to the modules' outputs, so that a push on a
-       latent output does the same.
+       means the same; B from the gradients of the answer with respect to the modules' outputs, so that a change of a
+       latent output has the same effect.
     2. *Rounds*, by samples: P learns along ``Bᵀ D Aᵀ`` with ``D = sum_t g_t x_tᵀ``. Averaging P between architectures
        means something exactly if these agree. So B is chosen where the rows ``D Aᵀ`` agree, given A, and then A where
        the rows ``Bᵀ D`` agree, given B: each is a closed form, and no positions need to be matched.
@@ -41,36 +41,42 @@ class Joint(Mode):
     ridge: float = 0.1
     rounds: int = 2
 
-    def solve(self, source: Source, start: Bases, pivot: int) -> Bases:
-        """Return the common bases."""
+    def solve(self, source: MomentSource, start: Bases, pivot: int) -> Bases:
+        """See :meth:`Mode.solve`. Has no pivot; only the rank is taken from ``start``."""
         rank = len(next(iter(start.values()))[pivot].A)
-        gathered = source.at_positions((INPUTS, GRADIENTS))
+        gathered = source.moments_at_positions((INPUTS, GRADIENTS))
         inputs, gradients = gathered[INPUTS], gathered.pop(GRADIENTS)
         bases: dict[str, list[Basis]] = {}
         for name in source.names:
-            downs = self._directions(without_mean(inputs[name]), inputs[name], rank)
-            pushes = gradients.pop(name)
-            ups = self._directions(pushes.covariance(centred=False), pushes, rank)
+            downs = self._directions(covariance_without_mean(inputs[name]), inputs[name], rank)
+            gradient = gradients.pop(name)
+            ups = self._directions(gradient.covariance(centred=False), gradient, rank)
             bases[name] = [Basis(down, up.T) for down, up in zip(downs, ups, strict=True)]
         for _ in range(self.rounds):
-            for name, seen in source.of_updates(bases, side="outputs").items():
-                ups = self._directions(seen.covariance(centred=False), seen, rank)
+            for name, projected in source.update_moments(bases, side="outputs").items():
+                ups = self._directions(projected.covariance(centred=False), projected, rank)
                 bases[name] = [Basis(basis.A, up.T) for basis, up in zip(bases[name], ups, strict=True)]
-            updates = source.of_updates(bases, side="inputs")
-            for name, seen in updates.items():
-                downs = self._directions(seen.covariance(centred=False), seen, rank)
+            updates = source.update_moments(bases, side="inputs")
+            for name, projected in updates.items():
+                downs = self._directions(projected.covariance(centred=False), projected, rank)
                 bases[name] = [Basis(down, basis.B) for basis, down in zip(bases[name], downs, strict=True)]
-        return {name: equal_sizes(bases[name], inputs[name], updates[name]) for name in source.names}
+        return {name: equalise_scales(bases[name], inputs[name], updates[name]) for name in source.names}
 
     def _directions(self, joint: Tensor, moments: JointMoments, rank: int) -> list[Tensor]:
         """Return orthonormal directions (rank, width) of each architecture."""
         return [nearest_orthonormal(weights) for weights in maxvar(joint, moments.widths, rank, ridge=self.ridge)]
 
 
-def without_mean(moments: JointMoments) -> Tensor:
-    """Return the joint covariance of the features, each view's mean direction projected out.
+def covariance_without_mean(moments: JointMoments) -> Tensor:
+    """Return the joint covariance of the features after each view's mean direction is projected out.
 
     The latents of a start made of it are zero on average in every architecture, and Q alone carries constants.
+
+    Args:
+        moments: of the inputs of one module.
+
+    Returns:
+        (total, total), where total is the sum of the widths.
     """
     keep = []
     for view, width in enumerate(moments.widths):
@@ -81,21 +87,24 @@ def without_mean(moments: JointMoments) -> Tensor:
     return project @ moments.covariance() @ project
 
 
-def equal_sizes(bases: Sequence[Basis], inputs: JointMoments, updates: JointMoments) -> list[Basis]:
+def equalise_scales(bases: Sequence[Basis], inputs: JointMoments, updates: JointMoments) -> list[Basis]:
     """Scale one module's bases so that latent inputs and gradients of P are equally large in all architectures.
 
     Args:
         bases: of each architecture.
         inputs: moments of the module's inputs.
-        updates: moments of the samples' ``Bᵀ D``, seen through these bases.
+        updates: moments of the samples' ``B^T D``, projected by these bases.
+
+    Returns:
+        The bases of each architecture, each A and each B times one factor.
     """
-    latents = _sizes([basis.A for basis in bases], inputs, centred=True)
-    gradients = _sizes([basis.A for basis in bases], updates, centred=False) / latents
+    latents = _root_mean_squares([basis.A for basis in bases], inputs, centred=True)
+    gradients = _root_mean_squares([basis.A for basis in bases], updates, centred=False) / latents
     downs, ups = latents.log().mean().exp() / latents, gradients.log().mean().exp() / gradients
     return [Basis(basis.A * down, basis.B * up) for basis, down, up in zip(bases, downs, ups, strict=True)]
 
 
-def _sizes(maps: Sequence[Tensor], moments: JointMoments, *, centred: bool) -> Tensor:
+def _root_mean_squares(maps: Sequence[Tensor], moments: JointMoments, *, centred: bool) -> Tensor:
     """Return the root mean square of each architecture's mapped features."""
     squares = [
         ((weights @ moments.block(view, view, centred=centred)) * weights).sum(1).mean()

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
+from fedmosaic.alignment.activations import GRADIENTS, INPUTS
 from fedmosaic.alignment.moments import JointMoments
-from fedmosaic.alignment.observe import GRADIENTS, INPUTS
-from fedmosaic.alignment.stream import Bases, Source, pick
+from fedmosaic.alignment.stream import Bases, MomentSource, select_positions
 
 
 @dataclass(frozen=True)
@@ -26,25 +26,28 @@ class Correlation:
     updates: float
 
 
-def measure(source: Source, bases: Bases) -> dict[str, Correlation]:
-    """Return the agreement of every module of the source.
+def measure(source: MomentSource, bases: Bases) -> dict[str, Correlation]:
+    """Return how well the latents of every module of the source agree between the architectures.
 
     Args:
         source: held-out samples.
-        bases: of each module.
+        bases: of each module, in the order of the source's views.
+
+    Returns:
+        Correlations by module.
     """
     views = len(source.views)
     rank = len(next(iter(bases.values()))[0].A)
     inputs, effects = ({name: JointMoments([rank] * views) for name in bases} for _ in range(2))
     updates = {name: JointMoments([1] * views) for name in bases}
-    for reading in source.readings((INPUTS, GRADIENTS)):
-        at, weights = source.matches(reading)
+    for activations in source.activations((INPUTS, GRADIENTS)):
+        at, weights = source.matched_positions(activations)
         for name, each in bases.items():
-            latents = [x @ basis.A.to(x).T for x, basis in zip(reading.of(name, INPUTS), each, strict=True)]
-            pushes = [g @ basis.B.to(g) for g, basis in zip(reading.of(name, GRADIENTS), each, strict=True)]
-            inputs[name].add([pick(x, where) for x, where in zip(latents, at, strict=True)], weights)
-            effects[name].add([pick(g, where) for g, where in zip(pushes, at, strict=True)], weights)
-            updates[name].add([(g.mT @ x).reshape(-1, 1) for g, x in zip(pushes, latents, strict=True)])
+            latents = [x @ basis.A.to(x).T for x, basis in zip(activations.of(name, INPUTS), each, strict=True)]
+            effect = [g @ basis.B.to(g) for g, basis in zip(activations.of(name, GRADIENTS), each, strict=True)]
+            inputs[name].add([select_positions(x, where) for x, where in zip(latents, at, strict=True)], weights)
+            effects[name].add([select_positions(g, where) for g, where in zip(effect, at, strict=True)], weights)
+            updates[name].add([(g.mT @ x).reshape(-1, 1) for g, x in zip(effect, latents, strict=True)])
     return {
         name: Correlation(
             _mean(inputs[name], centred=True), _mean(effects[name], centred=False), _mean(updates[name], centred=False)

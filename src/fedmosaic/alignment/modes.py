@@ -14,12 +14,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from fedmosaic.alignment.activations import INPUTS, OUTPUTS
 from fedmosaic.alignment.algebra import nearest_orthonormal, power, ridge_map
 from fedmosaic.alignment.moments import JointMoments
-from fedmosaic.alignment.observe import INPUTS, OUTPUTS
-from fedmosaic.alignment.stream import Bases, Basis, Moments, Source
+from fedmosaic.alignment.stream import Bases, Basis, Moments, MomentSource
 
-Form = Literal["orthonormal", "scaled", "free"]
+BasisForm = Literal["orthonormal", "scaled", "free"]
 """Of the rows of A and the columns of B: orthonormal, orthonormal up to one factor per basis, or neither."""
 
 
@@ -29,21 +29,24 @@ class Mode(ABC):
     Attributes:
         name: as given on the command line.
         form: of the bases that come out (FedMosaic's theorem 1 holds for the first two).
-        kinds: how many kinds of moments it holds at one time.
+        kinds: number of kinds of moments that it holds at one time.
     """
 
     name: ClassVar[str]
-    form: ClassVar[Form] = "orthonormal"
+    form: ClassVar[BasisForm] = "orthonormal"
     kinds: ClassVar[int] = 1
 
     @abstractmethod
-    def solve(self, source: Source, start: Bases, pivot: int) -> Bases:
+    def solve(self, source: MomentSource, start: Bases, pivot: int) -> Bases:
         """Return the bases of the source's modules in each architecture, in float64.
 
         Args:
-            source: gives the moments that the mode asks for.
+            source: gathers the moments that the mode needs.
             start: random orthonormal bases.
-            pivot: the architecture that the others follow, where a mode has one.
+            pivot: number of the architecture that the others follow, where a mode has one.
+
+        Returns:
+            By module, the bases of each architecture.
         """
 
 
@@ -53,29 +56,35 @@ class NoAlignment(Mode):
 
     name = "none"
 
-    def solve(self, source: Source, start: Bases, pivot: int) -> Bases:
-        """Return the bases as they are."""
+    def solve(self, source: MomentSource, start: Bases, pivot: int) -> Bases:
+        """Return ``start`` as it is. See :meth:`Mode.solve`."""
         return start
 
 
 class PivotMode(Mode):
-    """A mode in which all other architectures follow the pivot, module by module."""
+    """A mode in which all other architectures follow the pivot, module by module.
 
-    reads: ClassVar[tuple[str, ...]] = (INPUTS,)
+    Subclasses give ``quantities``, the activations whose moments :meth:`align_module` needs.
+    """
 
-    def solve(self, source: Source, start: Bases, pivot: int) -> Bases:
-        """Return the start with the followers' bases replaced."""
-        gathered = source.at_positions(self.reads)
-        return {name: self.follow(_of_module(gathered, name), start[name], pivot) for name in source.names}
+    quantities: ClassVar[tuple[str, ...]] = (INPUTS,)
+
+    def solve(self, source: MomentSource, start: Bases, pivot: int) -> Bases:
+        """See :meth:`Mode.solve`."""
+        gathered = source.moments_at_positions(self.quantities)
+        return {name: self.align_module(_of_module(gathered, name), start[name], pivot) for name in source.names}
 
     @abstractmethod
-    def follow(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
+    def align_module(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
         """Return one module's bases.
 
         Args:
-            moments: of what the mode reads.
-            start: random orthonormal bases.
-            pivot: its architecture's number.
+            moments: by quantity, the joint moments of the module's activations.
+            start: random orthonormal bases of each architecture.
+            pivot: number of the architecture that the others follow.
+
+        Returns:
+            Bases of each architecture; the pivot's are those of ``start``.
         """
 
 
@@ -90,8 +99,8 @@ class InputsOnly(PivotMode):
     name = "a"
     ridge: float = 1e-2
 
-    def follow(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
-        """Return the start with each A but the pivot's replaced."""
+    def align_module(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
+        """Return ``start`` with each A but the pivot's replaced. See :meth:`PivotMode.align_module`."""
         inputs = moments[INPUTS]
 
         def carried(view: int) -> Tensor:
@@ -103,7 +112,7 @@ class InputsOnly(PivotMode):
 
 @dataclass(frozen=True)
 class Published(InputsOnly):
-    """The published alignment (METHODS A.5), with A in closed form instead of by gradient descent.
+    """The published alignment (docs/method-facts.md#published-alignment), with A in closed form.
 
     B by CCA of ``X_1 = B_1 A_1 x`` (pivot) and ``X_3 = B_3 A_3 x`` (centred sums of products S_ab, 1e-4 on the
     diagonals): ``S_33^-½ S_31 S_11^-½ = U Σ Vᵀ``, ``B_3 := S_33^½ U Vᵀ S_11^-½ B_1``.
@@ -111,21 +120,24 @@ class Published(InputsOnly):
     Its weakness: X_3 lies in the span of the random B_3, so the result is ``B_3 T`` with T (r, r). The output subspace
     stays random; the better A is aligned, the nearer T is to the identity, and the less changes at all. If A is not
     aligned well, B loses its orthonormal columns.
+
+    Attributes:
+        regular: added to the diagonals of S_11 and S_33.
     """
 
     name = "published"
     form = "free"
     regular: float = 1e-4
 
-    def follow(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
-        """Return aligned A, and B as published."""
-        inputs, aligned = moments[INPUTS], super().follow(moments, start, pivot)
+    def align_module(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
+        """Return aligned A, and B as published. See :meth:`PivotMode.align_module`."""
+        inputs, aligned = moments[INPUTS], super().align_module(moments, start, pivot)
         return [
-            basis if view == pivot else Basis(basis.A, basis.B @ self._turn(inputs, aligned, view, pivot))
+            basis if view == pivot else Basis(basis.A, basis.B @ self._rotation(inputs, aligned, view, pivot))
             for view, basis in enumerate(aligned)
         ]
 
-    def _turn(self, inputs: JointMoments, bases: Sequence[Basis], view: int, pivot: int) -> Tensor:
+    def _rotation(self, inputs: JointMoments, bases: Sequence[Basis], view: int, pivot: int) -> Tensor:
         """Return T (r, r): all factors act within span(B_3) and span(B_1), so latents do for outputs."""
 
         def products(one: int, other: int) -> Tensor:
@@ -144,11 +156,11 @@ class Pivot(InputsOnly):
 
     name = "pivot"
     kinds = 2
-    reads = (INPUTS, OUTPUTS)
+    quantities = (INPUTS, OUTPUTS)
 
-    def follow(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
-        """Return A and B that follow the pivot's."""
-        outputs, aligned = moments[OUTPUTS], super().follow(moments, start, pivot)
+    def align_module(self, moments: Mapping[str, JointMoments], start: Sequence[Basis], pivot: int) -> list[Basis]:
+        """Return A and B that follow the pivot's. See :meth:`PivotMode.align_module`."""
+        outputs, aligned = moments[OUTPUTS], super().align_module(moments, start, pivot)
 
         def carried(view: int) -> Tensor:
             mapped = ridge_map(outputs.block(pivot, pivot), outputs.block(pivot, view), ridge=self.ridge)

@@ -15,7 +15,7 @@ class JointMoments:
     in float64, however many rows are added; products are taken in the rows' own precision.
 
     Args:
-        widths: number of features of each architecture.
+        widths: number of features of each view (architecture).
     """
 
     def __init__(self, widths: Sequence[int]) -> None:
@@ -42,11 +42,22 @@ class JointMoments:
         self._second += scaled.T @ scaled
 
     def mean(self, view: int) -> Tensor:
-        """Return the mean (width,) of one architecture's features."""
+        """Return the mean of one view's features, (width,).
+
+        Args:
+            view: its number.
+        """
         return self._first[self._slice(view)] / self.weight
 
     def covariance(self, *, centred: bool = True) -> Tensor:
-        """Return the covariance (total, total) of all features, or the second moment around zero."""
+        """Return the covariance of all features.
+
+        Args:
+            centred: whether the mean is subtracted; else it is the second moment around zero.
+
+        Returns:
+            (total, total) in float64, where total is the sum of the widths.
+        """
         second = self._second / self.weight
         if not centred:
             return second
@@ -54,7 +65,16 @@ class JointMoments:
         return second - torch.outer(mean, mean)
 
     def block(self, one: int, other: int, *, centred: bool = True) -> Tensor:
-        """Return the covariance (width of one, width of other) between two architectures' features."""
+        """Return the covariance between two views' features.
+
+        Args:
+            one: number of the view in the rows.
+            other: number of the view in the columns.
+            centred: whether the means are subtracted; else it is the second moment around zero.
+
+        Returns:
+            (width of one, width of other) in float64.
+        """
         here, there = self._slice(one), self._slice(other)
         second = self._second[here, there] / self.weight
         return second - torch.outer(self.mean(one), self.mean(other)) if centred else second

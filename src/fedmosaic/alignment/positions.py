@@ -22,13 +22,13 @@ from fedmosaic.models.base import IGNORED
 
 
 @dataclass(slots=True)
-class Anchors:
-    """Where one model reads what in one sample; all numbers are positions in its row of the batch.
+class SamplePositions:
+    """Where one model has the parts of one sample; all numbers are positions in its row of the batch.
 
     Attributes:
-        images: for each image, its tokens.
-        text: by the number of characters (spaces aside, images not counted) read up to and with the token.
-        answer: where the answer is predicted.
+        images: the positions of each image's tokens.
+        text: position of a token by the number of characters (without spaces and images) read up to and with it.
+        answer: the position that predicts the answer.
     """
 
     images: list[list[int]] = field(default_factory=list)
@@ -36,20 +36,28 @@ class Anchors:
     answer: int = 0
 
 
-class Match(NamedTuple):
-    """One meaning and its position in each model, in the models' order; ``kind`` is image, text or answer."""
+class MatchedPosition(NamedTuple):
+    """Positions of the same meaning, one in each model.
+
+    Attributes:
+        kind: ``image``, ``text`` or ``answer``.
+        columns: the position in each model, in the models' order.
+    """
 
     kind: str
     columns: tuple[int, ...]
 
 
-def anchors(model: BaseModel, samples: Sequence[Sample], batch: Batch) -> list[Anchors]:
-    """Find the anchors of each sample in a batch.
+def find_positions(model: BaseModel, samples: Sequence[Sample], batch: Batch) -> list[SamplePositions]:
+    """Find the image, text and answer positions of each sample in a batch.
 
     Args:
-        model: whose tokenizer and image token count.
+        model: gives the tokenizer and the image token.
         samples: the batch's samples.
         batch: made of them by ``model.collate``, with or without answers.
+
+    Returns:
+        One for each sample.
     """
     rows = batch.input_ids.tolist()
     ends = _prompt_ends(batch)
@@ -58,20 +66,23 @@ def anchors(model: BaseModel, samples: Sequence[Sample], batch: Batch) -> list[A
     return [_of_row(row[:end], sample, image, texts) for row, sample, end in zip(rows, samples, ends, strict=True)]
 
 
-def match(views: Sequence[Anchors]) -> Iterator[Match]:
-    """Yield what all models read of one sample.
+def match_positions(views: Sequence[SamplePositions]) -> Iterator[MatchedPosition]:
+    """Yield the positions at which all models have read the same part of a sample.
 
     Args:
-        views: the anchors of the same sample in each model.
+        views: positions of the same sample in each model.
+
+    Yields:
+        Image positions first, then text, then the answer's.
     """
     for images in zip(*(view.images for view in views), strict=False):
         least = min(map(len, images))
         for columns in zip(*(_spread(tokens, least) for tokens in images), strict=True):
-            yield Match("image", columns)
+            yield MatchedPosition("image", columns)
     common = set.intersection(*(set(view.text) for view in views))
     for key in sorted(common):
-        yield Match("text", tuple(view.text[key] for view in views))
-    yield Match("answer", tuple(view.answer for view in views))
+        yield MatchedPosition("text", tuple(view.text[key] for view in views))
+    yield MatchedPosition("answer", tuple(view.answer for view in views))
 
 
 def _spread(tokens: Sequence[int], number: int) -> list[int]:
@@ -97,7 +108,7 @@ def _image_token(model: BaseModel) -> int | None:
     return None
 
 
-def _of_row(row: list[int], sample: Sample, image: int | None, texts: _Texts) -> Anchors:
+def _of_row(row: list[int], sample: Sample, image: int | None, texts: _Texts) -> SamplePositions:
     at_image = [position for position, token in enumerate(row) if token == image]
     at_text = [position for position, token in enumerate(row[:-1]) if token != image]
     ids, characters = texts.tokens(sample.prompt)
@@ -107,7 +118,7 @@ def _of_row(row: list[int], sample: Sample, image: int | None, texts: _Texts) ->
         for step in range(length):
             if characters[there + step]:
                 text[characters[there + step]] = at_text[here + step]
-    return Anchors(_by_image(at_image, len(sample.images)), text, len(row) - 1)
+    return SamplePositions(_by_image(at_image, len(sample.images)), text, len(row) - 1)
 
 
 def _by_image(positions: list[int], images: int) -> list[list[int]]:
@@ -156,10 +167,16 @@ class _Texts:
 
 
 def ends_by_spelling(text: str, pieces: Sequence[str]) -> list[int]:
-    """Return the offset in ``text`` at which each decoded token ends, for tokenizers that do not tell.
+    """Return the offset in a text at which each decoded token ends, for tokenizers that do not tell.
 
-    The joined pieces are laid over the text by their longest common parts, case aside; a token whose last letter is
-    nowhere in the text (an unknown word) gets 0.
+    The joined pieces are aligned with the text by their longest common parts, case aside.
+
+    Args:
+        text: what was tokenised.
+        pieces: the tokens, decoded one by one.
+
+    Returns:
+        An offset for each piece; 0 if its last letter is nowhere in the text (an unknown word).
     """
     joined = "".join(pieces).lower()
     offset_of = {}

@@ -54,6 +54,12 @@ class Alignment:
     def basis(self, architecture: str) -> dict[str, Tensor]:
         """Return the bases of an architecture, whatever its model is called.
 
+        Args:
+            architecture: as :attr:`BaseModel.architecture`.
+
+        Returns:
+            ``block.{k}.{module}.A`` (r, in) and ``.B`` (out, r).
+
         Raises:
             SettingsError: it is not among the aligned ones.
         """
@@ -79,8 +85,8 @@ class Alignment:
         """Make sure that these bases have the shape that a run needs.
 
         Args:
-            rank: the run's.
-            blocks: the run's.
+            rank: the run's r.
+            blocks: the run's number of blocks N_B.
 
         Raises:
             SettingsError: they are for another rank or another number of blocks.
@@ -132,6 +138,12 @@ class Alignment:
     def load(cls, folder: Path) -> Alignment:
         """Read what :meth:`save` wrote; bases in half precision are given their exact form again.
 
+        Args:
+            folder: holds what :meth:`save` wrote.
+
+        Returns:
+            The alignment with bases in float32.
+
         Raises:
             ModelError: a file is missing or damaged.
         """
@@ -154,7 +166,14 @@ class Alignment:
 
 
 def identity_of(bases: Mapping[str, Mapping[str, Tensor]]) -> str:
-    """Return 16 hex digits that name these bases bit by bit."""
+    """Return 16 hexadecimal digits that name these bases bit by bit.
+
+    Args:
+        bases: architecture -> name -> tensor.
+
+    Returns:
+        The digits; equal for equal bases.
+    """
     digest = hashlib.blake2b(digest_size=8)
     for architecture, tensors in sorted(bases.items()):
         for name, tensor in sorted(tensors.items()):
@@ -164,7 +183,11 @@ def identity_of(bases: Mapping[str, Mapping[str, Tensor]]) -> str:
 
 
 def is_alignment(folder: Path) -> bool:
-    """Say whether :meth:`Alignment.save` has written a folder to its end."""
+    """Return whether :meth:`Alignment.save` has written a folder to its end.
+
+    Args:
+        folder: may be missing.
+    """
     return (folder / RECORD).is_file()
 
 

@@ -7,20 +7,19 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from fedmosaic.cli import lists
 from fedmosaic.cli.console import PlainConsole
-from fedmosaic.cli.finished import finished_run
 from fedmosaic.cli.progress import working
-from fedmosaic.config import varied
 from fedmosaic.errors import SettingsError
-from fedmosaic.experiments.adaptation import STEPS, Adaptation, adapt
 from fedmosaic.io import write_atomically
-from fedmosaic.report import adaptation_page
+
+if TYPE_CHECKING:
+    from fedmosaic.experiments.adaptation import Adaptation
 
 
 def adapt_run(
@@ -31,7 +30,7 @@ def adapt_run(
     seeds: Annotated[int, typer.Option(min=1, help="Orders of the training samples to average over.")] = 3,
     steps: Annotated[
         str, typer.Option(help="Steps after which to measure, separated by commas; 0 is the start.")
-    ] = ",".join(map(str, STEPS)),
+    ] = "0,10,25,50,100,150,200",
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the training: training.learning_rate=0.01.")
     ] = None,
@@ -44,6 +43,12 @@ def adapt_run(
         raise SettingsError(f"--steps {steps!r}: expected a number above 0 among them, as in 0,10,30")
     if other := [each for each in overrides or () if not each.strip().startswith("training.")]:
         raise SettingsError(f"--set {other[0]}: adaptation reads settings of the training only, as training.batch_size")
+
+    from fedmosaic.cli.finished import finished_run
+    from fedmosaic.config import varied
+    from fedmosaic.experiments.adaptation import adapt
+    from fedmosaic.report import adaptation_page
+
     machine, settings = finished_run(run)
     machine = dataclasses.replace(machine, settings=varied(settings, overrides or []))
     for name in names:

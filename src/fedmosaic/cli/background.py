@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from typing import Any
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import FedMosaicError, RunError
 from fedmosaic.federation import RunFolder, engines
+from fedmosaic.federation.event_log import Failed
 from fedmosaic.report import write_report
+from fedmosaic.trackers import make_trackers
 
 
 class BackgroundRun:
@@ -23,12 +26,13 @@ class BackgroundRun:
     Args:
         settings: of the run.
         path: its folder, new or holding this run.
+        track: names of its trackers.
     """
 
-    def __init__(self, settings: RunSettings, path: Path) -> None:
+    def __init__(self, settings: RunSettings, path: Path, *, track: Sequence[str] = ()) -> None:
         self.path = path
         self._process: BaseProcess = multiprocessing.get_context("spawn").Process(
-            target=_work, args=(settings.model_dump_json(), str(path), os.getpid()), daemon=True
+            target=_work, args=(settings.model_dump_json(), str(path), os.getpid(), tuple(track)), daemon=True
         )
         self._process.start()
 
@@ -45,8 +49,8 @@ class BackgroundRun:
         """
         self._process.join()
         if self._process.exitcode != 0:
-            failures = [event for event in RunFolder(self.path).events() if event["event"] == "failed"]
-            reason = failures[-1]["error"] if failures else f"exit status {self._process.exitcode}"
+            failures = [line.what for line in RunFolder(self.path).events() if isinstance(line.what, Failed)]
+            reason = failures[-1].error if failures else f"exit status {self._process.exitcode}"
             raise RunError(f"the run in {self.path} failed: {reason}")
 
     def stop(self) -> None:
@@ -71,17 +75,17 @@ def start_or_resume(settings: RunSettings, path: Path) -> RunFolder:
     return RunFolder.resume(path, settings) if holds_run else RunFolder.create(path, settings)
 
 
-def _work(settings: str, path: str, parent: int) -> None:
+def _work(settings: str, path: str, parent: int, track: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     parsed = RunSettings.model_validate_json(settings)
     folder = start_or_resume(parsed, Path(path))
     try:
         if folder.results() is None:
-            engines.run(parsed, folder)
+            engines.run(parsed, folder, callbacks=make_trackers(track))
         write_report(folder.path)
     except FedMosaicError as error:
-        folder.event("failed", error=str(error))
+        folder.log(Failed(str(error)))
         raise SystemExit(1) from None
 
 

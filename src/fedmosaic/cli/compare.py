@@ -6,54 +6,42 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.live import Live
 from rich.table import Column, Table
 
-from fedmosaic.cli import lists
-from fedmosaic.cli.background import BackgroundRun
+from fedmosaic.cli import completing, lists
 from fedmosaic.cli.console import PlainConsole
-from fedmosaic.cli.prepare import prepare
 from fedmosaic.cli.progress import logging, working
 from fedmosaic.cli.sweep import take_options
 from fedmosaic.config import RunSettings, load_scenario, resolve
 from fedmosaic.errors import SettingsError
-from fedmosaic.experiments.comparison import (
-    PARTS,
-    outside_budget,
-    rates_of,
-    rates_of_other_steps,
-    steps_of_rates,
-    write_comparison,
-)
-from fedmosaic.experiments.comparison import compare as summarise
-from fedmosaic.experiments.equal_flops import EqualFlops
-from fedmosaic.experiments.sweep import (
-    Plan,
-    at_best_rates,
-    check_begun,
-    plan,
-    rate_plans,
-    rate_scores,
-    take_finished,
-    variants,
-)
 from fedmosaic.experiments.sweep_file import Sweep
-from fedmosaic.federation import RunFolder, divided
-from fedmosaic.federation.name_checks import check_names
 from fedmosaic.nearest import hint
-from fedmosaic.report import comparison_page, literal
+from fedmosaic.registry import METHODS
+
+if TYPE_CHECKING:
+    from fedmosaic.experiments.sweep import Plan
 
 _POLL_SECONDS = 1.0
 
 
-def compare(
-    scenario: Annotated[str, typer.Argument(help="Built-in name, a .toml file, or a published .json file.")] = "demo",
+def compare(  # noqa: PLR0915 - a comparison, told in its order
+    scenario: Annotated[
+        str,
+        typer.Argument(
+            help="Built-in name, a .toml file, or a published .json file.", autocompletion=completing.scenarios
+        ),
+    ] = "demo",
     methods: Annotated[
-        str, typer.Option(help="Names, separated by commas; fedmosaic:gate=false is a variant with other settings.")
+        str,
+        typer.Option(
+            help="Names, separated by commas; fedmosaic:gate=false is a variant with other settings.",
+            autocompletion=completing.listed_methods,
+        ),
     ] = "fedmosaic,sft,fedavg",
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
     budget: Annotated[str, typer.Option(help="Equal 'steps', or equal 'flops' (those of sft's steps).")] = "steps",
@@ -73,6 +61,9 @@ def compare(
     ] = None,
     rounds: Annotated[int | None, typer.Option(help="Communication rounds.")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="A setting: training.steps=10.")] = None,
+    track: Annotated[
+        list[str] | None, typer.Option("--track", help="Log each run to wandb, mlflow, tensorboard or trackio.")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time, each in its own process.")] = 2,
     sweep: Annotated[
         Path | None,
@@ -100,8 +91,29 @@ def compare(
         if rates and not earlier
         else []
     )
+    for each in names:
+        METHODS.check(each.partition(":")[0])
     overrides = [*(Sweep.read(sweep).overrides() if sweep else ()), *(overrides or ())]
-    base = divided(resolve(load_scenario(scenario), overrides=overrides, rounds=rounds))
+    asked = resolve(load_scenario(scenario), overrides=overrides, rounds=rounds)
+
+    from fedmosaic.cli.prepare import prepare
+    from fedmosaic.experiments.comparison import compare as summarise
+    from fedmosaic.experiments.comparison import (
+        outside_budget,
+        rates_of,
+        rates_of_other_steps,
+        steps_of_rates,
+        write_comparison,
+    )
+    from fedmosaic.experiments.equal_flops import EqualFlops
+    from fedmosaic.experiments.sweep import at_best_rates, plan, rate_plans, rate_scores, take_finished, variants
+    from fedmosaic.federation import divided
+    from fedmosaic.federation.name_checks import check_names
+    from fedmosaic.report import comparison_page
+    from fedmosaic.trackers import make_trackers
+
+    make_trackers(track or [])  # that they can be made
+    base = divided(asked)
     chosen = variants(base, names)
     for settings in chosen.values():
         check_names(settings)  # of all, before the first one's data are made
@@ -122,7 +134,9 @@ def compare(
         tried_at = {name: next(iter(found.values())).settings.training.steps for name, found in tried.items()}
         for by_factor in tried.values():
             prepare(next(iter(by_factor.values())).settings, console)  # the validation samples
-        _run_all([each for by_factor in tried.values() for each in by_factor.values()], jobs, console)
+        _run_all(
+            [each for by_factor in tried.values() for each in by_factor.values()], jobs, console, track=track or ()
+        )
         scores = {name: rate_scores(by_factor) for name, by_factor in tried.items()}
     chosen = at_best_rates(chosen, scores)
     plans = [budgeted(each) for each in plan(chosen, seeds=numbers, out=out)]
@@ -137,7 +151,7 @@ def compare(
         comparison_page(comparison, plans, out / "comparison.html")
         return comparison
 
-    _run_all(plans, jobs, console, after_each=write)
+    _run_all(plans, jobs, console, track=track or (), after_each=write)
     comparison = write()
     console.print(comparison_table(comparison))
     for line in outside_budget(comparison):
@@ -153,9 +167,18 @@ def _check_unlike(chosen: Mapping[str, RunSettings]) -> None:
 
 
 def _run_all(
-    plans: Sequence[Plan], jobs: int, console: Console, *, after_each: Callable[[], object] = lambda: None
+    plans: Sequence[Plan],
+    jobs: int,
+    console: Console,
+    *,
+    track: Sequence[str],
+    after_each: Callable[[], object] = lambda: None,
 ) -> None:
     """Run what is not done yet, at most ``jobs`` at once; the first failure stops all."""
+    from fedmosaic.cli.background import BackgroundRun
+    from fedmosaic.experiments.sweep import check_begun
+    from fedmosaic.federation import RunFolder
+
     check_begun(plans)
     waiting = [each for each in plans if RunFolder(each.path).results() is None]
     running: list[BackgroundRun] = []
@@ -164,7 +187,7 @@ def _run_all(
             while waiting or running:
                 while waiting and len(running) < jobs:
                     chosen = waiting.pop(0)
-                    running.append(BackgroundRun(chosen.settings, chosen.path))
+                    running.append(BackgroundRun(chosen.settings, chosen.path, track=track))
                 for run in [run for run in running if not run.running]:
                     run.join()
                     running.remove(run)
@@ -188,10 +211,13 @@ def _showing(plans: Sequence[Plan], console: Console) -> Iterator[Callable[[], N
 
 
 def _live_line(plans: Sequence[Plan]) -> str:
+    from fedmosaic.federation import RunFolder
+    from fedmosaic.federation.callbacks import RoundStart
+
     done, going = 0, []
     for each in plans:
         folder = RunFolder(each.path)
-        rounds = [event["round"] for event in folder.events() if event["event"] == "round"]
+        rounds = [line.what.round for line in folder.events() if isinstance(line.what, RoundStart)]
         if folder.results() is not None:
             done += 1
         elif rounds:
@@ -200,17 +226,25 @@ def _live_line(plans: Sequence[Plan]) -> str:
 
 
 def _live_table(plans: Sequence[Plan]) -> Table:
+    from fedmosaic.federation import RunFolder
+    from fedmosaic.federation.event_log import Headline
+    from fedmosaic.report import literal
+
     table = Table("run", "round", "Self (%)", "Others (%)")
     for each in plans:
-        measured = [event for event in RunFolder(each.path).events() if event["event"] == "measured"]
-        last = measured[-1] if measured else {}
-        cells = [f"{100 * last[key]:.1f}" if last.get(key) is not None else "" for key in ("self", "others")]
-        table.add_row(literal(each.path.name), f"{last.get('round', '')}/{each.settings.rounds}", *cells)
+        measured = [line.what for line in RunFolder(each.path).events() if isinstance(line.what, Headline)]
+        last = measured[-1] if measured else None
+        means = (last.self_, last.others) if last else (None, None)
+        cells = ["" if mean is None else f"{100 * mean:.1f}" for mean in means]
+        table.add_row(literal(each.path.name), f"{last.round if last else ''}/{each.settings.rounds}", *cells)
     return table
 
 
 def comparison_table(comparison: Mapping[str, Any]) -> Table:
     """The comparison for the terminal: mean and 95 % interval over seeds, in percent."""
+    from fedmosaic.experiments.comparison import PARTS
+    from fedmosaic.report import literal
+
     seeds = len(comparison["seeds"])
     table = Table(
         Column("method", overflow="fold"),  # a variant's name tells it from the others by its end

@@ -6,22 +6,22 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from fedmosaic import events
 from fedmosaic.cli.background import BackgroundRun
 from fedmosaic.cli.progress import logging
 from fedmosaic.config import RunSettings
+from fedmosaic.events import Step, Trained
 from fedmosaic.federation import RunFolder, participation
+from fedmosaic.federation.callbacks import Callback, Warned
 
 _POLL_SECONDS = 0.5
 
 
-class RunDisplay:
-    """Shows progress while its block runs.
+class RunDisplay(Callback):
+    """Shows what the run tells it while its block runs.
 
     Args:
         settings: of the run in this process.
@@ -57,7 +57,6 @@ class RunDisplay:
         if not self._console.is_terminal:
             self._tell = self._shown.enter_context(logging(self._console, f"{self._settings.method}: starting"))
         self._shown.enter_context(self._bars)
-        self._shown.enter_context(events.listening(self._on_event))
         return self
 
     def __exit__(
@@ -79,30 +78,35 @@ class RunDisplay:
             time.sleep(_POLL_SECONDS)
         beside.join()
 
-    def _on_event(self, kind: str, fields: dict[str, Any]) -> None:
-        if kind == "step":
-            done = self._position(fields) + fields["step"] / fields["steps"] - 1
-            place = f"round {fields['round']}/{self._settings.rounds}  client {fields['client']}"
-            state = f"{place}  loss {fields['loss']:.3f}"
-            self._bars.update(self._main, completed=done, state=state)
-            self._tell(f"{self._settings.method}: {state}")
-        elif kind == "trained":
-            self._bars.update(self._main, completed=self._position(fields))
-            self._show_beside()
-            if not self._console.is_terminal and fields["client"] == self._last_of_round[fields["round"]]:
-                self._console.print(f"round {fields['round']}/{self._settings.rounds} done", highlight=False)
+    def on_step(self, record: Step) -> None:
+        """Show where the run is."""
+        done = self._position(record) + record.step / record.steps - 1
+        state = f"round {record.round}/{self._settings.rounds}  client {record.client}  loss {record.loss:.3f}"
+        self._bars.update(self._main, completed=done, state=state)
+        self._tell(f"{self._settings.method}: {state}")
 
-    def _position(self, fields: dict[str, Any]) -> int:
-        return self._positions[fields["round"], fields["client"]]
+    def on_trained(self, record: Trained) -> None:
+        """Show that a client is done, and how far the other run is."""
+        self._bars.update(self._main, completed=self._position(record))
+        self._show_beside()
+        if not self._console.is_terminal and record.client == self._last_of_round[record.round]:
+            self._console.print(f"round {record.round}/{self._settings.rounds} done", highlight=False)
+
+    def on_warning(self, record: Warned) -> None:
+        """Show it above the bars."""
+        self._console.print(f"warning: {record.text}", highlight=False, markup=False, soft_wrap=True)
+
+    def _position(self, record: Step | Trained) -> int:
+        return self._positions[record.round, record.client]
 
     def _show_beside(self) -> str:
         """Show, and return in words, how far the other run is."""
         if self._beside is None:
             return ""
-        trained = [event for event in RunFolder(self._beside.path).events() if event["event"] == "trained"]
+        trained = [line.what for line in RunFolder(self._beside.path).events() if isinstance(line.what, Trained)]
         state = "starting"
         if trained:
             last = trained[-1]
-            state = f"round {last['round']}/{self._settings.rounds}  loss {last['loss']:.3f}"
+            state = f"round {last.round}/{self._settings.rounds}  loss {last.loss:.3f}"
             self._bars.update(self._other, completed=self._position(last), state=state)
         return state

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from fedmosaic.cli import lists
 from fedmosaic.cli.console import PlainConsole
-from fedmosaic.cli.finished import finished_run
 from fedmosaic.cli.progress import working
 from fedmosaic.errors import SettingsError
-from fedmosaic.experiments.other_answers import scores_averaged, scores_with, slot_weights
-from fedmosaic.experiments.rescoring import agreement, check_choices, examine, unseen_tasks
-from fedmosaic.federation import RunFolder, Runtime
 from fedmosaic.io import write_atomically
+
+if TYPE_CHECKING:
+    from fedmosaic.federation import Runtime
 
 
 def evaluate(
@@ -38,9 +38,14 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score every client's final model; with --unseen the outcome is added to results.json."""
-    console = PlainConsole()
     if (mix or average) and (unseen or generated):
         raise SettingsError("--mix and --average score Self and Others; give them without --unseen and --generated")
+
+    from fedmosaic.cli.finished import finished_run
+    from fedmosaic.experiments.rescoring import agreement, check_choices, examine, unseen_tasks
+    from fedmosaic.federation import RunFolder
+
+    console = PlainConsole()
     machine, settings = finished_run(run)
     if mix or average:
         _show_other_answers(run, machine, mix, average, console)
@@ -59,7 +64,8 @@ def evaluate(
     console.print(table)
     if unseen:
         folder = RunFolder(run)
-        folder.write_results({**(folder.results() or {}), "unseen": summary.as_json()})
+        if (results := folder.results()) is not None:
+            folder.write_results(replace(results, unseen=summary))
     if generated:
         with working(console, "generating"):
             same, by_choice, by_text = agreement(machine, tasks, rounds=settings.rounds)
@@ -71,9 +77,12 @@ def evaluate(
 
 def _show_other_answers(run: Path, machine: Runtime, mix: str, average: int | None, console: PlainConsole) -> None:
     """Score the run with each of the other weights, keep the scores in ``answers.json`` and show them."""
-    rounds = machine.settings.rounds
-    results = RunFolder(run).results() or {}
-    rows = {"as the run answers": [(results[part] or {}).get("last") for part in ("self", "others")]}
+    from fedmosaic.experiments.other_answers import scores_averaged, scores_with, slot_weights
+    from fedmosaic.federation import RunFolder
+
+    rounds, results = machine.settings.rounds, RunFolder(run).results()
+    assert results is not None  # it is finished
+    rows = {"as the run answers": [part.last if part else None for part in (results.self_, results.others)]}
     texts = lists.listed(mix, lists.name, option="--mix", expected="L, M or a weight from 0 to 1") if mix else []
     weights = {text: slot_weights(machine.method, text) for text in texts}
     with working(console, f"{len(weights) + bool(average)} other way(s) to answer"):

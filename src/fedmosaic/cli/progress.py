@@ -6,12 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
 from fedmosaic import events
+from fedmosaic.events import Event, Note, Work
 
 SECONDS = 5.0
 """Between two lines in a log."""
@@ -37,11 +37,11 @@ def working(console: Console, title: str, *, seconds: float | None = None) -> It
             now["title"] = text
             show(text)
 
-        def listen(kind: str, fields: dict[str, Any]) -> None:
-            if kind == "work":
-                show(f"{now['title']}: {fields['what']} {fields['done']:,} of {fields['total']:,}")
-            elif kind == "note":
-                console.print(fields["text"], highlight=False, markup=False, soft_wrap=True)
+        def listen(event: Event) -> None:
+            if isinstance(event, Work):
+                show(f"{now['title']}: {event.what} {event.done:,} of {event.total:,}")
+            elif isinstance(event, Note):
+                console.print(event.text, highlight=False, markup=False, soft_wrap=True)
 
         with events.listening(listen):
             yield entitle

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedmosaic.cli.background import BackgroundRun, reference_of
+from fedmosaic.cli import completing
 from fedmosaic.cli.console import PlainConsole
-from fedmosaic.cli.display import RunDisplay
 from fedmosaic.cli.libraries import silence_warnings
-from fedmosaic.cli.prepare import prepare
-from fedmosaic.cli.resume import resume as go_on
 from fedmosaic.config import Scenario, load_scenario, resolve
-from fedmosaic.federation import RunFolder, divided, engines
-from fedmosaic.report import final_table, write_report
+
+if TYPE_CHECKING:
+    from fedmosaic.federation import RunFolder
+    from fedmosaic.trackers import Tracker
 
 _DEFAULT_SCENARIO = "demo"
 _DEFAULT_REFERENCE = "sft"
@@ -24,10 +24,19 @@ _DEFAULT_REFERENCE = "sft"
 
 def run(
     scenario: Annotated[
-        str | None, typer.Argument(help=r"Built-in name, a .toml file, or a published .json file.  \[default: demo]")
+        str | None,
+        typer.Argument(
+            help=r"Built-in name, a .toml file, or a published .json file.  \[default: demo]",
+            autocompletion=completing.scenarios,
+        ),
     ] = None,
-    method: Annotated[str | None, typer.Option(help=r"Federated method.  \[default: fedmosaic]")] = None,
-    engine: Annotated[str | None, typer.Option(help="in-process, simulation or deployment.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help=r"Federated method.  \[default: fedmosaic]", autocompletion=completing.methods)
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help=r"What runs the clients.  \[default: in-process]", autocompletion=completing.engines),
+    ] = None,
     rounds: Annotated[int | None, typer.Option(help="Communication rounds.")] = None,
     seed: Annotated[int | None, typer.Option(help=r"Seed of everything random.  \[default: 0]")] = None,
     out: Annotated[Path, typer.Option(help="Run folder; new, or holding the run to --resume.")] = Path("runs/run"),
@@ -39,6 +48,9 @@ def run(
         bool | None, typer.Option(help=r"Local-only training beside it, to compare.  \[default: the scenario's]")
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out data records that cannot be used.")] = False,
+    track: Annotated[
+        list[str] | None, typer.Option("--track", help="Log to wandb, mlflow, tensorboard or trackio; repeatable.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Run one method on one scenario, and show each client's accuracy on its own and on the others' tasks."""
@@ -47,21 +59,37 @@ def run(
     console = PlainConsole(quiet=quiet)
     given = {"method": method, "engine": engine, "rounds": rounds, "seed": seed}
     with_options = partial(changed, skip_bad=skip_bad, reference=reference)
+    # Names and settings are refused before the libraries are loaded that it takes to run.
+    asked = (
+        None
+        if resume
+        else resolve(with_options(load_scenario(scenario or _DEFAULT_SCENARIO)), overrides=overrides or [], **given)
+    )
+
+    from fedmosaic.cli.prepare import prepare
+    from fedmosaic.cli.resume import resume as go_on
+    from fedmosaic.federation import RunFolder, divided
+    from fedmosaic.report import final_table, write_report
+    from fedmosaic.trackers import make_trackers
+
+    trackers = make_trackers(track or [])
+
     folder: RunFolder | None
-    if resume:
+    if asked is None:
         folder = go_on(out, scenario, overrides=overrides or [], given=given, changed=with_options, console=console)
     else:
-        chosen = with_options(load_scenario(scenario or _DEFAULT_SCENARIO))
-        settings = divided(resolve(chosen, overrides=overrides or [], **given))
+        settings = divided(asked)
         RunFolder.check_free(out)
         prepare(settings, console)
         folder = RunFolder.create(out, settings)
     if folder is None:
         return
-    _run_with_reference(folder, console)
+    _run_with_reference(folder, console, trackers)
     page = write_report(out)
     console.print(final_table(out))
     console.say(f"results: {out / 'results.json'}\nreport:  {page}")
+    for view in filter(None, (tracker.view for tracker in trackers)):
+        console.say(f"tracked: {view}")
 
 
 def changed(scenario: Scenario, *, skip_bad: bool, reference: bool | None) -> Scenario:
@@ -76,18 +104,23 @@ def changed(scenario: Scenario, *, skip_bad: bool, reference: bool | None) -> Sc
     return scenario.model_copy(update={"skip_bad": scenario.skip_bad or skip_bad, "reference": wanted[reference]})
 
 
-def _run_with_reference(folder: RunFolder, console: PlainConsole) -> None:
+def _run_with_reference(folder: RunFolder, console: PlainConsole, trackers: Sequence[Tracker]) -> None:
     """Run the method here and the reference, if any, in another process at the same time."""
+    from fedmosaic.cli.background import BackgroundRun, reference_of
+    from fedmosaic.cli.display import RunDisplay
+    from fedmosaic.federation import engines
+    from fedmosaic.federation.event_log import Interrupted
+
     settings = folder.settings
-    reference = reference_of(settings)
-    beside = BackgroundRun(reference, folder.path / "reference") if reference else None
+    reference, names = reference_of(settings), [tracker.name for tracker in trackers]
+    beside = BackgroundRun(reference, folder.path / "reference", track=names) if reference else None
     try:
         with RunDisplay(settings, console, beside=beside) as display:
             if folder.results() is None:
-                engines.run(settings, folder)
+                engines.run(settings, folder, callbacks=[display, *trackers])
             display.wait_for(beside)
     except KeyboardInterrupt:
-        folder.event("interrupted")
+        folder.log(Interrupted())
         console.say(f"\ninterrupted; go on with: fedmosaic run --resume --out {folder.path}")
         raise
     finally:

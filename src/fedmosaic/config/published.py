@@ -62,9 +62,9 @@ _EVEN = range(0, 52, 2)
 
 
 def _settings(steps: int, rank: int, rates: tuple[float, float], *, rounds: int = 20, text: bool) -> dict[str, Any]:
-    """The published training settings in our words (METHODS A.8); rates of A and B, and of P and Q.
+    """The published training settings as settings of a run (docs/method-facts.md#published-training-settings).
 
-    The gate has the rate of A and B, as in the published runs (METHODS A.2).
+    The gate has the rate of A and B, as in the published runs (docs/method-facts.md#gate-learning-rate).
     """
     found: dict[str, Any] = {
         "rounds": rounds,
@@ -107,7 +107,7 @@ def _scenario(
 
 
 def published_scenarios() -> dict[str, Scenario]:
-    """All published scenarios by name (METHODS D.1, D.2)."""
+    """All published scenarios by name (docs/method-facts.md#data-formats)."""
     l1, l3, l8 = _LLAMA["1B"], _LLAMA["3B"], _LLAMA["8B"]
     q05, q15, q3 = _QWEN["0.5B"], _QWEN["1.5B"], _QWEN["3B"]
     drake = {

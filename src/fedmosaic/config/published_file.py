@@ -1,4 +1,7 @@
-"""Scenario files in the published form (METHODS D.3): a JSON list of who has which model and data sets."""
+"""Scenario files in the published form: a JSON list of who has which model and data sets.
+
+See docs/method-facts.md#records.
+"""
 
 from __future__ import annotations
 

@@ -107,10 +107,20 @@ class Stream:
         self._check(round)
         return self._arrivals[round - self.first]
 
-    def cuts(self, after: int = 0, until: int | None = None) -> list[tuple[Sample, ...]]:
-        """Return the arrivals of the stream's rounds after one round and up to another, or to the last."""
-        last = self.last if until is None else until
-        return [cut for number, cut in enumerate(self._arrivals, start=self.first) if after < number <= last]
+    @property
+    def arrival_counts(self) -> list[int]:
+        """How many samples arrive in each round in which any do, over the whole stream."""
+        return [len(arriving) for arriving in self._arrivals if arriving]
+
+    def samples_since(self, after: int, *, until: int) -> list[Sample]:
+        """Return the samples that arrive in the rounds after one round and up to another, in order.
+
+        Args:
+            after: the last round whose samples are not meant; 0: none.
+            until: the last round whose samples are.
+        """
+        rounds = range(max(after + 1, self.first), min(until, self.last) + 1)
+        return [sample for round_ in rounds for sample in self.arrivals(round_)]
 
     def batches(self, round: int, steps: int, batch_size: int) -> list[list[Sample]]:  # noqa: A002
         """Return the batches of a round.

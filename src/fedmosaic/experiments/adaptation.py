@@ -1,4 +1,6 @@
-"""Fast adaptation: does what the federation learned help on a task that nobody trained on (METHODS A.8)?
+"""Fast adaptation: does what the federation learned help on a task that nobody trained on?
+
+The published experiment: docs/method-facts.md#fast-adaptation.
 
 The clients' adapters are merged into one start per architecture (conventional weights: mean over the clients of the
 architecture; Co-LoRA's P and Q: mean over all clients) and fine-tuned on the new task, against the untrained adapter.

@@ -8,31 +8,37 @@ import io
 import json
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fedmosaic.config import RunSettings, whole
 from fedmosaic.errors import SettingsError
+from fedmosaic.evaluation import Summary
 from fedmosaic.evaluation.statistics import mean_interval
 from fedmosaic.experiments.equal_flops import WINDOW
 from fedmosaic.experiments.paired import paired_difference
 from fedmosaic.experiments.sweep import Plan
+from fedmosaic.federation.results import RunResults
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.io import write_atomically
 
-_SCORES = {
-    "self_last": ("self", "last"),
-    "self_auc": ("self", "auc"),
-    "others_last": ("others", "last"),
-    "others_auc": ("others", "auc"),
-    "unseen": ("unseen", "last"),
+_SCORES: Mapping[str, Callable[[RunResults], float | None]] = {
+    "self_last": lambda results: results.self_.last if results.self_ else None,
+    "self_auc": lambda results: results.self_.auc if results.self_ else None,
+    "others_last": lambda results: results.others.last if results.others else None,
+    "others_auc": lambda results: results.others.auc if results.others else None,
+    "unseen": lambda results: results.unseen.last if results.unseen else None,
 }
 _COSTS = ("flops", "bytes_up", "bytes_down", "seconds")
 PARTS = ("self", "others")
+_PARTS: Mapping[str, Callable[[RunResults], Summary | None]] = {
+    "self": lambda results: results.self_,
+    "others": lambda results: results.others,
+}
 _FAR = 1.2  # steps per round that differ by this factor have other best learning rates
-Results = Mapping[int, Mapping[str, Any]]
-"""Seed -> ``results.json``."""
+Results = Mapping[int, RunResults]
+"""By seed."""
 
 
 def compare(
@@ -53,7 +59,7 @@ def compare(
         rates: variant -> factor of the learning rates -> validation score, if they were chosen so.
         rates_steps: variant -> steps per round with which they were tried.
     """
-    done: dict[str, dict[int, Mapping[str, Any]]] = {}
+    done: dict[str, dict[int, RunResults]] = {}
     for each in plans:
         if found := RunFolder(each.path).results():
             done.setdefault(each.variant, {})[each.seed] = found
@@ -70,7 +76,10 @@ def compare(
         for variant, results in done.items()
     ]
     every = [results for by_seed in done.values() for results in by_seed.values()]
-    initial = {name: interval([each["initial"][name] for each in every]) for name in PARTS}
+    initial = {
+        "self": interval([each.initial.self_ for each in every]),
+        "others": interval([each.initial.others for each in every]),
+    }
     seeds = sorted({each.seed for each in plans})
     tried = {
         variant: {f"{factor:g}": score for factor, score in found.items()} for variant, found in (rates or {}).items()
@@ -96,7 +105,7 @@ def mean_steps(steps: Iterable[float]) -> float:
 
 def _spent(plans: Sequence[Plan], results: Results) -> dict[str, float] | None:
     """The least and the most that the finished runs spent, as shares of what they may; None without a budget."""
-    shares = [results[each.seed]["flops"] / each.allowed for each in plans if each.allowed and each.seed in results]
+    shares = [results[each.seed].costs.flops / each.allowed for each in plans if each.allowed and each.seed in results]
     return {"least": min(shares), "most": max(shares)} if shares else None
 
 
@@ -112,10 +121,10 @@ def outside_budget(comparison: Mapping[str, Any]) -> list[str]:
 
 
 def _row(results: Results) -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    for name, (part, key) in _SCORES.items():
-        row[name] = interval([each[part][key] for each in results.values() if each.get(part)])
-    return row | {name: sum(each[name] for each in results.values()) / len(results) for name in _COSTS}
+    scores = {name: interval([score(each) for each in results.values()]) for name, score in _SCORES.items()}
+    return scores | {
+        name: sum(getattr(each.costs, name) for each in results.values()) / len(results) for name in _COSTS
+    }
 
 
 def interval(values: Sequence[float | None]) -> dict[str, float | None] | None:
@@ -131,19 +140,25 @@ def _against_rivals(
     variant: str, done: Mapping[str, Results], methods: Mapping[str, str], part: str
 ) -> dict[str, Any] | None:
     """Difference to the best variant of another method by the mean final score; None if there is none yet."""
-    mine = done[variant]
+    scores = {name: _final(results, part) for name, results in done.items()}
+    mine = scores[variant]
     rivals = {
-        name: results
-        for name, results in done.items()
-        if methods[name] != methods[variant] and set(results) >= set(mine) and all(r[part] for r in results.values())
+        name: found
+        for name, found in scores.items()
+        if methods[name] != methods[variant] and set(found) >= set(done[variant]) and len(found) == len(done[name])
     }
-    if not rivals or not all(each[part] for each in mine.values()):
+    if not rivals or len(mine) < len(done[variant]):
         return None
-    best = max(rivals, key=lambda name: sum(rivals[name][seed][part]["last"] for seed in mine))
+    best = max(rivals, key=lambda name: sum(rivals[name][seed].last for seed in mine))
     difference = paired_difference(
-        [mine[seed][part]["per_task"] for seed in mine], [rivals[best][seed][part]["per_task"] for seed in mine]
+        [mine[seed].per_task for seed in mine], [rivals[best][seed].per_task for seed in mine]
     )
     return {"rival": best, **dataclasses.asdict(difference), "significant": difference.significant}
+
+
+def _final(results: Results, part: str) -> dict[int, Summary]:
+    """Self or Others by seed, of the seeds that have any."""
+    return {seed: found for seed, each in results.items() if (found := _PARTS[part](each)) is not None}
 
 
 def rates_of(path: Path, chosen: Mapping[str, RunSettings]) -> dict[str, dict[float, float]]:

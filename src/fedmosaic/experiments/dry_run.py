@@ -52,13 +52,15 @@ def rehearse(machine: Runtime) -> Iterator[Round]:
         uploads = uploads.since(participation.oldest_that_counts(settings, round_))
         state = answer.state
         answer = context.aggregate(uploads.towards(training), state, round_) if uploads else Aggregation({})
+        newcomers = {
+            client: method.welcome(me.base.architecture, method.upload_shapes(me.adapter), uploads)
+            for client, me in clients.items()
+            if uploads and client in training and client not in uploads
+        }
+        answer = answer.with_downloads(newcomers)
         done = []
         for client in training:
             me = clients[client]
-            if uploads and client not in uploads:
-                answer.downloads[client] = method.welcome(
-                    me.base.architecture, method.upload_shapes(me.adapter), uploads
-                )
             done.append(me.dry_round(round_, answer.downloads.get(client), states.get(client)))
             states[client] = done[-1].state
         sent = Uploads([each.upload for each in done])

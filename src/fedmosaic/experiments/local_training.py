@@ -13,7 +13,7 @@ from fedmosaic.data.sample import Task
 from fedmosaic.data.stream import Stream
 from fedmosaic.evaluation import score_samples
 from fedmosaic.federation.runtime import Runtime
-from fedmosaic.training import Budget, Client, weights
+from fedmosaic.training import Budget, Client
 
 
 def train_locally(
@@ -53,7 +53,7 @@ def train_locally(
     def measure(step: int) -> None:
         if step in measure_at:
             adapter.train(False)
-            with folded_in(adapter, weights(slot)):
+            with folded_in(adapter, slot):
                 size = machine.settings.evaluation.batch_size
                 scores[step] = {t.name: score_samples(base, t.test, batch_size=size).mean for t in tests or (task,)}
             adapter.train(True)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
+from fedmosaic.adapters import SlotWeights
 from fedmosaic.config import varied
 from fedmosaic.errors import SettingsError
 from fedmosaic.experiments.rescoring import self_and_others
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.methods.base import Method
-from fedmosaic.training import Mix
 
 _LOCAL = ("local", "personal")
 """What methods with two slots call the one that holds a client's own knowledge."""
@@ -23,7 +24,7 @@ _KEPT_ROUNDS = 2
 """Rounds whose weights a run keeps of each client whatever its settings say."""
 
 
-def slot_weights(method: Method, text: str) -> Mapping[str, float]:
+def slot_weights(method: Method[Any], text: str) -> Mapping[str, float]:
     """Read weights of a method's two slots.
 
     Args:
@@ -91,7 +92,7 @@ def scores_averaged(machine: Runtime, last: int, *, rounds: int) -> tuple[float,
 
 
 @contextmanager
-def _answering_with(machine: Runtime, mix: Mix) -> Iterator[None]:
+def _answering_with(machine: Runtime, mix: SlotWeights) -> Iterator[None]:
     for spec in machine.settings.scenario.clients:
         machine.adapter(spec)  # made with its gate, whatever answers afterwards
     trained = machine.method.answers_with

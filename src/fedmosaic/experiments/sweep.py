@@ -127,7 +127,7 @@ def rate_scores(plans: Mapping[float, Plan]) -> dict[float, float]:
     scores = {}
     for factor, each in plans.items():
         if results := RunFolder(each.path).results():
-            parts = [results[name]["last"] for name in ("self", "others") if results[name]]
+            parts = [part.last for part in (results.self_, results.others) if part]
             scores[factor] = sum(parts) / len(parts)
     return scores
 

@@ -9,7 +9,7 @@ from fedmosaic.config import ClientSpec
 from fedmosaic.errors import ModelError
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.models import BaseModel
-from fedmosaic.training import load_adapter_state, weights
+from fedmosaic.training import load_adapter_state
 
 
 @dataclass(frozen=True)
@@ -51,5 +51,5 @@ def final_model(machine: Runtime, client_id: int) -> FinalModel:
     machine.inputs.check(models=[spec.model])
     base, adapter = machine.pool.model(spec.model), machine.adapter(spec)
     load_adapter_state(adapter, machine.answering_state(spec, machine.settings.rounds))
-    adapter.mix(weights(method.answers_with))
+    adapter.mix(method.answers_with)
     return FinalModel(spec, base, adapter)

@@ -1,4 +1,4 @@
-"""A run is a folder (DESIGN, section 6): readable at any moment, resumable after any kill."""
+"""A run is a folder (docs/method-facts.md#run-folder): readable at any moment, resumable after any kill."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import io
 import json
 import os
 import platform
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -20,6 +19,9 @@ from torch import Tensor
 
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import SettingsError
+from fedmosaic.federation import event_log
+from fedmosaic.federation.event_log import Changed, Happening, Line
+from fedmosaic.federation.results import RunResults
 from fedmosaic.io import (
     folder_written_atomically,
     load_json,
@@ -114,11 +116,11 @@ class RunFolder:
             SettingsError: another process is running in the folder, or it cannot be written.
         """
         with self.locked():
-            if (results := self.results()) is not None and settings.rounds != results["rounds"]:
+            if (results := self.results()) is not None and settings.rounds != results.rounds:
                 done = self.path / "results.json"
-                done.rename(done.with_name(f"results.round-{results['rounds']:04d}.json"))
+                done.rename(done.with_name(f"results.round-{results.rounds:04d}.json"))
             write_atomically(self.path / "settings.toml", settings.to_toml())
-            self.event("changed", rounds=settings.rounds, planned=settings.horizon)
+            self.log(Changed(rounds=settings.rounds, planned=settings.horizon))
 
     @property
     def settings(self) -> RunSettings:
@@ -149,20 +151,18 @@ class RunFolder:
 
     # ---- events and metrics --------------------------------------------------------------------------------------
 
-    def event(self, kind: str, /, **fields: Any) -> None:
-        """Append one line to ``events.jsonl``; a line is written whole or, if the process dies, not read back."""
-        line = json.dumps({"time": round(time.time(), 3), "event": kind, **fields})
-        with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+    @property
+    def event_log(self) -> Path:
+        """The file ``events.jsonl``."""
+        return self.path / "events.jsonl"
 
-    def events(self) -> Iterator[dict[str, Any]]:
-        """All whole events so far."""
-        path = self.path / "events.jsonl"
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                continue
+    def log(self, what: Happening) -> None:
+        """Append one line to ``events.jsonl``."""
+        event_log.append(self.event_log, what)
+
+    def events(self) -> Iterator[Line]:
+        """All whole lines of ``events.jsonl`` so far."""
+        return event_log.read(self.event_log)
 
     def write_rounds(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Write ``rounds.csv``: one row per measured round and client."""
@@ -208,7 +208,7 @@ class RunFolder:
 
     def save_checkpoint(self, round_: int, progress: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Store the server's state after ``round_``; earlier checkpoints but the last go."""
-        target = self.path / "checkpoints" / f"round-{round_:04d}"
+        target = self.checkpoints / f"round-{round_:04d}"
         with folder_written_atomically(target) as folder:
             save_tensors(folder / "server.safetensors", tensors)
             write_atomically(folder / "progress.json", json.dumps(progress))
@@ -225,19 +225,35 @@ class RunFolder:
         progress = load_json(checkpoints[-1] / "progress.json", advice="remove its folder to go on from the one before")
         return progress, load_tensors(checkpoints[-1] / "server.safetensors")
 
+    def needed_uploads(self) -> set[tuple[int, int]]:
+        """The uploads that the kept checkpoints go on from, as (client, round)."""
+        tables = [load_json(path / "progress.json", advice="remove its folder") for path in self._checkpoints()]
+        return {(int(client), about[2]) for table in tables for client, about in table["uploads"].items()}
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder with the server's last states."""
+        return self.path / "checkpoints"
+
     def _checkpoints(self) -> list[Path]:
-        return sorted((self.path / "checkpoints").glob("round-*"))
+        return sorted(self.checkpoints.glob("round-*"))
 
     # ---- results -------------------------------------------------------------------------------------------------
 
-    def write_results(self, results: Mapping[str, Any]) -> None:
+    def write_results(self, results: RunResults) -> None:
         """Write ``results.json``; its existence means that the run is done."""
-        write_atomically(self.path / "results.json", json.dumps(results, indent=2) + "\n")
+        write_atomically(self.path / "results.json", json.dumps(results.as_json(), indent=2) + "\n")
 
-    def results(self) -> dict[str, Any] | None:
-        """The results, or None while the run is not done."""
+    def results(self) -> RunResults | None:
+        """The results, or None while the run is not done.
+
+        Raises:
+            RunError: the file is damaged.
+        """
         path = self.path / "results.json"
-        return load_json(path, advice=_REMAKE) if path.exists() else None
+        if not path.exists():
+            return None
+        return RunResults.from_json(load_json(path, advice=_REMAKE), path=path, advice=_REMAKE)
 
 
 def environment() -> dict[str, Any]:

@@ -14,20 +14,21 @@ from torch import Tensor
 from fedmosaic import seeding
 from fedmosaic.adapters import Adapter
 from fedmosaic.adapters.start import Start, client_start
-from fedmosaic.alignment import Alignment, alignment_for, is_alignment
+from fedmosaic.alignment import Alignment, is_alignment
 from fedmosaic.config import AdapterSettings, ClientSpec, RunSettings, home
 from fedmosaic.data.benchmark import Benchmark, load_benchmark
 from fedmosaic.data.images import ImageSource
 from fedmosaic.data.sample import Sample
 from fedmosaic.evaluation import TaskScore, score_samples
 from fedmosaic.federation import participation
+from fedmosaic.federation.alignment import alignment_for
 from fedmosaic.federation.base_scores import BaseScores
 from fedmosaic.federation.client_store import ClientStore, averaged
 from fedmosaic.federation.input_digests import InputDigests
 from fedmosaic.methods.base import Method
 from fedmosaic.methods.registry import make_method
 from fedmosaic.models import BaseModel
-from fedmosaic.training import ModelPool, adapter_state, weights
+from fedmosaic.training import ModelPool, adapter_state
 
 
 @dataclass
@@ -167,7 +168,7 @@ class Runtime:
             first = f"slot.{adapter.slots[0].name}|"
             start = self._starts[spec.model]
             initial = {name.removeprefix(first): t for name, t in start.items() if name.startswith(first)}
-            folder, mixture = Path(spec.start).expanduser(), weights(self.method.answers_with)
+            folder, mixture = Path(spec.start).expanduser(), self.method.answers_with
             self._imports[key] = client_start(adapter, initial, folder, answers_with=mixture)
         return self._imports[key]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,12 +15,15 @@ from fedmosaic.config import RunSettings
 from fedmosaic.errors import RunError, WireError
 from fedmosaic.evaluation import Measurement, milestones
 from fedmosaic.federation import participation, wire
-from fedmosaic.federation.results import Progress
+from fedmosaic.federation.callbacks import Callback, Checkpoint, Measured, Relevance, RoundEnd, RoundStart, RunStart
+from fedmosaic.federation.history import RunHistory
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.server_context import ServerContext
+from fedmosaic.federation.upload_store import UploadStore
 from fedmosaic.methods.base import Aggregation, Upload, Uploads
 
 _MAX_VALUES = 2**31
+_SECONDS_BETWEEN_POLLS = 0.5
 
 
 @dataclass(frozen=True)
@@ -46,18 +49,21 @@ class Server:
         grid: the engine.
         settings: the run's settings.
         folder: the run folder; it decides where to go on.
+        callbacks: hear what happens.
     """
 
-    def __init__(self, grid: Grid, settings: RunSettings, folder: RunFolder) -> None:
+    def __init__(self, grid: Grid, settings: RunSettings, folder: RunFolder, callbacks: Callback | None = None) -> None:
         self.grid = grid
         self.settings = settings
         self.folder = folder
-        self.context = ServerContext(settings)
+        self.callbacks = callbacks or Callback()
+        self._uploads = UploadStore(folder.path / "uploads")
+        self.context = ServerContext(settings, scratch=folder.path / "scratch")
         self._run = settings.digest
         self._schedule = participation.schedule(settings)
         self._started = time.perf_counter()
 
-    def run(self) -> Progress:
+    def run(self) -> RunHistory:
         """Run or go on to the last round and return the whole history."""
         peers = self._meet()
         progress, uploads, state = self._load()
@@ -69,19 +75,20 @@ class Server:
         progress.until = self.settings.rounds
         start = progress.round + 1
         for round_ in range(start, self.settings.rounds + 1):
-            self.folder.event("round", round=round_, rounds=self.settings.rounds)
+            self.callbacks.on_round_start(RoundStart(round_, self.settings.rounds))
             training = [peer for peer in peers if peer.client in self._schedule[round_]]
             uploads = uploads.since(participation.oldest_that_counts(self.settings, round_))
-            aggregation = self._aggregate(progress, round_, training, uploads.towards(self._schedule[round_]), state)
+            now = uploads.towards(self._schedule[round_])
+            aggregation, relevance = self._aggregate(progress, round_, training, now, state)
             uploads = uploads.updated(self._train(progress, training, round_, aggregation))
             state = aggregation.state
             progress.round = round_
-            if progress.privacy:
-                self.folder.event(
-                    "privacy", round=round_, **(progress.privacy_results(self.context.method.guarantee) or {})
-                )
+            self._count_time(progress)
+            account = progress.privacy_account(self.context.method.guarantee)
+            self.callbacks.on_round_end(RoundEnd(round_, progress.costs, account, relevance))
             self._measure(progress, peers, round_)
             self._checkpoint(progress, uploads, state)
+        self.context.clear_scratch()
         return progress
 
     # ---- the parts of a round ------------------------------------------------------------------------------------
@@ -89,7 +96,7 @@ class Server:
     def _meet(self) -> list[Peer]:
         """Ask every node who it is; all clients of the scenario must be there, each once."""
         nodes = list(self.grid.get_node_ids())
-        replies = self._exchange("query.hello", {node: wire.pack({"run": self._run}) for node in nodes}, round_=0)
+        replies = self._exchange("query.hello", ((node, wire.pack({"run": self._run})) for node in nodes), round_=0)
         peers = sorted((_introduction(node, content) for node, content in replies), key=lambda peer: peer.client)
         present, wanted = [peer.client for peer in peers], sorted(c.id for c in self.settings.scenario.clients)
         if present != wanted:
@@ -100,50 +107,61 @@ class Server:
 
     def _aggregate(
         self,
-        progress: Progress,
+        progress: RunHistory,
         round_: int,
         training: Sequence[Peer],
         uploads: Uploads,
         state: Mapping[str, Tensor],
-    ) -> Aggregation:
+    ) -> tuple[Aggregation, Relevance | None]:
         if not uploads:
-            return Aggregation(downloads={})
+            return Aggregation(downloads={}), None
         before = self.context.spent.flops
         aggregation = self.context.aggregate(uploads, state, round_)
         progress.flops += self.context.spent.flops - before
-        for peer in training:
-            if peer.client not in uploads:
-                welcome = self.context.method.welcome(peer.architecture, peer.shapes, uploads)
-                aggregation.downloads[peer.client] = welcome
-        if aggregation.relevance is not None:
-            # The matrix is that of the uploads up to the round before, which this round's downloads are made from.
-            everyone = participation.present(self.settings, 0)
-            similarity = aggregation.similarity
-            self.folder.write_relevance(
-                round_ - 1,
-                _among(everyone, uploads, aggregation.relevance),
-                None if similarity is None else _among(everyone, uploads, similarity),
-            )
-        return aggregation
-
-    def _train(self, progress: Progress, peers: Sequence[Peer], round_: int, aggregation: Aggregation) -> Uploads:
-        requests = {
-            peer.node: wire.pack({"round": round_, "run": self._run}, aggregation.downloads.get(peer.client))
-            for peer in peers
+        newcomers = {
+            peer.client: self.context.method.welcome(peer.architecture, peer.shapes, uploads)
+            for peer in training
+            if peer.client not in uploads
         }
+        aggregation = aggregation.with_downloads(newcomers)
+        return aggregation, self._relevance(round_ - 1, uploads, aggregation)
+
+    def _relevance(self, round_: int, uploads: Uploads, aggregation: Aggregation) -> Relevance | None:
+        """Keep the matrix of the uploads up to a round, which the next round's downloads are made from, if any."""
+        if aggregation.relevance is None:
+            return None
+        everyone = participation.present(self.settings, 0)
+        weights, similarity = (
+            None if matrix is None else _among(everyone, uploads, matrix)
+            for matrix in (aggregation.relevance, aggregation.similarity)
+        )
+        assert weights is not None
+        self.folder.write_relevance(round_, weights, similarity)
+        return Relevance(round_, weights, similarity)
+
+    def _train(self, progress: RunHistory, peers: Sequence[Peer], round_: int, aggregation: Aggregation) -> Uploads:
         by_node = {peer.node: peer for peer in peers}
         elastic = self.context.method.elastic
+        sent: dict[int, int] = {}
+
+        def requests() -> Iterator[tuple[int, RecordDict]]:
+            for peer in peers:
+                content = wire.pack({"round": round_, "run": self._run}, aggregation.downloads.get(peer.client))
+                sent[peer.node] = wire.size(content)
+                yield peer.node, content
+
         uploads = []
-        for node, content in self._exchange("train", requests, round_=round_):
+        for node, content in self._exchange("train", requests(), round_=round_):
             peer = by_node[node]
             self._check_origin(peer, content, round_)
             tensors = wire.unpack(content, peer.shapes, sender=peer.title, complete=not elastic, elastic=elastic)
             done = wire.metrics(content, sender=peer.title)
-            uploads.append(Upload(peer.client, peer.architecture, tensors, int(done.get("samples", 0)), round_))
-            progress.add_training(peer.client, round_, done, up=wire.size(content), down=wire.size(requests[node]))
+            upload = Upload(peer.client, peer.architecture, tensors, int(done.get("samples", 0)), round_)
+            uploads.append(self._uploads.store(upload))
+            progress.add_training(peer.client, round_, done, up=wire.size(content), down=sent[node])
         return Uploads(uploads)
 
-    def _measure(self, progress: Progress, peers: Sequence[Peer], round_: int) -> None:
+    def _measure(self, progress: RunHistory, peers: Sequence[Peer], round_: int) -> None:
         """Score the models of the clients there: at the start and the end on every test sample, in between on some.
 
         Own tasks are scored after every round, the others' at the start and at the milestones.
@@ -155,7 +173,9 @@ class Server:
         there = participation.present(self.settings, round_)
         by_node = {peer.node: peer for peer in peers if peer.client in there}
         scores: dict[int, dict[str, tuple[float, ...]]] = {}
-        for node, content in self._exchange("evaluate", {node: wire.pack(request) for node in by_node}, round_=round_):
+        for node, content in self._exchange(
+            "evaluate", ((node, wire.pack(request)) for node in by_node), round_=round_
+        ):
             peer = by_node[node]
             self._check_origin(peer, content, round_)
             scores[peer.client] = wire.scores(content, sender=peer.title)
@@ -164,52 +184,82 @@ class Server:
         if round_ == rounds:
             self.folder.write_scores(scores)
         progress.history.append(measurement)
-        self.folder.event("measured", **progress.headline(measurement))
+        self.callbacks.on_measure(Measured.from_scores(measurement, progress.tasks))
         self.folder.write_rounds(progress.rows())
 
-    def _checkpoint(self, progress: Progress, uploads: Uploads, state: Mapping[str, Tensor]) -> None:
+    def _checkpoint(self, progress: RunHistory, uploads: Uploads, state: Mapping[str, Tensor]) -> None:
+        self._count_time(progress)
+        tensors = {f"state|{name}": tensor for name, tensor in state.items()}
+        about = {client: [each.architecture, each.samples, each.round] for client, each in uploads.items()}
+        self.folder.save_checkpoint(progress.round, {**progress.as_json(), "uploads": about}, tensors)
+        self._uploads.keep_only(self.folder.needed_uploads())
+        self.callbacks.on_checkpoint(Checkpoint(progress.round))
+
+    def _count_time(self, progress: RunHistory) -> None:
         now = time.perf_counter()
         progress.seconds += now - self._started
         self._started = now
-        tensors = {f"state|{name}": tensor for name, tensor in state.items()}
-        for client, upload in uploads.items():
-            tensors |= {f"{client}|{name}": tensor for name, tensor in upload.tensors.items()}
-        about = {client: [each.architecture, each.samples, each.round] for client, each in uploads.items()}
-        self.folder.save_checkpoint(progress.round, {**progress.as_json(), "uploads": about}, tensors)
-        self.folder.event("checkpoint", round=progress.round)
 
-    def _load(self) -> tuple[Progress, Uploads, dict[str, Tensor]]:
+    def _load(self) -> tuple[RunHistory, Uploads, dict[str, Tensor]]:
         checkpoint = self.folder.latest_checkpoint()
         tasks = {client.id: list(client.tasks) for client in self.settings.scenario.clients}
         if checkpoint is None:
-            return Progress(tasks), Uploads([]), {}
+            self.callbacks.on_run_start(RunStart(self.settings, self.folder.path))
+            return RunHistory(tasks), Uploads([]), {}
         table, tensors = checkpoint
-        self.folder.event("resumed", round=table["round"])
         parts: dict[str, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             owner, _, name = key.partition("|")
             parts.setdefault(owner, {})[name] = tensor
         uploads = [
-            Upload(int(client), architecture, parts.get(client, {}), samples, round_)
+            Upload(int(client), architecture, self._uploads.load(int(client), round_), samples, round_)
+            if client not in parts  # of an older version, which kept them in the checkpoint
+            else Upload(int(client), architecture, parts[client], samples, round_)
             for client, (architecture, samples, round_) in table.pop("uploads").items()
         ]
-        return Progress.from_json(tasks, table), Uploads(uploads), parts.get("state", {})
+        progress = RunHistory.from_json(tasks, table, path=self.folder.checkpoints)
+        self.callbacks.on_run_start(RunStart(self.settings, self.folder.path, progress.round))
+        return progress, Uploads(uploads), parts.get("state", {})
 
     # ---- messages ------------------------------------------------------------------------------------------------
 
-    def _exchange(self, kind: str, contents: Mapping[int, RecordDict], *, round_: int) -> list[tuple[int, RecordDict]]:
-        """Send one message to each node and return all contents; replies are matched by the message they answer."""
-        messages = [Message(content, node, kind, group_id=str(round_)) for node, content in contents.items()]
-        replies = self.grid.send_and_receive(messages)
-        answered = []
-        for reply in replies:
+    def _exchange(
+        self, kind: str, contents: Iterable[tuple[int, RecordDict]], *, round_: int
+    ) -> Iterator[tuple[int, RecordDict]]:
+        """Send one message to each node and yield the contents of the replies as they arrive.
+
+        A message is made when it is sent and a reply is dropped when it was used, so however many clients there are,
+        few messages are in memory. Replies are matched by the message they answer.
+
+        Args:
+            kind: of the messages.
+            contents: (node, content).
+            round_: the round they belong to.
+
+        Raises:
+            RunError: a node failed, or a message cannot be sent.
+        """
+        waiting: set[str] = set()
+        for node, content in contents:
+            sent = list(self.grid.push_messages([Message(content, node, kind, group_id=str(round_))]))
+            if len(sent) != 1 or sent[0] is None:
+                raise RunError(f"{kind!r} of round {round_} could not be sent to node {node}: is it too large?")
+            waiting |= set(sent)
+            yield from self._replies(waiting, kind, round_)
+        while waiting:
+            before = len(waiting)
+            yield from self._replies(waiting, kind, round_)
+            if len(waiting) == before:
+                time.sleep(_SECONDS_BETWEEN_POLLS)
+
+    def _replies(self, waiting: set[str], kind: str, round_: int) -> Iterator[tuple[int, RecordDict]]:
+        """Yield what has arrived, and no longer wait for it."""
+        for reply in self.grid.pull_messages(waiting):
+            waiting.discard(reply.metadata.reply_to_message_id)
             node = reply.metadata.src_node_id
             if reply.has_error():
                 raise RunError(f"node {node} failed in {kind!r}, round {round_}: {reply.error.reason}")
-            answered.append((node, reply.content))
-        if missing := set(contents) - {node for node, _ in answered}:
-            raise RunError(f"{len(missing)} of {len(contents)} nodes did not answer {kind!r} in round {round_}")
-        return answered
+            yield node, reply.content
 
     def _check_origin(self, peer: Peer, content: RecordDict, round_: int) -> None:
         said = wire.meta(content, {"client": int, "round": int, "run": str}, sender=peer.title)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedmosaic.config import RunSettings, validate
+from fedmosaic.federation.callbacks import Callback, Callbacks, Measured, RunEnd
+from fedmosaic.federation.event_log import EventLog
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.server import Server
 
@@ -19,9 +22,27 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run or resume the run whose folder ``run_config["out"]`` names, and write its results."""
     settings = validate(RunSettings, tomllib.loads(str(context.run_config["settings"])), source="the run's settings")
-    folder = RunFolder(Path(str(context.run_config["out"])))
-    server = Server(grid, settings, folder)
-    progress = server.run()
-    folder.write_rounds(progress.rows())
-    folder.write_results(progress.results(settings, folder.scores(), guarantee=server.context.method.guarantee))
-    folder.event("finished", **progress.headline(progress.history[-1]))
+    serve(grid, settings, RunFolder(Path(str(context.run_config["out"]))))
+
+
+def serve(grid: Grid, settings: RunSettings, folder: RunFolder, callbacks: Sequence[Callback] = ()) -> None:
+    """Run all rounds that a folder does not have yet, and write the results.
+
+    Args:
+        grid: the engine.
+        settings: of the run.
+        folder: of the run.
+        callbacks: hear what happens, after the event log.
+    """
+    listeners = Callbacks([EventLog(folder.event_log), *callbacks])
+    server = Server(grid, settings, folder, listeners)
+    end = RunEnd(None)
+    with listeners.hearing_clients():
+        try:
+            history = server.run()
+            folder.write_rounds(history.rows())
+            results = history.results(settings, folder.scores(), guarantee=server.context.method.guarantee)
+            folder.write_results(results)
+            end = RunEnd(results, Measured.from_scores(history.history[-1], history.tasks))
+        finally:
+            listeners.on_run_end(end)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +25,7 @@ class ServerContext:
     Args:
         settings: of the run.
         machine: whose base models and samples it uses; default: its own.
+        scratch: where what is too large for memory goes; default: the system's folder for such files.
 
     Attributes:
         tensors: what the last aggregation asked to keep.
@@ -30,12 +33,31 @@ class ServerContext:
         spent: what trainees and aggregation cost so far.
     """
 
-    def __init__(self, settings: RunSettings, machine: Runtime | None = None) -> None:
+    def __init__(self, settings: RunSettings, machine: Runtime | None = None, *, scratch: Path | None = None) -> None:
         self.tensors: Mapping[str, Tensor] = {}
         self.round = 0
         self.spent = Meter()
         self._machine = machine or Runtime(settings, Path("unused"))
         self._trainees: list[Client] = []
+        self._scratch_parent = scratch
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def scratch(self) -> Path:
+        """Made when it is first asked for in a round."""
+        if self._scratch is None:
+            if self._scratch_parent is not None:
+                self._scratch_parent.mkdir(parents=True, exist_ok=True)
+            self._scratch = tempfile.TemporaryDirectory(prefix="scratch-", dir=self._scratch_parent)
+        return Path(self._scratch.name)
+
+    def clear_scratch(self) -> None:
+        """Delete what an aggregation has left on disk."""
+        if self._scratch is not None:
+            self._scratch.cleanup()
+            self._scratch = None
+        if self._scratch_parent is not None:  # a killed run leaves some
+            shutil.rmtree(self._scratch_parent, ignore_errors=True)
 
     @property
     def method(self) -> Method[Any]:
@@ -68,6 +90,7 @@ class ServerContext:
         """Let the method make a round's downloads, reproducibly, and meter what it costs."""
         self.tensors, self.round = tensors, round_
         self._trainees.clear()
+        self.clear_scratch()
         torch.manual_seed(seeding.derive(self._machine.settings.seed, "server", round_))
         start = time.perf_counter()
         aggregation = self.method.aggregate(uploads, self)

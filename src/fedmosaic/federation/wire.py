@@ -18,9 +18,8 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from torch import Tensor
 
+from fedmosaic.adapters import TensorShapes
 from fedmosaic.errors import WireError
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 PRIVACY = "privacy."
 """Start of the names of metrics that say what an upload tells about a sample."""
@@ -73,7 +72,7 @@ def meta(content: RecordDict, expected: Mapping[str, type], *, sender: str) -> d
 
 
 def unpack(
-    content: RecordDict, allowed: Shapes, *, sender: str, complete: bool = False, elastic: bool = False
+    content: RecordDict, allowed: TensorShapes, *, sender: str, complete: bool = False, elastic: bool = False
 ) -> dict[str, Tensor]:
     """Return the tensors of a message.
 
@@ -162,7 +161,7 @@ def shapes_from_json(text: str, *, sender: str) -> dict[str, tuple[int, ...]]:
     return {name: tuple(shape) for name, shape in table.items()}
 
 
-def _schema(content: RecordDict, allowed: Shapes, sender: str, *, elastic: bool) -> dict[str, tuple[int, ...]]:
+def _schema(content: RecordDict, allowed: TensorShapes, sender: str, *, elastic: bool) -> dict[str, tuple[int, ...]]:
     record = content.config_records.get("schema")
     if record is None:
         return {}

@@ -6,22 +6,23 @@ settings with the paper's values, and a :class:`Method` says what trains, what t
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from fedmosaic.adapters import Adapter, Slot, folded_in, is_shared, is_slot_tensor
+from fedmosaic.adapters import Adapter, Slot, SlotWeights, TensorShapes, folded_in, is_shared, is_slot_tensor
 from fedmosaic.config import RunSettings, TrainingSettings
 from fedmosaic.models import BaseModel
-from fedmosaic.training import Budget, Client, Mix, ModelPool, weights
+from fedmosaic.training import Budget, Client, ModelPool
 
 Tensors = Mapping[str, Tensor]
-Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,12 @@ class Upload:
     round: int = 0
     """The round it was made in."""
 
+    @property
+    def size(self) -> int:
+        """How many numbers it holds; nothing is read for it that is on disk."""
+        shapes = getattr(self.tensors, "shapes", None) or {name: each.shape for name, each in self.tensors.items()}
+        return sum(math.prod(shape) for shape in shapes.values())
+
 
 class ServerState(Protocol):
     """What the server has in a round beside the uploads.
@@ -59,6 +66,11 @@ class ServerState(Protocol):
 
     tensors: Tensors
     round: int
+
+    @property
+    def scratch(self) -> Path:
+        """An empty folder that is kept until the downloads are sent."""
+        ...
 
     def trainee(self, client: int, *, rate: float = 1.0) -> Client:
         """A client of the server's own, untrained, with the base model of ``client`` and public samples only.
@@ -74,14 +86,35 @@ class ServerState(Protocol):
 class Aggregation:
     """The server's answer to a round."""
 
-    downloads: dict[int, dict[str, Tensor]]
-    """What each client receives; a client or a tensor that is left out receives nothing."""
+    downloads: Mapping[int, dict[str, Tensor]]
+    """What each client receives; a client or a tensor that is left out receives nothing. Of many clients they may be
+    on disk, and are read when they are sent."""
     state: dict[str, Tensor] = field(default_factory=dict)
     """Kept by the server until the next round and in its checkpoints."""
     relevance: Tensor | None = None
     """(N, N) weights in the uploads' order, for the report."""
     similarity: Tensor | None = None
     """(N, N) similarity behind the weights, for the report."""
+
+    def with_downloads(self, more: Mapping[int, dict[str, Tensor]]) -> Aggregation:
+        """Return the same with further clients' downloads; those that are on disk stay there."""
+        return replace(self, downloads=_Joined(more, self.downloads))
+
+
+class _Joined(Mapping[int, dict[str, Tensor]]):
+    """Two mappings as one, read when they are asked."""
+
+    def __init__(self, first: Mapping[int, dict[str, Tensor]], second: Mapping[int, dict[str, Tensor]]) -> None:
+        self._first, self._second = first, second
+
+    def __getitem__(self, client: int) -> dict[str, Tensor]:
+        return self._first[client] if client in self._first else self._second[client]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(dict.fromkeys([*self._first, *self._second]))
+
+    def __len__(self) -> int:
+        return len({*self._first, *self._second})
 
 
 class Uploads(Mapping[int, Upload]):
@@ -142,7 +175,7 @@ class Uploads(Mapping[int, Upload]):
         """Group clients whose tensors mean the same, as ``(clients, tensor names)``.
 
         Co-LoRA's P and Q can be combined by all clients that hold them; conventional A and B only by clients of one
-        architecture (METHODS A.4). Tensors that are not adapter weights (a sketch) are left out.
+        architecture (docs/method-facts.md#aggregation). Tensors that are not adapter weights (a sketch) are left out.
 
         Args:
             across_architectures: False keeps P and Q within an architecture, too.
@@ -179,7 +212,7 @@ class Method(ABC, Generic[S]):
     name: ClassVar[str]
     title: ClassVar[str]
     slots: ClassVar[tuple[Slot, ...]]
-    answers_with: Mix
+    answers_with: SlotWeights
     colora: bool = False
     gate: ClassVar[str] = ""
     elastic: ClassVar[bool] = False
@@ -228,18 +261,18 @@ class Method(ABC, Generic[S]):
     @contextmanager
     def answering(self, client: Client) -> Iterator[BaseModel]:
         """The model that the client has, for evaluation. Default: its base model with :attr:`answers_with`."""
-        with folded_in(client.adapter, weights(self.answers_with)):
+        with folded_in(client.adapter, self.answers_with):
             yield client.base
 
     def upload(self, client: Client) -> dict[str, Tensor]:
         """What leaves the client after training. Default: the travelling slot."""
         return {} if self.communicated is None else client.adapter.slot_tensors(self.communicated)
 
-    def upload_shapes(self, adapter: Adapter) -> Shapes:
+    def upload_shapes(self, adapter: Adapter) -> TensorShapes:
         """Names and shapes of everything that :meth:`upload` may return."""
         return {} if self.communicated is None else adapter.schema(self.communicated)
 
-    def download_shapes(self, adapter: Adapter) -> Shapes:
+    def download_shapes(self, adapter: Adapter) -> TensorShapes:
         """Names and shapes of everything that the server may send."""
         return {} if self.communicated is None else adapter.schema(self.communicated)
 

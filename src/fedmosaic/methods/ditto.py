@@ -24,7 +24,7 @@ from fedmosaic.training import Budget, Client, proximal
 
 @dataclass(frozen=True, kw_only=True)
 class DittoSettings(MethodSettings):
-    """Values of the paper (METHODS B)."""
+    """Values of the paper (docs/method-facts.md#ditto)."""
 
     pull: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
     """lambda: towards the received weights."""

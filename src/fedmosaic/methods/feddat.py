@@ -21,7 +21,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from fedmosaic.adapters import Slot
+from fedmosaic.adapters import Slot, SlotWeights
 from fedmosaic.methods.base import (
     Aggregation,
     Method,
@@ -31,7 +31,7 @@ from fedmosaic.methods.base import (
     Uploads,
     mean_within_architecture,
 )
-from fedmosaic.training import Budget, Client, LocalBatch, Mix, cross_entropy
+from fedmosaic.training import Budget, Client, LocalBatch, cross_entropy
 from fedmosaic.training.losses import distillation
 
 _DAT = {"local": 0.5, "received": 0.5}
@@ -39,7 +39,7 @@ _DAT = {"local": 0.5, "received": 0.5}
 
 @dataclass(frozen=True, kw_only=True)
 class FedDatSettings(MethodSettings):
-    """Values of the paper (METHODS B)."""
+    """Values of the paper (docs/method-facts.md#feddat)."""
 
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3.0
     """T of both distillations."""
@@ -67,7 +67,7 @@ class FedDat(Method[FedDatSettings]):
             shared = self._step(client, batch, "shared", mix="shared", teacher=dat)
             self._step(client, batch, "local", mix=_DAT, teacher=shared)
 
-    def _step(self, client: Client, batch: LocalBatch, slot: str, *, mix: Mix, teacher: Tensor) -> Tensor:
+    def _step(self, client: Client, batch: LocalBatch, slot: str, *, mix: SlotWeights, teacher: Tensor) -> Tensor:
         """Train a slot within a mix, on the answers and on a teacher's logits; return the logits before the step."""
         logits: list[Tensor] = []
 

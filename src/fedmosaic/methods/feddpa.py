@@ -37,7 +37,7 @@ _BOTH = {"shared": 0.5, "local": 0.5}
 
 @dataclass(frozen=True, kw_only=True)
 class FedDpaSettings(MethodSettings):
-    """Values of the paper (METHODS B)."""
+    """Values of the paper (docs/method-facts.md#feddpa)."""
 
     by_instance: bool = True
     """Whether a follows the instance; else it is 0.5 as in training."""

@@ -29,9 +29,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedmosaic.adapters import Adapter, Slot
+from fedmosaic.adapters import Adapter, Slot, TensorShapes
 from fedmosaic.config import RunSettings, TrainingSettings
-from fedmosaic.methods.base import Aggregation, Method, ServerState, Shapes, Tensors, Uploads
+from fedmosaic.methods.base import Aggregation, Method, ServerState, Tensors, Uploads
 from fedmosaic.methods.ensemble_distillation import DistillationSettings, by_architecture
 from fedmosaic.models import BaseModel
 from fedmosaic.training import Budget, Client, LocalBatch, ModelPool
@@ -94,11 +94,11 @@ class FedMkt(Method[FedMktSettings]):
         """The knowledge, and no weights."""
         return {name: client.memory[name] for name in self.upload_shapes(client.adapter)}
 
-    def upload_shapes(self, adapter: Adapter) -> Shapes:
+    def upload_shapes(self, adapter: Adapter) -> TensorShapes:
         """The knowledge's."""
         return self.size(self._training).shapes()
 
-    def download_shapes(self, adapter: Adapter) -> Shapes:
+    def download_shapes(self, adapter: Adapter) -> TensorShapes:
         """The knowledge's."""
         return self.upload_shapes(adapter)
 

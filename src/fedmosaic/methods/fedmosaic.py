@@ -11,7 +11,8 @@ Server, from the uploads of the round:
     G_i  = sum_{j != i} w_ij L_j      P and Q of Co-LoRA over all clients; A and B of the other layers, with the
                                       softmax taken again, over the clients of the same architecture
 
-Where a client has no peer to learn from, G_i is a copy of its own L_i; so it is in the first round (METHODS A.2-A.4).
+Where a client has no peer to learn from, G_i is a copy of its own L_i; so it is in the first round.
+Facts of the paper and of its release: docs/method-facts.md#relevance.
 Uploads are each client's last one. A newcomer, who has no sketch yet, receives the others' uniform mean instead.
 
 Ablations: ``relevance = "uniform"`` (no sketch, w_ij = 1 / (N - 1)), ``colora = false`` (conventional LoRA everywhere,
@@ -29,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Literal
 
 import torch
@@ -37,13 +38,14 @@ from pydantic import Field
 from torch import Tensor
 
 from fedmosaic import seeding
-from fedmosaic.adapters import Adapter, Slot
+from fedmosaic.adapters import Adapter, Slot, SlotWeights, TensorShapes
 from fedmosaic.config import RunSettings
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import SettingsError
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Shapes, Tensors, Uploads
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Tensors, Uploads
 from fedmosaic.methods.familiarity import familiar, remember
 from fedmosaic.methods.instance_weights import InstanceWeighted
+from fedmosaic.methods.mixtures import Mixtures
 from fedmosaic.models import BaseModel
 from fedmosaic.relevance import (
     DEFAULT_PRIVACY,
@@ -57,12 +59,16 @@ from fedmosaic.relevance import (
     SketchKind,
     cosine_similarity,
     make_sketch,
-    mix,
-    observed,
+    probe_target,
     relevance_weights,
     spent_epsilon,
+    weighted_sums,
 )
-from fedmosaic.training import Budget, Client, Mix, ModelPool
+from fedmosaic.relevance.weights import unit_rows
+from fedmosaic.training import Budget, Client, ModelPool
+
+_MOST_VALUES_IN_MEMORY = 2**24
+_MOST_CLIENTS_IN_A_MATRIX = 1000  # nobody looks at a larger one
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -70,7 +76,7 @@ Count = Annotated[int, Field(ge=1)]
 
 @dataclass(frozen=True, kw_only=True)
 class FedMosaicSettings(MethodSettings):
-    """Values of the paper where it has them and they hold here (METHODS A.3)."""
+    """Values of the paper where it has them and they hold here (docs/method-facts.md#relevance)."""
 
     temperature: Positive = 0.5
     """tau of the relevance softmax."""
@@ -118,7 +124,7 @@ class FedMosaic(Method[FedMosaicSettings]):
     name = "fedmosaic"
     title = "FedMosaic"
     slots = (Slot("local", communicated=True), Slot("personal_global", communicated=False))
-    answers_with: Mix = "gate"
+    answers_with: SlotWeights = "gate"
     colora = True
     heterogeneity = "tasks, architectures and tokenizers"
     Settings = FedMosaicSettings
@@ -128,7 +134,7 @@ class FedMosaic(Method[FedMosaicSettings]):
         self.colora = settings.colora
         self._gated = settings.gate and settings.answers == "gate" and settings.share is None
         self._share = 0.5 if settings.share is None else settings.share
-        self._trains_with: Mix = "gate" if self._gated else _shared_by(0.5)
+        self._trains_with: SlotWeights = "gate" if self._gated else _shared_by(0.5)
         self.answers_with = "gate" if self._gated else _shared_by(self._share)
 
     @property
@@ -195,7 +201,7 @@ class FedMosaic(Method[FedMosaicSettings]):
         sketch = {"sketch": client.memory["sketch"]} if self._sketches else {}
         return {**client.snapshot("local"), **sketch}
 
-    def upload_shapes(self, adapter: Adapter) -> Shapes:
+    def upload_shapes(self, adapter: Adapter) -> TensorShapes:
         """The local slot's, and the sketch's."""
         if not self._sketches:
             return adapter.schema("local")
@@ -204,6 +210,8 @@ class FedMosaic(Method[FedMosaicSettings]):
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
         """Mix the others' adapters for each client by relevance."""
+        if sum(upload.size for upload in uploads.values()) > _MOST_VALUES_IN_MEMORY:
+            return self._aggregate_through_disk(uploads, state)
         similarity = self.similarity(uploads)
         index = {client: row for row, client in enumerate(uploads)}
         downloads: dict[int, dict[str, Tensor]] = {client: {} for client in uploads.receivers}
@@ -213,10 +221,27 @@ class FedMosaic(Method[FedMosaicSettings]):
                 continue
             rows = [index[client] for client in clients]
             weights = self._weights(similarity[rows][:, rows])[receivers]
-            mixed = mix(weights, uploads.matrix(names, clients), most=self.settings.peers)
+            mixed = weighted_sums(weights, uploads.matrix(names, clients), most=self.settings.peers)
             for row, values in zip(receivers, mixed, strict=True):
                 downloads[clients[row]] |= uploads.unflattened(values, names, clients[row])
         return Aggregation(downloads=downloads, relevance=self._weights(similarity), similarity=similarity)
+
+    def _aggregate_through_disk(self, uploads: Uploads, state: ServerState) -> Aggregation:
+        """The same for many or large uploads, a slab of columns at a time."""
+        downloads = Mixtures(uploads.receivers, state.scratch)
+        for clients, names in uploads.comparable(across_architectures=True):
+            if len(clients) > 1:
+                unit = unit_rows(uploads.stack("sketch", clients)) if self._sketches else torch.ones(len(clients), 1)
+                downloads.add(uploads, names, clients, partial(self._row_weights, unit), most=self.settings.peers)
+        if len(uploads) > _MOST_CLIENTS_IN_A_MATRIX:
+            return Aggregation(downloads=downloads)
+        similarity = self.similarity(uploads)
+        return Aggregation(downloads=downloads, relevance=self._weights(similarity), similarity=similarity)
+
+    def _row_weights(self, unit: Tensor, rows: Tensor) -> Tensor:
+        """Return (M, N) relevance of N clients' unit sketches for those in M rows of them."""
+        cosines = (unit[rows] @ unit.T).clamp_(-1.0, 1.0)
+        return relevance_weights(cosines, temperature=self.settings.temperature, most=self.settings.peers, itself=rows)
 
     def similarity(self, uploads: Uploads) -> Tensor:
         """(N, N) of the clients' tasks; all alike without sketches."""
@@ -250,7 +275,7 @@ class FedMosaic(Method[FedMosaicSettings]):
     def _probe(self) -> Probe:
         scenario, settings = self._run.scenario, self.settings
         model = self._pool.probe(scenario.probe or self._pool.smallest(scenario.models))
-        where = observed(model.decoder)
+        where = probe_target(model.decoder)
         return Probe(
             model,
             make_sketch(
@@ -269,7 +294,7 @@ class FedMosaic(Method[FedMosaicSettings]):
             return ProbeBatch(list({id(sample): sample for sample in probed}.values()), rate=1.0, again=True)
         last = client.memory.get("probed", torch.tensor(0))
         client.memory["probed"] = torch.tensor(client.round)
-        new = client.arrived(after=int(last))
+        new = client.samples_since(int(last))
         return ProbeBatch(new, rate=self._rate(len(new)), again=False)
 
     def _rate(self, count: int) -> float:
@@ -297,7 +322,7 @@ class FedMosaic(Method[FedMosaicSettings]):
             clip=settings.clip,
             paper_noise=settings.paper_noise,
             privacy=settings.privacy,
-            planned=Exposure(run.horizon) if batches else Exposure(rate=max(map(self._rate, client.arrivals))),
+            planned=Exposure(run.horizon) if batches else Exposure(rate=max(map(self._rate, client.arrival_counts))),
             key=key,
             client=client.id,
         )

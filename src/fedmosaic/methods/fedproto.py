@@ -27,9 +27,9 @@ from pydantic import Field
 from torch import Tensor
 
 from fedmosaic import seeding
-from fedmosaic.adapters import Adapter, Slot
+from fedmosaic.adapters import Adapter, Slot, TensorShapes
 from fedmosaic.data.sample import Sample
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Shapes, Tensors, Uploads
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Tensors, Uploads
 from fedmosaic.models.base import output_matrix
 from fedmosaic.training import Budget, Client, LocalBatch, cross_entropy
 
@@ -86,12 +86,12 @@ class FedProto(Method[FedProtoSettings]):
         """The prototypes and the number of samples behind each, and no weights."""
         return dict(client.memory)
 
-    def upload_shapes(self, adapter: Adapter) -> Shapes:
+    def upload_shapes(self, adapter: Adapter) -> TensorShapes:
         """The prototypes'."""
         rows = self.settings.classes
         return {"prototypes": (rows, self.settings.dimension), "classes": (rows,), "counts": (rows,)}
 
-    def download_shapes(self, adapter: Adapter) -> Shapes:
+    def download_shapes(self, adapter: Adapter) -> TensorShapes:
         """The prototypes'."""
         return self.upload_shapes(adapter)
 

@@ -27,15 +27,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedmosaic.adapters import Adapter, Slot
+from fedmosaic.adapters import Adapter, Slot, TensorShapes
 from fedmosaic.config import TrainingSettings
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Shapes, Tensors, Uploads
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Tensors, Uploads
 from fedmosaic.training import Budget, Client, LocalBatch
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeteroSsflSettings(MethodSettings):
-    """The paper's values are not known to us (METHODS C)."""
+    """Values of our choice; the paper's are not known to us (docs/method-facts.md#hetero-ssfl)."""
 
     mu: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     """Strength of the alignment."""
@@ -81,11 +81,11 @@ class HeteroSsfl(Method[HeteroSsflSettings]):
         """The Gram matrix, and no weights."""
         return dict(client.memory)
 
-    def upload_shapes(self, adapter: Adapter) -> Shapes:
+    def upload_shapes(self, adapter: Adapter) -> TensorShapes:
         """The Gram matrix's."""
         return {"gram": (self.settings.public_samples, self.settings.public_samples)}
 
-    def download_shapes(self, adapter: Adapter) -> Shapes:
+    def download_shapes(self, adapter: Adapter) -> TensorShapes:
         """The Gram matrix's."""
         return self.upload_shapes(adapter)
 

@@ -30,7 +30,7 @@ from fedmosaic.training import Budget, Client
 
 @dataclass(frozen=True, kw_only=True)
 class HetLoraSettings(RankSettings):
-    """Values of the paper (METHODS B)."""
+    """Values of the paper (docs/method-facts.md#hetlora)."""
 
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.99
     """Share of the ranks that are not in the tail."""

@@ -25,15 +25,15 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from fedmosaic.adapters import Adapter, Slot, is_slot_tensor
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Shapes, Tensors, Uploads
+from fedmosaic.adapters import Adapter, Slot, TensorShapes, is_slot_tensor
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Tensors, Uploads
 from fedmosaic.methods.ranks import elementwise_welcome, mean_over_holders, padded, position, truncated
 from fedmosaic.training import Budget, Client
 
 
 @dataclass(frozen=True, kw_only=True)
 class NeflSettings(MethodSettings):
-    """Values of the paper (METHODS C)."""
+    """Values of the paper (docs/method-facts.md#nefl)."""
 
     ratios: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (0.2, 0.4, 0.6, 0.8, 1.0)
     """Size of each tier's submodel."""
@@ -93,12 +93,12 @@ class Nefl(Method[NeflSettings]):
         """The submodel."""
         return self.submodel(client).of({**client.snapshot("shared"), **client.adapter.gate_tensors()})
 
-    def upload_shapes(self, adapter: Adapter) -> Shapes:
+    def upload_shapes(self, adapter: Adapter) -> TensorShapes:
         """The whole adapter's, step sizes included; submodels have less."""
         steps = {name: tuple(tensor.shape) for name, tensor in adapter.gate_tensors().items()}
         return {**adapter.schema("shared"), **steps}
 
-    def download_shapes(self, adapter: Adapter) -> Shapes:
+    def download_shapes(self, adapter: Adapter) -> TensorShapes:
         """As for the upload."""
         return self.upload_shapes(adapter)
 

@@ -14,9 +14,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedmosaic.adapters import Slot
+from fedmosaic.adapters import Slot, TensorShapes
 from fedmosaic.errors import SettingsError, WireError
-from fedmosaic.methods.base import Method, MethodSettings, Shapes, Tensors, Upload, Uploads
+from fedmosaic.methods.base import Method, MethodSettings, Tensors, Upload, Uploads
 from fedmosaic.training import Client
 
 
@@ -86,7 +86,7 @@ def truncated(tensors: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
     return {name: prefix(name, tensor) for name, tensor in tensors.items()}
 
 
-def padded(tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
+def padded(tensors: Mapping[str, Tensor], shapes: TensorShapes) -> dict[str, Tensor]:
     """Return tensors of these names and shapes: the given values first, zeros beyond them."""
     full = {}
     for name, shape in shapes.items():

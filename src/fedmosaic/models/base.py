@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -35,17 +35,29 @@ class Batch:
         attention_mask: (B, T) long; 0 at padding.
         labels: (B, T) long; the token itself inside an answer (with its end mark), -100 elsewhere. Not shifted.
         vision: further inputs by name, e.g. ``features`` (images, 4, 256) or ``pixel_values``.
+        slot_weights: (B,) how much of each adapter slot enters each row's output, by slot; None: as the adapter is set.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     labels: Tensor
     vision: dict[str, Tensor] = field(default_factory=dict)
+    slot_weights: Mapping[str, Tensor] | None = None
 
     def to(self, device: torch.device | str) -> Batch:
-        """Return the batch on a device."""
-        vision = {name: tensor.to(device) for name, tensor in self.vision.items()}
-        return Batch(self.input_ids.to(device), self.attention_mask.to(device), self.labels.to(device), vision)
+        """Return the batch with all its tensors on a device.
+
+        Args:
+            device: e.g. ``cuda``.
+        """
+        weights = self.slot_weights
+        return Batch(
+            self.input_ids.to(device),
+            self.attention_mask.to(device),
+            self.labels.to(device),
+            vision={name: tensor.to(device) for name, tensor in self.vision.items()},
+            slot_weights=None if weights is None else {name: tensor.to(device) for name, tensor in weights.items()},
+        )
 
     @property
     def last(self) -> Tensor:
@@ -80,6 +92,22 @@ class AnswerLogits(NamedTuple):
         return self.hidden[self.starts]
 
 
+class AttachedAdapter(Protocol):
+    """What a base model knows of the adapter in its decoder; :class:`fedmosaic.adapters.Adapter` is one."""
+
+    def reading(self, batch: Batch) -> AbstractContextManager[None]:
+        """Return a block inside which the batch is computed, with the slots' weights that depend on it."""
+        ...
+
+    def reattach(self) -> None:
+        """Put the adapter back into the decoder."""
+        ...
+
+    def detach(self) -> None:
+        """Take the adapter out of the decoder."""
+        ...
+
+
 class BaseModel(ABC):
     """A client's frozen pretrained model. Adapters are put into ``decoder``; nothing else ever changes.
 
@@ -92,8 +120,7 @@ class BaseModel(ABC):
         decoder: the stack of decoder layers inside ``module``; :func:`~fedmosaic.models.stack.decoder_layers` are they.
         reads_images: False for text models.
         limit: the longest sequence that the decoder reads, in tokens; None if nothing bounds it.
-        reading: entered with the prompt's positions (B, T) around every computation of the decoder, so that an adapter
-            can look at them.
+        adapter: what whoever attached an adapter to ``decoder`` set here, so that it is told of every batch.
         own_code: whether transformers loads the folder that :meth:`save` writes only with the code in it.
     """
 
@@ -104,7 +131,7 @@ class BaseModel(ABC):
     decoder: nn.Module
     reads_images: bool = True
     limit: int | None = None
-    reading: Callable[[Tensor], AbstractContextManager[None]] = staticmethod(lambda _: nullcontext())
+    adapter: AttachedAdapter | None = None
     own_code: bool = False
 
     @abstractmethod
@@ -125,8 +152,24 @@ class BaseModel(ABC):
         """Return dialogues as one batch; the answers of all turns are labelled."""
 
     @abstractmethod
+    def decode(self, batch: Batch) -> Tensor:
+        """Compute :meth:`hidden_states`, (B, T, d), with the adapter as it stands."""
+
     def hidden_states(self, batch: Batch) -> Tensor:
-        """Return what the language head reads, (B, T, d), with gradients flowing to whatever requires them."""
+        """Return what the language head reads, with gradients flowing to whatever requires them.
+
+        This is the one place where the adapter is told of the batch: its prompts, and the slots' weights in each row.
+
+        Args:
+            batch: token sequences; on the model's device.
+
+        Returns:
+            (B, T, d).
+        """
+        if self.adapter is None:
+            return self.decode(batch)
+        with self.adapter.reading(batch):
+            return self.decode(batch)
 
     @abstractmethod
     def head(self, hidden: Tensor) -> Tensor:
@@ -286,4 +329,4 @@ def _append(batch: Batch, tokens: Tensor, rows: Tensor) -> Batch:
         else tensor
         for name, tensor in batch.vision.items()  # e.g. token types: new tokens are text, 0
     }
-    return Batch(ids, mask, labels, vision)
+    return replace(batch, input_ids=ids, attention_mask=mask, labels=labels, vision=vision)

@@ -94,16 +94,15 @@ class CheckpointModel(BaseModel):
                 if self.limit is not None and len(row) + (images and images * self._most_image_tokens) > self.limit:
                     self.collate([sample])  # with its images as they are: raises if they do not fit
 
-    def hidden_states(self, batch: Batch) -> Tensor:
+    def decode(self, batch: Batch) -> Tensor:
         """Return what the language head reads (B, T, d)."""
         vision = {
             name: tensor.to(self.module.dtype) if tensor.is_floating_point() else tensor
             for name, tensor in batch.vision.items()
         }
-        with self.reading(batch.prompt):
-            output = self.module.base_model(
-                input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, **vision
-            )
+        output = self.module.base_model(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, **vision
+        )
         hidden: Tensor = output.last_hidden_state
         return hidden
 

@@ -24,7 +24,7 @@ _ENTRANCES: WeakKeyDictionary[nn.Module, frozenset[str]] = WeakKeyDictionary()  
 
 
 @dataclass(frozen=True)
-class Shape:
+class BatchShape:
     """The size of a batch: ``sequences`` rows of ``length`` tokens, the head computed at ``head_tokens`` positions."""
 
     sequences: int
@@ -46,7 +46,7 @@ class _LayerCost:
     entry: int  # those that read the layer's input, through norms at most
 
 
-def forward_flops(model: BaseModel, shape: Shape) -> int:
+def forward_flops(model: BaseModel, shape: BatchShape) -> int:
     """Return the operations of one forward pass through decoder and head.
 
     Args:
@@ -59,7 +59,7 @@ def forward_flops(model: BaseModel, shape: Shape) -> int:
     return 2 * shape.tokens * matrices + attention + _head_flops(model, shape)
 
 
-def train_step_flops(model: BaseModel, shape: Shape) -> int:
+def train_step_flops(model: BaseModel, shape: BatchShape) -> int:
     """Return the operations of a forward and a backward pass with only the parameters that require gradients trained.
 
     Args:
@@ -149,7 +149,7 @@ def _entrances(model: BaseModel) -> frozenset[str]:
     return _ENTRANCES[model.decoder]
 
 
-def _attention_flops(model: BaseModel, shape: Shape) -> int:
+def _attention_flops(model: BaseModel, shape: BatchShape) -> int:
     """Return the operations of scores and weighted sums in one layer; masked positions are computed too."""
     config = model.module.config.get_text_config()
     heads = getattr(config, "num_attention_heads", None)
@@ -159,5 +159,5 @@ def _attention_flops(model: BaseModel, shape: Shape) -> int:
     return int(4 * shape.sequences * shape.length**2 * heads * size)
 
 
-def _head_flops(model: BaseModel, shape: Shape) -> int:
+def _head_flops(model: BaseModel, shape: BatchShape) -> int:
     return 2 * shape.head_tokens * output_matrix(model.module).weight.numel()

@@ -76,7 +76,7 @@ class TinyModel(BaseModel):
         ids = [f"dialogue {index}" for index in range(len(dialogues))]
         return self._batch(turns, [key for dialogue in dialogues for key in dialogue.images], ids)
 
-    def hidden_states(self, batch: Batch) -> Tensor:
+    def decode(self, batch: Batch) -> Tensor:
         """Return the decoder's normed output (B, T, d)."""
         inputs = {}
         features = batch.vision.get("features")
@@ -86,10 +86,9 @@ class TinyModel(BaseModel):
             # What the tower and projector would return for pixels; handing it in is transformers' own way to cache it.
             pooled: Any = list(projected)
             inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=pooled)}
-        with self.reading(batch.prompt):
-            output = self.module.model(
-                input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, **inputs
-            )
+        output = self.module.model(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, **inputs
+        )
         hidden: Tensor = output.last_hidden_state
         return hidden
 

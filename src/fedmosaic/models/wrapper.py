@@ -41,6 +41,10 @@ class Wrapper(BaseModel):
         """See :meth:`BaseModel.collate_dialogues`."""
         return self.inner.collate_dialogues(dialogues)
 
+    def decode(self, batch: Batch) -> Tensor:
+        """See :meth:`BaseModel.decode`."""
+        return self.inner.decode(batch)
+
     def hidden_states(self, batch: Batch) -> Tensor:
         """See :meth:`BaseModel.hidden_states`; a subclass may return what only its own :meth:`head` can read."""
         return self.inner.hidden_states(batch)

@@ -5,7 +5,7 @@
 ``norm`` is a layer norm without weights, U a linear map per point that is thrown away afterwards. Points are both ends
 of each block's last layer, where Co-LoRA sits; positions are image tokens and those that predict an answer, which exist
 in every tokenizer. Families that were pretrained apart on so little share hardly a direction of their hidden states;
-large ones, which have read the same web, do. See docs/decisions/0009.
+large ones, which have read the same web, do. See docs/decisions/0009-base-models-that-are-alike.md.
 """
 
 from __future__ import annotations

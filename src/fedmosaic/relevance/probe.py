@@ -1,4 +1,6 @@
-"""The probe: what a client's task is, seen through the gradient of a small frozen model (METHODS A.3).
+"""The probe: a small frozen model whose gradient on a client's samples characterises the client's task.
+
+The published probe: docs/method-facts.md#probe-gradient.
 
 The gradient is that of the answer loss with respect to the last block's MLP down-projection W. Every client's probe is
 the same model with no adapters, so two clients' gradients can be compared. Only what lies above W is differentiated:
@@ -17,12 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedmosaic.adapters.placement import Target, place
+from fedmosaic.adapters.placement import Target, find_targets
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import DataError
 from fedmosaic.models import BaseModel, Batch
 from fedmosaic.models.base import IGNORED
-from fedmosaic.models.cost import Shape, forward_flops
+from fedmosaic.models.cost import BatchShape, forward_flops
 from fedmosaic.relevance.sketch import Sketch
 
 CHUNK = 16  # samples of one pass; fixed, so that equal samples in equal order give bit-identical sketches
@@ -40,9 +42,13 @@ class AnswerGradients:
     """(n,) sample of each token."""
 
 
-def observed(decoder: nn.Module) -> Target:
-    """Return where the probe looks: the last linear of a decoder's last layer, its MLP's output projection."""
-    return place(decoder, blocks=0).targets[-1]
+def probe_target(decoder: nn.Module) -> Target:
+    """Return the linear whose gradient is sketched: the output projection of the last layer's MLP.
+
+    Args:
+        decoder: the probe's decoder stack.
+    """
+    return find_targets(decoder, blocks=0).targets[-1]
 
 
 def answer_gradients(model: BaseModel, batch: Batch) -> AnswerGradients:
@@ -52,26 +58,26 @@ def answer_gradients(model: BaseModel, batch: Batch) -> AnswerGradients:
         model: the probe; its adapters, if it has any, must be off.
         batch: samples with their answers.
     """
-    projection = model.decoder.get_submodule(observed(model.decoder).path)
-    seen: dict[str, Tensor] = {}
+    projection = model.decoder.get_submodule(probe_target(model.decoder).path)
+    captured: dict[str, Tensor] = {}
 
-    def remember(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        seen["h"] = inputs[0].detach()
-        seen["y"] = output.detach().requires_grad_(True)
-        return seen["y"]
+    def capture(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        captured["h"] = inputs[0].detach()
+        captured["y"] = output.detach().requires_grad_(True)
+        return captured["y"]
 
-    handle = projection.register_forward_hook(remember)
+    handle = projection.register_forward_hook(capture)
     try:
         with torch.enable_grad():
             answers = model.answer_logits(batch)
             token_loss = F.cross_entropy(answers.logits.float(), answers.targets, reduction="none")
             tokens = torch.bincount(answers.rows, minlength=len(batch.input_ids))
             loss = (token_loss / tokens[answers.rows]).sum()
-            (gradient,) = torch.autograd.grad(loss, seen["y"])
+            (gradient,) = torch.autograd.grad(loss, captured["y"])
     finally:
         handle.remove()
     shape = batch.input_ids.shape  # some families flatten rows and positions before their MLP
-    gradient, inputs = gradient.reshape(*shape, -1), seen["h"].reshape(*shape, -1)
+    gradient, inputs = gradient.reshape(*shape, -1), captured["h"].reshape(*shape, -1)
     rows, positions = gradient.ne(0).any(-1).nonzero(as_tuple=True)
     return AnswerGradients(d=gradient[rows, positions], h=inputs[rows, positions], rows=rows)
 
@@ -93,7 +99,13 @@ class Probe:
         self.flops = 0
 
     def __call__(self, samples: Sequence[Sample]) -> Tensor:
-        """Return the (n, size) sketches of the samples' gradients, on the CPU.
+        """Return the sketches of the samples' gradients.
+
+        Args:
+            samples: with their answers.
+
+        Returns:
+            (n, size) on the CPU.
 
         Raises:
             DataError: a sample has images and the probe reads text only.
@@ -111,6 +123,6 @@ class Probe:
         # The head is computed forwards and, for d, backwards; nothing else is computed backwards.
         head_tokens = 2 * int((batch.labels != IGNORED).sum())
         sequences, length = batch.input_ids.shape
-        self.flops += forward_flops(self.model, Shape(sequences, length, head_tokens))
+        self.flops += forward_flops(self.model, BatchShape(sequences, length, head_tokens))
         gradients = answer_gradients(self.model, batch)
         return self.sketch(gradients.d.float(), gradients.h.float(), gradients.rows, len(samples)).cpu()

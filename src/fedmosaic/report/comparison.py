@@ -84,8 +84,7 @@ def _over_bytes(runs: Mapping[str, Sequence[RunRecord]], rows: Sequence[Mapping[
 
 def _bytes(record: RunRecord, until: int) -> float:
     """Bytes of one client up to a round, mean over all clients: not all of them train, and send, in every round."""
-    results = record.results or {}
-    message = float(results.get("bytes_up", 0)) + float(results.get("bytes_down", 0))
+    message = record.costs.bytes_up + record.costs.bytes_down if record.costs else 0.0
     return message * record.messages(until) / len(record.clients)
 
 

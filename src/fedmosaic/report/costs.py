@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
+from fedmosaic.federation.event_log import Resumed
 from fedmosaic.report.record import RunRecord
 from fedmosaic.report.text import MISSING, duration, flops, size
 
@@ -18,16 +17,14 @@ def cost_rows(record: RunRecord) -> list[tuple[str, list[str]]]:
 
 def times_reference(record: RunRecord) -> str:
     """Training FLOPs as a multiple of the reference's, or an empty text."""
-    if record.as_long is None:
-        return ""
-    mine, other = (_number(each.results, "flops") for each in (record, record.as_long))
-    return f"{mine / other:.2f} times local only" if mine is not None and other else ""
+    mine, other = record.costs, record.as_long.costs if record.as_long else None
+    return f"{mine.flops / other.flops:.2f} times local only" if mine and other and other.flops else ""
 
 
 def elapsed(record: RunRecord) -> float | None:
     """Wall-clock seconds; of a run that is not done, from its first to its latest event."""
-    if record.results is not None:
-        return _number(record.results, "seconds")
+    if record.costs is not None:
+        return record.costs.seconds
     times = _times(record)
     return times[-1] - times[0] if times else None
 
@@ -40,34 +37,28 @@ def started(record: RunRecord) -> str:
 
 def resumed(record: RunRecord) -> list[int]:
     """Rounds after which the run was interrupted and taken up again."""
-    return [int(event["round"]) for event in record.events if event.get("event") == "resumed"]
+    return [line.what.round for line in record.events if isinstance(line.what, Resumed)]
 
 
 def messages(record: RunRecord) -> int:
     """How many uploads there were so far, which is also the number of downloads."""
-    counted = _number(record.results, "messages")
-    return record.messages(record.round) if counted is None else round(counted)
+    counted = record.costs.messages if record.costs else None
+    return record.messages(record.round) if counted is None else counted
 
 
 def _costs(record: RunRecord) -> dict[str, str]:
-    results = record.results
-    up, down = _number(results, "bytes_up"), _number(results, "bytes_down")
-    sent = None if up is None or down is None else (up + down) * messages(record)
+    costs = record.costs
+    sent = (costs.bytes_up + costs.bytes_down) * messages(record) if costs else None
     return {
-        "Upload of one client in one round": size(up),
-        "Download of one client in one round": size(down),
+        "Upload of one client in one round": size(costs.bytes_up if costs else None),
+        "Download of one client in one round": size(costs.bytes_down if costs else None),
         "All traffic of the run": size(sent),
         "Wall time": duration(elapsed(record)),
-        "Training time, all clients": duration(_number(results, "train_seconds")),
-        "Evaluation time, all clients": duration(_number(results, "evaluation_seconds")),
-        "Training compute, all clients": flops(_number(results, "flops")),
+        "Training time, all clients": duration(costs.train_seconds if costs else None),
+        "Evaluation time, all clients": duration(costs.evaluation_seconds if costs else None),
+        "Training compute, all clients": flops(costs.flops if costs else None),
     }
 
 
-def _number(table: Mapping[str, Any] | None, key: str) -> float | None:
-    value = (table or {}).get(key)
-    return float(value) if isinstance(value, int | float) else None
-
-
 def _times(record: RunRecord) -> list[float]:
-    return sorted(float(event["time"]) for event in record.events if isinstance(event.get("time"), int | float))
+    return sorted(line.time for line in record.events)

@@ -11,19 +11,19 @@ from typing import Any
 from markupsafe import Markup
 
 from fedmosaic.io import write_atomically
+from fedmosaic.registry import METRICS
 from fedmosaic.report import costs, privacy, text, verdict
 from fedmosaic.report.curves import curves
 from fedmosaic.report.heat import heat
 from fedmosaic.report.record import RunRecord, read_run
 from fedmosaic.report.rows import final_rows, mean_row, means_over, short_model
-from fedmosaic.report.tasks import of_results, task_rows
+from fedmosaic.report.tasks import task_rows
 from fedmosaic.report.templates import templates
 
 _PROTOCOLS = {
     "dynamic": "each client's tasks come one after another",
     "static": "each client's tasks are mixed in every round",
 }
-_OPEN_METRICS = {"f1": "the word overlap, F1", "rouge-l": "the longest common subsequence of words, ROUGE-L"}
 
 
 def write_report(folder: Path) -> Path:
@@ -71,6 +71,8 @@ def render(record: RunRecord, settings_text: str) -> str:
 def _content(record: RunRecord) -> dict[str, Any]:
     settings = record.settings
     scenario, mean = settings.scenario, mean_row(record)
+    results = record.results
+    own, others, unseen = (results.self_, results.others, results.unseen) if results else (None, None, None)
     return {
         "settings": settings,
         "scenario": scenario,
@@ -84,14 +86,14 @@ def _content(record: RunRecord) -> dict[str, Any]:
         "mean": mean,
         "means_over": means_over(record, mean),
         "messages": costs.messages(record),
-        "open_metric": _OPEN_METRICS[settings.evaluation.open_metric],
+        "open_metric": METRICS.load(settings.evaluation.open_metric).title,
         "last": record.last_round("self"),
         "last_others": record.last_round("others"),
         "has_local": record.reference is not None,
         "reference": record.reference.settings.method if record.reference else "",
         "reference_status": verdict.status(record.reference) if record.reference else "",
-        "auc": {name: of_results(record.results, name).get("auc") for name in ("self", "others")},
-        "unseen": of_results(record.results, "unseen").get("last"),
+        "auc": {"self": own.auc if own else None, "others": others.auc if others else None},
+        "unseen": unseen.last if unseen else None,
         "curves": curves(record),
         "not_finite": record.not_finite,
         "heat": heat(record),

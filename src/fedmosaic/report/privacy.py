@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from fedmosaic.federation.event_log import PrivacyTold
+from fedmosaic.federation.results import PrivacyAccount
 from fedmosaic.report.record import RunRecord
 from fedmosaic.report.text import MISSING
 
 
 def promise(record: RunRecord) -> str:
     """What the method promises, e.g. ``no guarantee: ...``; empty if it says nothing."""
-    return str(_told(record).get("guarantee", ""))
+    account = _account(record)
+    return account.guarantee if account else ""
 
 
 def line(record: RunRecord) -> str:
     """The promise and the largest epsilon of all clients in one line; empty if the method says nothing."""
-    told = _told(record)
-    if told.get("epsilon") is None:
+    account = _account(record)
+    if account is None or account.epsilon is None:
         return promise(record)
-    return f"epsilon {told['epsilon']:.3g} at delta {told['delta']:g}: {promise(record)}"
+    return f"epsilon {account.epsilon:.3g} at delta {account.delta:g}: {account.guarantee}"
 
 
 def rows(record: RunRecord) -> list[tuple[int, str, str, str]]:
     """(client, epsilon, delta, noise multiplier) of each client that keeps account."""
-    clients = _told(record).get("per_client", {})
+    account = _account(record)
     return [
-        (client, _number(told, "epsilon"), _number(told, "delta"), _number(told, "noise_multiplier"))
-        for client, told in sorted((int(client), told) for client, told in clients.items())
+        (client, _number(told.epsilon), _number(told.delta), _number(told.noise_multiplier))
+        for client, told in sorted(account.per_client.items() if account else ())
     ]
 
 
-def _number(table: Mapping[str, Any], key: str) -> str:
-    return f"{table[key]:.3g}" if key in table else MISSING
+def _number(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.3g}"
 
 
-def _told(record: RunRecord) -> Mapping[str, Any]:
+def _account(record: RunRecord) -> PrivacyAccount | None:
     """From the results, or of a run that is not done from its latest event."""
     if record.results is not None:
-        return record.results.get("privacy") or {}
-    events = [event for event in record.events if event.get("event") == "privacy"]
-    return events[-1] if events else {}
+        return record.results.privacy
+    told = [line.what for line in record.events if isinstance(line.what, PrivacyTold)]
+    return told[-1].account if told else None

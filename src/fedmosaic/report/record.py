@@ -20,6 +20,9 @@ import numpy as np
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import RunError, SettingsError
 from fedmosaic.federation import participation
+from fedmosaic.federation.callbacks import Checkpoint
+from fedmosaic.federation.event_log import Line
+from fedmosaic.federation.results import Costs, RunResults
 from fedmosaic.federation.run_folder import RunFolder
 
 Metric = Literal["loss", "self", "others"]
@@ -47,10 +50,10 @@ class RunRecord:
 
     settings: RunSettings
     environment: Mapping[str, Any]
-    results: Mapping[str, Any] | None
+    results: RunResults | None
     values: Mapping[Metric, Mapping[int, Mapping[int, float]]]
     not_finite: Sequence[tuple[int, int]]
-    events: Sequence[Mapping[str, Any]]
+    events: Sequence[Line]
     relevance: Matrices
     reference: RunRecord | None = None
 
@@ -60,12 +63,18 @@ class RunRecord:
         return sorted(client.id for client in self.settings.scenario.clients)
 
     @property
+    def costs(self) -> Costs | None:
+        """What the run has cost; None while it is not done."""
+        return self.results.costs if self.results else None
+
+    @property
     def round(self) -> int:
         """The last whole round."""
         if self.results is not None:
-            return int(self.results["rounds"])
+            return self.results.rounds
         measured = [round_ for metric in METRICS for round_ in self.values[metric]]
-        return max([0, *measured, *(int(e["round"]) for e in self.events if e.get("event") == "checkpoint")])
+        kept = [line.what.round for line in self.events if isinstance(line.what, Checkpoint)]
+        return max([0, *measured, *kept])
 
     def messages(self, until: int) -> int:
         """How many messages the clients have sent up to a round, and as many received: one for each that trained."""
@@ -130,7 +139,7 @@ def _read_one(path: Path) -> RunRecord:
     return RunRecord(
         settings=settings,
         environment=_read_json(path / "environment.json") or {},
-        results=_read_json(path / "results.json"),
+        results=folder.results(),
         values=values,
         not_finite=not_finite,
         events=list(folder.events()),

@@ -1,11 +1,11 @@
-"""Final scores of single tasks, from ``results.json``."""
+"""Final scores of single tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from fedmosaic.evaluation import Summary
 from fedmosaic.report.record import RunRecord
 
 
@@ -23,29 +23,28 @@ class TaskRow:
 
 
 def task_rows(record: RunRecord) -> list[TaskRow]:
-    """One row for each task of ``results.json``, the clients' tasks in their order first; empty if not done."""
+    """One row for each task that was scored, the clients' tasks in their order first; empty if not done."""
     if record.results is None:
         return []
-    names = ("self", "others", "unseen")
-    reference = record.as_long.results if record.as_long else None
-    mine = {name: of_results(record.results, name).get("per_task", {}) for name in names}
-    local = {name: of_results(reference, name).get("per_task", {}) for name in names}
+    mine, local = record.results, record.as_long.results if record.as_long else None
+    own, others, unseen = _per_task(mine.self_), _per_task(mine.others), _per_task(mine.unseen)
+    own_local, others_local = (_per_task(part) for part in ((local.self_, local.others) if local else (None, None)))
     scenario = record.settings.scenario
-    order = dict.fromkeys([*scenario.task_names, *sorted({task for scores in mine.values() for task in scores})])
+    order = dict.fromkeys([*scenario.task_names, *sorted({*own, *others, *unseen})])
     return [
         TaskRow(
             task,
             tuple(client.id for client in scenario.clients if task in client.tasks),
-            mine["self"].get(task),
-            local["self"].get(task),
-            mine["others"].get(task),
-            local["others"].get(task),
-            mine["unseen"].get(task),
+            own.get(task),
+            own_local.get(task),
+            others.get(task),
+            others_local.get(task),
+            unseen.get(task),
         )
         for task in order
     ]
 
 
-def of_results(results: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
-    """One of self, others, unseen of ``results.json``; null there means that no client has such tasks."""
-    return (results or {}).get(name) or {}
+def _per_task(part: Summary | None) -> Mapping[str, float]:
+    """Score by task; empty where no client has such tasks."""
+    return part.per_task if part else {}

@@ -2,7 +2,7 @@
 
 from fedmosaic import events
 from fedmosaic.training.budget import Budget, Meter, steps_of
-from fedmosaic.training.client import Client, LocalBatch, Mix, adapter_state, load_adapter_state, weights
+from fedmosaic.training.client import Client, LocalBatch, adapter_state, load_adapter_state
 from fedmosaic.training.losses import Penalty, cross_entropy, proximal
 from fedmosaic.training.model_pool import ModelPool
 from fedmosaic.training.null_models import NullModelPool
@@ -13,7 +13,6 @@ __all__ = [
     "Client",
     "LocalBatch",
     "Meter",
-    "Mix",
     "ModelPool",
     "NullModelPool",
     "Penalty",
@@ -24,5 +23,4 @@ __all__ = [
     "load_adapter_state",
     "proximal",
     "steps_of",
-    "weights",
 ]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fedmosaic import events, seeding
-from fedmosaic.adapters import Adapter, Weights
+from fedmosaic.adapters import Adapter, SlotWeights
 from fedmosaic.config import ClientSpec, RunSettings
 from fedmosaic.data.sample import Sample
 from fedmosaic.data.stream import Stream
@@ -22,15 +22,6 @@ from fedmosaic.training.model_pool import ModelPool
 from fedmosaic.training.optimiser import SlotOptimiser
 
 Public = Callable[[int, int], Sequence[Sample]]
-Mix = str | Mapping[str, float]
-"""How slots enter the output: ``"gate"``, the name of the one slot that does, or weights by slot."""
-
-
-def weights(mix: Mix) -> Weights:
-    """Return a mix in the adapter's words."""
-    if mix == "gate":
-        return "gate"
-    return {mix: 1.0} if isinstance(mix, str) else mix
 
 
 @dataclass(frozen=True)
@@ -99,14 +90,18 @@ class Client:
             yield LocalBatch(samples, self.base.collate(samples))
             events.emit("step", client=self.id, round=self.round, step=step, steps=len(drawn), loss=self.meter.loss)
 
-    def arrived(self, *, after: int) -> list[Sample]:
-        """The samples that arrived in the rounds after a round, up to this one."""
-        return [sample for cut in self._own_stream.cuts(after, self.round) for sample in cut]
+    def samples_since(self, after: int) -> list[Sample]:
+        """Return the client's own samples that arrived in the rounds after one round, up to this one.
+
+        Args:
+            after: the last round whose samples are not meant; 0: none.
+        """
+        return self._own_stream.samples_since(after, until=self.round)
 
     @property
-    def arrivals(self) -> list[int]:
+    def arrival_counts(self) -> list[int]:
         """How many samples arrive in each round in which any do, over the whole stream."""
-        return [len(cut) for cut in self._own_stream.cuts() if cut]
+        return self._own_stream.arrival_counts
 
     @property
     def _own_stream(self) -> Stream:
@@ -131,30 +126,36 @@ class Client:
         chunks = [samples[start : start + size] for start in range(0, count, size)]
         return [LocalBatch(chunk, self.base.collate(chunk)) for chunk in chunks]
 
-    def answers(self, batch: LocalBatch, *, mix: Mix) -> AnswerLogits:
+    def answers(self, batch: LocalBatch, *, mix: SlotWeights) -> AnswerLogits:
         """Predictions at the answer tokens, with the slots mixed as given; metered with the backward pass to come."""
-        with self.adapter.mixed(weights(mix)):
+        with self.adapter.mixed(mix):
             self._meter_pass(batch.inputs, mix)
             return self.base.answer_logits(batch.inputs)
 
-    def predict(self, batch: LocalBatch, *, mix: Mix) -> AnswerLogits:
-        """:meth:`answers` as a teacher gives them: without gradients and without dropout (METHODS F.7)."""
+    def predict(self, batch: LocalBatch, *, mix: SlotWeights) -> AnswerLogits:
+        """:meth:`answers` as a teacher gives them: without gradients and without dropout."""
         with self._as_teacher():
             return self.answers(batch, mix=mix)
 
-    def embed(self, samples: Sequence[Sample], *, mix: Mix) -> Tensor:
+    def embed(self, samples: Sequence[Sample], *, mix: SlotWeights) -> Tensor:
         """(B, d) last hidden state at the end of each sample's prompt, computed as in :meth:`predict`."""
         inputs = self.base.collate(samples, with_answers=False)
-        with self._as_teacher(), self.adapter.mixed(weights(mix)):
+        with self._as_teacher(), self.adapter.mixed(mix):
             self._meter_pass(inputs, mix)
             return self.base.hidden_states(inputs)[torch.arange(len(samples)), inputs.last]
 
-    def loss(self, batch: LocalBatch, *, mix: Mix) -> Tensor:
+    def loss(self, batch: LocalBatch, *, mix: SlotWeights) -> Tensor:
         """Mean token cross-entropy over the answers, with the slots mixed as given."""
         return cross_entropy(self.answers(batch, mix=mix))
 
     def step(
-        self, batch: LocalBatch, *, slots: Sequence[str], mix: Mix, gate: bool = False, penalty: Penalty | None = None
+        self,
+        batch: LocalBatch,
+        *,
+        slots: Sequence[str],
+        mix: SlotWeights,
+        gate: bool = False,
+        penalty: Penalty | None = None,
     ) -> None:
         """Take one optimiser step on the answer loss.
 
@@ -211,7 +212,7 @@ class Client:
         finally:
             self.adapter.train(training)
 
-    def _meter_pass(self, inputs: Batch, mix: Mix) -> None:
+    def _meter_pass(self, inputs: Batch, mix: SlotWeights) -> None:
         """Count a forward pass, and a backward pass where gradients will be asked for."""
         trained = self.adapter.opened if torch.is_grad_enabled() else None
         self.meter.flops += self.pool.pass_flops(self.spec.model, inputs, trained=trained, mix=str(mix))

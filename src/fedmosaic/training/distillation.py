@@ -4,7 +4,8 @@
     loss = T² KL(p || softmax(z_student / T)), the mean over the answer tokens
 
 Targets are always probabilities in the student's own tokens (:mod:`fedmosaic.training.token_alignment`), made once by
-teachers without dropout. Softening them a second time, as published code does, leaves almost nothing (METHODS F.7).
+teachers without dropout. Softening them a second time, as published code does, leaves almost nothing
+(docs/method-facts.md#targets-are-softened-twice).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from fedmosaic.data.images import ImageSource
 from fedmosaic.data.sample import Sample
 from fedmosaic.models import BaseModel, Batch, load_base_model
 from fedmosaic.models.base import IGNORED
-from fedmosaic.models.cost import Shape, forward_flops, train_step_flops
+from fedmosaic.models.cost import BatchShape, forward_flops, train_step_flops
 from fedmosaic.models.device import check_device
 
 
@@ -76,7 +76,7 @@ class ModelPool:
             mix: names how slots are mixed now.
         """
         sequences, length = batch.input_ids.shape
-        shape = Shape(sequences, length, head_tokens=int((batch.labels != IGNORED).sum()))
+        shape = BatchShape(sequences, length, head_tokens=int((batch.labels != IGNORED).sum()))
         key = (name, trained, mix, shape)
         if key not in self._flops:
             count = forward_flops if trained is None else train_step_flops
@@ -101,5 +101,5 @@ class ModelPool:
                 seed=seed,
                 architecture=base.architecture,
             )
-            base.reading = self._adapters[name].prompt
+            base.adapter = self._adapters[name]
         return self._adapters[name]

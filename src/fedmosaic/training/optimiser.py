@@ -1,7 +1,8 @@
 """AdamW over the open slots of one adapter, whose moments outlive a round and whose weights do not.
 
-The published code restores an optimiser's own copy of the *weights* and so undoes every download (METHODS F.1). Here an
-optimiser's state is its moments and step counts alone: there is nothing in it that could overwrite what was received.
+The published code restores an optimiser's own copy of the *weights* and so undoes every download
+(docs/method-facts.md#optimiser-restore-undoes-the-download). Here an optimiser's state is its
+moments and step counts alone: there is nothing in it that could overwrite what was received.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class SlotOptimiser:
             group["lr"] = factor * group["initial_lr"]
 
     def step(self, loss: Tensor) -> None:
-        """Descend along ``loss``; parameters without a gradient stay untouched, their moments too (METHODS F.11)."""
+        """Descend along ``loss``; parameters without a gradient stay untouched, their moments too."""
         self._adamw.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if self._settings.max_grad_norm > 0:

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fedmosaic.adapters import SlotWeights
 from fedmosaic.errors import WireError
 from fedmosaic.models.base import IGNORED
-from fedmosaic.training.client import Client, LocalBatch, Mix
+from fedmosaic.training.client import Client, LocalBatch
 
 _EXACT = 2**24  # float32, in which token ids travel, holds every smaller whole number
 
@@ -47,7 +48,7 @@ class TopKPredictions:
     loss: Tensor
 
     @classmethod
-    def of(cls, client: Client, batches: Sequence[LocalBatch], *, mix: Mix, size: Size) -> TopKPredictions:
+    def of(cls, client: Client, batches: Sequence[LocalBatch], *, mix: SlotWeights, size: Size) -> TopKPredictions:
         """Let a model predict the answers of public samples.
 
         Args:

@@ -9,7 +9,7 @@ import pytest
 
 from fedmosaic.data.benchmark import load_benchmark
 from fedmosaic.data.mosaic40 import build, recipe
-from fedmosaic.data.mosaic40.bank import Canvas
+from fedmosaic.data.mosaic40.bank import BankBuilder
 from fedmosaic.data.mosaic40.build import Mosaic40, open_mosaic40
 from fedmosaic.data.mosaic40.catalog import VALIDATION
 from fedmosaic.errors import DataError
@@ -27,10 +27,10 @@ def test_the_second_opening_builds_nothing(mosaic: Mosaic40, home: Path) -> None
 def test_drawing_is_repeatable() -> None:
     drawn = []
     for _ in range(2):
-        canvas = Canvas()
+        builder = BankBuilder()
         for kind, domain in (("count", "photo"), ("edit", "blueprint"), ("line", "screen"), ("digit", "chalk")):
-            recipe._draw(canvas, kind, domain, 6, VALIDATION, random.Random(4))
-        drawn.append(canvas)
+            recipe._draw(builder, kind, domain, 6, VALIDATION, random.Random(4))
+        drawn.append(builder)
     one, two = drawn
     assert one.pictures == two.pictures
     assert all((a == b).all() for a, b in zip(one.images, two.images, strict=True))

@@ -4,10 +4,10 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from fedmosaic.data.mosaic40 import charts, recipe, sprites, styles
-from fedmosaic.data.mosaic40.bank import Canvas
+from fedmosaic.data.mosaic40 import charts, recipe, rendering, sprites
+from fedmosaic.data.mosaic40.bank import BankBuilder
 from fedmosaic.data.mosaic40.catalog import PARTS, PUBLIC, TEST, icons
-from fedmosaic.data.mosaic40.kinds import CATEGORIES, DISPUTED, apart
+from fedmosaic.data.mosaic40.categories import AMBIGUOUS_ICONS, CATEGORIES, disjoint_categories
 from fedmosaic.errors import DataError, SettingsError
 
 
@@ -71,9 +71,9 @@ def test_no_table_column_is_drawn_in_two_parts() -> None:
 
 @pytest.mark.parametrize(("colour", "name"), [("#ff0000", "red"), ("#1133cc", "blue"), ("#777777", "gray")])
 def test_the_main_colour_is_the_one_seen(colour: str, name: str) -> None:
-    image = styles.Image.new("RGBA", (58, 58), colour)
+    image = rendering.Image.new("RGBA", (58, 58), colour)
     assert sprites.main_colour(image) == name
-    styles.ImageDraw.Draw(image).rectangle((0, 0, 58, 20), fill="black")  # an outline is not the colour
+    rendering.ImageDraw.Draw(image).rectangle((0, 0, 58, 20), fill="black")  # an outline is not the colour
     assert sprites.main_colour(image) == name
 
 
@@ -85,36 +85,39 @@ def test_a_missing_drawing_is_explained() -> None:
 
 def test_styles_change_the_look_strongly_and_repeatably() -> None:
     icon = next(icon for icon in icons() if icon.name == "dog2")
-    drawn = {style: styles.draw(style, [styles.centred(icon.code)], part=icon.part, seed=1) for style in styles.STYLES}
+    drawn = {
+        domain: rendering.draw(domain, [rendering.centred(icon.code)], part=icon.part, seed=1)
+        for domain in rendering.ICON_DOMAINS
+    }
     names = list(drawn)
     for i, one in enumerate(names):
         assert drawn[one].size == (64, 64)
-        again = styles.draw(one, [styles.centred(icon.code)], part=icon.part, seed=1)
-        assert styles.difference(drawn[one], again) == 0
+        again = rendering.draw(one, [rendering.centred(icon.code)], part=icon.part, seed=1)
+        assert rendering.difference(drawn[one], again) == 0
         for other in names[i + 1 :]:
-            assert styles.difference(drawn[one], drawn[other]) > 5, (one, other)
+            assert rendering.difference(drawn[one], drawn[other]) > 5, (one, other)
     with pytest.raises(SettingsError, match="blueprint"):
-        styles.draw("bluprint", [], part=PUBLIC, seed=0)
+        rendering.draw("bluprint", [], part=PUBLIC, seed=0)
 
 
 def test_near_kinds_are_near_both_ways_and_leave_enough_others() -> None:
     for kind in CATEGORIES:
-        assert kind not in apart(kind)
-        assert len(apart(kind)) >= 15
+        assert kind not in disjoint_categories(kind)
+        assert len(disjoint_categories(kind)) >= 15
         for other in CATEGORIES:
-            assert (other in apart(kind)) == (kind in apart(other))
-    assert "sport" not in apart("person")
-    assert "tool" in apart("bird")
+            assert (other in disjoint_categories(kind)) == (kind in disjoint_categories(other))
+    assert "sport" not in disjoint_categories("person")
+    assert "tool" in disjoint_categories("bird")
 
 
 def test_a_stencil_shows_rim_and_inner_lines() -> None:
     """A disc with two dark eyes must not become a plain disc."""
-    face = styles.Image.new("RGBA", (58, 58))
-    pen = styles.ImageDraw.Draw(face)
+    face = rendering.Image.new("RGBA", (58, 58))
+    pen = rendering.ImageDraw.Draw(face)
     pen.ellipse((2, 2, 55, 55), fill="#ffcc4d")
     for left in (16, 34):
         pen.ellipse((left, 20, left + 8, 30), fill="#664500")
-    ink = np.asarray(styles._stencil(face, "#3a2412").getchannel("A")) > 0
+    ink = np.asarray(rendering._stencil(face, "#3a2412").getchannel("A")) > 0
     assert ink[24, 20]
     assert ink[24, 38]
     assert ink[28, 3]  # the rim
@@ -124,12 +127,12 @@ def test_a_stencil_shows_rim_and_inner_lines() -> None:
 
 def test_no_client_is_asked_about_disputed_icons_or_flags() -> None:
     names = {icon.name for icon in icons()}
-    assert len(DISPUTED & names) > 10
-    shown = Canvas()
+    assert len(AMBIGUOUS_ICONS & names) > 10
+    shown = BankBuilder()
     for kind, domain in (("icon", "line"), ("flag", "flags")):
         recipe._draw(shown, kind, domain, 0, TEST, random.Random(0))
     drawn = {picture["code"] for picture in shown.pictures}
-    assert not drawn & {icon.code for icon in icons() if icon.name in DISPUTED}
+    assert not drawn & {icon.code for icon in icons() if icon.name in AMBIGUOUS_ICONS}
     orange = {icon.code for icon in icons() if icon.name in {"flag ne", "flag lk", "flag am"}}
     assert orange
     assert not drawn & orange

@@ -8,14 +8,14 @@ import pytest
 from PIL import Image, ImageColor
 
 from fedmosaic.data.mosaic40 import charts, scenes
-from fedmosaic.data.mosaic40.bank import Canvas, Picture
+from fedmosaic.data.mosaic40.bank import BankBuilder, Picture
 from fedmosaic.data.mosaic40.catalog import TEST, TRAIN, icons
 
 THINGS = [icon for icon in icons() if icon.part == TRAIN and icon.category != "flag"]
 
 
-def pixels(canvas: Canvas, picture: Picture) -> np.ndarray:
-    return canvas.images[int(picture.key)].astype(int)
+def pixels(builder: BankBuilder, picture: Picture) -> np.ndarray:
+    return builder.images[int(picture.key)].astype(int)
 
 
 def areas(image: np.ndarray, inks: dict[str, str]) -> Counter[str]:
@@ -26,13 +26,13 @@ def areas(image: np.ndarray, inks: dict[str, str]) -> Counter[str]:
     return found
 
 
-@pytest.mark.parametrize("look", ["bars", "hbars"])
+@pytest.mark.parametrize("domain", ["bars", "hbars"])
 @pytest.mark.parametrize("seed", range(8))
-def test_bars_are_as_told(look: str, seed: int) -> None:
-    canvas = Canvas()
-    picture = charts.bars(canvas, look, random.Random(seed), TEST)
-    inks = charts.INKS if look == "bars" else charts.DARK_INKS
-    seen = areas(pixels(canvas, picture), inks)
+def test_bars_are_as_told(domain: str, seed: int) -> None:
+    builder = BankBuilder()
+    picture = charts.bars(builder, domain, random.Random(seed), TEST)
+    inks = charts.PALETTE if domain == "bars" else charts.DARK_PALETTE
+    seen = areas(pixels(builder, picture), inks)
     shown = [name for name, area in seen.items() if area >= 6]
     assert sorted(shown) == sorted(picture["colours"])
     assert max(shown, key=lambda n: seen[n]) == picture["highest"]
@@ -41,21 +41,21 @@ def test_bars_are_as_told(look: str, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_pies_are_as_told(seed: int) -> None:
-    canvas = Canvas()
-    picture = charts.pie(canvas, random.Random(seed), TEST)
-    seen = areas(pixels(canvas, picture), charts.INKS)
+    builder = BankBuilder()
+    picture = charts.pie(builder, random.Random(seed), TEST)
+    seen = areas(pixels(builder, picture), charts.PALETTE)
     assert max(picture["colours"], key=lambda n: seen[n]) == picture["highest"]
     assert min(picture["colours"], key=lambda n: seen[n]) == picture["lowest"]
     assert sum(seen[c] for c in picture["colours"]) > 0.9 * sum(seen.values())
 
 
-@pytest.mark.parametrize("look", ["lines", "screen"])
+@pytest.mark.parametrize("domain", ["lines", "screen"])
 @pytest.mark.parametrize("seed", range(8))
-def test_lines_are_as_told(look: str, seed: int) -> None:
-    canvas = Canvas()
-    picture = charts.line(canvas, look, random.Random(seed), TEST)
-    ink = ImageColor.getrgb((charts.INKS if look == "lines" else charts.DARK_INKS)[picture["colour"]])
-    rows, columns = np.nonzero(np.abs(pixels(canvas, picture) - ink).sum(axis=-1) < 120)
+def test_lines_are_as_told(domain: str, seed: int) -> None:
+    builder = BankBuilder()
+    picture = charts.line(builder, domain, random.Random(seed), TEST)
+    ink = ImageColor.getrgb((charts.PALETTE if domain == "lines" else charts.DARK_PALETTE)[picture["colour"]])
+    rows, columns = np.nonzero(np.abs(pixels(builder, picture) - ink).sum(axis=-1) < 120)
     inside = columns > 5  # not the axis
     rows, columns = rows[inside], columns[inside]
     start, end = rows[columns < columns.min() + 5].mean(), rows[columns > columns.max() - 5].mean()
@@ -65,8 +65,8 @@ def test_lines_are_as_told(look: str, seed: int) -> None:
 
 
 def test_trends_and_peaks_do_not_answer_each_other_always() -> None:
-    canvas, rng = Canvas(), random.Random(0)
-    drawn = [charts.line(canvas, "lines", rng, TRAIN) for _ in range(150)]
+    builder, rng = BankBuilder(), random.Random(0)
+    drawn = [charts.line(builder, "lines", rng, TRAIN) for _ in range(150)]
     trends = Counter(picture["trend"] for picture in drawn)
     assert min(trends.values()) > 50
     assert Counter((p["trend"], p["peak"]) for p in drawn)["up", "left"] >= 1
@@ -74,10 +74,10 @@ def test_trends_and_peaks_do_not_answer_each_other_always() -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_hills_are_highest_in_the_told_half_by_far(seed: int) -> None:
-    canvas = Canvas()
-    picture = charts.hill(canvas, "lines", random.Random(seed), TEST)
-    ink = ImageColor.getrgb(charts.INKS[picture["colour"]])
-    rows, columns = np.nonzero(np.abs(pixels(canvas, picture) - ink).sum(axis=-1) < 120)
+    builder = BankBuilder()
+    picture = charts.hill(builder, "lines", random.Random(seed), TEST)
+    ink = ImageColor.getrgb(charts.PALETTE[picture["colour"]])
+    rows, columns = np.nonzero(np.abs(pixels(builder, picture) - ink).sum(axis=-1) < 120)
     inside = columns > 5  # not the axis
     rows, columns = rows[inside], columns[inside]
     middle = (columns.min() + columns.max()) / 2
@@ -87,17 +87,17 @@ def test_hills_are_highest_in_the_told_half_by_far(seed: int) -> None:
 
 
 def test_hills_peak_on_either_side() -> None:
-    canvas, rng = Canvas(), random.Random(0)
-    peaks = Counter(charts.hill(canvas, "lines", rng, TRAIN)["peak"] for _ in range(60))
+    builder, rng = BankBuilder(), random.Random(0)
+    peaks = Counter(charts.hill(builder, "lines", rng, TRAIN)["peak"] for _ in range(60))
     assert min(peaks.values()) >= 15
 
 
 def test_counts_fill_as_many_cells() -> None:
-    canvas, rng = Canvas(), random.Random(0)
+    builder, rng = BankBuilder(), random.Random(0)
     numbers = set()
     for _ in range(30):
-        picture = scenes.count(canvas, THINGS, "line", rng, TRAIN)
-        ink = pixels(canvas, picture).sum(axis=-1) < 600
+        picture = scenes.count(builder, THINGS, "line", rng, TRAIN)
+        ink = pixels(builder, picture).sum(axis=-1) < 600
         cells = ink[:63, :63].reshape(3, 21, 3, 21).any(axis=(1, 3))
         assert cells.sum() == picture["number"]
         numbers.add(picture["number"])
@@ -106,10 +106,10 @@ def test_counts_fill_as_many_cells() -> None:
 
 def test_pairs_lie_as_told() -> None:
     """The first thing is redrawn on its own place: the picture must hold it on the side that the relation says."""
-    canvas, rng = Canvas(), random.Random(0)
+    builder, rng = BankBuilder(), random.Random(0)
     for _ in range(40):
-        picture = scenes.pair(canvas, THINGS, "line", rng, TRAIN)
-        ink = pixels(canvas, picture).sum(axis=-1) < 600
+        picture = scenes.pair(builder, THINGS, "line", rng, TRAIN)
+        ink = pixels(builder, picture).sum(axis=-1) < 600
         halves = {"left": ink[:, :32], "right": ink[:, 33:], "above": ink[:32], "below": ink[33:]}
         flat = picture["relation"] in {"left", "right"}
         sides = ("left", "right") if flat else ("above", "below")
@@ -122,11 +122,11 @@ def test_pairs_lie_as_told() -> None:
 def test_relations_put_the_first_thing_on_its_side(monkeypatch: pytest.MonkeyPatch) -> None:
     placed = []
     monkeypatch.setattr(
-        scenes.styles, "draw", lambda style, icons, **kw: placed.append(icons) or Image.new("RGB", (64, 64))
+        scenes.rendering, "draw", lambda domain, icons, **kw: placed.append(icons) or Image.new("RGB", (64, 64))
     )
-    canvas, rng = Canvas(), random.Random(1)
+    builder, rng = BankBuilder(), random.Random(1)
     for _ in range(40):
-        relation = scenes.pair(canvas, THINGS, "line", rng, TRAIN)["relation"]
+        relation = scenes.pair(builder, THINGS, "line", rng, TRAIN)["relation"]
         one, two = placed[-1]
         truth = {
             "left": one.left + one.side < two.left + 6,
@@ -139,10 +139,10 @@ def test_relations_put_the_first_thing_on_its_side(monkeypatch: pytest.MonkeyPat
 
 
 def test_changes_are_as_told() -> None:
-    canvas, rng = Canvas(), random.Random(0)
+    builder, rng = BankBuilder(), random.Random(0)
     seen = Counter()
     for _ in range(60):
-        base, after = scenes.grid(canvas, THINGS, "openmoji", rng, TRAIN)
+        base, after = scenes.grid(builder, THINGS, "openmoji", rng, TRAIN)
         assert after["base"] == base.key
         old, new = base["cells"], after["cells"]
         gone, come = (
@@ -158,7 +158,7 @@ def test_changes_are_as_told() -> None:
         }[gone.total(), come.total()]
         assert told == after["change"]
         assert (places[0] == places[1]) == (told == "replaced")
-        quarters = [pixels(canvas, after)[y : y + 32, x : x + 32] for y in (0, 32) for x in (0, 32)]
+        quarters = [pixels(builder, after)[y : y + 32, x : x + 32] for y in (0, 32) for x in (0, 32)]
         assert [bool((q < 250).any()) for q in quarters] == places[1]
         seen[told] += 1
     assert min(seen.values()) >= 5
@@ -166,11 +166,11 @@ def test_changes_are_as_told() -> None:
 
 
 def test_edits_are_as_told_and_can_be_seen() -> None:
-    canvas, rng = Canvas(), random.Random(0)
+    builder, rng = BankBuilder(), random.Random(0)
     seen = Counter()
     for thing in THINGS[:40]:
-        for picture in scenes.edits(canvas, thing, "openmoji", rng, TRAIN):
-            base, edited = canvas.images[int(picture["base"])], pixels(canvas, picture)
+        for picture in scenes.edits(builder, thing, "openmoji", rng, TRAIN):
+            base, edited = builder.images[int(picture["base"])], pixels(builder, picture)
             edit = picture["edit"]
             seen[edit] += 1
             assert np.abs(edited - base).mean() > 1
@@ -190,13 +190,13 @@ def test_edits_are_as_told_and_can_be_seen() -> None:
 
 
 def test_digits_are_the_scans() -> None:
-    canvas = Canvas()
+    builder = BankBuilder()
     images, digits = scenes.load_digits_once()
     for number in (0, 500, 1700):
-        for look, sign in (("ink", -1), ("chalk", 1)):
-            picture = scenes.digit(canvas, number, look)
+        for domain, sign in (("ink", -1), ("chalk", 1)):
+            picture = scenes.digit(builder, number, domain)
             assert picture["digit"] == digits[number]
-            small = Image.fromarray(canvas.images[int(picture.key)]).convert("L").crop((4, 4, 60, 60)).resize((8, 8))
+            small = Image.fromarray(builder.images[int(picture.key)]).convert("L").crop((4, 4, 60, 60)).resize((8, 8))
             correlation = np.corrcoef(np.asarray(small, float).ravel(), images[number].ravel())[0, 1]
             assert correlation * sign > 0.9
 
@@ -207,6 +207,6 @@ def test_digits_are_the_scans() -> None:
 )
 def test_flags_have_their_colours(name: str, colours: set[str]) -> None:
     thing = next(icon for icon in icons() if icon.name == name)
-    picture = scenes.flag(Canvas(), thing, "flat")
+    picture = scenes.flag(BankBuilder(), thing, "flat")
     assert set(picture["colours"]) == colours
     assert picture["clear"]

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fedmosaic.data.mosaic40.bank import Canvas, Pool
+from fedmosaic.data.mosaic40.bank import BankBuilder, Pool
 from fedmosaic.data.mosaic40.build import Mosaic40, PublicBank
-from fedmosaic.data.mosaic40.kinds import apart
-from fedmosaic.data.mosaic40.recipe import PUBLIC_STYLES
+from fedmosaic.data.mosaic40.categories import disjoint_categories
+from fedmosaic.data.mosaic40.recipe import PUBLIC_ICON_DOMAINS
 from fedmosaic.data.mosaic40.skills import FAMILIES, SKILLS
 from fedmosaic.data.mosaic40.tasks import CLIENTS, SEEN, UNSEEN, parse
 from fedmosaic.data.sample import Sample, Task
@@ -57,12 +57,12 @@ def test_some_skills_recur_in_other_looks_on_other_clients() -> None:
 
 def test_unseen_tasks_ask_anew_or_look_anew() -> None:
     asked = {name.split("@")[0] for name in SEEN}
-    looks = {name.split("@")[1] for name in SEEN}
+    domains = {name.split("@")[1] for name in SEEN}
     for name in UNSEEN:
-        skill, look = name.split("@")
-        assert skill not in asked or look not in looks
-    assert "stencil" not in looks
-    assert "stencil" not in PUBLIC_STYLES
+        skill, domain = name.split("@")
+        assert skill not in asked or domain not in domains
+    assert "stencil" not in domains
+    assert "stencil" not in PUBLIC_ICON_DOMAINS
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -166,46 +166,48 @@ def test_an_unknown_task_is_answered_with_near_names(mosaic: Mosaic40) -> None:
 
 
 def _pool(*icons: tuple[str, str, str]) -> Pool:
-    canvas = Canvas()
+    builder = BankBuilder()
     blank = Image.new("RGB", (64, 64))
     for code, category, domain in icons:
-        canvas.add(blank, "icon", domain, code=code, category=category, colour="", name=code)
-    return Pool(canvas.pictures)
+        builder.add(blank, "icon", domain, code=code, category=category, colour="", name=code)
+    return Pool(builder.pictures)
 
 
 def test_questions_about_kinds_have_right_answers() -> None:
     """Checked from the pictures' facts for each skill, with the rule written anew."""
     kinds = ("bug", "building", "vehicle", "plant")
-    pool = _pool(*((f"{kind}{i}", kind, look) for kind in kinds for i in range(5) for look in ("openmoji", "line")))
+    pool = _pool(*((f"{kind}{i}", kind, domain) for kind in kinds for i in range(5) for domain in ("openmoji", "line")))
     rng = random.Random(0)
     for _ in range(60):
         odd = SKILLS["odd-one-out"].make(pool, "line", rng)
         counted = Counter(p["category"] for p in odd.images)
         assert sorted(counted.values()) == [1, 3]
-        assert counted[odd.images[ORDINALS.index(odd.ask.answer)]["category"]] == 1
+        assert counted[odd.images[ORDINALS.index(odd.qa.answer)]["category"]] == 1
         bongard = SKILLS["bongard"].make(pool, "line", rng)
         assert len({p["code"] for p in bongard.images}) == 4
-        assert (len({p["category"] for p in bongard.images}) == 1) == (bongard.ask.answer == "yes")
+        assert (len({p["category"] for p in bongard.images}) == 1) == (bongard.qa.answer == "yes")
         assert len({p["category"] for p in bongard.images[:3]}) == 1
         pair = SKILLS["same-category"].make(pool, "line", rng)
-        assert (pair.images[0]["category"] == pair.images[1]["category"]) == (pair.ask.answer == "yes")
+        assert (pair.images[0]["category"] == pair.images[1]["category"]) == (pair.qa.answer == "yes")
         assert pair.images[0]["code"] != pair.images[1]["code"]
         same = SKILLS["same-thing"].make(pool, "line", rng)
         assert [p.domain for p in same.images] == ["openmoji", "line"]
-        assert (same.images[0]["code"] == same.images[1]["code"]) == (same.ask.answer == "yes")
+        assert (same.images[0]["code"] == same.images[1]["code"]) == (same.qa.answer == "yes")
         which = SKILLS["which-image"].make(pool, "line", rng)
-        shown = which.images[ORDINALS.index(which.ask.answer)]["category"]
-        assert which.ask.text in {f"which image shows a {shown} ?", f"which image shows an {shown} ?"}
+        shown = which.images[ORDINALS.index(which.qa.answer)]["category"]
+        assert which.qa.text in {f"which image shows a {shown} ?", f"which image shows an {shown} ?"}
         missing = SKILLS["missing"].make(pool, "line", rng)
-        assert set(missing.ask.options or ()) - {p["category"] for p in missing.images} == {missing.ask.answer}
+        assert set(missing.qa.options or ()) - {p["category"] for p in missing.images} == {missing.qa.answer}
         following = SKILLS["pattern"].make(pool, "line", rng)
         sequence = [p["category"] for p in following.images]
         period = 3 if sequence[3] == sequence[0] else 2
-        assert following.ask.answer == sequence[4 - period]
-        assert len(set(following.ask.options or ())) == 4
+        assert following.qa.answer == sequence[4 - period]
+        assert len(set(following.qa.options or ())) == 4
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.split("@")[0] in {"category", "common-concept"}])
 def test_no_option_is_a_kind_that_the_thing_may_also_be(mosaic: Mosaic40, name: str) -> None:
     for sample in all_samples(mosaic.task(name)):
-        assert {option for option in sample.options or () if option != sample.answer} <= set(apart(sample.answer))
+        assert {option for option in sample.options or () if option != sample.answer} <= set(
+            disjoint_categories(sample.answer)
+        )

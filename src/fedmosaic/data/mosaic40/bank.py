@@ -1,4 +1,4 @@
-"""Pictures with what is known about them, and pools of them to ask questions about."""
+"""Pictures with known facts, the builder that collects them, and pools from which questions draw them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Picture:
     Attributes:
         key: the image's key in the bank, ``"%06d"``.
         kind: ``icon``, ``count``, ``pair``, ``grid``, ``edit``, ``bars``, ``pie``, ``line``, ``digit`` or ``flag``.
-        domain: its look, e.g. ``blueprint``.
-        facts: what questions are asked about; the keys depend on the kind (see ``scenes.py`` and ``charts.py``).
+        domain: its visual style, e.g. ``blueprint``.
+        facts: what is known about it; the keys depend on the kind (see ``scenes.py`` and ``charts.py``).
     """
 
     key: str
@@ -37,24 +37,40 @@ class Picture:
         return self.facts[name]
 
 
-class Canvas:
-    """Collects images and pictures while a bank is drawn."""
+class BankBuilder:
+    """Collects images and their pictures while a bank is drawn.
+
+    Attributes:
+        images: the images so far, (64, 64, 3) uint8 each.
+        pictures: their pictures, in the same order.
+    """
 
     def __init__(self) -> None:
         self.images: list[NDArray[np.uint8]] = []
         self.pictures: list[Picture] = []
-        self._before: set[bytes] = set()  # the images of the parts that are complete
+        self._before: set[bytes] = set()  # images of the parts before the current one
 
     def close_part(self) -> None:
-        """Note that what has been drawn so far is one part; no later part may hold the same image."""
+        """End the current part: :meth:`is_duplicate` compares later images with those drawn so far."""
         self._before.update(image.tobytes() for image in self.images)
 
-    def is_repeat(self, image: Image.Image) -> bool:
-        """Whether an earlier part holds exactly this image."""
+    def is_duplicate(self, image: Image.Image) -> bool:
+        """Return whether an earlier part holds exactly this image.
+
+        Args:
+            image: 64 x 64 pixels, any mode.
+        """
         return image.convert("RGB").tobytes() in self._before
 
     def add(self, image: Image.Image, kind: str, domain: str, **facts: Any) -> Picture:
-        """Store one 64 x 64 RGB image and return its picture."""
+        """Store one image and return its picture.
+
+        Args:
+            image: 64 x 64 pixels, any mode; stored as RGB.
+            kind: the picture's kind, see :class:`Picture`.
+            domain: its visual style.
+            facts: what is known about it; JSON values.
+        """
         picture = Picture(f"{len(self.images):06d}", kind, domain, facts)
         self.images.append(np.asarray(image.convert("RGB"), dtype=np.uint8))
         self.pictures.append(picture)
@@ -62,7 +78,11 @@ class Canvas:
 
 
 class Pool:
-    """The pictures of one part of the benchmark (public, train, validation or test), indexed for asking."""
+    """The pictures of one part of the benchmark (public, train, validation or test), indexed by kind, domain and facts.
+
+    Args:
+        pictures: all pictures of the part.
+    """
 
     def __init__(self, pictures: Iterable[Picture]) -> None:
         self.pictures = tuple(pictures)
@@ -83,6 +103,10 @@ class Pool:
     def all(self, kind: str, domain: str) -> Sequence[Picture]:
         """Return all pictures of a kind in a domain.
 
+        Args:
+            kind: the pictures' kind.
+            domain: their domain.
+
         Raises:
             DataError: there are none.
         """
@@ -92,7 +116,16 @@ class Pool:
         return found
 
     def by_fact(self, kind: str, domain: str, fact: str) -> Mapping[Any, Sequence[Picture]]:
-        """Return the pictures of a kind in a domain that have a fact, by its value, values in sorted order."""
+        """Return the pictures of a kind in a domain, grouped by the value of one fact; values in sorted order.
+
+        Args:
+            kind: the pictures' kind.
+            domain: their domain.
+            fact: name of the fact; pictures without it are left out.
+
+        Raises:
+            DataError: there are no such pictures.
+        """
         key = (kind, domain, fact)
         if key not in self._values:
             found: dict[Any, list[Picture]] = defaultdict(list)
@@ -103,20 +136,53 @@ class Pool:
         return self._values[key]
 
     def balanced(self, kind: str, domain: str, fact: str, rng: random.Random) -> Picture:
-        """Return a random picture; each value of one fact, but for the empty text, is equally likely."""
+        """Return a random picture; each value of one fact, but for the empty text, is equally likely.
+
+        Args:
+            kind: the picture's kind.
+            domain: its domain.
+            fact: name of the fact.
+            rng: draws the value, then the picture.
+
+        Raises:
+            DataError: there are no such pictures.
+        """
         by_value = self.by_fact(kind, domain, fact)
         return rng.choice(by_value[rng.choice([value for value in by_value if value != ""])])
 
     def domains(self, kind: str) -> list[str]:
-        """Return the domains that have pictures of this kind, in a fixed order."""
+        """Return the domains that have pictures of this kind, in a fixed order.
+
+        Args:
+            kind: the pictures' kind.
+        """
         return sorted(domain for k, domain in self._of if k == kind)
 
     def one(self, kind: str, domain: str, rng: random.Random) -> Picture:
-        """Return a random picture of a kind in a domain."""
+        """Return a random picture of a kind in a domain.
+
+        Args:
+            kind: the picture's kind.
+            domain: its domain.
+            rng: draws the picture.
+
+        Raises:
+            DataError: there are no such pictures.
+        """
         return rng.choice(self.all(kind, domain))
 
     def icon(self, category: str, domain: str, rng: random.Random, *, apart_from: Sequence[Picture] = ()) -> Picture:
-        """Return a random icon of a category that shows none of the things already shown."""
+        """Return a random icon of a category.
+
+        Args:
+            category: the icon's category.
+            domain: its domain.
+            rng: draws the icon.
+            apart_from: pictures whose things are not drawn again.
+
+        Raises:
+            DataError: there is no icon left.
+        """
         shown = {picture["code"] for picture in apart_from if picture.kind == "icon"}
         choice = [picture for picture in self._icons[domain, category] if picture["code"] not in shown]
         if not choice:
@@ -124,10 +190,20 @@ class Pool:
         return rng.choice(choice)
 
     def categories(self, domain: str, *, least: int = 1, among: Collection[str] | None = None) -> list[str]:
-        """Return the categories, of all or of some, that have at least ``least`` icons in a domain."""
+        """Return the categories that have enough icons in a domain, sorted.
+
+        Args:
+            domain: the icons' domain.
+            least: smallest number of icons.
+            among: the categories to choose from; None for all.
+        """
         found = (category for (d, category), icons in self._icons.items() if d == domain and len(icons) >= least)
         return sorted(category for category in found if among is None or category in among)
 
     def views(self, code: str) -> Sequence[Picture]:
-        """Return all icon pictures of one thing, in all domains."""
+        """Return all icon pictures of one thing, in all domains.
+
+        Args:
+            code: the icon's code points, see :class:`~fedmosaic.data.mosaic40.catalog.Icon`.
+        """
         return self._views[code]

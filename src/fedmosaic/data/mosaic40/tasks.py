@@ -1,8 +1,9 @@
-"""Which tasks there are, which client has which, in which order. Fixed before any method was run; never tuned to one.
+"""The tasks, and which client has which in which order. Fixed before any method was run; never tuned to one.
 
-The shape follows DRAKE (FedMosaic's benchmark): clients 0 to 2 mostly see visual relations, 3 to 5 mostly abstract
-reasoning, 6 to 9 mostly visual questions. Within a client the look and the question both change from task to task.
-The same skill stands in different looks on different clients, and the same look beside different skills.
+The structure follows DRAKE (FedMosaic's benchmark): clients 0 to 2 have mostly visual-relation tasks, 3 to 5 mostly
+abstract reasoning, 6 to 9 mostly visual question answering. Within a client the domain and the question both change
+from task to task. The same skill occurs in different domains on different clients, and the same domain with different
+skills.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ CLIENTS: tuple[tuple[str, str, str, str], ...] = (
     ("highest-bar@hbars", "count-thing@twemoji", "peak@lines", "category@blueprint"),
     ("trend@screen", "arrangement@photo", "bar-count@bars", "flag-colour@flags"),
 )
-# The first five ask in a way no client is asked; the last three show a look no client sees, nor the base models.
+# The first five have skills of no client; the last three a domain that neither clients nor base models have seen.
 UNSEEN: tuple[str, ...] = (
     "digit-parity@chalk",
     "smallest-slice@pies",
@@ -45,20 +46,33 @@ UNSEEN: tuple[str, ...] = (
 )
 SEEN: tuple[str, ...] = tuple(name for client in CLIENTS for name in client)
 
-# How many questions in a row may be repeats before the images count as used up.
-_PATIENCE = 800
+# So many repeated questions in a row end the search for new ones.
+_MAX_REPEATS = 800
 
 SAMPLES = {TRAIN: 240, VALIDATION: 40, TEST: 60}
 
 
 def parse(name: str) -> tuple[Skill, str]:
-    """Return a task's skill and domain."""
+    """Return a task's skill and domain.
+
+    Args:
+        name: the task's name, ``skill@domain``.
+    """
     skill, _, domain = name.partition("@")
     return SKILLS[skill], domain
 
 
 def make_task(name: str, pools: Mapping[str, Pool], seed: int) -> Task:
-    """Make a task's samples from the pools of the clients' parts."""
+    """Return a task, its samples made from the pools of the clients' parts.
+
+    Args:
+        name: the task's name, ``skill@domain``.
+        pools: the pictures of ``train``, ``validation`` and ``test``.
+        seed: the benchmark's seed.
+
+    Raises:
+        DataError: the pictures do not suffice for half of the samples of a part.
+    """
     skill, domain = parse(name)
     splits = {
         part: _samples(name, skill, pools[part], domain, part, random.Random(derive(seed, "task", name, part)))
@@ -68,7 +82,7 @@ def make_task(name: str, pools: Mapping[str, Pool], seed: int) -> Task:
 
 
 def _samples(name: str, skill: Skill, pool: Pool, domain: str, part: str, rng: random.Random) -> tuple[Sample, ...]:
-    """Make different samples with balanced answers.
+    """Return distinct samples with balanced answers.
 
     If the images do not suffice, train samples may differ in their options alone.
     """
@@ -76,23 +90,23 @@ def _samples(name: str, skill: Skill, pool: Pool, domain: str, part: str, rng: r
     found: list[Sample] = []
     known: set[tuple[tuple[str, ...], str]] = set()
     answers: Counter[str] = Counter()
-    idle, options_count = 0, False
+    repeats, options_differ = 0, False
     while len(found) < number:
         question = skill.make(pool, domain, rng)
         sample = question.sample(f"{part}-{len(found):03d}")
-        asked = (sample.images, sample.prompt if options_count else question.ask.text)
+        asked = (sample.images, sample.prompt if options_differ else question.qa.text)
         most = number if sample.options is None else math.ceil(1.1 * number / len(sample.options))
         if asked not in known and answers[sample.answer] < most:
             found.append(sample)
             answers[sample.answer] += 1
-            known |= {(sample.images, sample.prompt), (sample.images, question.ask.text)}
-            idle = 0
+            known |= {(sample.images, sample.prompt), (sample.images, question.qa.text)}
+            repeats = 0
             continue
-        idle += 1
-        if idle == _PATIENCE:
-            if part != TRAIN or options_count:
+        repeats += 1
+        if repeats == _MAX_REPEATS:
+            if part != TRAIN or options_differ:
                 break
-            idle, options_count = 0, True
+            repeats, options_differ = 0, True
     if len(found) < SAMPLES[part] // 2:
         raise DataError(f"task {name!r}: only {len(found)} different {part} samples could be made")
     return tuple(found)

@@ -1,4 +1,4 @@
-"""Visual domains: how an icon, or several, become a 64 x 64 image with a certain look."""
+"""Visual domains: draws one or more icons as a 64 x 64 image in the style of a domain."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from fedmosaic.errors import SettingsError
 
 SIDE = 64  # pixels of an image of the bank
 
-# The look is either a vendor's drawing as it is, or a vendor's drawing changed strongly.
-STYLES = {
+# Domain -> the vendor whose drawing is used, unchanged or strongly changed.
+ICON_DOMAINS = {
     "openmoji": "colour",
     "twemoji": "flat",
     "line": "line",
@@ -34,9 +34,15 @@ _PHOTO_COLUMNS = {PUBLIC: (0, 288), TRAIN: (288, 448), VALIDATION: (448, 544), T
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """One icon on an image: its code, its box (left, top, side) in pixels, and how the drawing is turned.
+    """One icon on an image.
 
-    ``turn`` is the angle in degrees, counter-clockwise; ``mirrored`` swaps left and right.
+    Attributes:
+        code: the icon's code points.
+        left: left edge of its box, in pixels.
+        top: upper edge of its box, in pixels.
+        side: width and height of its box, in pixels.
+        turn: rotation in degrees, counter-clockwise.
+        mirrored: whether left and right are swapped.
     """
 
     code: str
@@ -48,41 +54,51 @@ class Placed:
 
 
 def centred(code: str, side: int = sprites.SIZE, *, turn: int = 0, mirrored: bool = False) -> Placed:
-    """Return one icon in the middle of the image."""
+    """Return one icon in the middle of the image.
+
+    Args:
+        code: the icon's code points.
+        side: width and height in pixels.
+        turn: rotation in degrees, counter-clockwise.
+        mirrored: whether left and right are swapped.
+    """
     corner = (SIDE - side) // 2
     return Placed(code, corner, corner, side, turn, mirrored)
 
 
-def draw(style: str, icons: Sequence[Placed], *, part: str, seed: int) -> Image.Image:
-    """Draw icons in one style.
+def draw(domain: str, icons: Sequence[Placed], *, part: str, seed: int) -> Image.Image:
+    """Draw icons in one visual domain.
 
     Args:
-        style: a key of :data:`STYLES`.
+        domain: a key of :data:`ICON_DOMAINS`.
         icons: what to draw and where.
         part: whose photographs the background may be cut from.
         seed: chooses the background; two images with the same seed have the same background.
 
     Returns:
         An RGB image of 64 x 64 pixels.
+
+    Raises:
+        SettingsError: the domain is unknown.
     """
-    if style not in STYLES:
-        raise SettingsError(f"unknown visual domain {style!r}; known: {', '.join(STYLES)}")
-    image = _ground(style, part, seed)
+    if domain not in ICON_DOMAINS:
+        raise SettingsError(f"unknown visual domain {domain!r}; known: {', '.join(ICON_DOMAINS)}")
+    image = _background(domain, part, seed)
     for placed in icons:
-        image.alpha_composite(*_ink(style, placed))
+        image.alpha_composite(*_drawing(domain, placed))
     finished = image.convert("RGB")
-    if style == "pixel":
+    if domain == "pixel":
         small = finished.resize((16, 16), Image.Resampling.BOX)
         return ImageOps.posterize(small, 4).resize((SIDE, SIDE), Image.Resampling.NEAREST)
     return finished
 
 
-def _ground(style: str, part: str, seed: int) -> Image.Image:
-    if style == "photo":
+def _background(domain: str, part: str, seed: int) -> Image.Image:
+    if domain == "photo":
         return _photo_patch(part, seed)
     plain = {"blueprint": "#1d4e89", "pixel": "#9db4c9", "night": "#0c1022", "stencil": "#c9a26b"}
-    image = Image.new("RGBA", (SIDE, SIDE), plain.get(style, "white"))
-    if style == "blueprint":
+    image = Image.new("RGBA", (SIDE, SIDE), plain.get(domain, "white"))
+    if domain == "blueprint":
         pen = ImageDraw.Draw(image)
         for at in range(3, SIDE, 8):
             pen.line((at, 0, at, SIDE), fill="#2f649f")
@@ -90,17 +106,17 @@ def _ground(style: str, part: str, seed: int) -> Image.Image:
     return image
 
 
-def _ink(style: str, placed: Placed) -> tuple[Image.Image, tuple[int, int]]:
-    """Return the drawing in the style's ink, and its corner; parts beyond the image's edge are cut off."""
-    side = int(placed.side * 0.82) if style == "photo" else placed.side
+def _drawing(domain: str, placed: Placed) -> tuple[Image.Image, tuple[int, int]]:
+    """Return the icon in the domain's colours, and its corner; parts beyond the image's edge are cut off."""
+    side = int(placed.side * 0.82) if domain == "photo" else placed.side
     inset = (placed.side - side) // 2
-    sprite = _inked(style, placed.code)
+    sprite = _recoloured(domain, placed.code)
     if placed.mirrored:
         sprite = ImageOps.mirror(sprite)
     if placed.turn:
         sprite = sprite.rotate(placed.turn)
     sprite = sprite.resize((side, side), Image.Resampling.LANCZOS)
-    if style == "photo":
+    if domain == "photo":
         sprite = _sticker(sprite)
     left, top = placed.left + inset, placed.top + inset
     cut_left, cut_top = max(0, -left), max(0, -top)
@@ -109,13 +125,13 @@ def _ink(style: str, placed: Placed) -> tuple[Image.Image, tuple[int, int]]:
 
 
 @cache
-def _inked(style: str, code: str) -> Image.Image:
-    sprite = sprites.sprite(STYLES[style], code)
-    if style in {"line", "blueprint"}:
-        return _one_ink(sprite, "#e6f0ff" if style == "blueprint" else "#101010", gain=1.3)
-    if style == "stencil":
+def _recoloured(domain: str, code: str) -> Image.Image:
+    sprite = sprites.sprite(ICON_DOMAINS[domain], code)
+    if domain in {"line", "blueprint"}:
+        return _one_ink(sprite, "#e6f0ff" if domain == "blueprint" else "#101010", gain=1.3)
+    if domain == "stencil":
         return _stencil(sprite, "#3a2412")
-    if style == "night":
+    if domain == "night":
         alpha = sprite.getchannel("A")
         dim = Image.blend(sprite.convert("RGB"), Image.new("RGB", sprite.size, "#101c5c"), 0.55)
         return Image.merge("RGBA", (*dim.split(), alpha))
@@ -123,7 +139,7 @@ def _inked(style: str, code: str) -> Image.Image:
 
 
 def _sticker(sprite: Image.Image) -> Image.Image:
-    """Return the drawing with a white rim, or dark things vanish on dark photographs."""
+    """Return the drawing with a white outline, which keeps dark things visible on dark photographs."""
     alpha = sprite.getchannel("A").point(lambda value: 255 * (value > 100))
     rim = Image.new("RGBA", sprite.size, "white")
     rim.putalpha(ImageChops.lighter(alpha, alpha.filter(ImageFilter.MaxFilter(3))))
@@ -134,22 +150,22 @@ def _sticker(sprite: Image.Image) -> Image.Image:
 def _one_ink(sprite: Image.Image, ink: str, *, gain: float) -> Image.Image:
     """Return the drawing's shape in a single colour."""
     alpha = np.asarray(sprite.getchannel("A"), dtype=np.float32)
-    return _poured(np.clip(alpha * gain, 0, 255), ink)
+    return _filled(np.clip(alpha * gain, 0, 255), ink)
 
 
 def _stencil(sprite: Image.Image, ink: str) -> Image.Image:
-    """Return the drawing's darker parts and its rim in a single colour: what a stencil cutter would cut out."""
+    """Return the drawing's darker parts and its outline in a single colour."""
     pixels = np.asarray(sprite, dtype=np.float32)
     solid = pixels[..., 3] > 128
     gray = pixels[..., :3].mean(axis=2)
     inner = Image.fromarray(np.pad(solid, 2)).convert("L").filter(ImageFilter.MinFilter(5))
     rim = solid & ~np.asarray(inner, dtype=bool)[2:-2, 2:-2]
     dark = solid & (gray < _threshold(gray[solid]))
-    return _poured(255.0 * (rim | dark), ink)
+    return _filled(255.0 * (rim | dark), ink)
 
 
 def _threshold(values: np.ndarray) -> float:
-    """Return the grey level that parts values into two groups of least variance (Otsu 1979)."""
+    """Return the grey level that splits values into two groups of least variance (Otsu 1979)."""
     levels = np.linspace(values.min(), values.max(), 33)[1:-1]
     shares = np.array([(values < level).mean() for level in levels])
     between = [
@@ -161,7 +177,7 @@ def _threshold(values: np.ndarray) -> float:
     return float(levels[int(np.argmax(between))])
 
 
-def _poured(alpha: np.ndarray, ink: str) -> Image.Image:
+def _filled(alpha: np.ndarray, ink: str) -> Image.Image:
     flat = Image.new("RGBA", alpha.shape[::-1], ink)
     flat.putalpha(Image.fromarray(alpha.astype(np.uint8)))
     return flat
@@ -182,6 +198,11 @@ def _photo_patch(part: str, seed: int) -> Image.Image:
 
 
 def difference(first: Image.Image, second: Image.Image) -> float:
-    """Return the mean absolute difference of two images, in grey levels (0 to 255)."""
+    """Return the mean absolute difference of two images, in grey levels (0 to 255).
+
+    Args:
+        first: one image.
+        second: another of the same size and mode.
+    """
     a, b = (np.asarray(image, dtype=np.float32) for image in (first, second))
     return float(np.abs(a - b).mean())

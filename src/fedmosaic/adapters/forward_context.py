@@ -1,7 +1,8 @@
-"""Which slots enter an adapter's output, and with what weights: one object that all linears of an adapter look at."""
+"""What a pass through an adapter depends on beside its input: one object that all linears of an adapter look at."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -9,6 +10,26 @@ import torch
 from torch import Tensor
 
 from fedmosaic.errors import SettingsError
+
+SlotWeights = str | Mapping[str, float]
+"""How slots enter the output: ``"gate"``, the name of the one slot that does, or fixed weights by slot.
+
+Slots that are left out or at 0 do not enter; an empty mapping gives the base model.
+"""
+
+
+def fixed_weights(weights: SlotWeights) -> dict[str, float] | Literal["gate"]:
+    """Return slot weights in their plainest form.
+
+    Args:
+        weights: in any form.
+
+    Returns:
+        The weights that are not zero, by slot, or ``"gate"``.
+    """
+    if isinstance(weights, str):
+        return "gate" if weights == "gate" else {weights: 1.0}
+    return {name: float(weight) for name, weight in weights.items() if weight}
 
 
 @dataclass(slots=True)
@@ -25,8 +46,8 @@ class Prompt:
 
 
 @dataclass(slots=True)
-class Mix:
-    """The slots in use.
+class ForwardContext:
+    """The slots in use, and what is known of the batch.
 
     Attributes:
         active: names of the slots that enter the output, in the adapter's order; empty gives the base model.
@@ -44,7 +65,7 @@ class Mix:
 
     @property
     def chosen(self) -> dict[str, float] | Literal["gate"]:
-        """What :meth:`Adapter.mix` was given, without slots that do not enter."""
+        """The slot weights that :meth:`Adapter.mix` was given, as :func:`fixed_weights` writes them."""
         return "gate" if self.gated else dict(zip(self.active, self.weights, strict=True))
 
     @property
@@ -58,7 +79,15 @@ class Mix:
         return self.weights[0] if self.weights and self.uniform else 1.0
 
     def tensor(self, rows: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """Return the fixed weights of the slots: (slots,), or (rows, slots) if each sample has its own.
+        """Return the fixed weights of the slots.
+
+        Args:
+            rows: how many inputs a linear reads; a multiple of the samples where each has weights of its own.
+            device: of the result.
+            dtype: of the result.
+
+        Returns:
+            (slots,), or (rows, slots) if each sample has its own.
 
         Raises:
             SettingsError: the rows cannot be those of the samples.

@@ -1,4 +1,4 @@
-"""How questions are written: one short convention for all tasks, since small models read them."""
+"""Question texts: one short convention for all tasks, suited to small models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ YES_NO = ("yes", "no")
 TRUE_FALSE = ("true", "false")
 NUMBERS = ("1", "2", "3", "4", "5")
 
-# What people do with things, and where they are found: knowledge that a picture alone does not give.
+# What people do with things and where they are found: knowledge that is not in the pictures.
 USES = {
     "fruit": "eat",
     "vegetable": "eat",
@@ -48,7 +48,7 @@ PLACES = {
     "device": "home",
     "clothing": "home",
 }
-# Answers that would be defensible too: they are never offered as wrong ones.
+# Further acceptable answers: they are never offered as wrong options.
 ALSO_TRUE = {
     "fish": ("eat", "watch", "kitchen"),
     "bird": ("catch", "eat"),
@@ -73,14 +73,14 @@ ALSO_TRUE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """A question without its images.
+class QuestionAnswer:
+    """A question and its answer, without images.
 
     Attributes:
         text: the question; words separated by single spaces.
         answer: the gold answer.
         options: the answers to choose from, or None for an open question.
-        listed: whether the text lists the options (a yes/no question implies them).
+        listed: whether the prompt lists the options (a yes/no question implies them).
     """
 
     text: str
@@ -89,50 +89,86 @@ class Ask:
     listed: bool = True
 
     def follow_up(self) -> str:
-        """Return the user text without image marks, as a later turn of a dialogue."""
+        """Return the user text without image marks, for a later turn of a dialogue."""
         if not self.options or not self.listed:
             return f"{self.text} answer :"
         between = " , " if any(" " in option for option in self.options) else " "
         return f"{self.text} options : {between.join(self.options)} answer :"
 
     def prompt(self, images: int) -> str:
-        """Return the user text that shows ``images`` images first; several are numbered by ordinals."""
-        return f"{marks(images)} {self.follow_up()}"
+        """Return the user text, image marks first.
+
+        Args:
+            images: number of images; several are numbered by ordinals.
+        """
+        return f"{image_marks(images)} {self.follow_up()}"
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question about pictures, before it becomes a sample."""
+    """A question about pictures, from which a sample is made.
+
+    Attributes:
+        images: the pictures, in the order in which they are shown.
+        qa: the question and its answer.
+    """
 
     images: tuple[Picture, ...]
-    ask: Ask
+    qa: QuestionAnswer
 
     def sample(self, sample_id: str) -> Sample:
-        """Return the sample."""
+        """Return the sample.
+
+        Args:
+            sample_id: the sample's id.
+        """
         keys = tuple(picture.key for picture in self.images)
-        return Sample(sample_id, keys, self.ask.prompt(len(keys)), self.ask.answer, self.ask.options)
+        return Sample(sample_id, keys, self.qa.prompt(len(keys)), self.qa.answer, self.qa.options)
 
 
-def marks(images: int) -> str:
-    """Return the image marks; with several images each is followed by its ordinal word."""
+def image_marks(images: int) -> str:
+    """Return the image marks; with several images each is followed by its ordinal word.
+
+    Args:
+        images: number of images, at most five.
+    """
     if images == 1:
         return IMAGE_MARK
     return " ".join(f"{IMAGE_MARK} {ordinal}" for ordinal in ORDINALS[:images])
 
 
-def yes_no(text: str, answer: bool) -> Ask:
-    """Return a yes/no question; the options are not listed."""
-    return Ask(text, YES_NO[0] if answer else YES_NO[1], YES_NO, listed=False)
+def yes_no(text: str, answer: bool) -> QuestionAnswer:
+    """Return a yes/no question; its options are not listed in the prompt.
+
+    Args:
+        text: the question.
+        answer: True for ``yes``.
+    """
+    return QuestionAnswer(text, YES_NO[0] if answer else YES_NO[1], YES_NO, listed=False)
 
 
-def pick(text: str, answer: str, choices: Sequence[str], rng: random.Random, *, number: int = 4) -> Ask:
-    """Return a question whose options are the answer and random others, in random order."""
+def multiple_choice(
+    text: str, answer: str, choices: Sequence[str], rng: random.Random, *, number: int = 4
+) -> QuestionAnswer:
+    """Return a question whose options are the answer and random other choices, in random order.
+
+    Args:
+        text: the question.
+        answer: the gold answer.
+        choices: all possible answers; may include the gold one.
+        rng: draws the other options and their order.
+        number: number of options; fewer where there are too few choices.
+    """
     others = sorted({choice for choice in choices if choice != answer})
     options = [answer, *rng.sample(others, min(number - 1, len(others)))]
     rng.shuffle(options)
-    return Ask(text, answer, tuple(options))
+    return QuestionAnswer(text, answer, tuple(options))
 
 
-def a(noun: str) -> str:
-    """Return a noun with its indefinite article."""
+def with_article(noun: str) -> str:
+    """Return a noun with its indefinite article.
+
+    Args:
+        noun: in lower case.
+    """
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"

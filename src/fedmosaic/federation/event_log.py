@@ -1,0 +1,204 @@
+"""``events.jsonl``: one line for everything that happened in a run, written by a callback and read as records."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from fedmosaic.events import Trained
+from fedmosaic.federation.callbacks import (
+    Callback,
+    Checkpoint,
+    Measured,
+    RoundEnd,
+    RoundStart,
+    RunEnd,
+    RunStart,
+    Warned,
+)
+from fedmosaic.federation.results import PrivacyAccount, PrivacySpent, parsed
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """The run went on after this round."""
+
+    round: int
+
+
+@dataclass(frozen=True)
+class Changed:
+    """The run was let go on beyond its end."""
+
+    rounds: int
+    planned: int
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """The user stopped the run."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The run had to stop."""
+
+    error: str
+
+
+@dataclass(frozen=True)
+class Headline:
+    """Self and Others after a round, means over the clients that are there; None where nobody has such tasks.
+
+    Attributes:
+        round: 0 for the base models.
+        clients: who is there, if not all.
+        self_, others: in [0, 1], to four places.
+    """
+
+    round: int
+    clients: tuple[int, ...] | None = field(default=None, kw_only=True)
+    self_: Annotated[float | None, Field(alias="self")]
+    others: float | None
+
+
+@dataclass(frozen=True)
+class Finished(Headline):
+    """The run is done; with the last measurement."""
+
+
+@dataclass(frozen=True)
+class PrivacyTold:
+    """What the uploads up to a round tell: a round and a :class:`~fedmosaic.federation.results.PrivacyAccount`."""
+
+    round: int
+    guarantee: str
+    epsilon: float | None
+    delta: float | None
+    per_client: Mapping[int, PrivacySpent]
+
+    @property
+    def account(self) -> PrivacyAccount:
+        """Without the round."""
+        return PrivacyAccount(self.guarantee, self.epsilon, self.delta, self.per_client)
+
+
+Happening = (
+    RoundStart | Trained | PrivacyTold | Headline | Checkpoint | Resumed | Finished | Changed | Interrupted | Failed
+    | Warned
+)  # fmt: skip
+KINDS: Mapping[str, type[Happening]] = {
+    "round": RoundStart,
+    "trained": Trained,
+    "privacy": PrivacyTold,
+    "measured": Headline,
+    "checkpoint": Checkpoint,
+    "resumed": Resumed,
+    "finished": Finished,
+    "changed": Changed,
+    "interrupted": Interrupted,
+    "failed": Failed,
+    "warning": Warned,
+}
+"""The name in the file of each kind of line."""
+_NAMES = {kind: name for name, kind in KINDS.items()}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line.
+
+    Attributes:
+        time: seconds since 1970.
+        what: what happened.
+    """
+
+    time: float
+    what: Happening
+
+
+class EventLog(Callback):
+    """Writes down what happens in a run.
+
+    Args:
+        path: ``events.jsonl``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._last: Headline | None = None
+
+    def on_run_start(self, record: RunStart) -> None:
+        """Write down that a run goes on."""
+        if record.round is not None:
+            append(self._path, Resumed(record.round))
+
+    def on_round_start(self, record: RoundStart) -> None:
+        """Write down which round begins."""
+        append(self._path, record)
+
+    def on_trained(self, record: Trained) -> None:
+        """Write down who has trained."""
+        append(self._path, record)
+
+    def on_round_end(self, record: RoundEnd) -> None:
+        """Write down what the uploads tell, where somebody keeps account."""
+        if (told := record.privacy) is not None and told.per_client:
+            append(self._path, PrivacyTold(record.round, told.guarantee, told.epsilon, told.delta, told.per_client))
+
+    def on_measure(self, record: Measured) -> None:
+        """Write down Self and Others."""
+        append(self._path, headline(record))
+
+    def on_checkpoint(self, record: Checkpoint) -> None:
+        """Write down from where the run can go on."""
+        append(self._path, record)
+
+    def on_warning(self, record: Warned) -> None:
+        """Write down the warning."""
+        append(self._path, record)
+
+    def on_run_end(self, record: RunEnd) -> None:
+        """Write down that the run is done, if it is."""
+        if record.measured is not None and record.results is not None:
+            append(self._path, Finished(**vars(headline(record.measured))))
+
+
+def headline(measured: Measured) -> Headline:
+    """Self and Others of one round in a line."""
+    everyone = len(measured.clients) == measured.of
+    self_, others = (None if mean is None else round(mean, 4) for mean in (measured.self_mean, measured.others_mean))
+    return Headline(measured.round, self_, others, clients=None if everyone else measured.clients)
+
+
+def append(path: Path, what: Happening) -> None:
+    """Append one line; it is written whole or, if the process dies, not read back."""
+    fields = {name.rstrip("_"): value for name, value in dataclasses.asdict(what).items()}
+    if fields.get("clients", ()) is None:
+        del fields["clients"]
+    line = json.dumps({"time": round(time.time(), 3), "event": _NAMES[type(what)], **fields})
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
+def read(path: Path) -> Iterator[Line]:
+    """Yield all whole lines of a file; lines of a kind that is not known, from a later version, are left out.
+
+    Raises:
+        RunError: a line lacks something or holds what it should not.
+    """
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            table = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(table, dict) and (kind := KINDS.get(str(table.get("event")))) is not None:
+            what: Any = parsed(kind, table, path=path, advice="remove this line")
+            yield Line(float(table.get("time", 0)), what)

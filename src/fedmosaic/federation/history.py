@@ -1,0 +1,176 @@
+"""What a run has done so far: measurements, losses, costs. Kept in checkpoints; the results are made from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedmosaic.config import RunSettings
+from fedmosaic.errors import WireError
+from fedmosaic.evaluation import Measurement, SampleScores, client_means, milestones, summarise
+from fedmosaic.federation.results import Costs, InitialScores, PrivacyAccount, PrivacySpent, RunResults, parsed
+from fedmosaic.federation.wire import PRIVACY
+
+
+@dataclass
+class RunHistory:
+    """The history of one run.
+
+    Attributes:
+        tasks: each client's own tasks.
+        round: the last whole round.
+        until: the run's last round, as far as it was known then.
+        history: measurements, round 0 (the base models) first.
+        losses: client -> mean training loss of each round; None where it did not train.
+        messages: how often a client has trained, which is how many uploads and downloads there were.
+        bytes_up, bytes_down: tensors and schemas of all rounds and clients.
+        flops: of all local training and of the server.
+        privacy: client -> what its uploads up to now tell about one of its samples.
+        train_seconds, evaluation_seconds: inside the clients; ``seconds``: the whole run.
+    """
+
+    tasks: Mapping[int, Sequence[str]]
+    round: int = 0
+    until: int = 0
+    history: list[Measurement] = field(default_factory=list)
+    losses: dict[int, list[float | None]] = field(default_factory=dict)
+    messages: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    flops: float = 0.0
+    train_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    seconds: float = 0.0
+    privacy: dict[int, PrivacySpent] = field(default_factory=dict)
+
+    def add_training(self, client: int, round_: int, done: Mapping[str, float], *, up: int, down: int) -> None:
+        """Account for one client's round.
+
+        Args:
+            client: its id.
+            round_: from 1.
+            done: what the client says: ``loss``, ``flops``, ``seconds``, and what its uploads tell.
+            up: bytes of its upload.
+            down: bytes of its download.
+
+        Raises:
+            WireError: the client's account of privacy cannot be used.
+        """
+        losses = self.losses.setdefault(client, [])
+        losses += [None] * (round_ - 1 - len(losses))
+        losses.append(done["loss"])
+        self.messages += 1
+        self.bytes_up += up
+        self.bytes_down += down
+        self.flops += done["flops"]
+        self.train_seconds += done["seconds"]
+        told = {key.removeprefix(PRIVACY): value for key, value in done.items() if key.startswith(PRIVACY)}
+        if told:
+            try:
+                self.privacy[client] = PrivacySpent(**told)
+            except TypeError:
+                expected = "expected epsilon, delta and, if known, noise_multiplier"
+                raise WireError(f"client {client} keeps account of {', '.join(told)}; {expected}") from None
+
+    def rows(self) -> list[dict[str, object]]:
+        """Rows of ``rounds.csv``."""
+        rows: list[dict[str, object]] = []
+        for measurement in self.history:
+            own, others = (client_means(measurement, self.tasks, own=flag) for flag in (True, False))
+            for client in measurement.scores:
+                losses = self.losses.get(client, [])
+                loss = losses[measurement.round - 1] if 0 < measurement.round <= len(losses) else None
+                rows.append(
+                    {
+                        "round": measurement.round,
+                        "client": client,
+                        "loss": loss,
+                        "self": own.get(client),
+                        "others": others.get(client),
+                    }
+                )
+        return rows
+
+    # ---- checkpoints ---------------------------------------------------------------------------------------------
+
+    def as_json(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        table = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self) if entry.name != "tasks"}
+        history = [{"round": each.round, "scores": each.scores} for each in self.history]
+        return {**table, "history": history, "privacy": {client: vars(told) for client, told in self.privacy.items()}}
+
+    @classmethod
+    def from_json(cls, tasks: Mapping[int, Sequence[str]], table: Mapping[str, Any], *, path: Path) -> RunHistory:
+        """From a checkpoint; JSON's keys are text, clients are numbers.
+
+        Args:
+            tasks: each client's own tasks.
+            table: content of the checkpoint's ``progress.json``.
+            path: of the checkpoint, for the error.
+
+        Raises:
+            RunError: an entry is not what it should be.
+        """
+        whole = {"until": table.get("round"), **table, "tasks": tasks}
+        return parsed(cls, whole, path=path, advice="remove its folder to go on from the one before")
+
+    # ---- what there is to tell -----------------------------------------------------------------------------------
+
+    @property
+    def costs(self) -> Costs:
+        """What the run has cost up to now."""
+        messages = max(self.messages, 1)
+        return Costs(
+            seconds=round(self.seconds, 3),
+            train_seconds=round(self.train_seconds, 3),
+            evaluation_seconds=round(self.evaluation_seconds, 3),
+            flops=self.flops,
+            messages=self.messages,
+            bytes_up=self.bytes_up / messages,
+            bytes_down=self.bytes_down / messages,
+            total_bytes_up=self.bytes_up,
+            total_bytes_down=self.bytes_down,
+        )
+
+    def privacy_account(self, guarantee: str) -> PrivacyAccount | None:
+        """What is promised, the largest epsilon, and each client's; None if nothing is said of privacy."""
+        if not guarantee:
+            return None
+        clients = {client: self.privacy[client] for client in sorted(self.privacy)}
+        epsilon = max((told.epsilon for told in clients.values()), default=None)
+        delta = max((told.delta for told in clients.values()), default=None)
+        return PrivacyAccount(guarantee, epsilon, delta, clients)
+
+    def results(self, settings: RunSettings, samples: SampleScores, *, guarantee: str = "") -> RunResults:
+        """What came out of the run.
+
+        Args:
+            settings: the run's.
+            samples: scores of single samples of the final round.
+            guarantee: what the method says of the privacy of its uploads.
+        """
+        rounds = milestones(settings.rounds, settings.evaluation.milestones, planned=settings.horizon)
+        measured = [each for each in self.history if each.round in rounds]
+        own, others = (summarise(measured, samples, self.tasks, own=part) for part in (True, False))
+        return RunResults(
+            scenario=settings.scenario.name,
+            method=settings.method,
+            engine=settings.engine,
+            seed=settings.seed,
+            rounds=self.round,
+            protocol=settings.scenario.protocol,
+            costs=self.costs,
+            self_=own,
+            others=others,
+            privacy=self.privacy_account(guarantee),
+            initial=InitialScores(self._initial(own=True), self._initial(own=False)),
+        )
+
+    def _initial(self, *, own: bool) -> float | None:
+        """The base models' mean over the clients that are there at the end: others would count in this one only."""
+        first, last = (client_means(each, self.tasks, own=own) for each in (self.history[0], self.history[-1]))
+        return statistics.fmean(first[client] for client in last) if last else None

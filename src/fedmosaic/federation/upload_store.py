@@ -1,0 +1,104 @@
+"""Uploads on the server's disk: what is in memory is the one that is being read, whatever the number of clients.
+
+Every upload is one safetensors file, written once. Checkpoints name the files that they need instead of holding them.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from fedmosaic.errors import RunError
+from fedmosaic.io import save_tensors
+from fedmosaic.methods.base import Upload
+
+_FILE = re.compile(r"round-(\d+)\.safetensors")
+
+
+class StoredTensors(Mapping[str, Tensor]):
+    """The tensors of one upload; each access reads one from disk, and none is kept.
+
+    Args:
+        path: the upload's file.
+
+    Attributes:
+        shapes: of the tensors by name.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._opened() as file:
+            self.shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.shapes:
+            raise KeyError(name)
+        with self._opened() as file:
+            tensor: Tensor = file.get_tensor(name)
+        return tensor.clone()  # not a view of the mapped file, whose pages would count as ours
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def _opened(self) -> safe_open:
+        try:
+            return safe_open(self.path, framework="pt")
+        except FileNotFoundError:
+            raise RunError(f"{self.path} is missing; the run cannot go on from here") from None
+        except SafetensorError as error:
+            raise RunError(f"{self.path} is damaged ({error}); the run cannot go on from here") from None
+
+
+class UploadStore:
+    """Stores uploads in a folder, by client and round.
+
+    Args:
+        folder: made when the first upload is stored.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def store(self, upload: Upload) -> Upload:
+        """Write an upload.
+
+        Returns:
+            The same upload, whose tensors are read from disk when they are asked for.
+        """
+        path = self._path(upload.client, upload.round)
+        save_tensors(path, upload.tensors)
+        return replace(upload, tensors=StoredTensors(path))
+
+    def load(self, client: int, round_: int) -> Mapping[str, Tensor]:
+        """Return the tensors that a client uploaded in a round.
+
+        Raises:
+            RunError: they are not there, or damaged.
+        """
+        return StoredTensors(self._path(client, round_))
+
+    def keep_only(self, needed: Collection[tuple[int, int]]) -> None:
+        """Delete all uploads but those named by (client, round)."""
+        for folder in self.folder.glob("client-*"):
+            client = int(folder.name.removeprefix("client-"))
+            for path in folder.iterdir():
+                found = _FILE.fullmatch(path.name)
+                if found is None or (client, int(found[1])) not in needed:
+                    path.unlink()
+            if not any(folder.iterdir()):
+                shutil.rmtree(folder)
+
+    def _path(self, client: int, round_: int) -> Path:
+        return self.folder / f"client-{client:05d}" / f"round-{round_:04d}.safetensors"
