@@ -14,7 +14,6 @@ from rich.table import Table
 from fedmosaic.cli import lists
 from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.progress import working
-from fedmosaic.config import varied
 from fedmosaic.errors import SettingsError
 from fedmosaic.io import write_atomically
 
@@ -36,10 +35,6 @@ def adapt_run(
     ] = None,
 ) -> None:
     """Fine-tune the run's merged adapters on each task by itself, against an untrained adapter."""
-    from fedmosaic.cli.finished import finished_run
-    from fedmosaic.experiments.adaptation import adapt
-    from fedmosaic.report import adaptation_page
-
     console = PlainConsole()
     names = lists.listed(tasks, lists.name, option="--tasks", expected="a task, such as digit-parity@chalk")
     counts = lists.listed(steps, lists.count, option="--steps", expected="a whole number from 0, as in 0,10,30")
@@ -47,6 +42,12 @@ def adapt_run(
         raise SettingsError(f"--steps {steps!r}: expected a number above 0 among them, as in 0,10,30")
     if other := [each for each in overrides or () if not each.strip().startswith("training.")]:
         raise SettingsError(f"--set {other[0]}: adaptation reads settings of the training only, as training.batch_size")
+
+    from fedmosaic.cli.finished import finished_run
+    from fedmosaic.config import varied
+    from fedmosaic.experiments.adaptation import adapt
+    from fedmosaic.report import adaptation_page
+
     runtime, settings = finished_run(run, change=lambda own: varied(own, overrides or []))
     for name in names:
         runtime.assets.benchmark.task(name)  # an unknown one is refused before anything is trained

@@ -38,13 +38,14 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score every client's final model; with --unseen the outcome is added to results.json."""
+    if (mix or average) and (unseen or generated):
+        raise SettingsError("--mix and --average score Self and Others; give them without --unseen and --generated")
+
     from fedmosaic.cli.finished import finished_run
     from fedmosaic.experiments.rescoring import agreement, check_choices, examine, unseen_tasks
     from fedmosaic.federation import RunFolder
 
     console = PlainConsole()
-    if (mix or average) and (unseen or generated):
-        raise SettingsError("--mix and --average score Self and Others; give them without --unseen and --generated")
     runtime, settings = finished_run(run)
     if mix or average:
         _show_other_answers(run, runtime, mix, average, console)
@@ -85,8 +86,8 @@ def _show_other_answers(
 
     method, rounds = runtime.assets.method, runtime.assets.settings.rounds
     results = RunFolder(run).results()
-    parts = (results.self_, results.others) if results else (None, None)
-    rows = {"as the run answers": [part.last if part else None for part in parts]}
+    assert results is not None  # it is finished
+    rows = {"as the run answers": [part.last if part else None for part in (results.self_, results.others)]}
     texts = lists.listed(mix, lists.name, option="--mix", expected="L, M or a weight from 0 to 1") if mix else []
     weights = {text: slot_weights(method, text) for text in texts}
     with working(console, f"{len(weights) + bool(average)} other way(s) to answer"):
