@@ -91,8 +91,9 @@ def _names(hint: Any) -> tuple[str, ...]:
     if get_origin(hint) is Annotated:
         inner, *metadata = get_args(hint)
         for each in metadata:
-            if isinstance(each, AfterValidator) and isinstance(each.func, RegisteredName):
-                return tuple(each.func.registry)
+            named = each.func if isinstance(each, AfterValidator) else each
+            if isinstance(named, RegisteredName):
+                return tuple(named.registry)
         return _names(inner)
     return ()
 

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializ
 
 from fedmosaic.config.paths import OF_SETTINGS, folder, rooted
 from fedmosaic.config.scenario import Scenario
-from fedmosaic.config.validation import registered, validate
+from fedmosaic.config.validation import RegisteredName, registered, validate
 from fedmosaic.errors import SettingsError
 from fedmosaic.registry import ENGINES, GATES, METHODS, METRICS
 
@@ -122,8 +122,9 @@ class ParticipationSettings(_Settings):
 class RunDefaults(_Settings):
     """What a scenario may give in ``[settings]``."""
 
-    method: Annotated[str, registered(METHODS)] = "fedmosaic"
+    method: Annotated[str, RegisteredName(METHODS)] = "fedmosaic"
     """The federated method; its own settings are ``method.KEY``."""
+    # Not a validator: what a method from elsewhere has run can be read and reported where it is not installed.
     method_settings: dict[str, Any] = Field(default_factory=dict)
     engine: Annotated[str, registered(ENGINES)] = "in-process"
     """What runs the clients."""
@@ -205,13 +206,18 @@ def resolve(scenario: Scenario, *, overrides: Sequence[str] = (), **explicit: An
         overrides: ``key=value`` strings with dotted keys, e.g. ``training.steps=10``, ``method.temperature=0.2``
             or ``scenario.protocol=static``.
         explicit: top-level values given as options of their own; None means "not given".
+
+    Raises:
+        SettingsError: a key, a value or a name is not known.
     """
     table = defaults_of(scenario)
     table["scenario"] = rooted(scenario.model_dump(mode="json"), Path.cwd(), _ALWAYS_PATHS)
     for override in overrides:
         _apply_override(table, override)
     table.update({key: value for key, value in explicit.items() if value is not None})
-    return validate(RunSettings, table, source="the settings")
+    settings = validate(RunSettings, table, source="the settings")
+    METHODS.check(settings.method)
+    return settings
 
 
 def defaults_of(scenario: Scenario) -> dict[str, Any]:
