@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -52,20 +53,31 @@ def explain(error: ValidationError, model: type[Any], *, below: str = "") -> str
     return "; ".join(_describe(model, dict(problem), below) for problem in inner)
 
 
-def registered(registry: Registry) -> AfterValidator:
-    """Return what makes a setting's string the name of something registered; nothing is imported for it.
+@dataclass(frozen=True)
+class RegisteredName:
+    """Takes a name of something registered; nothing is imported for it.
 
     Args:
         registry: which names there are.
     """
 
-    def check(name: str) -> str:
+    registry: Registry
+
+    def __call__(self, name: str) -> str:
+        """Return the name.
+
+        Raises:
+            PydanticCustomError: there is none of this name.
+        """
         try:
-            return registry.check(name)
+            return self.registry.check(name)
         except SettingsError as error:
             raise PydanticCustomError("unknown_name", "{reason}", {"reason": str(error)}) from None
 
-    return AfterValidator(check)
+
+def registered(registry: Registry) -> AfterValidator:
+    """Return what makes a setting's string the name of something registered."""
+    return AfterValidator(RegisteredName(registry))
 
 
 def _holds_others(place: tuple[int | str, ...], places: Sequence[tuple[int | str, ...]]) -> bool:
