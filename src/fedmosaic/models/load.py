@@ -36,12 +36,12 @@ def load_base_model(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str = torch.float32,
 ) -> BaseModel:
-    """Load a frozen base model.
+    """Load a frozen base model and return it.
 
     Args:
         name: an embedded model (``tiny-llama``, ...), or the folder of a transformers checkpoint.
         images: where the samples' images are.
-        home: the cache folder (features of the embedded models' frozen tower are kept there).
+        home: the cache folder (for the features of the embedded models' frozen tower).
         device: where the model computes.
         dtype: of its weights, as torch's or by its name; ``auto`` for what the checkpoint is stored in.
 
@@ -64,7 +64,7 @@ def find_base_model(name: str) -> Path:
         name: an embedded model, or the folder of a transformers checkpoint.
 
     Raises:
-        ModelError: there is no such model; names the nearest.
+        ModelError: there is no such model; names the most similar.
     """
     with blaming(f"base model {name!r} cannot be opened"):  # no such user behind ~, a name too long, no permission ...
         folder = FAMILIES.load(name).folder() if name in FAMILIES else Path(name).expanduser()
@@ -82,10 +82,10 @@ def load_tiny(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str = torch.float32,
 ) -> TinyModel:
-    """Load an embedded model, or one of them that was saved with ``save_pretrained``.
+    """Load an embedded model, or one of them that was saved with ``save_pretrained``, and return it.
 
     Args:
-        name: how it shall be called.
+        name: how the user calls it.
         folder: config, weights (with or without the tower's) and tokenizer.
         images: where the samples' images are.
         home: the cache folder.
@@ -144,7 +144,13 @@ def _whole(folder: Path) -> LlavaForConditionalGeneration:
 
 
 def save_without_tower(module: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write what :func:`read_module` reads: configuration, fp16 weights without the tower's, and the tokenizer."""
+    """Write what :func:`read_module` reads: configuration, fp16 weights without the tower's, and the tokenizer.
+
+    Args:
+        module: the model.
+        tokenizer: its tokenizer.
+        folder: is made if it does not exist.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tied = module.all_tied_weights_keys
     state = {
