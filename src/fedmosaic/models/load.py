@@ -14,11 +14,11 @@ from fedmosaic.data.images import ImageSource
 from fedmosaic.errors import ModelError
 from fedmosaic.models.base import BaseModel, find_decoder
 from fedmosaic.models.device import check_device
-from fedmosaic.models.faults import blaming
+from fedmosaic.models.end_tokens import complete_end_tokens
 from fedmosaic.models.features import Features
 from fedmosaic.models.files import WEIGHTS, check_fit, check_weights
 from fedmosaic.models.fingerprint import architecture_name
-from fedmosaic.models.marks import complete_marks
+from fedmosaic.models.library_errors import model_errors
 from fedmosaic.models.read import AUTO, load_checkpoint, read_config
 from fedmosaic.models.stack import decoder_layers
 from fedmosaic.models.tiny import TinyModel
@@ -66,7 +66,9 @@ def find_base_model(name: str) -> Path:
     Raises:
         ModelError: there is no such model; names the most similar.
     """
-    with blaming(f"base model {name!r} cannot be opened"):  # no such user behind ~, a name too long, no permission ...
+    with model_errors(
+        f"base model {name!r} cannot be opened"
+    ):  # no such user behind ~, a name too long, no permission ...
         folder = FAMILIES.load(name).folder() if name in FAMILIES else Path(name).expanduser()
         if not (folder / "config.json").is_file():
             raise ModelError(_unknown(name, folder))
@@ -95,11 +97,11 @@ def load_tiny(
     Raises:
         ModelError: weights are missing, damaged or do not fit the configuration.
     """
-    with blaming(f"base model {name!r}: its weights in {folder} do not load"):
+    with model_errors(f"base model {name!r}: its weights in {folder} do not load"):
         module: Any = read_module(folder)
-    with blaming(f"base model {name!r}: its tokenizer in {folder} cannot be used"):
+    with model_errors(f"base model {name!r}: its tokenizer in {folder} cannot be used"):
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-        complete_marks(tokenizer, module)
+        complete_end_tokens(tokenizer, module)
     architecture, tower = architecture_name(module), module.model.vision_tower
     for part in (module.model.multi_modal_projector, module.model.language_model, module.lm_head):
         part.to(_float(dtype))
