@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -76,3 +77,21 @@ def unwrapped(model: BaseModel) -> BaseModel:
     while isinstance(model, Wrapper):
         model = model.inner
     return model
+
+
+def twin(model: BaseModel) -> BaseModel:
+    """Return a second model with copies of the weights and without an adapter; all else is shared.
+
+    Args:
+        model: no wrapper; an adapter that it carries is out of its decoder for a moment.
+    """
+    second = copy.copy(model)
+    second.adapter = None
+    if model.adapter is not None:
+        model.adapter.detach()
+    try:
+        second.module, second.decoder = copy.deepcopy((model.module, model.decoder))
+    finally:
+        if model.adapter is not None:
+            model.adapter.reattach()
+    return second

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,19 @@ def open_mosaic40(home: Path) -> Mosaic40:
     Raises:
         DataError: it cannot be built, or what is on disk is damaged.
     """
-    return Mosaic40(_built(home, "mosaic40", _write_clients), lambda: open_public(home))
+    folder = _built(home, "mosaic40", _write_clients)
+    return _opened(home, folder, tuple(sorted((path.name, *_stamp(path)) for path in folder.iterdir())))
+
+
+@lru_cache(maxsize=2)
+def _opened(home: Path, folder: Path, files: tuple[tuple[str, int, int], ...]) -> Mosaic40:
+    """Open it once in a process, as long as its files stay as they are: every run of a comparison reads it."""
+    return Mosaic40(folder, lambda: open_public(home))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
 
 
 def open_public(home: Path) -> PublicBank:
