@@ -15,11 +15,18 @@ CHECKED = (
     "alignment",
     "data",
     "errors.py",
+    "events.py",
+    "federation/callbacks.py",
+    "federation/event_log.py",
+    "federation/history.py",
+    "federation/results.py",
+    "federation/run_folder.py",
     "io.py",
     "models",
     "nearest.py",
     "pretraining",
     "seeding.py",
+    "trackers",
 )
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

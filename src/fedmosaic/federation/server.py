@@ -28,7 +28,15 @@ _SECONDS_BETWEEN_POLLS = 0.5
 
 @dataclass(frozen=True)
 class Peer:
-    """A client as the server knows it: what it said of itself, checked against the scenario."""
+    """A client as the server knows it: what it said of itself, checked against the scenario.
+
+    Attributes:
+        client: its id.
+        node: the engine's number of it.
+        architecture: of its base model.
+        alignment: digest of its bases; empty if it has none.
+        shapes: of its upload's tensors.
+    """
 
     client: int
     node: int

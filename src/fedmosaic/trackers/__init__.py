@@ -28,7 +28,10 @@ def known_trackers() -> list[str]:
 
 
 def tracker_class(name: str) -> type[Tracker]:
-    """Return the tracker of this name.
+    """Return the tracker of a name.
+
+    Args:
+        name: of a file here or of an entry point.
 
     Raises:
         SettingsError: there is none (with the nearest name), or an entry point is not a tracker.
@@ -46,7 +49,10 @@ def tracker_class(name: str) -> type[Tracker]:
 
 
 def make_trackers(names: Sequence[str]) -> list[Tracker]:
-    """Make trackers of these names, each once; their libraries are imported now, before anything is written.
+    """Return new trackers, each once; their libraries are imported now, before anything is written.
+
+    Args:
+        names: of the trackers.
 
     Raises:
         SettingsError: there is no such tracker, or its library is not installed.
