@@ -23,7 +23,7 @@ from fedmosaic.data.sample import Sample
 from fedmosaic.data.stream import Stream
 from fedmosaic.federation import Runtime, engines
 from fedmosaic.models import BaseModel
-from fedmosaic.relevance import Probe, SketchKind, cosine_similarity, make_sketch, observed
+from fedmosaic.relevance import Probe, SketchKind, cosine_similarity, make_sketch, probe_target
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def arrivals(box: Runtime, *, seed: int, rounds: int = 0) -> list[Seen]:
 
 
 def make_probe(model: BaseModel, kind: SketchKind, *, size: int = 1024, ratio: float = 0.4, seed: int = 0) -> Probe:
-    where = observed(model.decoder)
+    where = probe_target(model.decoder)
     sketch = make_sketch(kind, d_out=where.out_features, d_in=where.in_features, size=size, ratio=ratio, seed=seed)
     return Probe(model, sketch)
 

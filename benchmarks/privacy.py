@@ -24,7 +24,7 @@ from torch import Tensor
 from fedmosaic.config import load_scenario, resolve
 from fedmosaic.methods.fedmosaic import FedMosaicSettings
 from fedmosaic.relevance import Exposure, calibrated_noise, cosine_similarity
-from fedmosaic.relevance.sanitise import chosen, clipped_mean, subkey, unclipped_mean
+from fedmosaic.relevance.sanitise import clipped_mean, poisson_sample, subkey, unclipped_mean
 from fedmosaic.report.chart import Axes, Line, draw
 
 EPSILONS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0)
@@ -46,7 +46,7 @@ def release(sketches: Tensor, way: Mapping[str, Any], key: bytes) -> Tensor:
     if "privacy" in way:
         exposure = Exposure(rate=rate)
         sigma = calibrated_noise(exposure, epsilon=way["privacy"]["epsilon"], delta=DEFAULTS.privacy.delta)
-    taken = sketches[chosen(subkey(key, "choice"), len(sketches), rate)]
+    taken = sketches[poisson_sample(subkey(key, "choice"), len(sketches), rate)]
     return clipped_mean(
         taken, clip=DEFAULTS.clip, noise_multiplier=sigma, count=rate * len(sketches), key=subkey(key, "noise")
     )

@@ -43,9 +43,9 @@ from torch import Tensor
 from fedmosaic.config import load_scenario, resolve
 from fedmosaic.evaluation.statistics import mean_interval
 from fedmosaic.experiments.paired import paired_difference
-from fedmosaic.methods import registry
 from fedmosaic.methods.base import Aggregation, ServerState, Uploads
 from fedmosaic.methods.fedmosaic import FedMosaic
+from fedmosaic.registry import METHODS
 from fedmosaic.relevance import Exposure, PrivacySettings
 from fedmosaic.relevance.sanitise import clipped_mean, subkey
 
@@ -180,8 +180,7 @@ if __name__ == "__main__":
     if arguments.markdown:
         print(show(json.loads(arguments.out.read_text())))
         raise SystemExit
-    known = registry.method_classes
-    registry.method_classes = lambda: {**known(), Oracle.name: Oracle}
+    METHODS.register(Oracle)
     result: dict[str, Any] = {
         "command": f"python benchmarks/relevance_structure.py --scenario {arguments.scenario} --seeds "
         + ",".join(map(str, arguments.seeds)),

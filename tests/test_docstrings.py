@@ -12,9 +12,11 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "fedmosaic"
 
 CHECKED = (
+    "adapters",
     "alignment",
     "data",
     "errors.py",
+    "evaluation",
     "events.py",
     "federation/callbacks.py",
     "federation/event_log.py",
@@ -25,6 +27,7 @@ CHECKED = (
     "models",
     "nearest.py",
     "pretraining",
+    "relevance",
     "report/costs.py",
     "report/privacy.py",
     "report/record.py",
@@ -40,7 +43,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 _SECTION = re.compile(r"^(Args|Attributes|Returns|Yields|Raises|Example|Examples|Note):$", re.MULTILINE)
 _ENTRY = re.compile(r"^ {4}(\*{0,2}\w+(?:, \*{0,2}\w+)*)(?: \([^)]*\))?:", re.MULTILINE)
-_ELSEWHERE = re.compile(r"\bSee :(meth|data|class):")  # the contract is a base method's, or a function type's
+_ELSEWHERE = re.compile(r"\bSee :(meth|func|data|class):")  # the contract is a base method's, or a function type's
 _RETURNS_IN_SUMMARY = re.compile(r"(Return|Yield|Whether)")
 
 
@@ -121,7 +124,11 @@ def _described(text: str, sections: set[str]) -> set[str]:
 
 def _says_what_it_returns(node: Function | ast.ClassDef, text: str) -> bool:
     assert isinstance(node, Function)
-    if node.returns is None or ast.unparse(node.returns) in {"None", "NoReturn"} or not _arguments(node):
+    if (
+        node.returns is None
+        or ast.unparse(node.returns) in {"None", "NoReturn", "Iterator[None]"}
+        or not _arguments(node)
+    ):
         return True
     return bool(_RETURNS_IN_SUMMARY.match(text) or re.search(r"^(Returns|Yields):$", text, re.MULTILINE))
 

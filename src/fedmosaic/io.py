@@ -8,13 +8,12 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import safetensors.torch
-from safetensors import SafetensorError
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from fedmosaic.errors import RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -41,6 +40,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         tensors: by name, on any device; none need be contiguous.
         metadata: texts for the file's header.
     """
+    import safetensors.torch  # noqa: PLC0415 - takes a second to import; other files do without
+
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # With empty metadata and no tensors, safetensors writes a file that it cannot read.
     write_atomically(path, safetensors.torch.save(whole, dict(metadata) if metadata else None))
@@ -58,11 +59,13 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         RunError: the file is missing or damaged.
     """
+    import safetensors.torch  # noqa: PLC0415 - as above
+
     try:
         return dict(safetensors.torch.load_file(path))
     except FileNotFoundError:
         raise RunError(f"{path} is missing; the run cannot go on from here") from None
-    except SafetensorError as error:
+    except safetensors.SafetensorError as error:
         raise RunError(f"{path} is damaged ({error}); remove its folder to go on from the one before") from None
 
 

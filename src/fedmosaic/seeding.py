@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def derive(seed: int, *names: object) -> int:
@@ -26,6 +29,8 @@ def generator(seed: int, *names: object) -> torch.Generator:
         seed: the run's seed.
         names: the purpose, as for :func:`derive`.
     """
+    import torch  # noqa: PLC0415 - takes a second to import; scenarios, which are drawn with NumPy, do without
+
     return torch.Generator().manual_seed(derive(seed, *names))
 
 

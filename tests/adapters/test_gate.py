@@ -74,7 +74,7 @@ def test_the_pair_is_the_only_two_slots_unless_named():
     assert gated_pair("token", ("c", "a"), ["a", "b", "c"]) == ("c", "a")
     assert gated_pair("step", None, ["a"]) == ("a",)
     for kind, pair, slots, message in [
-        ("noisy", None, ["a", "b"], "'noisy' is not a gate"),
+        ("noisy", None, ["a", "b"], "unknown gate 'noisy'"),
         ("scalar", None, ["a"], "mixes two slots"),
         ("scalar", ("a", "x"), ["a", "b"], "two different slots"),
         ("scalar", ("a", "a"), ["a", "b"], "two different slots"),

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fedmosaic.adapters.placement import block_ends, place
+from fedmosaic.adapters.placement import block_ends, find_targets
 from fedmosaic.errors import ModelError, SettingsError
 
 SEVEN = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
@@ -37,7 +37,7 @@ def test_block_ends_increase_and_include_the_last_layer(sizes):
 
 
 def test_no_blocks_means_no_colora(make_model):
-    placement = place(make_model("llama"), blocks=0)
+    placement = find_targets(make_model("llama"), blocks=0)
     assert placement.ends == ()
     assert all(target.block is None for target in placement.targets)
 
@@ -70,7 +70,7 @@ def test_more_blocks_than_layers_names_both_numbers():
 )
 def test_decoder_linears_are_found_and_nothing_else(make_model, family, stack, layers, modules):
     model = make_model(family)
-    placement = place(model, blocks=2)
+    placement = find_targets(model, blocks=2)
     assert placement.layers == layers
     assert placement.ends == (layers // 2 - 1, layers - 1)
     assert {target.module for target in placement.targets} == modules
@@ -97,7 +97,7 @@ def test_decoder_linears_are_found_and_nothing_else(make_model, family, stack, l
 )
 def test_the_stack_alone_gives_the_same_targets(make_model, family, stack):
     model = make_model(family)
-    whole, alone = place(model, blocks=2), place(model.get_submodule(stack), blocks=2)
+    whole, alone = find_targets(model, blocks=2), find_targets(model.get_submodule(stack), blocks=2)
     assert [f"{stack}.{target.path}" for target in alone.targets] == [target.path for target in whole.targets]
 
 
@@ -105,13 +105,13 @@ def test_the_stack_alone_gives_the_same_targets(make_model, family, stack):
     ("family", "module", "widths"), [("llama", "down_proj", (48, 32)), ("gpt2", "c_fc", (32, 128))]
 )
 def test_input_and_output_widths_are_not_swapped(make_model, family, module, widths):
-    targets = place(make_model(family), blocks=0, modules={module}).targets
+    targets = find_targets(make_model(family), blocks=0, modules={module}).targets
     assert {(target.in_features, target.out_features) for target in targets} == {widths}
 
 
 def test_colora_names_agree_between_architectures_of_other_depth_and_width(make_model):
     names = [
-        {target.prefix for target in place(make_model(family), blocks=2).targets if target.block is not None}
+        {target.prefix for target in find_targets(make_model(family), blocks=2).targets if target.block is not None}
         for family in ("llama", "qwen2", "gemma3")
     ]
     assert names[0] == names[1] == names[2]
@@ -119,10 +119,10 @@ def test_colora_names_agree_between_architectures_of_other_depth_and_width(make_
 
 
 def test_modules_can_be_chosen(make_model):
-    placement = place(make_model("llama"), blocks=0, modules={"q_proj", "v_proj"})
+    placement = find_targets(make_model("llama"), blocks=0, modules={"q_proj", "v_proj"})
     assert {target.module for target in placement.targets} == {"q_proj", "v_proj"}
     with pytest.raises(SettingsError, match=r"query.*q_proj"):
-        place(make_model("llama"), blocks=0, modules={"query"})
+        find_targets(make_model("llama"), blocks=0, modules={"query"})
 
 
 class Stack(nn.Module):
@@ -140,22 +140,22 @@ def block() -> nn.Module:
 def test_two_equally_long_stacks_are_ambiguous():
     stacks = Stack(nn.ModuleList([block(), block()]), nn.ModuleList([block(), block()]))
     with pytest.raises(ModelError, match=r"list0.*list1"):
-        place(stacks, blocks=0)
+        find_targets(stacks, blocks=0)
 
 
 def test_the_longest_stack_is_the_decoder():
     stacks = Stack(nn.ModuleList([block(), block()]), nn.ModuleList([block() for _ in range(3)]))
-    assert place(stacks, blocks=0).layers == 3
+    assert find_targets(stacks, blocks=0).layers == 3
 
 
 def test_lists_without_linears_or_of_unlike_layers_do_not_count():
     norms = nn.ModuleList([nn.LayerNorm(4) for _ in range(5)])
     unlike = nn.ModuleList([block(), nn.ModuleDict({"a": nn.Linear(4, 4)}), block()])
     with pytest.raises(ModelError, match="no list of like layers"):
-        place(Stack(norms, unlike), blocks=0)
+        find_targets(Stack(norms, unlike), blocks=0)
 
 
 def test_a_linear_shared_between_layers_is_refused():
     shared = nn.Linear(4, 4)
     with pytest.raises(ModelError, match="same module"):
-        place(Stack(nn.ModuleList([nn.Sequential(shared), nn.Sequential(shared)])), blocks=0)
+        find_targets(Stack(nn.ModuleList([nn.Sequential(shared), nn.Sequential(shared)])), blocks=0)

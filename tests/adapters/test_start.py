@@ -57,7 +57,7 @@ def test_conventional_layers_take_it_up_exactly(make_model, ids, tmp_path, setti
     start = imported(attach(model), tmp_path)
     torch.testing.assert_close(model(input_ids=ids).logits, expected, atol=1e-5, rtol=0)
     assert (expected - plain).abs().max() > 1e-3
-    assert start.kept == 1
+    assert start.retained == 1
 
 
 def test_free_ranks_can_still_learn(make_model, ids, tmp_path):
@@ -92,8 +92,8 @@ def test_colora_layers_hold_the_nearest_update_of_their_form(make_model, tmp_pat
         torch.testing.assert_close(start.tensors[f"{adapted.target.prefix}.P"].double(), fit, atol=1e-6, rtol=1e-5)
         total += wanted.square().sum()
         left += (wanted - (design @ fit.view(-1)).view_as(wanted)).square().sum()
-    assert start.kept == pytest.approx(float(1 - left / total), abs=1e-6)
-    assert 0 < start.kept < 0.5
+    assert start.retained == pytest.approx(float(1 - left / total), abs=1e-6)
+    assert 0 < start.retained < 0.5
 
 
 @torch.no_grad()
@@ -105,7 +105,7 @@ def test_what_colora_wrote_comes_back_whole(make_model, ids, tmp_path):
     adapter.load_slot("local", tensors)
     write_lora(adapter, tmp_path, base_model="x")
     start = starting_slot(adapter, {name: torch.zeros_like(t) for name, t in tensors.items()}, tmp_path)
-    assert start.kept == pytest.approx(1, abs=1e-5)
+    assert start.retained == pytest.approx(1, abs=1e-5)
     for name, tensor in tensors.items():
         torch.testing.assert_close(start.tensors[name], tensor, atol=1e-5, rtol=1e-5)
 
@@ -155,7 +155,7 @@ def test_what_a_client_exports_is_a_start_that_answers_the_same(make_model, ids,
     expected = model(input_ids=ids).logits
     assert (expected - make_model("llama")(input_ids=ids).logits).abs().max() > 1e-2
     torch.testing.assert_close(again(input_ids=ids).logits, expected, atol=1e-5, rtol=1e-5)
-    assert start.kept == pytest.approx(1, abs=1e-6)
+    assert start.retained == pytest.approx(1, abs=1e-6)
     assert "exactly" in start.summary
     assert start.apart == (kind != "one of two" and blocks < 4)
 
@@ -178,7 +178,7 @@ def test_bases_that_are_not_the_ones_it_was_made_with_are_measured(make_model, t
     write_origin(adapter, tmp_path, base_model="x")
     _, start = started(make_model, tmp_path, None, gate="scalar", blocks=2, seed=5)
     assert start.apart
-    assert start.kept < 0.6
+    assert start.retained < 0.6
     assert "%" in start.summary
 
 

@@ -12,11 +12,12 @@ from PIL import Image
 
 from fedmosaic.alignment.moments import JointMoments
 from fedmosaic.data.sample import Sample
-from fedmosaic.models.families import FAMILIES, build_module
+from fedmosaic.models.families import build_module
 from fedmosaic.models.features import FeatureStore
 from fedmosaic.models.tiny import TinyModel
 from fedmosaic.models.vision_weights import load_tower
 from fedmosaic.pretraining.tokenizers import fit_tokenizer
+from fedmosaic.registry import FAMILIES
 
 NAMES = ("tiny-llama", "tiny-qwen2", "tiny-gemma")
 KINDS = ("bird", "fish", "tool", "boat")
@@ -54,7 +55,7 @@ def make_samples() -> list[Sample]:
 
 def make_model(name: str, home: Path, *, seed: int = 0) -> TinyModel:
     """Return a family's model with random weights and a tokenizer fitted to the samples."""
-    family = FAMILIES[name]
+    family = FAMILIES.load(name)
     corpus = [f"{sample.prompt} {sample.answer}" for sample in make_samples()]
     tokenizer = fit_tokenizer(family.tokenizer, corpus, vocabulary=280, whole_words=(*KINDS, "first", "second"))
     module = build_module(family, len(tokenizer), seed=seed)

@@ -3,11 +3,13 @@ import json
 import pytest
 import torch
 
-from fedmosaic.alignment import Alignment, align, alignment_for
+from fedmosaic.alignment import Alignment, align
 from fedmosaic.alignment import shipped as shipped_module
 from fedmosaic.alignment.result import RECORD, TENSORS
 from fedmosaic.config import AdapterSettings, builtin_names, load_scenario, resolve
 from fedmosaic.errors import ModelError, SettingsError
+from fedmosaic.federation import alignment as alignment_of_runs
+from fedmosaic.federation.alignment import alignment_for
 from fedmosaic.models import load_base_model
 
 from .conftest import Noise
@@ -116,7 +118,7 @@ def making(alignment, monkeypatch, tmp_path):
         return alignment
 
     monkeypatch.setattr(shipped_module, "SHIPPED", tmp_path / "nothing")
-    monkeypatch.setattr(shipped_module, "make_alignment", make)
+    monkeypatch.setattr(alignment_of_runs, "make_alignment", make)
     return calls
 
 

@@ -5,11 +5,13 @@ import torch
 from tests.text_only import make_models
 
 from fedmosaic import events
-from fedmosaic.alignment import Alignment, align, alignment_for, shipped
+from fedmosaic.alignment import Alignment, align
 from fedmosaic.alignment.align import NoSharedModulesError
 from fedmosaic.alignment.result import RECORD
 from fedmosaic.data.images import GivenImages
 from fedmosaic.data.mosaic40.public import public_texts
+from fedmosaic.federation import alignment as alignment_of_runs
+from fedmosaic.federation.alignment import alignment_for
 from fedmosaic.models import load_base_model
 
 
@@ -69,7 +71,7 @@ def test_a_like_familys_record_does_not_list_its_modules_twice(models, tmp_path)
 def test_families_without_common_modules_run_without_bases_and_are_told(models, tmp_path, monkeypatch):
     with pytest.raises(NoSharedModulesError, match=r"llama has down_proj, .*neox has .*query_key_value"):
         aligned(models, "llama", "neox")
-    monkeypatch.setattr(shipped, "SAMPLES", 20)
+    monkeypatch.setattr(alignment_of_runs, "SAMPLES", 20)
     paths = [models[name].name for name in ("llama", "neox")]
     told = []
     with events.listening(lambda event: told.append(getattr(event, "text", ""))):

@@ -1,7 +1,6 @@
 """The command line in process: exit statuses, one clear message, nothing written on refusal."""
 
 import json
-import sys
 
 import pytest
 import tomli_w
@@ -231,8 +230,7 @@ def tasks_samples(monkeypatch):
             model.prepare(chosen)
         return models, chosen
 
-    monkeypatch.setattr(sys.modules["fedmosaic.cli.align"], "models_and_public_samples", read)
-    monkeypatch.setattr(sys.modules["fedmosaic.alignment.shipped"], "models_and_public_samples", read)
+    monkeypatch.setattr("fedmosaic.federation.alignment.models_and_public_samples", read)
 
 
 @pytest.mark.slow

@@ -17,11 +17,10 @@ from transformers import AutoProcessor, LlamaConfig, LlamaForCausalLM
 
 from fedmosaic.adapters import Adapter, Slot
 from fedmosaic.adapters.export import write_lora
-from fedmosaic.alignment import shipped
 from fedmosaic.config import Scenario, resolve
 from fedmosaic.data.images import GivenImages
 from fedmosaic.data.sample import Sample
-from fedmosaic.federation import RunFolder, Runtime, engines
+from fedmosaic.federation import RunFolder, Runtime, alignment, engines
 from fedmosaic.federation.final_model import final_model
 from fedmosaic.federation.participant import Participant
 from fedmosaic.training import load_adapter_state
@@ -241,7 +240,7 @@ def test_a_client_starts_from_an_exported_lora(monkeypatch, capsys, tmp_path, ru
     expected = Participant(machine_of(runs["fedavg"]), 1).score(old.rounds, ["Odd-0"], count=0)
     assert Participant(machine, 1).evaluate(0, others=False, count=0) == expected
 
-    monkeypatch.setattr(shipped, "make_alignment", lambda *_, **__: pytest.fail("refuse first: it takes minutes"))
+    monkeypatch.setattr(alignment, "make_alignment", lambda *_, **__: pytest.fail("refuse first: it takes minutes"))
     wrong = ["--set", "adapter.rank=2", "--set", "adapter.blocks=2"]
     status, _, error = call(monkeypatch, capsys, "run", tmp_path / "s.toml", *small, *wrong)
     assert status == 2

@@ -1,6 +1,5 @@
 """What people type and write: brackets, paths, wrong names and lists. Each is one line, or simply works."""
 
-import importlib
 import json
 import subprocess
 import sys
@@ -106,7 +105,7 @@ def test_trouble_of_the_machine_is_one_line(monkeypatch, capsys):
     def full(*_, **__):
         raise OSError(28, "No space left on device", "/disk/file")
 
-    monkeypatch.setattr(importlib.import_module("fedmosaic.cli.tasks"), "load_benchmark", full)
+    monkeypatch.setattr("fedmosaic.data.benchmark.load_benchmark", full)
     assert call(monkeypatch, capsys, "tasks", "list")[::2] == (1, "failed: No space left on device: /disk/file\n")
 
 

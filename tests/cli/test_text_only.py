@@ -6,7 +6,7 @@ import pytest
 from tests.cli.calling import call
 from tests.text_only import make_scenario
 
-from fedmosaic.alignment import shipped
+from fedmosaic.federation import alignment
 
 PUBLIC = ("feddistill", "fedmkt", "hetero-ssfl", "perada", "takfl")
 
@@ -18,8 +18,8 @@ def run(monkeypatch, capsys, tmp_path):
     def no_pictures(_):
         raise AssertionError("text models need no pictures")
 
-    monkeypatch.setattr(shipped, "SAMPLES", 40)
-    monkeypatch.setattr(shipped, "open_public", no_pictures)
+    monkeypatch.setattr(alignment, "SAMPLES", 40)
+    monkeypatch.setattr(alignment, "open_public", no_pictures)
     monkeypatch.setenv("FEDMOSAIC_HOME", str(tmp_path / "home"))
 
     def run(path, out):

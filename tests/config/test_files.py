@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedmosaic.config import load_scenario, resolve
-from fedmosaic.config.names import ALIGNMENTS, MODELS
+from fedmosaic.config.names import ALIGNMENTS
 from fedmosaic.errors import SettingsError
 
 CLIENT = '[[clients]]\nid = 0\nmodel = "tiny-llama"\ntasks = ["t"]\n'
@@ -129,6 +129,5 @@ def test_the_environment_names_the_data_of_those_that_name_none(tmp_path, monkey
 
 def test_names_that_win_over_folders_are_all_that_exist():
     from fedmosaic.alignment import MODES
-    from fedmosaic.models.families import FAMILIES
 
-    assert (set(MODELS), set(ALIGNMENTS)) == (set(FAMILIES), set(MODES))
+    assert set(ALIGNMENTS) == set(MODES)

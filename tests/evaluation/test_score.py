@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fedmosaic.data.sample import Sample
-from fedmosaic.evaluation.score import choose, reads_alike, score_samples
+from fedmosaic.evaluation.score import indistinguishable_options, likeliest_options, score_samples
 from fedmosaic.models import load_base_model
 from fedmosaic.models.base import IGNORED
 
@@ -53,7 +53,7 @@ def total_log_likelihood(model, sample, option):
 
 @torch.no_grad()
 def test_the_choice_is_the_option_of_highest_total_likelihood(model):
-    chosen = choose(model, CHOICES)
+    chosen = likeliest_options(model, CHOICES)
     for sample, choice in zip(CHOICES, chosen, strict=True):
         assert choice == (max(sample.options, key=lambda option: total_log_likelihood(model, sample, option)),)
 
@@ -66,7 +66,8 @@ def test_scores_do_not_depend_on_the_batch_and_stand_in_the_samples_order(model,
     assert list(scores) == pytest.approx(alone)
     with torch.inference_mode():
         assert list(scores[1:-1]) == [
-            float(choice == (sample.answer,)) for choice, sample in zip(choose(model, CHOICES), CHOICES, strict=True)
+            float(choice == (sample.answer,))
+            for choice, sample in zip(likeliest_options(model, CHOICES), CHOICES, strict=True)
         ]
 
 
@@ -89,8 +90,8 @@ def test_options_that_the_tokenizer_writes_alike_score_as_a_guess_wherever_the_a
     one, other = score_samples(model, known, batch_size=batch_size).scores
     assert one == other
     assert one in (0.0, 0.5)
-    assert reads_alike(model, [*CHOICES, *OPEN]) == []
-    assert reads_alike(model, [CHOICES[0], known[0], alike[1]]) == [
+    assert indistinguishable_options(model, [*CHOICES, *OPEN]) == []
+    assert indistinguishable_options(model, [CHOICES[0], known[0], alike[1]]) == [
         (known[0], ("Bird", "bird")),
         (alike[1], ("zzz", "polish", "Polish")),
     ]

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmosaic.evaluation import Measurement, client_means, milestones, summarise, token_f1
-from fedmosaic.evaluation.score import rouge_l
+from fedmosaic.evaluation.metrics.rouge_l import rouge_l
 
 TASKS = {0: ["a", "b"], 1: ["c"]}
 SAMPLES = {

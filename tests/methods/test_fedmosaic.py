@@ -6,7 +6,7 @@ from tests.methods.lab import Lab, NumbersModel, spied
 
 from fedmosaic.errors import RunError
 from fedmosaic.methods.registry import make_method
-from fedmosaic.relevance import EntrySketch, observed
+from fedmosaic.relevance import EntrySketch, probe_target
 
 
 def lab(settings=None, **options):
@@ -126,7 +126,7 @@ def test_uploads_have_the_announced_shapes(kind):
     announced = made.method.upload_shapes(here.adapter)
     upload = made.train(here)
     assert {name: tuple(tensor.shape) for name, tensor in upload.tensors.items()} == announced
-    where = observed(NumbersModel("narrow").decoder)
+    where = probe_target(NumbersModel("narrow").decoder)
     entries = where.in_features * where.out_features
     assert announced["sketch"] == ({"projection": 32, "subset": entries // 4, "full": entries}[kind],)
 

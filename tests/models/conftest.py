@@ -11,12 +11,13 @@ from PIL import Image
 
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import DataError
-from fedmosaic.models.families import FAMILIES, build_module
+from fedmosaic.models.families import build_module
 from fedmosaic.models.features import Features
 from fedmosaic.models.tiny import TinyModel
 from fedmosaic.models.vision import VisionTower
 from fedmosaic.models.vision_weights import load_tower
 from fedmosaic.pretraining.tokenizers import fit_tokenizer
+from fedmosaic.registry import FAMILIES
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -78,7 +79,7 @@ def samples() -> list[Sample]:
 
 def make_tiny(name: str, tower: VisionTower, images: Noise, home) -> TinyModel:
     """Return a family's model with random weights and a tokenizer fitted to the samples."""
-    family = FAMILIES[name]
+    family = FAMILIES.load(name)
     corpus = [f"{sample.prompt} {sample.answer}" for sample in make_samples()] * 20
     words = ("bird", "fish", "tool", "boat", "first", "second")
     tokenizer = fit_tokenizer(family.tokenizer, corpus, vocabulary=300, whole_words=words)

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fedmosaic.adapters import Adapter, Slot
 from fedmosaic.adapters.export import write_lora
 from fedmosaic.adapters.merge import merged
-from fedmosaic.adapters.placement import place
+from fedmosaic.adapters.placement import find_targets
 from fedmosaic.alignment import align
 from fedmosaic.data.sample import Sample
 from fedmosaic.models.base import IGNORED, Batch
@@ -125,7 +125,7 @@ def test_cost_is_what_torch_counts(kind, model, texts, first):
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.loss(batch)
     assert forward_flops(model, shape) == pytest.approx(counter.get_total_flops(), rel=0.02)
-    for target in place(model.decoder, blocks=0).targets:
+    for target in find_targets(model.decoder, blocks=0).targets:
         if target.layer >= first:
             base = model.decoder.get_submodule(target.path)
             model.decoder.set_submodule(target.path, Low(base, target.in_features, target.out_features))

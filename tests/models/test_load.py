@@ -6,10 +6,10 @@ from safetensors.torch import load_file, save_file
 from transformers import LlavaForConditionalGeneration
 
 from fedmosaic.errors import ModelError
-from fedmosaic.models.families import FAMILIES
 from fedmosaic.models.load import load_base_model, read_module, save_without_tower
 from fedmosaic.models.pixels import normalise
 from fedmosaic.models.vision_weights import ASSETS
+from fedmosaic.registry import FAMILIES
 
 BUILT_IN = sorted(FAMILIES)
 

@@ -6,10 +6,11 @@ from transformers import LlavaForConditionalGeneration
 
 from fedmosaic.data.dialogue import Dialogue
 from fedmosaic.models.base import IGNORED
-from fedmosaic.models.families import FAMILIES, build_module
+from fedmosaic.models.families import build_module
 from fedmosaic.models.fingerprint import architecture_name
 from fedmosaic.models.pixels import normalise
 from fedmosaic.models.special_tokens import IMAGE_ID
+from fedmosaic.registry import FAMILIES
 
 SHAPES = {"tiny-llama": (4, 128), "tiny-qwen2": (6, 160), "tiny-gemma": (5, 112), "tiny-llama-small": (3, 96)}
 
@@ -19,7 +20,7 @@ def test_families_differ_in_kind_depth_and_width(tiny):
     assert (config.num_hidden_layers, config.hidden_size) == SHAPES[tiny.name]
     assert type(tiny.module) is LlavaForConditionalGeneration
     assert len(tiny.decoder.layers) == config.num_hidden_layers
-    assert len({type(family.text_config(vocab_size=9)).__name__ for family in FAMILIES.values()}) == 3
+    assert len({type(FAMILIES.load(name).text_config(vocab_size=9)).__name__ for name in FAMILIES}) == 3
 
 
 def test_model_is_frozen_and_counts_its_weights(tiny):
@@ -144,7 +145,7 @@ def test_architecture_names_weights_and_shapes(tiny):
     depth, width = SHAPES[tiny.name]
     assert f"{depth}x{width}" in tiny.architecture
     assert architecture_name(tiny.module) == tiny.architecture
-    family = FAMILIES[tiny.name]
+    family = FAMILIES.load(tiny.name)
     vocabulary = tiny.module.config.text_config.vocab_size
     other = architecture_name(build_module(family, vocabulary, seed=1))
     assert other != tiny.architecture

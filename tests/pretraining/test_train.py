@@ -9,7 +9,6 @@ from fedmosaic.data.dialogue import Dialogue
 from fedmosaic.data.mosaic40.bank import Picture
 from fedmosaic.data.mosaic40.build import open_public
 from fedmosaic.data.sample import Sample
-from fedmosaic.models.families import FAMILIES
 from fedmosaic.models.vision_weights import ASSETS
 from fedmosaic.pretraining import train as pretrain
 from fedmosaic.pretraining.muon import Muon
@@ -17,6 +16,7 @@ from fedmosaic.pretraining.phases import PhaseSchedule
 from fedmosaic.pretraining.skill_accuracy import choose, skill_accuracy, skill_of
 from fedmosaic.pretraining.tokenizers import is_one_token
 from fedmosaic.pretraining.train import Recipe, answer_words, dialogue_loss, optimisers
+from fedmosaic.registry import FAMILIES
 
 ONE = Dialogue(("000001",), (("<image> what is this ? answer :", "bird"),))
 TWO = Dialogue(("000001", "000002"), (("<image> first <image> second which ? answer :", "second"),))

@@ -16,22 +16,22 @@ def random(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def spooled(path, values, width):
-    spool = ColumnStore(path, *values.shape, width=width)
+def stored(path, values, width):
+    store = ColumnStore(path, *values.shape, width=width)
     for client, row in enumerate(values):
-        spool.write_client(client, row)
-    return spool
+        store.write_client(client, row)
+    return store
 
 
 @given(*SIZES)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_spool_holds_what_clients_wrote_in_rows_as_slabs_of_columns(tmp_path, clients, columns, width, seed):
     values = random(clients, columns, seed=seed)
-    spool = spooled(tmp_path / "values", values, width)
-    assert torch.equal(torch.cat([spool.read(slab) for slab in range(len(spool))], 1), values)
+    store = stored(tmp_path / "values", values, width)
+    assert torch.equal(torch.cat([store.read(slab) for slab in range(len(store))], 1), values)
     copy = ColumnStore(tmp_path / "copy", clients, columns, width=width)
-    for slab in range(len(spool)):
-        copy.write(slab, spool.read(slab))
+    for slab in range(len(store)):
+        copy.write(slab, store.read(slab))
     assert all(torch.equal(copy.read_client(client), row) for client, row in enumerate(values))
 
 
@@ -39,15 +39,15 @@ def test_a_spool_holds_what_clients_wrote_in_rows_as_slabs_of_columns(tmp_path, 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_streamed_mixing_equals_mixing_in_memory(tmp_path, clients, columns, width, seed, most):
     values, sketches = random(clients, columns, seed=seed), random(clients, 8, seed=seed + 1)
-    spool, most = spooled(tmp_path / "values", values, width), min(most, clients - 1)
+    store, most = stored(tmp_path / "values", values, width), min(most, clients - 1)
     similarity = cosine_similarity(sketches)
     for count in (0, most):
         out = ColumnStore(tmp_path / "mixed", clients, columns, width=width)
         weights = relevance_weights(similarity, temperature=0.5, most=count)
         if count:
-            gather_columns(*nearest(sketches, temperature=0.5, most=most), spool, out.write)
+            gather_columns(*nearest(sketches, temperature=0.5, most=most), store, out.write)
         else:
-            mix_columns(all_weights(sketches, temperature=0.5), spool, out.write)
+            mix_columns(all_weights(sketches, temperature=0.5), store, out.write)
         mixed = torch.stack([out.read_client(client) for client in range(clients)])
         torch.testing.assert_close(mixed, weights @ values, atol=1e-6, rtol=0)
         torch.testing.assert_close(weighted_sums(weights, values, most=count), weights @ values, atol=1e-6, rtol=0)

@@ -20,7 +20,7 @@ from fedmosaic.errors import DataError
 from fedmosaic.models import load_base_model
 from fedmosaic.models.checkpoint import CheckpointModel
 from fedmosaic.pretraining.tokenizers import fit_tokenizer
-from fedmosaic.relevance import Probe, answer_gradients, make_sketch, observed
+from fedmosaic.relevance import Probe, answer_gradients, make_sketch, probe_target
 from fedmosaic.relevance.probe import CHUNK
 
 COMMON = {"vocab_size": 400, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -73,7 +73,7 @@ def samples(mosaic, count=4):
 def check_against_autograd(model, batch):
     """All samples at once, all answer tokens, against one backward pass per sample through the whole model."""
     parts = answer_gradients(model, model.collate(batch))
-    layer = model.decoder.get_submodule(observed(model.decoder).path)
+    layer = model.decoder.get_submodule(probe_target(model.decoder).path)
     layer.weight.requires_grad_(True)
     for row, sample in enumerate(batch):
         logits, targets, *_ = model.answer_logits(model.collate([sample]))
@@ -98,7 +98,7 @@ def test_per_sample_gradients_of_other_families_equal_autograd(name):
 
 
 def make_probe(model, kind="projection", size=1024):
-    where = observed(model.decoder)
+    where = probe_target(model.decoder)
     return Probe(
         model, make_sketch(kind, d_out=where.out_features, d_in=where.in_features, size=size, ratio=0.4, seed=0)
     )

@@ -43,9 +43,9 @@ def releases(**changes):
     return Releases(**{**settings, **changes})
 
 
-def rounds(release, looks):
+def rounds(release, batches):
     memory = {}
-    return [release(look, memory, round_=r) for r, look in enumerate(looks, start=1)], memory
+    return [release(batch, memory, round_=r) for r, batch in enumerate(batches, start=1)], memory
 
 
 def test_new_samples_in_every_round_cost_as_much_as_one_round():
@@ -96,17 +96,17 @@ def test_nothing_new_means_no_release_and_no_cost():
 
 
 def test_a_repeated_message_is_answered_with_the_same_release_and_another_round_with_another():
-    look = ProbeBatch(named(*range(20)), rate=0.5, again=False)
-    first, again = (releases()(look, {}, round_=1) for _ in range(2))
+    batch = ProbeBatch(named(*range(20)), rate=0.5, again=False)
+    first, again = (releases()(batch, {}, round_=1) for _ in range(2))
     assert torch.equal(first, again)
-    assert not torch.equal(first, releases()(look, {}, round_=2))
-    assert not torch.equal(first, releases(key=b"another")(look, {}, round_=1))
+    assert not torch.equal(first, releases()(batch, {}, round_=2))
+    assert not torch.equal(first, releases(key=b"another")(batch, {}, round_=1))
 
 
 def test_a_subsample_is_divided_by_its_expected_size():
     probe = Known()
-    look = ProbeBatch(named(*[1] * 400), rate=0.25, again=False)
-    released = releases(probe=probe, sanitise="clip")(look, {}, round_=1)
+    batch = ProbeBatch(named(*[1] * 400), rate=0.25, again=False)
+    released = releases(probe=probe, sanitise="clip")(batch, {}, round_=1)
     taken = len(probe.shown[0])
     assert taken != 100  # by chance it may be; with this key it is not
     assert released[0] == pytest.approx(taken / 100)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from fedmosaic.relevance.sanitise import chosen, clipped_mean, gaussian, subkey, unclipped_mean
+from fedmosaic.relevance.sanitise import clipped_mean, gaussian, poisson_sample, subkey, unclipped_mean
 
 KEY = b"k" * 32
 
@@ -118,10 +118,10 @@ def test_noise_is_standard_normal():
 
 
 def test_a_poisson_sample_takes_each_with_its_probability_and_all_at_one():
-    assert chosen(KEY, 1000, 1.0) == list(range(1000))
-    taken = chosen(KEY, 20_000, 0.3)
+    assert poisson_sample(KEY, 1000, 1.0) == list(range(1000))
+    taken = poisson_sample(KEY, 20_000, 0.3)
     assert len(taken) == pytest.approx(6000, rel=0.03)
-    assert taken != chosen(b"o" * 32, 20_000, 0.3)
+    assert taken != poisson_sample(b"o" * 32, 20_000, 0.3)
 
 
 def test_keys_of_different_purposes_differ():

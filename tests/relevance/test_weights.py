@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sklearn.metrics.pairwise import cosine_similarity as sklearn_cosine
 
 from fedmosaic.relevance import cosine_similarity, relevance_weights, weighted_sums
-from fedmosaic.relevance.weights import largest
+from fedmosaic.relevance.weights import largest_mask
 
 
 def sketches(count, size=16, seed=0):
@@ -111,7 +111,7 @@ def test_of_equally_similar_peers_the_first_count():
 
 @given(st.lists(st.lists(st.integers(-3, 3), min_size=4, max_size=4), min_size=1, max_size=5), st.integers(1, 4))
 def test_largest_equals_a_stable_sort(rows, most):
-    mask = largest(torch.tensor(rows).float(), most)
+    mask = largest_mask(torch.tensor(rows).float(), most)
     for row, found in zip(rows, mask, strict=True):
         assert found.nonzero().flatten().tolist() == sorted(sorted(range(4), key=lambda j: -row[j])[:most])
 

@@ -6,7 +6,7 @@ from fedmosaic.adapters import Slot
 from fedmosaic.config import AdapterSettings
 from fedmosaic.data.benchmark import load_benchmark
 from fedmosaic.relevance import Probe, make_sketch
-from fedmosaic.relevance.probe import observed
+from fedmosaic.relevance.probe import probe_target
 from fedmosaic.training import ModelPool, NullModelPool
 
 TASKS = ("trend@lines", "odd-one-out@openmoji", "describe@openmoji")  # prompts, images and answers of unlike lengths
@@ -60,7 +60,7 @@ def test_a_still_probe_counts_what_the_real_one_counts(home):
     counts = []
     for pool in pools(home):
         model = pool.probe("tiny-llama")
-        where = observed(model.decoder)
+        where = probe_target(model.decoder)
         sketch = make_sketch("projection", d_out=where.out_features, d_in=where.in_features, size=64, ratio=0.4, seed=0)
         probe = Probe(model, sketch)
         sketches = probe(samples)

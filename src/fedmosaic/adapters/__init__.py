@@ -5,7 +5,7 @@ from fedmosaic.adapters.build import Adapted
 from fedmosaic.adapters.folding import folded_in
 from fedmosaic.adapters.forward_context import SlotWeights
 from fedmosaic.adapters.layer import AdaptedLinear, CoLoraLinear, LoraLinear
-from fedmosaic.adapters.placement import Placement, Target, block_ends, place
+from fedmosaic.adapters.placement import Placement, Target, block_ends, find_targets
 from fedmosaic.adapters.slots import Slot
 from fedmosaic.adapters.tensors import TensorShapes, is_shared, is_slot_tensor
 
@@ -21,8 +21,8 @@ __all__ = [
     "Target",
     "TensorShapes",
     "block_ends",
+    "find_targets",
     "folded_in",
     "is_shared",
     "is_slot_tensor",
-    "place",
 ]

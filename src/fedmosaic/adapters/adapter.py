@@ -24,6 +24,12 @@ class Adapter:
 
     Made by :meth:`attach`. Several adapters can take turns on one base model with :meth:`detach` and :meth:`reattach`.
 
+    Args:
+        model: the whole base model.
+        decoder: its decoder stack (or ``model`` itself).
+        slots: the branches of every adapted linear.
+        shape: everything else that fixes the tensors.
+
     Attributes:
         slots: the slots, in the order in which they are computed.
         shape: rank, alpha, gate, seed and whatever else the adapter was made with.
@@ -81,6 +87,9 @@ class Adapter:
             modules: names of the projections to adapt, e.g. ``{"q_proj", "v_proj"}``; None adapts all.
             dtype: of the adapters' weights, whatever the model's is.
 
+        Returns:
+            The adapter, attached.
+
         Raises:
             ModelError: the decoder is not part of the model, has no usable structure, or carries an adapter already.
             SettingsError: a setting is out of range or does not fit the decoder.
@@ -96,7 +105,7 @@ class Adapter:
         adapter.reattach()
         return adapter
 
-    # ---- on and off the model
+    # ---- attaching and detaching
 
     def reattach(self) -> None:
         """Put this adapter's linears (back) into the model and freeze the model's own parameters.
@@ -129,7 +138,11 @@ class Adapter:
         return self._adapted
 
     def train(self, mode: bool = True) -> None:
-        """Switch the adapters' dropout on or off; the base model's mode is not touched."""
+        """Switch the adapters' dropout on or off; the base model's mode is not touched.
+
+        Args:
+            mode: True for training, False for evaluation.
+        """
         self.training = mode
         for adapted in self._adapted:
             adapted.linear.training = mode
@@ -228,7 +241,17 @@ class Adapter:
     # ---- tensors out and in
 
     def parameters(self, slot: str) -> dict[str, nn.Parameter]:
-        """Return a slot's live parameters by the names of :meth:`slot_tensors`, e.g. to penalise them."""
+        """Return a slot's live parameters, e.g. to penalise them.
+
+        Args:
+            slot: its name.
+
+        Returns:
+            By the names of :meth:`slot_tensors`.
+
+        Raises:
+            SettingsError: there is no such slot.
+        """
         self._check_slot(slot)
         return {
             f"{adapted.target.prefix}.{letter}": parameter
@@ -237,7 +260,14 @@ class Adapter:
         }
 
     def schema(self, slot: str) -> TensorShapes:
-        """Return names and shapes of a slot's tensors, in their fixed order."""
+        """Return names and shapes of a slot's tensors, in their fixed order.
+
+        Args:
+            slot: its name.
+
+        Raises:
+            SettingsError: there is no such slot.
+        """
         return {name: tuple(tensor.shape) for name, tensor in self.parameters(slot).items()}
 
     def slot_tensors(self, slot: str) -> dict[str, Tensor]:
@@ -245,11 +275,21 @@ class Adapter:
 
         Co-LoRA tensors are named ``block.{k}.{module}.P`` (r, r) and ``.Q`` (r,), the same in every architecture; the
         others ``layer.{i}.{module}.A`` (r, in) and ``.B`` (out, r). See :func:`~fedmosaic.adapters.is_shared`.
+
+        Args:
+            slot: its name.
+
+        Raises:
+            SettingsError: there is no such slot.
         """
         return copies(self.parameters(slot))
 
     def load_slot(self, slot: str, tensors: Mapping[str, Tensor]) -> None:
-        """Overwrite a slot in place with tensors named and shaped as :meth:`schema` says.
+        """Overwrite a slot in place.
+
+        Args:
+            slot: its name.
+            tensors: named and shaped as :meth:`schema` says.
 
         Raises:
             ModelError: a name is missing or unknown, or a shape differs; nothing has been written then.
@@ -257,7 +297,15 @@ class Adapter:
         load_strictly(f"slot {slot!r} of {self.shape.architecture}", self.parameters(slot), tensors)
 
     def copy_slot(self, source: str, target: str) -> None:
-        """Overwrite one slot in place with another's values."""
+        """Overwrite one slot in place with another's values.
+
+        Args:
+            source: name of the slot that is copied.
+            target: name of the slot that is overwritten.
+
+        Raises:
+            SettingsError: there is no such slot.
+        """
         self.load_slot(target, self.parameters(source))
 
     def gate_tensors(self) -> dict[str, Tensor]:
@@ -265,7 +313,14 @@ class Adapter:
         return copies(self._gates())
 
     def load_gate(self, tensors: Mapping[str, Tensor]) -> None:
-        """Overwrite the gates' parameters in place; raises as :meth:`load_slot`."""
+        """Overwrite the gates' parameters in place.
+
+        Args:
+            tensors: as :meth:`gate_tensors` returns them.
+
+        Raises:
+            ModelError: a name is missing or unknown, or a shape differs; nothing has been written then.
+        """
         load_strictly(f"the {self.shape.gate} gate of {self.shape.architecture}", self._gates(), tensors)
 
     def colora_shared(self) -> dict[str, Tensor]:
@@ -273,7 +328,14 @@ class Adapter:
         return copies(self._bases())
 
     def load_basis(self, tensors: Mapping[str, Tensor]) -> None:
-        """Overwrite Co-LoRA's frozen bases in place, e.g. with aligned ones; raises as :meth:`load_slot`."""
+        """Overwrite Co-LoRA's frozen bases in place, e.g. with aligned ones.
+
+        Args:
+            tensors: as :meth:`colora_shared` returns them.
+
+        Raises:
+            ModelError: a name is missing or unknown, or a shape differs; nothing has been written then.
+        """
         load_strictly(f"the Co-LoRA bases of {self.shape.architecture}", self._bases(), tensors)
 
     # ---- training
@@ -281,9 +343,16 @@ class Adapter:
     def train_only(self, *slots: str, gate: bool = False) -> dict[str, list[nn.Parameter]]:
         """Let exactly these slots (and the gates) require gradients, and drop the gradients of all others.
 
+        Args:
+            slots: names of those that train.
+            gate: whether the gates train.
+
         Returns:
             The trainable parameters as ``lora``, ``colora`` and ``gate``, so that each can have its own learning rate;
             a group may be empty.
+
+        Raises:
+            SettingsError: there is no such slot.
         """
         groups: dict[str, list[nn.Parameter]] = {}
         for slot in slots:

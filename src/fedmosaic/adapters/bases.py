@@ -13,7 +13,17 @@ from fedmosaic.seeding import generator
 
 
 def lora_pair(target: Target, rank: int, *, seed: int, architecture: str) -> tuple[Tensor, Tensor]:
-    """Draw LoRA's A (rank, in_features), Kaiming-uniform with a = sqrt(5) as in PEFT; B (out_features, rank) is 0."""
+    """Return initial A and B of conventional LoRA: A Kaiming-uniform with a = sqrt(5) as in PEFT, B zero.
+
+    Args:
+        target: the adapted linear.
+        rank: r.
+        seed: of the draw.
+        architecture: name of the base model's architecture; equal names give equal draws.
+
+    Returns:
+        A (rank, in_features) and B (out_features, rank).
+    """
     down = torch.empty(rank, target.in_features)
     draw = generator(seed, "adapter", architecture, target.by_layer, "A")
     nn.init.kaiming_uniform_(down, a=math.sqrt(5), generator=draw)
@@ -21,9 +31,18 @@ def lora_pair(target: Target, rank: int, *, seed: int, architecture: str) -> tup
 
 
 def colora_pair(target: Target, rank: int, *, seed: int, architecture: str) -> tuple[Tensor, Tensor]:
-    """Draw Co-LoRA's frozen A (rank, in_features), orthonormal rows, and B (out_features, rank), orthonormal columns.
+    """Return random frozen bases of Co-LoRA: A with orthonormal rows, B with orthonormal columns.
 
     With these, B P A covers an update space of rank**2 dimensions and ``||B P A|| = ||P||`` (FedMosaic, theorem 1).
+
+    Args:
+        target: the adapted linear.
+        rank: r.
+        seed: of the draw.
+        architecture: name of the base model's architecture; equal names give equal draws.
+
+    Returns:
+        A (rank, in_features) and B (out_features, rank).
 
     Raises:
         SettingsError: the rank is larger than a width of the linear.

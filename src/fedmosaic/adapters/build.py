@@ -13,7 +13,7 @@ from fedmosaic.adapters.bases import colora_pair, lora_pair
 from fedmosaic.adapters.forward_context import ForwardContext
 from fedmosaic.adapters.gate import make_gate
 from fedmosaic.adapters.layer import AdaptedLinear, CoLoraLinear, LoraLinear
-from fedmosaic.adapters.placement import Placement, Target, place
+from fedmosaic.adapters.placement import Placement, Target, find_targets
 from fedmosaic.errors import ModelError, SettingsError
 
 
@@ -63,10 +63,10 @@ class AdapterShape:
 
 @dataclass(frozen=True, slots=True)
 class Adapted:
-    """One adapted linear: where it is and what sits there.
+    """One adapted linear and its place in the model.
 
     Attributes:
-        target: its place, relative to the decoder.
+        target: what :func:`find_targets` says of it.
         path: dotted path in the whole model.
         parent: the module that holds it.
         linear: the adapted linear (the frozen one is ``linear.base``).
@@ -78,12 +78,19 @@ class Adapted:
     linear: AdaptedLinear
 
     def put(self, module: nn.Module) -> None:
-        """Make ``module`` the parent's child at this place."""
+        """Make a module the parent's child at this place.
+
+        Args:
+            module: the adapted linear, its base, or a replacement.
+        """
         setattr(self.parent, self.path.rpartition(".")[2], module)
 
 
 def check_free(model: nn.Module) -> None:
-    """Raise unless the model is without an adapter of ours.
+    """Make sure that a model carries no adapter.
+
+    Args:
+        model: the whole model.
 
     Raises:
         ModelError: an adapter is attached.
@@ -98,6 +105,15 @@ def build(
 ) -> tuple[Placement, tuple[Adapted, ...]]:
     """Make the adapted linears of a model without putting them in.
 
+    Args:
+        model: the whole model.
+        decoder: its decoder stack (or ``model`` itself).
+        shape: of the adapter.
+        context: shared by all linears of the adapter.
+
+    Returns:
+        The placement, and the adapted linears in its order.
+
     Raises:
         ModelError: the decoder is not part of the model, has no usable structure, or carries an adapter already.
         SettingsError: the shape does not fit the decoder.
@@ -106,7 +122,7 @@ def build(
     prefix = next((name for name, module in model.named_modules() if module is decoder), None)
     if prefix is None:
         raise ModelError(f"the {type(decoder).__name__} given as `decoder` is not part of {type(model).__name__}")
-    placement = place(decoder, blocks=shape.blocks, modules=shape.modules)
+    placement = find_targets(decoder, blocks=shape.blocks, modules=shape.modules)
 
     def adapted() -> Iterator[Adapted]:
         for target in placement.targets:

@@ -31,7 +31,13 @@ KEY_PREFIX = "base_model.model."
 
 
 def folded(adapter: Adapter) -> dict[str, Folded]:
-    """Return what the slots in use add, by the linear's path in the model.
+    """Return the branches that the slots in use add to the linears.
+
+    Args:
+        adapter: attached or not.
+
+    Returns:
+        By the linear's path in the model.
 
     Raises:
         ModelError: no slot is in use, or the gate weighs the slots by the input.
@@ -46,7 +52,7 @@ def write_lora(adapter: Adapter, folder: Path, *, base_model: str, task_type: st
         adapter: attached or not.
         folder: gets ``adapter_config.json`` and ``adapter_model.safetensors`` (fp32).
         base_model: name or folder of the model that the LoRA goes on.
-        task_type: PEFT's word for the kind of model, e.g. ``CAUSAL_LM``; None for any.
+        task_type: PEFT's name for the kind of model, e.g. ``CAUSAL_LM``; None for any.
 
     Raises:
         ModelError: the slots in use cannot be folded, or bases with and without transposed weights are mixed.
@@ -94,12 +100,23 @@ def write_origin(adapter: Adapter, folder: Path, *, base_model: str) -> None:
 
 
 def digest_of(path: Path) -> str:
-    """Return 32 hexadecimal digits that name a file's content."""
+    """Return 32 hexadecimal digits that name a file's content.
+
+    Args:
+        path: the file.
+    """
     return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
 def lora_tensors(branches: Mapping[str, Folded]) -> dict[str, Tensor]:
-    """Return the branches under PEFT's names, fp32; with a bias on every linear as soon as one has an offset."""
+    """Return branches under PEFT's names, in float32; every linear has a bias as soon as one has an offset.
+
+    Args:
+        branches: by the linear's path.
+
+    Returns:
+        As :func:`write_lora` saves them.
+    """
     biased = _biased(branches)
     tensors = {}
     for path, branch in branches.items():
@@ -115,6 +132,12 @@ def lora_config(branches: Mapping[str, Folded]) -> dict[str, Any]:
     """Return PEFT's settings that make of :func:`lora_tensors` what the branches compute.
 
     The commonest rank stands as ``r``; linears of another one are listed, by their whole path, in the patterns.
+
+    Args:
+        branches: by the linear's path.
+
+    Returns:
+        The content of ``adapter_config.json`` but for the base model's name.
     """
     ranks = {path: branch.down.shape[0] for path, branch in branches.items()}
     alphas = {path: _number(branch.scale * ranks[path]) for path, branch in branches.items()}

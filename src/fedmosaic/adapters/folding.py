@@ -26,6 +26,10 @@ def folded_in(adapter: Adapter, weights: SlotWeights) -> Iterator[None]:
     It is exact up to float32 rounding for fixed weights and gates that do not look at the input. Anything else (another
     gate, a base that is no plain float32 linear, dropout switched on) computes inside the block as it does outside.
     The mix must not be changed inside the block.
+
+    Args:
+        adapter: attached; a detached one changes nothing.
+        weights: slot weights, as :meth:`Adapter.mix` takes them.
     """
     with adapter.mixed(weights):
         if not all(_foldable(adapted.linear) for adapted in adapter.linears()) or not adapter.attached:

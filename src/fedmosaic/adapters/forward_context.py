@@ -65,7 +65,7 @@ class ForwardContext:
 
     @property
     def chosen(self) -> dict[str, float] | Literal["gate"]:
-        """What :meth:`Adapter.mix` was given, as :func:`fixed_weights` writes it."""
+        """The slot weights that :meth:`Adapter.mix` was given, as :func:`fixed_weights` writes them."""
         return "gate" if self.gated else dict(zip(self.active, self.weights, strict=True))
 
     @property

@@ -80,7 +80,15 @@ def colora(call: Call, down: Tensor, up: Tensor, ps: Sequence[Tensor], qs: Seque
 
 
 def slot_weights(logit: Tensor, slots: int = 2) -> Tensor:
-    """Return the weights (1 - g, g) of two slots, (2,) or (N, 2); of a single slot ``logit`` itself, (1,) or (N, 1)."""
+    """Return the weights of the slots that a gate weighs.
+
+    Args:
+        logit: the gate's logit, () or (N,); of a single slot, its weight itself.
+        slots: 1 or 2.
+
+    Returns:
+        (1 - g, g) of two slots, (2,) or (N, 2); of a single slot (1,) or (N, 1).
+    """
     return torch.sigmoid(torch.stack((-logit, logit), -1)) if slots == 2 else logit.unsqueeze(-1)
 
 

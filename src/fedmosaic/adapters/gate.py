@@ -22,13 +22,17 @@ from torch import Tensor, nn
 
 from fedmosaic.adapters.forward_context import ForwardContext, Prompt
 from fedmosaic.errors import ModelError, SettingsError
+from fedmosaic.registry import GATES
 
 
 class Gate(nn.Module, ABC):
     """Base of the gates: they give ``log(g / (1 - g))``, and the hot path makes the two weights of it.
 
     Attributes:
+        name: as in ``adapter.gate``.
+        letter: of the learnable part, in the names of tensors.
         by_input: whether the weights differ between inputs.
+        weighs: the number of slots: a pair, or one.
 
     Args:
         shape: of the learnable part.
@@ -37,9 +41,10 @@ class Gate(nn.Module, ABC):
         dtype: of the learnable part.
     """
 
-    kind: str
+    name: ClassVar[str]
     letter: str
     by_input: ClassVar[bool] = True
+    weighs: ClassVar[int] = 2
 
     def __init__(
         self, shape: tuple[int, ...], context: ForwardContext, device: torch.device, dtype: torch.dtype
@@ -48,9 +53,25 @@ class Gate(nn.Module, ABC):
         self.context = context
         self.register_parameter(self.letter, nn.Parameter(torch.zeros(shape, device=device, dtype=dtype)))
 
+    @classmethod
+    def shape(cls, in_features: int) -> tuple[int, ...]:
+        """Return the shape of the learnable part of a linear's gate: a direction in input space, or one number.
+
+        Args:
+            in_features: of the linear.
+        """
+        return (in_features,) if cls.by_input else ()
+
     @abstractmethod
     def forward(self, rows: Tensor) -> Tensor:
-        """Return the logit of g, () or (N,), for inputs ``rows`` (N, in_features)."""
+        """Return the logit of g.
+
+        Args:
+            rows: (N, in_features), the linear's inputs.
+
+        Returns:
+            () or (N,).
+        """
 
     def constant(self) -> Tensor:
         """Return the logit of g that all inputs share, ().
@@ -59,7 +80,7 @@ class Gate(nn.Module, ABC):
             ModelError: it depends on the input.
         """
         raise ModelError(
-            f"a {self.kind} gate weighs the slots anew for every input, so they cannot be folded into one update; "
+            f"a {self.name} gate weighs the slots anew for every input, so they cannot be folded into one update; "
             "only fixed weights and gate='scalar' can (run with --set adapter.gate=scalar)"
         )
 
@@ -67,13 +88,13 @@ class Gate(nn.Module, ABC):
 class ScalarGate(Gate):
     """One learnable number ``beta`` for all inputs of a linear."""
 
-    kind = "scalar"
+    name = "scalar"
     letter = "beta"
     by_input = False
     beta: nn.Parameter
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Return beta, ()."""
+        """Return beta, (). See :meth:`Gate.forward`."""
         return self.beta
 
     def constant(self) -> Tensor:
@@ -82,11 +103,15 @@ class ScalarGate(Gate):
 
 
 class StepSize(Gate):
-    """One learnable number ``s``, the weight of the only slot."""
+    """One learnable number ``s``, the weight of the only slot.
 
-    kind = "step"
+    See :class:`Gate` for the arguments.
+    """
+
+    name = "step"
     letter = "s"
     by_input = False
+    weighs = 1
     s: nn.Parameter
 
     def __init__(
@@ -96,7 +121,7 @@ class StepSize(Gate):
         nn.init.ones_(self.s)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Return s, ()."""
+        """Return s, (). See :meth:`Gate.forward`."""
         return self.s
 
     def constant(self) -> Tensor:
@@ -107,22 +132,28 @@ class StepSize(Gate):
 class TokenGate(Gate):
     """A direction ``w`` in input space; each token is gated by its own input."""
 
-    kind = "token"
+    name = "token"
     letter = "w"
     w: nn.Parameter
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Return ``x_t . w``, (N,)."""
+        """Return ``x_t . w``, (N,). See :meth:`Gate.forward`."""
         return rows.to(self.w.dtype) @ self.w
 
 
 class SampleGate(TokenGate):
     """As :class:`TokenGate`, averaged over the prompt of each sample."""
 
-    kind = "sample"
+    name = "sample"
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Return one value per sample, repeated over its tokens: (N,).
+        """Return one value per sample, repeated over its tokens.
+
+        Args:
+            rows: (N, in_features), the linear's inputs; N is a multiple of the number of samples.
+
+        Returns:
+            (N,).
 
         Raises:
             SettingsError: no prompt is set, or the rows fit neither the prompt's mask nor a later decoding step.
@@ -152,28 +183,41 @@ class SampleGate(TokenGate):
 def make_gate(
     kind: str, in_features: int, context: ForwardContext, device: torch.device, dtype: torch.dtype
 ) -> Gate | None:
-    """Return the gate of one linear, or None for ``kind="none"``."""
+    """Return the gate of one linear, or None for ``kind="none"``.
+
+    Args:
+        kind: ``none`` or a registered gate.
+        in_features: of the linear.
+        context: the adapter's.
+        device: of the learnable part.
+        dtype: of the learnable part.
+    """
     if kind == "none":
         return None
-    if kind in ("scalar", "step"):
-        return (ScalarGate if kind == "scalar" else StepSize)((), context, device, dtype)
-    return (TokenGate if kind == "token" else SampleGate)((in_features,), context, device, dtype)
+    gate: type[Gate] = GATES.load(kind)
+    return gate(gate.shape(in_features), context, device, dtype)
 
 
 def gated_pair(kind: str, gated: tuple[str, str] | None, slots: Sequence[str]) -> tuple[str, ...] | None:
-    """Return the slots that a gate weighs: two, by default the only two, or one for ``step``; None without a gate.
+    """Return the slots that a gate weighs.
+
+    Args:
+        kind: ``none`` or a registered gate.
+        gated: the two slots that get 1 - g and g; None: the only two.
+        slots: names of all slots.
+
+    Returns:
+        Two names, one for ``step``, or None without a gate.
 
     Raises:
         SettingsError: the kind is unknown, there are not as many slots as it weighs and no pair is named, or the pair
             is wrong.
     """
-    if kind not in ("none", "scalar", "sample", "token", "step"):
-        raise SettingsError(f"gate={kind!r} is not a gate; choose none, scalar, sample, token or step")
     if kind == "none":
         return None
-    if kind == "step":
+    if GATES.load(kind).weighs == 1:
         if len(slots) != 1:
-            raise SettingsError(f"gate='step' weighs a single slot but the adapter has {', '.join(slots)}")
+            raise SettingsError(f"gate={kind!r} weighs a single slot but the adapter has {', '.join(slots)}")
         return tuple(slots)
     if gated is None and len(slots) != 2:
         raise SettingsError(

@@ -101,7 +101,14 @@ class AdaptedLinear(nn.Module, ABC):
         return base + self._branch_cost(rank, wide), self._trained_cost(rank, wide)
 
     def slot(self, name: str) -> dict[str, nn.Parameter]:
-        """Return the slot's parameters by their letters: A (r, in), B (out, r), or P (r, r), Q (r,)."""
+        """Return a slot's parameters.
+
+        Args:
+            name: of the slot.
+
+        Returns:
+            By letter: A (r, in) and B (out, r), or P (r, r) and Q (r,).
+        """
         return {letter: getattr(self, f"{letter}_{name}") for letter in self.letters}
 
     @torch.no_grad()
@@ -125,11 +132,14 @@ class AdaptedLinear(nn.Module, ABC):
 
     @abstractmethod
     def unfolded(self, branch: Folded, initial: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return a slot that computes a branch, or what comes nearest to it; the inverse of :meth:`folded`.
+        """Return a slot that computes a branch, or the nearest to it that it can hold; the inverse of :meth:`folded`.
 
         Args:
             branch: of this linear's widths.
             initial: the slot's tensors by letter before any training.
+
+        Returns:
+            The slot's tensors by letter.
 
         Raises:
             ModelError: this kind of layer cannot hold the branch.
@@ -161,7 +171,16 @@ class AdaptedLinear(nn.Module, ABC):
         """Dtype of the adapter's weights."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Map (..., in) to (..., out). Without slots in use this is exactly the base linear."""
+        """Return the output with the slots in use; without any it is exactly the base linear's.
+
+        Args:
+            x: (..., in).
+            args: passed on to the base linear.
+            kwargs: passed on to the base linear.
+
+        Returns:
+            (..., out).
+        """
         context = self.context
         if not context.active:
             return self.base(x, *args, **kwargs)  # type: ignore[no-any-return]
@@ -219,7 +238,10 @@ class LoraLinear(AdaptedLinear):
         return Folded(torch.cat(self._active("A")).double(), torch.cat(ups, 1), None, self.scale)
 
     def unfolded(self, branch: Folded, initial: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Exact; ranks that the branch leaves free keep their initial A and have B = 0."""
+        """Return the slot exactly; ranks that the branch leaves free keep their initial A and have B = 0.
+
+        See :meth:`AdaptedLinear.unfolded`.
+        """
         rank, most = branch.down.shape[0], self._sizes[2]
         if rank > most:
             raise ModelError(f"its rank is {rank}, but adapter.rank is {most}; set adapter.rank={rank} or more")
@@ -267,7 +289,10 @@ class CoLoraLinear(AdaptedLinear):
         return Folded(self.A.double(), up @ torch.tensordot(weights, ps, 1), up @ (weights @ qs), self.scale)
 
     def unfolded(self, branch: Folded, initial: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The least-squares projection on the frozen bases; ``B^T up down A^T`` where they are orthonormal."""
+        """Return the least-squares projection on the frozen bases; ``B^T up down A^T`` where they are orthonormal.
+
+        See :meth:`AdaptedLinear.unfolded`.
+        """
         to_up, to_down = (torch.linalg.pinv(basis.double()).cpu() for basis in (self.B, self.A))
         to_up *= branch.scale / self.scale
         p = (to_up @ branch.up) @ (branch.down @ to_down)
@@ -287,7 +312,14 @@ _PLAIN = (nn.Parameter, Tensor)  # subclasses (torchao's quantised weights) know
 
 
 def plain_weights(base: nn.Module) -> tuple[Tensor | None, Tensor | None]:
-    """Return weight and bias of a frozen ``nn.Linear`` that nobody hooks: it can be computed with the branches."""
+    """Return weight and bias of a frozen ``nn.Linear`` without hooks, which can be computed together with the branches.
+
+    Args:
+        base: any module.
+
+    Returns:
+        Weight (out, in) and bias (out,) or None; None and None for any other module.
+    """
     if type(base) is not nn.Linear or base._forward_hooks or base._forward_pre_hooks:
         return None, None
     weight, bias = base._parameters["weight"], base._parameters["bias"]

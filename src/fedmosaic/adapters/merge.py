@@ -27,7 +27,7 @@ _BIAS_SETTINGS = ("attention_bias", "mlp_bias")
 
 
 class Merged(NamedTuple):
-    """What differs from the base model.
+    """The tensors of a merged model that differ from the base model's.
 
     Attributes:
         changes: tensors by name, in the base's dtype.
@@ -40,18 +40,21 @@ class Merged(NamedTuple):
 
 @torch.no_grad()
 def merged(adapter: Adapter, module: PreTrainedModel) -> Merged:
-    """Add the slots in use, mixed as they are now, to the weights; the model itself is not changed.
+    """Add the slots in use, mixed as they are now, to copies of the base model's weights.
 
     Args:
         adapter: attached to the module or not.
         module: its base model.
+
+    Returns:
+        The changed tensors; the model itself stays as it is.
 
     Raises:
         ModelError: the slots in use cannot be folded, a base is quantised, or a linear has no bias and can get none.
     """
     branches = folded(adapter)
     changes: dict[str, Tensor] = {}
-    homeless = {}
+    unmergeable = {}
     for adapted in adapter.linears():
         base, branch = adapted.linear.base, branches[adapted.path]
         weight, bias = _weights(adapted.path, base)
@@ -60,14 +63,14 @@ def merged(adapter: Adapter, module: PreTrainedModel) -> Merged:
         if branch.offset is not None and bias is not None:
             changes[f"{adapted.path}.bias"] = _added(bias, branch.scale * branch.offset)
         elif branch.offset is not None and branch.offset.any():
-            homeless[adapted.path] = branch
-    if not homeless:
+            unmergeable[adapted.path] = branch
+    if not unmergeable:
         return Merged(changes, None)
-    config, names = _with_biases(module, homeless)
+    config, names = _with_biases(module, unmergeable)
     changes |= {name: torch.zeros(shape, dtype=module.dtype) for name, shape in names.items()}
-    for path, branch in homeless.items():
+    for path, branch in unmergeable.items():
         name = f"{path}.bias"
-        assert branch.offset is not None  # that is why it is homeless
+        assert branch.offset is not None  # only offsets are unmergeable
         changes[name] = _added(changes[name], branch.scale * branch.offset.cpu())
     return Merged(changes, config)
 

@@ -16,7 +16,7 @@ class Target:
     """One linear that gets an adapter.
 
     Attributes:
-        path: dotted module path, relative to the decoder that was given to :func:`place`.
+        path: dotted module path, relative to the decoder that was given to :func:`find_targets`.
         layer: index of its decoder layer.
         block: index of the block that this layer ends (the linear carries Co-LoRA), or None (conventional LoRA).
         module: its name within the layer, e.g. ``q_proj``: the shortest ending of the path that is unique there.
@@ -79,13 +79,16 @@ def block_ends(layers: int, blocks: int) -> tuple[int, ...]:
     return (*(k * (layers // blocks) - 1 for k in range(1, blocks)), layers - 1)
 
 
-def place(decoder: nn.Module, *, blocks: int, modules: Collection[str] | None = None) -> Placement:
+def find_targets(decoder: nn.Module, *, blocks: int, modules: Collection[str] | None = None) -> Placement:
     """Find the attention and MLP projections of a decoder and divide its layers into blocks.
 
     Args:
         decoder: the decoder stack; of a whole language model (also an encoder-decoder one) its decoder is taken.
         blocks: number of blocks N_B, each ending in one Co-LoRA layer; 0 for conventional LoRA everywhere.
         modules: names of the projections to adapt, e.g. ``{"q_proj", "v_proj"}``; None adapts all.
+
+    Returns:
+        The placement of adapters.
 
     Raises:
         ModelError: no list of decoder layers, more than one that could be it, or a linear shared between layers.

@@ -33,6 +33,9 @@ class Slot:
 def checked_slots(slots: Sequence[Slot]) -> tuple[Slot, ...]:
     """Return the slots as a tuple.
 
+    Args:
+        slots: in the order in which they are computed.
+
     Raises:
         SettingsError: there are none, or two have the same name.
     """

@@ -2,8 +2,8 @@
 
 Conventional layers take it up exactly. A Co-LoRA layer can only hold ``B (P A x + Q)`` with its own frozen A and B, so
 there the LoRA is projected on them: with bases that were not chosen for it, most of it is lost.
-:attr:`StartingSlot.kept` says how much is left; with ``adapter.blocks=0`` there are no Co-LoRA layers and nothing is
-lost. With the bases that a LoRA was made with, P and Q (its bias) come back whole.
+:attr:`StartingSlot.retained` is the share that is left; with ``adapter.blocks=0`` there are no Co-LoRA layers and
+nothing is lost. With the bases that a LoRA was made with, P and Q (its bias) are recovered exactly.
 
 A LoRA that was exported from a mixture of slots has the ranks of all of them. Where one slot cannot hold that, the
 export's own parts (:func:`~fedmosaic.adapters.export.write_origin`) go into the slots that they came from.
@@ -54,18 +54,18 @@ class StartingSlot:
     Attributes:
         tensors: as :meth:`Adapter.load_slot` takes them.
         linears: number of linears that the LoRA adapts.
-        kept: share of its squared norm in the Co-LoRA layers, bias included, that their bases can hold; 1 if it adapts
-            none of them.
+        retained: share of its squared norm in the Co-LoRA layers, bias included, that their bases can hold; 1 if it
+            adapts none of them.
     """
 
     tensors: dict[str, Tensor]
     linears: int
-    kept: float
+    retained: float
 
 
 @dataclass(frozen=True)
 class Start:
-    """What a client starts with.
+    """The adapter's slots and gates that a client starts with.
 
     Attributes:
         slots: by name; those left out, and gates that are, start as those of all clients.
@@ -78,33 +78,36 @@ class Start:
     apart: bool
 
     @property
-    def kept(self) -> float:
-        """The least that a slot holds of its part in the Co-LoRA layers."""
-        return min(slot.kept for slot in self.slots.values())
+    def retained(self) -> float:
+        """The smallest :attr:`StartingSlot.retained` of the slots."""
+        return min(slot.retained for slot in self.slots.values())
 
     @property
     def summary(self) -> str:
-        """For the user."""
+        """One line for the user."""
         linears = max(slot.linears for slot in self.slots.values())
         parts = f" (slot by slot: {', '.join(self.slots)})" if self.apart else ""
-        if self.kept > 1 - 1e-6:
+        if self.retained > 1 - 1e-6:
             return f"{linears} linears, taken up exactly{parts}"
         return (
-            f"{linears} linears{parts}; Co-LoRA layers hold {self.kept:.1%} of their part (all with adapter.blocks=0, "
-            "or with the bases that it was made with)"
+            f"{linears} linears{parts}; Co-LoRA layers hold {self.retained:.1%} of their part (all with "
+            "adapter.blocks=0, or with the bases that it was made with)"
         )
 
 
 def client_start(
     adapter: Adapter, initial: Mapping[str, Tensor], folder: Path, *, answers_with: SlotWeights | None = None
 ) -> Start:
-    """Make a client's start of a PEFT LoRA folder: a copy in every slot, or slot by slot if only that can hold it.
+    """Make a client's start from a PEFT LoRA folder: a copy in every slot, or slot by slot if only that can hold it.
 
     Args:
         adapter: the client's.
         initial: a slot's tensors before any training.
         folder: ``adapter_config.json``, ``adapter_model.safetensors``, and what an export of ours has beside them.
         answers_with: how the client's slots will be mixed.
+
+    Returns:
+        What the client starts with.
 
     Raises:
         ModelError: as :func:`starting_slot`; for an export of ours it says what it was made with.
@@ -163,12 +166,15 @@ def _advice(origin: Mapping[str, Any]) -> str:
 
 
 def starting_slot(adapter: Adapter, initial: Mapping[str, Tensor], folder: Path) -> StartingSlot:
-    """Make a slot of a PEFT LoRA folder; linears that it does not adapt keep their initial tensors.
+    """Make a slot from a PEFT LoRA folder; linears that it does not adapt keep their initial tensors.
 
     Args:
-        adapter: whose slot it shall be.
+        adapter: the client's, of whose slots one is made.
         initial: a slot's tensors before any training.
         folder: ``adapter_config.json`` and ``adapter_model.safetensors``.
+
+    Returns:
+        The slot.
 
     Raises:
         ModelError: the folder cannot be read, computes another formula than LoRA's, or a linear, width or rank does not
@@ -184,7 +190,7 @@ def starting_slot(adapter: Adapter, initial: Mapping[str, Tensor], folder: Path)
             f"{len(branches)} linears do not fit. It must be a LoRA of the same base model, on the decoder's linears"
         )
     tensors = {name: tensor.clone() for name, tensor in initial.items()}
-    total = kept = 0.0
+    total = retained = 0.0
     for path, branch in branches.items():
         adapted = linears[path]
         target, linear = adapted.target, adapted.linear
@@ -203,12 +209,18 @@ def starting_slot(adapter: Adapter, initial: Mapping[str, Tensor], folder: Path)
             total += branch.scale**2 * _squared_norm(branch.up, branch.down, branch.offset)
             basis = linear.B.double().cpu()
             up, offset = basis @ slot["P"].cpu().double(), basis @ slot["Q"].cpu().double()
-            kept += linear.scale**2 * _squared_norm(up, linear.A.double().cpu(), offset)
-    return StartingSlot(tensors, len(branches), kept / total if total else 1.0)
+            retained += linear.scale**2 * _squared_norm(up, linear.A.double().cpu(), offset)
+    return StartingSlot(tensors, len(branches), retained / total if total else 1.0)
 
 
 def read_lora(folder: Path) -> dict[str, Folded]:
-    """Return what a PEFT LoRA folder adds to each linear, by the linear's path in the model.
+    """Return the branches of a PEFT LoRA folder.
+
+    Args:
+        folder: with ``adapter_config.json`` and ``adapter_model.safetensors``.
+
+    Returns:
+        By the linear's path in the model.
 
     Raises:
         ModelError: files are missing or damaged, or it is something else than plain LoRA.

@@ -15,26 +15,42 @@ TensorShapes = Mapping[str, tuple[int, ...]]
 
 
 def is_shared(name: str) -> bool:
-    """Whether a slot tensor means the same in every architecture (Co-LoRA's P and Q) and may travel between them.
+    """Return whether a slot tensor means the same in every architecture (Co-LoRA's P and Q).
 
     The names of all others start with ``layer.``; they fit clients of the same architecture only.
+
+    Args:
+        name: of the tensor.
     """
     return name.startswith("block.") and name.endswith((".P", ".Q"))
 
 
 def is_slot_tensor(name: str) -> bool:
-    """Whether a tensor of this name belongs to a slot, and not to something else that a client may upload."""
+    """Return whether a tensor belongs to a slot, and not to something else that a client may upload.
+
+    Args:
+        name: of the tensor.
+    """
     return is_shared(name) or (name.startswith("layer.") and name.endswith((".A", ".B")))
 
 
 def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return detached clones."""
+    """Return detached clones.
+
+    Args:
+        tensors: by name.
+    """
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
 @torch.no_grad()
 def load_strictly(what: str, own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
-    """Copy ``given`` into ``own`` in place; all names and shapes are checked before anything is written.
+    """Copy tensors into others in place; all names and shapes are checked before anything is written.
+
+    Args:
+        what: names the destination in error messages.
+        own: the destination.
+        given: the source, of the same names and shapes.
 
     Raises:
         ModelError: a name is missing or unknown, or a shape differs.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fedmosaic.adapters.bases import colora_pair
 from fedmosaic.adapters.build import check_free
-from fedmosaic.adapters.placement import Target, place
+from fedmosaic.adapters.placement import Target, find_targets
 from fedmosaic.alignment.activations import View
 from fedmosaic.alignment.joint import Joint
 from fedmosaic.alignment.measure import Correlation, measure
@@ -131,7 +131,11 @@ def _views(models: Sequence[BaseModel], blocks: int) -> tuple[list[View], list[T
         NoSharedModulesError: no two of them have a module in common.
     """
     targets: list[Targets] = [
-        {target.prefix: target for target in place(model.decoder, blocks=blocks).targets if target.block is not None}
+        {
+            target.prefix: target
+            for target in find_targets(model.decoder, blocks=blocks).targets
+            if target.block is not None
+        }
         for model in models
     ]
     if all(len(members) == 1 for members in _by_members(targets)):

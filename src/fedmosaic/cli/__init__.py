@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.text import Text
 
+from fedmosaic import __version__
 from fedmosaic.cli.adapt import adapt_run
 from fedmosaic.cli.align import align
 from fedmosaic.cli.ask import ask
@@ -25,14 +26,30 @@ from fedmosaic.errors import DataError, FedMosaicError, ModelError, SettingsErro
 
 _FAILED, _BAD_USAGE, _INTERRUPTED = 1, 2, 130
 
+
+def _version(asked: bool) -> None:
+    if asked:
+        PlainConsole().say(f"fedmosaic {__version__}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="fedmosaic",
-    help="Personalised federated learning of heterogeneous multimodal models.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",  # of help texts; what users wrote is not read so
 )
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Personalised federated learning of heterogeneous multimodal models."""
+
+
 app.command()(run)
 app.command()(compare)
 app.command()(report)

@@ -10,11 +10,8 @@ import typer
 from rich.table import Table
 
 from fedmosaic.cli.console import PlainConsole
-from fedmosaic.cli.finished import finished_run
 from fedmosaic.cli.progress import working
-from fedmosaic.experiments.adaptation import STEPS, adapt
 from fedmosaic.io import write_atomically
-from fedmosaic.report import adaptation_page
 
 
 def adapt_run(
@@ -23,6 +20,10 @@ def adapt_run(
     seeds: Annotated[int, typer.Option(min=1, help="Orders of the training samples to average over.")] = 3,
 ) -> None:
     """Fine-tune the run's merged adapters on one more task, against an untrained adapter, over 0 to 200 steps."""
+    from fedmosaic.cli.finished import finished_run
+    from fedmosaic.experiments.adaptation import STEPS, adapt
+    from fedmosaic.report import adaptation_page
+
     console = PlainConsole()
     machine, settings = finished_run(run)
     with working(console, f"adapting to {task}: 2 starts x {len(settings.scenario.models)} models x {seeds} seeds"):

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from fedmosaic.alignment import (
-    Alignment,
-    compare_layers,
-    find_mode,
-    make_alignment,
-    models_and_public_samples,
-)
+from fedmosaic.cli import completing
 from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.progress import working
 from fedmosaic.config import home, load_scenario, resolve
 from fedmosaic.errors import SettingsError
-from fedmosaic.report.layers import LayerPair, write_layers
+
+if TYPE_CHECKING:
+    from fedmosaic.alignment import Alignment
 
 
 def align(
-    scenario: Annotated[str, typer.Argument(help="Built-in name, a .toml file, or a published .json file.")],
+    scenario: Annotated[
+        str,
+        typer.Argument(
+            help="Built-in name, a .toml file, or a published .json file.", autocompletion=completing.scenarios
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for bases.safetensors and alignment.json (or cka.html).")],
     mode: Annotated[str, typer.Option(help="none, a, published, pivot or joint.")] = "joint",
     samples: Annotated[int, typer.Option(min=10, help="Public samples; every fifth measures the result.")] = 5000,
@@ -37,9 +38,13 @@ def align(
     ] = False,
 ) -> None:
     """Align the Co-LoRA bases of a scenario's architectures on public samples, and show how well they agree."""
+    known = load_scenario(scenario)
+
+    from fedmosaic.alignment import find_mode
+    from fedmosaic.federation.alignment import make_alignment
+
     console = PlainConsole()
     find_mode(mode)
-    known = load_scenario(scenario)
     if len(known.models) < 2:
         raise SettingsError(
             f"all clients of {known.name} run {known.models[0]}; alignment is between architectures: it needs at least "
@@ -66,6 +71,10 @@ def align(
 
 def _show_layers(names: Sequence[str], samples: int, seed: int, out: Path, console: PlainConsole) -> None:
     """Compare the models' layers and write the page."""
+    from fedmosaic.alignment import compare_layers
+    from fedmosaic.federation.alignment import models_and_public_samples
+    from fedmosaic.report.layers import LayerPair, write_layers
+
     with working(console, f"comparing layers on {samples} public samples"):
         models, chosen = models_and_public_samples(names, samples, home=home(), seed=seed)
         found = compare_layers(models, chosen)

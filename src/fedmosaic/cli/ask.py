@@ -9,11 +9,8 @@ from typing import Annotated
 import typer
 
 from fedmosaic.cli.console import PlainConsole
-from fedmosaic.cli.finished import finished_run
-from fedmosaic.data.images import GivenImages, read_image
 from fedmosaic.data.sample import IMAGE_MARK, Sample
 from fedmosaic.errors import SettingsError
-from fedmosaic.federation.final_model import final_model
 
 
 def ask(
@@ -26,6 +23,11 @@ def ask(
     """Print the answer of a client's final model to a question about images."""
     paths = image or []
     prompt = _prompt(question, len(paths))
+
+    from fedmosaic.cli.finished import finished_run
+    from fedmosaic.data.images import GivenImages, read_image
+    from fedmosaic.federation.final_model import final_model
+
     for path in paths:
         read_image(path)
     with TemporaryDirectory() as cache:  # whatever was asked about leaves no trace in the user's cache

@@ -6,55 +6,40 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.live import Live
 from rich.table import Column, Table
 
-from fedmosaic.cli import lists
-from fedmosaic.cli.background import BackgroundRun
+from fedmosaic.cli import completing, lists
 from fedmosaic.cli.console import PlainConsole
-from fedmosaic.cli.prepare import prepare
 from fedmosaic.cli.progress import logging, working
 from fedmosaic.config import RunSettings, load_scenario, resolve
 from fedmosaic.errors import SettingsError
-from fedmosaic.experiments.comparison import (
-    PARTS,
-    outside_budget,
-    rates_of,
-    rates_of_other_steps,
-    steps_of_rates,
-    write_comparison,
-)
-from fedmosaic.experiments.comparison import compare as summarise
-from fedmosaic.experiments.equal_flops import EqualFlops
-from fedmosaic.experiments.sweep import (
-    Plan,
-    at_best_rates,
-    check_begun,
-    plan,
-    rate_plans,
-    rate_scores,
-    take_finished,
-    variants,
-)
-from fedmosaic.federation import RunFolder, divided
-from fedmosaic.federation.callbacks import RoundStart
-from fedmosaic.federation.event_log import Headline
-from fedmosaic.federation.name_checks import check_names
 from fedmosaic.nearest import hint
-from fedmosaic.report import comparison_page, literal
-from fedmosaic.trackers import make_trackers
+from fedmosaic.registry import METHODS, TRACKERS
+
+if TYPE_CHECKING:
+    from fedmosaic.experiments.sweep import Plan
 
 _POLL_SECONDS = 1.0
 
 
-def compare(
-    scenario: Annotated[str, typer.Argument(help="Built-in name, a .toml file, or a published .json file.")] = "demo",
+def compare(  # noqa: PLR0915 - a comparison, told in its order
+    scenario: Annotated[
+        str,
+        typer.Argument(
+            help="Built-in name, a .toml file, or a published .json file.", autocompletion=completing.scenarios
+        ),
+    ] = "demo",
     methods: Annotated[
-        str, typer.Option(help="Names, separated by commas; fedmosaic:gate=false is a variant with other settings.")
+        str,
+        typer.Option(
+            help="Names, separated by commas; fedmosaic:gate=false is a variant with other settings.",
+            autocompletion=completing.listed_methods,
+        ),
     ] = "fedmosaic,sft,fedavg",
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
     budget: Annotated[str, typer.Option(help="Equal 'steps', or equal 'flops' (those of sft's steps).")] = "steps",
@@ -75,7 +60,12 @@ def compare(
     rounds: Annotated[int | None, typer.Option(help="Communication rounds.")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="A setting: training.steps=10.")] = None,
     track: Annotated[
-        list[str] | None, typer.Option("--track", help="Log each run to wandb, mlflow, tensorboard or trackio.")
+        list[str] | None,
+        typer.Option(
+            "--track",
+            help="Log each run to wandb, mlflow, tensorboard or trackio; repeatable.",
+            autocompletion=completing.trackers,
+        ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time, each in its own process.")] = 2,
 ) -> None:
@@ -85,7 +75,6 @@ def compare(
         raise SettingsError(f"--budget {budget!r}: {hint(budget, ('steps', 'flops'))}expected 'steps' or 'flops'")
     if finished and not finished.is_dir():
         raise SettingsError(f"--finished {finished}: no such folder; expected the --out of another comparison")
-    make_trackers(track or [])  # that they can be made
     names = lists.listed(methods, lists.name, option="--methods", expected="a method, such as fedmosaic or sft")
     numbers = lists.listed(
         seeds, lists.seed, option="--seeds", expected="a whole number from 0 to 2^31 - 1, as in 0,1,2"
@@ -96,7 +85,30 @@ def compare(
         if rates and not earlier
         else []
     )
-    base = divided(resolve(load_scenario(scenario), overrides=overrides or [], rounds=rounds))
+    for each in names:
+        METHODS.check(each.partition(":")[0])
+    for each in track or ():
+        TRACKERS.check(each)
+    asked = resolve(load_scenario(scenario), overrides=overrides or [], rounds=rounds)
+
+    from fedmosaic.cli.prepare import prepare
+    from fedmosaic.experiments.comparison import compare as summarise
+    from fedmosaic.experiments.comparison import (
+        outside_budget,
+        rates_of,
+        rates_of_other_steps,
+        steps_of_rates,
+        write_comparison,
+    )
+    from fedmosaic.experiments.equal_flops import EqualFlops
+    from fedmosaic.experiments.sweep import at_best_rates, plan, rate_plans, rate_scores, take_finished, variants
+    from fedmosaic.federation import divided
+    from fedmosaic.federation.name_checks import check_names
+    from fedmosaic.report import comparison_page
+    from fedmosaic.trackers import make_trackers
+
+    make_trackers(track or ())  # that they can be made
+    base = divided(asked)
     chosen = variants(base, names)
     for settings in chosen.values():
         check_names(settings)  # of all, before the first one's data are made
@@ -158,6 +170,10 @@ def _run_all(
     after_each: Callable[[], object] = lambda: None,
 ) -> None:
     """Run what is not done yet, at most ``jobs`` at once; the first failure stops all."""
+    from fedmosaic.cli.background import BackgroundRun
+    from fedmosaic.experiments.sweep import check_begun
+    from fedmosaic.federation import RunFolder
+
     check_begun(plans)
     waiting = [each for each in plans if RunFolder(each.path).results() is None]
     running: list[BackgroundRun] = []
@@ -190,6 +206,9 @@ def _showing(plans: Sequence[Plan], console: Console) -> Iterator[Callable[[], N
 
 
 def _live_line(plans: Sequence[Plan]) -> str:
+    from fedmosaic.federation import RunFolder
+    from fedmosaic.federation.callbacks import RoundStart
+
     done, going = 0, []
     for each in plans:
         folder = RunFolder(each.path)
@@ -202,6 +221,10 @@ def _live_line(plans: Sequence[Plan]) -> str:
 
 
 def _live_table(plans: Sequence[Plan]) -> Table:
+    from fedmosaic.federation import RunFolder
+    from fedmosaic.federation.event_log import Headline
+    from fedmosaic.report import literal
+
     table = Table("run", "round", "Self (%)", "Others (%)")
     for each in plans:
         measured = [line.what for line in RunFolder(each.path).events() if isinstance(line.what, Headline)]
@@ -214,6 +237,9 @@ def _live_table(plans: Sequence[Plan]) -> Table:
 
 def comparison_table(comparison: Mapping[str, Any]) -> Table:
     """The comparison for the terminal: mean and 95 % interval over seeds, in percent."""
+    from fedmosaic.experiments.comparison import PARTS
+    from fedmosaic.report import literal
+
     seeds = len(comparison["seeds"])
     table = Table(
         Column("method", overflow="fold"),  # a variant's name tells it from the others by its end

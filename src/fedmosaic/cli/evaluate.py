@@ -10,10 +10,7 @@ import typer
 from rich.table import Table
 
 from fedmosaic.cli.console import PlainConsole
-from fedmosaic.cli.finished import finished_run
 from fedmosaic.cli.progress import working
-from fedmosaic.experiments.rescoring import agreement, check_choices, examine, unseen_tasks
-from fedmosaic.federation import RunFolder
 
 
 def evaluate(
@@ -24,6 +21,10 @@ def evaluate(
     ] = False,
 ) -> None:
     """Score every client's final model; with --unseen the outcome is added to results.json."""
+    from fedmosaic.cli.finished import finished_run
+    from fedmosaic.experiments.rescoring import agreement, check_choices, examine, unseen_tasks
+    from fedmosaic.federation import RunFolder
+
     console = PlainConsole()
     machine, settings = finished_run(run)
     tasks = unseen_tasks(machine) if unseen else settings.scenario.task_names

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedmosaic.adapters.export import write_lora, write_origin
-from fedmosaic.adapters.merge import merged
 from fedmosaic.cli.console import PlainConsole
-from fedmosaic.cli.finished import finished_run
-from fedmosaic.config import RunSettings, varied
-from fedmosaic.data.images import GivenImages
 from fedmosaic.errors import SettingsError
-from fedmosaic.federation.final_model import FinalModel, final_model
 from fedmosaic.io import folder_written_atomically
-from fedmosaic.models.device import check_device
 from fedmosaic.nearest import hint
+
+if TYPE_CHECKING:
+    from fedmosaic.config import RunSettings
+    from fedmosaic.federation.final_model import FinalModel
 
 
 def export(
@@ -36,6 +33,11 @@ def export(
         raise SettingsError(f"--as {form}: {hint(form, _FORMS)}expected one of {', '.join(_FORMS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SettingsError(f"--out {out} already holds something; choose another folder")
+
+    from fedmosaic.cli.finished import finished_run
+    from fedmosaic.data.images import GivenImages
+    from fedmosaic.federation.final_model import final_model
+
     machine, settings = finished_run(run, images=GivenImages(()))
     model = final_model(replace(machine, settings=_as_stored(settings)), client)
     try:
@@ -51,6 +53,9 @@ def export(
 
 def _as_stored(settings: RunSettings) -> RunSettings:
     """Whatever it trained in, the base goes out as it is stored, and from machines without the run's device, too."""
+    from fedmosaic.config import varied
+    from fedmosaic.models.device import check_device
+
     try:
         check_device(settings.device)
         device = settings.device
@@ -60,6 +65,8 @@ def _as_stored(settings: RunSettings) -> RunSettings:
 
 
 def _lora(model: FinalModel, folder: Path) -> str:
+    from fedmosaic.adapters.export import write_lora, write_origin
+
     task = "CAUSAL_LM" if model.base.auto_class == "AutoModelForCausalLM" else None
     write_lora(model.adapter, folder, base_model=model.spec.model, task_type=task)
     write_origin(model.adapter, folder, base_model=model.spec.model)
@@ -78,6 +85,8 @@ def _lora(model: FinalModel, folder: Path) -> str:
 
 
 def _merged(model: FinalModel, folder: Path) -> str:
+    from fedmosaic.adapters.merge import merged
+
     changes, config = merged(model.adapter, model.base.module)
     model.adapter.detach()
     model.base.save(folder, changes=changes, config=config)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 
-from huggingface_hub.utils.tqdm import disable_progress_bars
-from transformers.utils.logging import disable_progress_bar
+_SWITCHES = {
+    "huggingface_hub.utils.tqdm": "disable_progress_bars",
+    "transformers.utils.logging": "disable_progress_bar",
+}
 
 
 def silence_bars() -> None:
     """Switch off the progress bars of libraries, in this process and in those it starts."""
     os.environ |= {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
-    disable_progress_bars()
-    disable_progress_bar()  # type: ignore[no-untyped-call]
+    for module, switch in _SWITCHES.items():
+        if module in sys.modules:  # else it reads the environment when it is imported
+            getattr(sys.modules[module], switch)()
 
 
 def silence_warnings() -> None:

@@ -13,8 +13,7 @@ from fedmosaic.cli.progress import working
 from fedmosaic.config import RunSettings, home
 from fedmosaic.data.sample import Sample, Task
 from fedmosaic.data.texts import shown
-from fedmosaic.errors import SettingsError
-from fedmosaic.evaluation import reads_alike
+from fedmosaic.evaluation import indistinguishable_options
 from fedmosaic.federation import Runtime
 from fedmosaic.federation.division import own_part
 from fedmosaic.federation.name_checks import check_names, check_tasks
@@ -35,8 +34,6 @@ def prepare(settings: RunSettings, console: PlainConsole, *, folder: Path | None
     """
     check_names(settings)
     make_method(settings.method, settings.method_settings).check(settings)
-    if settings.engine != "in-process":
-        raise SettingsError(f"engine {settings.engine!r} is not part of this version; use --engine in-process")
     check_device(settings.device)
     machine = Runtime(settings, folder=folder or home() / "unused")
     names = settings.scenario.task_names
@@ -78,7 +75,7 @@ def _same_options(machine: Runtime, tasks: Sequence[Task], split: Literal["test"
     for name in machine.settings.scenario.models:
         for task in tasks:
             samples = task.split(split)
-            if found := reads_alike(machine.pool.model(name), samples):
+            if found := indistinguishable_options(machine.pool.model(name), samples):
                 (first, options), *_ = found
                 yield (
                     f"{task.name}: {len(found)} of {len(samples)} {split} samples have options that are the same words "

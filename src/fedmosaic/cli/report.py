@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from fedmosaic.cli.console import PlainConsole
-from fedmosaic.report import final_table, write_report
 
 
 def report(run: Annotated[Path, typer.Argument(help="The run's folder.")]) -> None:
     """Write report.html for a run, finished or not, and print its table."""
+    from fedmosaic.report import final_table, write_report
+
     page = write_report(run)
     console = PlainConsole()
     console.print(final_table(run))

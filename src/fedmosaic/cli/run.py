@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedmosaic.cli.background import BackgroundRun, reference_of
+from fedmosaic.cli import completing
 from fedmosaic.cli.console import PlainConsole
-from fedmosaic.cli.display import RunDisplay
 from fedmosaic.cli.libraries import silence_warnings
-from fedmosaic.cli.prepare import prepare
-from fedmosaic.cli.resume import resume as go_on
 from fedmosaic.config import Scenario, load_scenario, resolve
-from fedmosaic.federation import RunFolder, divided, engines
-from fedmosaic.federation.event_log import Interrupted
-from fedmosaic.report import final_table, write_report
-from fedmosaic.trackers import Tracker, make_trackers
+from fedmosaic.registry import TRACKERS
+
+if TYPE_CHECKING:
+    from fedmosaic.federation import RunFolder
+    from fedmosaic.trackers import Tracker
 
 _DEFAULT_SCENARIO = "demo"
 _DEFAULT_REFERENCE = "sft"
@@ -27,10 +25,19 @@ _DEFAULT_REFERENCE = "sft"
 
 def run(
     scenario: Annotated[
-        str | None, typer.Argument(help=r"Built-in name, a .toml file, or a published .json file.  \[default: demo]")
+        str | None,
+        typer.Argument(
+            help=r"Built-in name, a .toml file, or a published .json file.  \[default: demo]",
+            autocompletion=completing.scenarios,
+        ),
     ] = None,
-    method: Annotated[str | None, typer.Option(help=r"Federated method.  \[default: fedmosaic]")] = None,
-    engine: Annotated[str | None, typer.Option(help="in-process, simulation or deployment.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help=r"Federated method.  \[default: fedmosaic]", autocompletion=completing.methods)
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help=r"What runs the clients.  \[default: in-process]", autocompletion=completing.engines),
+    ] = None,
     rounds: Annotated[int | None, typer.Option(help="Communication rounds.")] = None,
     seed: Annotated[int | None, typer.Option(help=r"Seed of everything random.  \[default: 0]")] = None,
     out: Annotated[Path, typer.Option(help="Run folder; new, or holding the run to --resume.")] = Path("runs/run"),
@@ -43,7 +50,12 @@ def run(
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out data records that cannot be used.")] = False,
     track: Annotated[
-        list[str] | None, typer.Option("--track", help="Log to wandb, mlflow, tensorboard or trackio; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--track",
+            help="Log to wandb, mlflow, tensorboard or trackio; repeatable.",
+            autocompletion=completing.trackers,
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
@@ -51,15 +63,29 @@ def run(
     if quiet:
         silence_warnings()
     console = PlainConsole(quiet=quiet)
-    trackers = make_trackers(track or [])
     given = {"method": method, "engine": engine, "rounds": rounds, "seed": seed}
     with_options = partial(changed, skip_bad=skip_bad, reference=reference)
+    # Names and settings are refused before the libraries are loaded that it takes to run.
+    for each in track or ():
+        TRACKERS.check(each)
+    asked = (
+        None
+        if resume
+        else resolve(with_options(load_scenario(scenario or _DEFAULT_SCENARIO)), overrides=overrides or [], **given)
+    )
+
+    from fedmosaic.cli.prepare import prepare
+    from fedmosaic.cli.resume import resume as go_on
+    from fedmosaic.federation import RunFolder, divided
+    from fedmosaic.report import final_table, write_report
+    from fedmosaic.trackers import make_trackers
+
+    trackers = make_trackers(track or ())
     folder: RunFolder | None
-    if resume:
+    if asked is None:
         folder = go_on(out, scenario, overrides=overrides or [], given=given, changed=with_options, console=console)
     else:
-        chosen = with_options(load_scenario(scenario or _DEFAULT_SCENARIO))
-        settings = divided(resolve(chosen, overrides=overrides or [], **given))
+        settings = divided(asked)
         RunFolder.check_free(out)
         prepare(settings, console)
         folder = RunFolder.create(out, settings)
@@ -87,6 +113,11 @@ def changed(scenario: Scenario, *, skip_bad: bool, reference: bool | None) -> Sc
 
 def _run_with_reference(folder: RunFolder, console: PlainConsole, trackers: Sequence[Tracker]) -> None:
     """Run the method here and the reference, if any, in another process at the same time."""
+    from fedmosaic.cli.background import BackgroundRun, reference_of
+    from fedmosaic.cli.display import RunDisplay
+    from fedmosaic.federation import engines
+    from fedmosaic.federation.event_log import Interrupted
+
     settings = folder.settings
     reference, names = reference_of(settings), [tracker.name for tracker in trackers]
     beside = BackgroundRun(reference, folder.path / "reference", track=names) if reference else None

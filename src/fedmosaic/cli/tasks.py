@@ -5,20 +5,20 @@ from __future__ import annotations
 import io
 import textwrap
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from PIL import Image
 from rich.box import SIMPLE
 from rich.table import Column, Table
 
 from fedmosaic.cli.console import PlainConsole
-from fedmosaic.config import home
-from fedmosaic.data.benchmark import Benchmark, load_benchmark
 from fedmosaic.data.sample import IMAGE_MARK
-from fedmosaic.data.sheet import contact_sheet
-from fedmosaic.data.sheet_page import contact_page
 from fedmosaic.errors import SettingsError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from fedmosaic.data.benchmark import Benchmark
 
 tasks = typer.Typer(help="List the benchmark's tasks, or show samples of one.", no_args_is_help=True)
 
@@ -66,12 +66,19 @@ def show_task(
     if sample is not None:
         _show_sample(benchmark, name, sample, path)
     elif path.suffix == ".png":
+        from fedmosaic.data.sheet import contact_sheet
+
         _write(path, _png(contact_sheet(benchmark, name)))
     else:
+        from fedmosaic.data.sheet_page import contact_page
+
         _write(path, contact_page(benchmark, name).encode())
 
 
 def _benchmark(data: Path | None) -> Benchmark:
+    from fedmosaic.config import home
+    from fedmosaic.data.benchmark import load_benchmark
+
     return load_benchmark("mosaic40" if data is None else "published", home=home(), folder=data)
 
 

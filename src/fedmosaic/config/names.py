@@ -1,7 +1,3 @@
-"""Names that settings may give where the path of a folder may stand, too; such a name wins over a folder."""
-
-MODELS = ("tiny-llama", "tiny-qwen2", "tiny-gemma", "tiny-llama-small")
-"""The embedded base models."""
+"""The modes of alignment: names that win over folders, which may stand in their place."""
 
 ALIGNMENTS = ("none", "a", "published", "pivot", "joint")
-"""The modes of alignment."""

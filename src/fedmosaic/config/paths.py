@@ -6,13 +6,14 @@ A path in a file is relative to the file, one on the command line to the working
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedmosaic.config.names import ALIGNMENTS, MODELS
+from fedmosaic.config.names import ALIGNMENTS
 from fedmosaic.errors import SettingsError
+from fedmosaic.registry import FAMILIES
 
 Reading = Callable[[str, Path], str]
 
@@ -26,7 +27,7 @@ def folder(text: str, base: Path) -> str:
     return str(_resolved(text, base)) if text else ""
 
 
-def name_or_folder(text: str, base: Path, *, names: Collection[str]) -> str:
+def name_or_folder(text: str, base: Path, *, names: Container[str]) -> str:
     """Return a name as it is, and the path of a folder as an absolute one.
 
     A path is what begins like one (``/``, ``.``, ``~``) and what names a folder that exists, unless it is a known name;
@@ -41,7 +42,7 @@ def name_or_folder(text: str, base: Path, *, names: Collection[str]) -> str:
     return str(path) if text.startswith((os.sep, ".", "~")) or path.is_dir() else text
 
 
-_model = partial(name_or_folder, names=MODELS)
+_model = partial(name_or_folder, names=FAMILIES)
 _alignment = partial(name_or_folder, names=ALIGNMENTS)
 
 OF_SCENARIO: Mapping[tuple[str, ...], Reading] = {

@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from fedmosaic.config.validation import registered
 from fedmosaic.errors import SettingsError
+from fedmosaic.registry import DATASETS
 
 
 class ClientSpec(BaseModel):
@@ -68,7 +70,7 @@ class Scenario(BaseModel):
     """Clients, their tasks and models, and the protocol (docs/scenarios.md).
 
     Attributes:
-        benchmark: ``mosaic40`` (offline) or ``published`` (a data folder in the published layout).
+        benchmark: a dataset, e.g. ``mosaic40`` (offline) or ``published`` (a data folder in the published layout).
         data: that folder, for ``published``.
         skip_bad: leave out records of it that cannot be used, instead of refusing them.
         open_tasks: tasks of it whose answers are open even where the question lists options.
@@ -83,7 +85,7 @@ class Scenario(BaseModel):
 
     name: str
     title: str = ""
-    benchmark: Literal["mosaic40", "published"] = "mosaic40"
+    benchmark: Annotated[str, registered(DATASETS)] = "mosaic40"
     data: str = ""
     skip_bad: bool = False
     open_tasks: tuple[str, ...] = ()

@@ -15,8 +15,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializ
 
 from fedmosaic.config.paths import OF_SETTINGS, folder, rooted
 from fedmosaic.config.scenario import Scenario
-from fedmosaic.config.validation import validate
+from fedmosaic.config.validation import registered, validate
 from fedmosaic.errors import SettingsError
+from fedmosaic.registry import ENGINES, GATES, METHODS, METRICS
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
@@ -76,7 +77,7 @@ class AdapterSettings(_Settings):
     """N_B; the last layer of each block carries Co-LoRA. 0 puts conventional LoRA everywhere. 2 is what the shipped
     bases of the embedded models are made for; the paper has 4."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
-    gate: Literal["scalar", "sample", "token"] = "scalar"
+    gate: Annotated[str, registered(GATES)] = "scalar"
     alignment: str = "joint"
     """Where Co-LoRA's frozen bases come from if there are several architectures: a mode of ``fedmosaic align`` (none,
     a, published, pivot, joint), or the folder of an alignment that it made."""
@@ -93,8 +94,8 @@ class EvaluationSettings(_Settings):
     samples_per_task: Annotated[int, Field(ge=1)] = 10
     """Samples per task at rounds other than the last."""
     batch_size: Positive = 64
-    open_metric: Literal["f1", "rouge-l"] = "f1"
-    """Score of open answers: token F1, or ROUGE-L."""
+    open_metric: Annotated[str, registered(METRICS)] = "f1"
+    """Score of open answers: token F1 (``f1``), or ROUGE-L (``rouge-l``)."""
     answer_tokens: Positive = 6
     """Generation of an open answer stops here if the model does not stop before."""
 
@@ -111,9 +112,9 @@ class ParticipationSettings(_Settings):
 class RunDefaults(_Settings):
     """What a scenario may give in ``[settings]``."""
 
-    method: str = "fedmosaic"
+    method: Annotated[str, registered(METHODS)] = "fedmosaic"
     method_settings: dict[str, Any] = Field(default_factory=dict)
-    engine: Literal["in-process", "simulation", "deployment"] = "in-process"
+    engine: Annotated[str, registered(ENGINES)] = "in-process"
     rounds: Positive = 20
     planned_rounds: Annotated[int, Field(ge=0)] = 0
     """The rounds over which samples arrive, milestones are spaced and privacy noise is calibrated; 0: ``rounds``. A run

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
 
 from fedmosaic.errors import SettingsError
 from fedmosaic.nearest import hint, suggestion
+from fedmosaic.registry import Registry
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -48,6 +50,22 @@ def explain(error: ValidationError, model: type[Any], *, below: str = "") -> str
     places = [problem["loc"] for problem in problems]
     inner = [problem for problem in problems if not _holds_others(problem["loc"], places)]
     return "; ".join(_describe(model, dict(problem), below) for problem in inner)
+
+
+def registered(registry: Registry) -> AfterValidator:
+    """Return what makes a setting's string the name of something registered; nothing is imported for it.
+
+    Args:
+        registry: which names there are.
+    """
+
+    def check(name: str) -> str:
+        try:
+            return registry.check(name)
+        except SettingsError as error:
+            raise PydanticCustomError("unknown_name", "{reason}", {"reason": str(error)}) from None
+
+    return AfterValidator(check)
 
 
 def _holds_others(place: tuple[int | str, ...], places: Sequence[tuple[int | str, ...]]) -> bool:

@@ -4,14 +4,53 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from fedmosaic.data.images import ImageSource
 from fedmosaic.data.sample import Sample, Task
 from fedmosaic.errors import SettingsError
+from fedmosaic.registry import DATASETS
 
-BENCHMARKS = ("mosaic40", "published")
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """What a scenario, or a command, says about the data that it wants.
+
+    Attributes:
+        home: the folder for everything that fedmosaic makes itself.
+        folder: the user's data folder, if one is given.
+        skip_bad: leave out records that cannot be used, instead of refusing them.
+        open_tasks: tasks whose answers are open even where the question lists options.
+        public: the task whose train samples everybody may see; empty for none.
+    """
+
+    home: Path
+    folder: Path | None = None
+    skip_bad: bool = False
+    open_tasks: Collection[str] = ()
+    public: str = ""
+
+
+class Dataset(Protocol):
+    """A kind of data that scenarios name by ``benchmark``; registered as a class, see :mod:`fedmosaic.registry`.
+
+    Attributes:
+        name: as in scenarios.
+    """
+
+    name: ClassVar[str]
+
+    @classmethod
+    def open(cls, options: DataOptions) -> Benchmark:
+        """Open the data.
+
+        Raises:
+            SettingsError: the options are not enough.
+            DataError: the data cannot be built or read.
+        """
+        ...
 
 
 class Benchmark(Protocol):
@@ -64,31 +103,19 @@ def load_benchmark(
     """Load a benchmark by name.
 
     Args:
-        name: ``mosaic40`` (built below ``home`` on first use), or ``published`` (read from ``folder``).
-        home: the folder for everything that fedmosaic makes itself.
-        folder: the data folder of ``published``: it holds ``dataset/NAME/{train,test}/dataset-ID.json``.
-        skip_bad: leave out records of ``published`` that cannot be used, instead of refusing them.
-        open_tasks: tasks of ``published`` whose answers are open even where the question lists options.
-        public: the task of ``published`` whose train samples are public; ``mosaic40`` brings its own.
+        name: of a dataset: ``mosaic40`` (built below ``home`` on first use), ``published`` (read from ``folder``), ...
+        home: as the others, see :class:`DataOptions`.
+        folder: the user's data folder.
+        skip_bad: whether to leave out bad records.
+        open_tasks: tasks whose answers are open.
+        public: the public task.
 
     Raises:
-        SettingsError: the name is unknown, or ``published`` is asked for without a folder.
+        SettingsError: the name is unknown, or the dataset needs a folder and none is given.
         DataError: the data cannot be built or read.
     """
-    # Imported here, because each needs this module's words and one of them should not load the other's libraries.
-    if name == "mosaic40":
-        from fedmosaic.data.mosaic40.build import open_mosaic40  # noqa: PLC0415
-
-        return open_mosaic40(home)
-    if name == "published":
-        from fedmosaic.data.published import HOW_TO_GET, PublishedBenchmark  # noqa: PLC0415
-
-        if folder is None:
-            raise SettingsError(f"benchmark 'published' needs a data folder; {HOW_TO_GET}")
-        benchmark = PublishedBenchmark(folder, skip_bad=skip_bad, open_tasks=open_tasks, public=public)
-        benchmark.images.remember(home)
-        return benchmark
-    raise unknown("benchmark", name, BENCHMARKS)
+    dataset: type[Dataset] = DATASETS.load(name)
+    return dataset.open(DataOptions(home=home, folder=folder, skip_bad=skip_bad, open_tasks=open_tasks, public=public))
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> SettingsError:

@@ -1,6 +1,7 @@
 """Scoring, and what Self, Others and their means over rounds are made of."""
 
-from fedmosaic.evaluation.score import TaskScore, choose, reads_alike, score_samples, token_f1
+from fedmosaic.evaluation.metrics.token_f1 import token_f1
+from fedmosaic.evaluation.score import TaskScore, indistinguishable_options, likeliest_options, score_samples
 from fedmosaic.evaluation.summary import (
     Measurement,
     SampleScores,
@@ -15,10 +16,10 @@ __all__ = [
     "SampleScores",
     "Summary",
     "TaskScore",
-    "choose",
     "client_means",
+    "indistinguishable_options",
+    "likeliest_options",
     "milestones",
-    "reads_alike",
     "score_samples",
     "summarise",
     "token_f1",

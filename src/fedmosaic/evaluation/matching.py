@@ -3,9 +3,9 @@
 The published rules (docs/method-facts.md#option-matching) take the first listed option that is a *substring* of the
 text, so that "red" answers for "reddish" and a short option for the longer one that contains it, and read the article
 "a" as option A. Here a text that is an option as it stands means that option. Otherwise options match as whole words
-(:mod:`fedmosaic.evaluation.words`), the longest match wins, of several the one that stands first in the text, of
-options that differ only in case or marks the one that is spelled as the text has it; and a lone letter counts only if
-it is written as one: "B", "(b)", "option b", "b." but not the article in "a dog".
+(:mod:`fedmosaic.evaluation.word_tokenizer`), the longest match wins, of several the one that stands first in the text,
+of options that differ only in case or marks the one with the text's own spelling; and a lone letter counts only if it
+is written as one: "B", "(b)", "option b", "b." but not the article in "a dog".
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from fedmosaic.evaluation.words import folded, spaced, spelled, words
+from fedmosaic.evaluation.word_tokenizer import normalised_word, split_words, tokenize, with_spaces
 
 _YES = {"yes": "positive", "no": "negative", "true": "positive", "false": "negative"}
 _LONE_LETTER = re.compile(r"(?<![^\W\d_])(?<!')\(?([^\W\d_])\b([.):,、]?)")
@@ -32,7 +32,7 @@ def match_option(text: str, options: Sequence[str]) -> str | None:
             return option
     if all(_is_letter(option) for option in options):
         return _letter(text, options)
-    return _longest_words(text, options) or _synonym(text, options)
+    return _longest_match(text, options) or _synonym(text, options)
 
 
 class _Match(NamedTuple):
@@ -49,7 +49,7 @@ class _Match(NamedTuple):
         return theirs != mine and theirs[0] <= mine[0] and mine[1] <= theirs[1]
 
 
-def _longest_words(text: str, options: Sequence[str]) -> str | None:
+def _longest_match(text: str, options: Sequence[str]) -> str | None:
     """The option whose words stand in the text; a match inside a longer option's match does not count."""
     found = [match for option in options for match in _matches(text, option)]
     outermost = [one for one in found if not any(one.inside(other) for other in found)]
@@ -57,8 +57,8 @@ def _longest_words(text: str, options: Sequence[str]) -> str | None:
 
 
 def _matches(text: str, option: str) -> Iterator[_Match]:
-    there, wanted = ([word.text for word in spelled(each)] for each in (text, option))
-    plain, sought = [folded(word) for word in there], [folded(word) for word in wanted]
+    there, wanted = ([word.text for word in tokenize(each)] for each in (text, option))
+    plain, sought = [normalised_word(word) for word in there], [normalised_word(word) for word in wanted]
     for start in range(len(there) - len(wanted) + 1 if wanted else 0):
         end = start + len(wanted)
         if plain[start:end] == sought:
@@ -72,7 +72,7 @@ def _is_letter(option: str) -> bool:
 
 def _letter(text: str, options: Sequence[str]) -> str | None:
     """The first letter that is written as a choice."""
-    said = spaced(text)
+    said = with_spaces(text)
     for match in _LONE_LETTER.finditer(said):
         letter, mark = match.groups()
         chosen = next((o for same in (str, str.casefold) for o in options if same(o) == same(letter)), None)
@@ -91,9 +91,9 @@ def _is_word(letter: str, after: str) -> bool:
 
 def _synonym(text: str, options: Sequence[str]) -> str | None:
     """Yes and no stand for Positive and Negative, and for true and false."""
-    plain = {option: " ".join(words(option)) for option in options}
+    plain = {option: " ".join(split_words(option)) for option in options}
     meaning = {_YES.get(plain[option], plain[option]): option for option in options}
-    for word in words(text):
+    for word in split_words(text):
         if word in _YES and _YES[word] in meaning:
             return meaning[_YES[word]]
     return None

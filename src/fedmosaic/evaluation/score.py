@@ -1,31 +1,33 @@
 """How well a model answers a task's questions.
 
 Multiple choice is scored by the model's choice: the option to which it gives the highest total log-likelihood as the
-answer. Options that its tokenizer writes alike are one to the model: a choice of one of them is a guess among them and
-counts as often as such a guess is right. Open answers are generated greedily and scored by token F1 (overlap of
-words) or ROUGE-L, for texts of every script (:mod:`fedmosaic.evaluation.words` says what a word is).
+answer. Options of which its tokenizer makes the same tokens are indistinguishable to the model: a choice of one of k
+such options counts 1 / k where the right one is among them. Open answers are generated greedily and scored by token F1
+(overlap of words) or ROUGE-L, for texts of every script (:mod:`fedmosaic.evaluation.word_tokenizer` says what a word
+is).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fedmosaic.data.sample import Sample
-from fedmosaic.evaluation.words import reference_words, words
 from fedmosaic.models import BaseModel
+from fedmosaic.registry import METRICS
 
 
 @dataclass(frozen=True)
 class TaskScore:
-    """Scores of single samples, in [0, 1] each."""
+    """Scores of single samples.
+
+    Attributes:
+        scores: from 0 to 1 each.
+    """
 
     scores: tuple[float, ...]
 
@@ -38,16 +40,19 @@ class TaskScore:
 def score_samples(
     model: BaseModel, samples: Sequence[Sample], *, batch_size: int, open_metric: str = "f1", answer_tokens: int = 6
 ) -> TaskScore:
-    """Score each sample; the model's adapter must be mixed as it is meant to answer.
+    """Score each sample.
 
     Args:
-        model: in evaluation mode.
+        model: in evaluation mode, with the slot weights that it answers with.
         samples: all multiple choice or open, in any mixture.
         batch_size: samples that go through the model at once.
-        open_metric: ``f1`` or ``rouge-l``, for open answers.
+        open_metric: name of a metric (:mod:`fedmosaic.evaluation.metrics`), for open answers.
         answer_tokens: longest generated open answer.
+
+    Returns:
+        The scores, in the order of the samples.
     """
-    overlap = {"f1": token_f1, "rouge-l": rouge_l}[open_metric]
+    overlap = METRICS.load(open_metric)().score
     scores = [0.0] * len(samples)
     # Samples of like length share a batch: less padding.
     order = sorted(range(len(samples)), key=lambda i: (len(samples[i].images), len(samples[i].prompt)))
@@ -68,16 +73,32 @@ def score_samples(
 
 
 def choice_scores(model: BaseModel, samples: Sequence[Sample]) -> list[float]:
-    """Return for each sample how likely the model's choice is right: 1 or 0, but for options that it reads alike."""
+    """Return the probability that each sample's likeliest option is right: 0 or 1 unless options are alike.
+
+    Args:
+        model: in evaluation mode.
+        samples: multiple-choice questions.
+
+    Returns:
+        From 0 to 1 for each sample.
+    """
     return [
-        (sample.answer in choice) / len(choice) for sample, choice in zip(samples, choose(model, samples), strict=True)
+        (sample.answer in choice) / len(choice)
+        for sample, choice in zip(samples, likeliest_options(model, samples), strict=True)
     ]
 
 
-def choose(model: BaseModel, samples: Sequence[Sample]) -> list[tuple[str, ...]]:
-    """Return each sample's most likely option, and with it those that are the same tokens to the model.
+def likeliest_options(model: BaseModel, samples: Sequence[Sample]) -> list[tuple[str, ...]]:
+    """Return each sample's most likely option, together with those that have the same tokens.
 
-    One pass reads the first answer token of all options; only samples with an option of several tokens need more.
+    One pass scores the first answer token of all options; only samples with an option of several tokens need more.
+
+    Args:
+        model: in evaluation mode.
+        samples: multiple-choice questions.
+
+    Returns:
+        One or more options for each sample.
     """
     tokens_of = _option_tokens(model, samples)
     batch = model.collate(samples, with_answers=False)
@@ -102,8 +123,16 @@ def choose(model: BaseModel, samples: Sequence[Sample]) -> list[tuple[str, ...]]
     return choices
 
 
-def reads_alike(model: BaseModel, samples: Sequence[Sample]) -> list[tuple[Sample, tuple[str, ...]]]:
-    """Return the samples with options that are the same tokens to a model, each with the first such options."""
+def indistinguishable_options(model: BaseModel, samples: Sequence[Sample]) -> list[tuple[Sample, tuple[str, ...]]]:
+    """Return the samples with options that have the same tokens in a model's vocabulary.
+
+    Args:
+        model: gives the tokenizer.
+        samples: any; those without options are left out.
+
+    Returns:
+        Samples, each with the first group of such options.
+    """
     tokens_of = _option_tokens(model, samples)
     found = []
     for sample in samples:
@@ -135,32 +164,3 @@ def _full_likelihoods(model: BaseModel, samples: Sequence[Sample], *, batch_size
         token = torch.log_softmax(answers.logits.float(), dim=-1).gather(1, answers.targets[:, None])[:, 0]
         parts.append(token.new_zeros(len(some)).index_add_(0, answers.rows, token).cpu())
     return list(torch.split(torch.cat(parts), [len(sample.options or ()) for sample in samples]))
-
-
-def token_f1(answer: str, gold: str) -> float:
-    """F1 of the words of two texts, which count as often as they occur; case and punctuation between words do not."""
-    given, wanted = Counter(words(answer)), Counter(words(gold))
-    if given == wanted:
-        return 1.0  # also two texts without any
-    return 2 * (given & wanted).total() / (given.total() + wanted.total())
-
-
-def rouge_l(answer: str, gold: str) -> float:
-    """ROUGE-L F-measure (longest common subsequence of words), by the ``rouge_score`` library, without stemming."""
-    if reference_words(answer) == reference_words(gold):
-        return 1.0
-    return float(_rouge().score(gold, answer)["rougeL"].fmeasure)
-
-
-@cache
-def _rouge() -> Any:
-    from rouge_score.rouge_scorer import RougeScorer  # noqa: PLC0415 - takes a second to import, rarely needed
-
-    return RougeScorer(["rougeL"], tokenizer=_Tokenizer())
-
-
-class _Tokenizer:
-    """What the library takes in place of its own tokenizer, which knows nothing but the letters a to z."""
-
-    def tokenize(self, text: str) -> list[str]:
-        return reference_words(text)

@@ -26,7 +26,11 @@ def bootstrap_interval(scores: Sequence[float], *, seed: int, resamples: int = 1
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return mean and half-width of the 95 % t interval over seeds; the half-width is NaN for a single value."""
+    """Return mean and half-width of the 95 % t interval over seeds; the half-width is NaN for a single value.
+
+    Args:
+        values: one for each seed, at least one.
+    """
     mean = statistics.fmean(values)
     if len(values) < 2:
         return mean, math.nan

@@ -18,7 +18,11 @@ SampleScores = Mapping[int, Mapping[str, Sequence[float]]]
 
 @dataclass(frozen=True)
 class Measurement:
-    """What all clients' models scored after one round's local training, on own and on all other clients' tasks."""
+    """Mean scores of all clients' models on own and other tasks, after one round's local training.
+
+    Attributes:
+        round: the round.
+    """
 
     round: int
     scores: Mapping[int, Scores]
@@ -26,7 +30,12 @@ class Measurement:
 
     @classmethod
     def of(cls, round_: int, scores: SampleScores) -> Measurement:
-        """From the scores of single samples."""
+        """Return the measurement of single samples' scores.
+
+        Args:
+            round_: the round.
+            scores: of single samples.
+        """
         means = {
             client: {task: statistics.fmean(each) for task, each in tasks.items()} for client, tasks in scores.items()
         }
@@ -35,7 +44,11 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Summary:
-    """One of ``self`` and ``others`` in ``results.json``."""
+    """One of ``self`` and ``others`` in ``results.json``.
+
+    Attributes:
+        per_task: Mean score of each task.
+    """
 
     last: float
     """Mean over the clients that are there at the end."""
@@ -49,18 +62,21 @@ class Summary:
     """Bootstrap over the test samples, each scored by the mean over the clients that were asked."""
 
     def as_json(self) -> dict[str, Any]:
-        """The form in ``results.json``."""
+        """Return the form in ``results.json``."""
         return dataclasses.asdict(self)
 
 
 def milestones(rounds: int, count: int, *, planned: int = 0) -> list[int]:
-    """``count`` evenly spaced rounds, the last included: 20 rounds, 4 -> 5, 10, 15, 20.
+    """Return evenly spaced rounds, the last included: 20 rounds, 4 -> 5, 10, 15, 20.
 
     Args:
         rounds: the run's.
         count: how many.
         planned: among how many rounds they are spaced, if not the run's; more follow at the same distance. So the
             milestones of a run are among those of one that goes on: 22 rounds, 4, planned 20 -> 5, 10, 15, 20, 22.
+
+    Returns:
+        The rounds, ascending.
     """
     planned = planned or rounds
     count = min(count, planned)

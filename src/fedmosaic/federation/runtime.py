@@ -14,13 +14,14 @@ from torch import Tensor
 from fedmosaic import seeding
 from fedmosaic.adapters import Adapter
 from fedmosaic.adapters.start import Start, client_start
-from fedmosaic.alignment import Alignment, alignment_for, is_alignment
+from fedmosaic.alignment import Alignment, is_alignment
 from fedmosaic.config import AdapterSettings, ClientSpec, RunSettings, home
 from fedmosaic.data.benchmark import Benchmark, load_benchmark
 from fedmosaic.data.images import ImageSource
 from fedmosaic.data.sample import Sample
 from fedmosaic.evaluation import TaskScore, score_samples
 from fedmosaic.federation import participation
+from fedmosaic.federation.alignment import alignment_for
 from fedmosaic.federation.base_scores import BaseScores
 from fedmosaic.federation.client_store import ClientStore, averaged
 from fedmosaic.federation.input_digests import InputDigests

@@ -59,7 +59,7 @@ from fedmosaic.relevance import (
     SketchKind,
     cosine_similarity,
     make_sketch,
-    observed,
+    probe_target,
     relevance_weights,
     spent_epsilon,
     weighted_sums,
@@ -275,7 +275,7 @@ class FedMosaic(Method[FedMosaicSettings]):
     def _probe(self) -> Probe:
         scenario, settings = self._run.scenario, self.settings
         model = self._pool.probe(scenario.probe or self._pool.smallest(scenario.models))
-        where = observed(model.decoder)
+        where = probe_target(model.decoder)
         return Probe(
             model,
             make_sketch(

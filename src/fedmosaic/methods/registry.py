@@ -1,46 +1,27 @@
-"""Finds methods by name: the files of this package, and entry points of other packages (``fedmosaic.methods``)."""
+"""Methods with their settings, made by name."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import pkgutil
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from fedmosaic import methods
 from fedmosaic.config.validation import explain
 from fedmosaic.errors import SettingsError
 from fedmosaic.methods.base import Method
 from fedmosaic.nearest import hint
-
-_NOT_METHODS = {"base", "registry"}
+from fedmosaic.registry import METHODS
 
 
 def method_classes() -> dict[str, type[Method[Any]]]:
-    """All known methods by name; an outside package's method must not reuse a built-in name.
+    """All known methods by name.
 
     Raises:
         SettingsError: two methods have one name, or an entry point is not a method.
     """
-    found: dict[str, type[Method[Any]]] = {}
-    for module_info in pkgutil.iter_modules(methods.__path__):
-        if module_info.name not in _NOT_METHODS:
-            module = importlib.import_module(f"{methods.__name__}.{module_info.name}")
-            for value in vars(module).values():
-                if _is_method(value) and value.__module__ == module.__name__:
-                    found[value.name] = value
-    for entry in entry_points(group="fedmosaic.methods"):
-        value = entry.load()
-        if not _is_method(value):
-            raise SettingsError(f"entry point {entry.name!r} ({entry.value}) is not a fedmosaic Method class")
-        if value.name in found:
-            raise SettingsError(f"entry point {entry.name!r}: a method named {value.name!r} exists already")
-        found[value.name] = value
-    return found
+    return {name: METHODS.load(name) for name in METHODS}
 
 
 def make_method(name: str, settings: Mapping[str, Any]) -> Method[Any]:
@@ -49,10 +30,7 @@ def make_method(name: str, settings: Mapping[str, Any]) -> Method[Any]:
     Raises:
         SettingsError: unknown method (with the nearest name), unknown key or unusable value.
     """
-    known = method_classes()
-    if name not in known:
-        raise SettingsError(f"unknown method {name!r}; {hint(name, known)}known: {', '.join(sorted(known))}")
-    kind = known[name]
+    kind: type[Method[Any]] = METHODS.load(name)
     names = [field.name for field in dataclasses.fields(kind.Settings)]
     if unknown := [key for key in settings if key not in names]:
         raise SettingsError(
@@ -63,7 +41,3 @@ def make_method(name: str, settings: Mapping[str, Any]) -> Method[Any]:
         return kind(TypeAdapter(kind.Settings).validate_python(dict(settings)))
     except ValidationError as error:
         raise SettingsError(f"method {name!r}: {explain(error, kind.Settings)}") from None
-
-
-def _is_method(value: object) -> bool:
-    return isinstance(value, type) and issubclass(value, Method) and isinstance(getattr(value, "name", None), str)

@@ -14,7 +14,6 @@ from fedmosaic.data.images import ImageSource
 from fedmosaic.errors import ModelError
 from fedmosaic.models.base import BaseModel, find_decoder
 from fedmosaic.models.device import check_device
-from fedmosaic.models.families import FAMILIES
 from fedmosaic.models.faults import blaming
 from fedmosaic.models.features import Features
 from fedmosaic.models.files import WEIGHTS, check_fit, check_weights
@@ -24,8 +23,9 @@ from fedmosaic.models.read import AUTO, load_checkpoint, read_config
 from fedmosaic.models.stack import decoder_layers
 from fedmosaic.models.tiny import TinyModel
 from fedmosaic.models.vision import VisionTowerConfig
-from fedmosaic.models.vision_weights import ASSETS, load_tower
+from fedmosaic.models.vision_weights import load_tower
 from fedmosaic.nearest import hint
+from fedmosaic.registry import FAMILIES
 
 
 def load_base_model(
@@ -67,7 +67,7 @@ def find_base_model(name: str) -> Path:
         ModelError: there is no such model; names the nearest.
     """
     with blaming(f"base model {name!r} cannot be opened"):  # no such user behind ~, a name too long, no permission ...
-        folder = ASSETS / name if name in FAMILIES else Path(name).expanduser()
+        folder = FAMILIES.load(name).folder() if name in FAMILIES else Path(name).expanduser()
         if not (folder / "config.json").is_file():
             raise ModelError(_unknown(name, folder))
     return folder

@@ -26,7 +26,7 @@ from fedmosaic.data.mosaic40 import public
 from fedmosaic.data.mosaic40.build import PublicBank, open_public
 from fedmosaic.data.mosaic40.tasks import SEEN, UNSEEN
 from fedmosaic.models.base import Batch
-from fedmosaic.models.families import FAMILIES, Family, build_module
+from fedmosaic.models.families import Family, build_module
 from fedmosaic.models.features import Features
 from fedmosaic.models.load import load_tiny, save_without_tower
 from fedmosaic.models.tiny import TinyModel
@@ -37,6 +37,7 @@ from fedmosaic.pretraining.muon import Muon
 from fedmosaic.pretraining.phases import PhaseSchedule
 from fedmosaic.pretraining.skill_accuracy import skill_accuracy
 from fedmosaic.pretraining.tokenizers import fit_tokenizer
+from fedmosaic.registry import FAMILIES
 from fedmosaic.seeding import derive
 
 
@@ -166,7 +167,7 @@ def answer_words(bank: PublicBank) -> set[str]:
     return {word for text in texts for word in text.split()}
 
 
-def new_model(family: Family, bank: PublicBank, *, seed: int, home: Path) -> TinyModel:
+def new_model(family: type[Family], bank: PublicBank, *, seed: int, home: Path) -> TinyModel:
     """Return an untrained model with a tokenizer fitted to the public texts."""
     tokenizer = fit_tokenizer(
         family.tokenizer, list(public.corpus(bank)), vocabulary=family.vocabulary, whole_words=answer_words(bank)
@@ -177,7 +178,7 @@ def new_model(family: Family, bank: PublicBank, *, seed: int, home: Path) -> Tin
 
 
 def pretrain(
-    family: Family,
+    family: type[Family],
     recipe: Recipe,
     *,
     home: Path,
@@ -251,7 +252,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for config, weights, tokenizer and record")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    family = FAMILIES[arguments.family]
+    family = FAMILIES.load(arguments.family)
     recipe = Recipe(
         seconds=arguments.seconds or family.seconds,
         lr=arguments.lr,

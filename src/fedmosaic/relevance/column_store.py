@@ -41,7 +41,7 @@ class ColumnStore:
 
     def __init__(self, path: Path, clients: int, values: int, *, width: int | None = None) -> None:
         if clients < 1 or values < 1:
-            raise ValueError(f"a spool of {clients} x {values} values holds nothing; both must be at least 1")
+            raise ValueError(f"a store of {clients} x {values} values holds nothing; both must be at least 1")
         self.shape = (clients, values)
         self.width = min(values, width or max(1, _SLAB_BYTES // (4 * clients)))
         self.path = path
@@ -49,15 +49,23 @@ class ColumnStore:
             file.truncate(4 * clients * values)
 
     def __len__(self) -> int:
-        """Number of slabs."""
+        """Return the number of slabs."""
         return math.ceil(self.shape[1] / self.width)
 
     def columns(self, slab: int) -> slice:
-        """The columns that a slab holds."""
+        """Return the columns that a slab holds.
+
+        Args:
+            slab: its number, from 0.
+        """
         return slice(slab * self.width, min(self.shape[1], (slab + 1) * self.width))
 
     def read(self, slab: int) -> Tensor:
-        """Return (N, c): one slab."""
+        """Return one slab, (N, c).
+
+        Args:
+            slab: its number, from 0.
+        """
         columns = self.columns(slab)
         width = columns.stop - columns.start
         offset = 4 * self.shape[0] * columns.start
@@ -65,20 +73,34 @@ class ColumnStore:
         return torch.from_numpy(found.reshape(self.shape[0], width))
 
     def write(self, slab: int, values: Tensor) -> None:
-        """Store (N, c): one slab."""
+        """Store one slab.
+
+        Args:
+            slab: its number, from 0.
+            values: (N, c).
+        """
         with self.path.open("r+b") as file:
             file.seek(4 * self.shape[0] * self.columns(slab).start)
             file.write(_bytes(values))
 
     def write_client(self, client: int, values: Tensor) -> None:
-        """Store (V,): what one client uploaded."""
+        """Store what one client uploaded.
+
+        Args:
+            client: its row, from 0.
+            values: (V,).
+        """
         row = _bytes(values)
         with self.path.open("r+b") as file:
             for columns, offset in self._pieces(client):
                 os.pwrite(file.fileno(), row[4 * columns.start : 4 * columns.stop], offset)
 
     def read_client(self, client: int) -> Tensor:
-        """Return (V,): what one client receives."""
+        """Return what one client receives, (V,).
+
+        Args:
+            client: its row, from 0.
+        """
         with self.path.open("rb") as file:
             row = b"".join(
                 os.pread(file.fileno(), 4 * (c.stop - c.start), offset) for c, offset in self._pieces(client)
@@ -96,7 +118,15 @@ def _bytes(values: Tensor) -> bytes:
 
 
 def all_weights(sketches: Tensor, *, temperature: float) -> Tensor:
-    """Return (N, N): :func:`relevance_weights` for sketches (N, k), without another matrix of this size."""
+    """Return :func:`relevance_weights` of sketches without a second matrix of their size.
+
+    Args:
+        sketches: (N, k).
+        temperature: tau > 0.
+
+    Returns:
+        (N, N).
+    """
     weights = sketches.new_empty(len(sketches), len(sketches))
     for rows, block in _blocks(sketches, temperature, most=0):
         weights[rows] = block
@@ -104,12 +134,15 @@ def all_weights(sketches: Tensor, *, temperature: float) -> Tensor:
 
 
 def nearest(sketches: Tensor, *, temperature: float, most: int) -> tuple[Tensor, Tensor]:
-    """Return weights (N, k) and clients (N, k): each client's ``most`` most similar peers, without an N x N matrix.
+    """Return each client's most similar peers and their weights, without an N x N matrix.
 
     Args:
         sketches: (N, size).
         temperature: tau > 0.
-        most: k, from 1 to N - 1.
+        most: k, the number of peers, from 1 to N - 1.
+
+    Returns:
+        Weights (N, k), and the peers' rows (N, k).
     """
     weights = sketches.new_empty(len(sketches), most)
     clients = torch.empty(len(sketches), most, dtype=torch.int64)
@@ -133,12 +166,25 @@ Sink = Callable[[int, Tensor], object]
 
 
 def mix_columns(weights: Tensor, values: ColumnStore, into: Sink) -> None:
-    """Mix by weights (M, N): :func:`weighted_sums`, slab by slab."""
+    """Compute :func:`weighted_sums` slab by slab.
+
+    Args:
+        weights: (M, N).
+        values: of N clients.
+        into: called with each slab's number and its result (M, c).
+    """
     for slab in range(len(values)):
         into(slab, weighted_sums(weights, values.read(slab)))
 
 
 def gather_columns(weights: Tensor, clients: Tensor, values: ColumnStore, into: Sink) -> None:
-    """Mix few clients for each row, weights and clients (M, k): :func:`gather`, slab by slab."""
+    """Compute :func:`gather` slab by slab.
+
+    Args:
+        weights: (M, k).
+        clients: (M, k) rows of ``values``.
+        values: of N clients.
+        into: called with each slab's number and its result (M, c).
+    """
     for slab in range(len(values)):
         into(slab, gather(weights, clients, values.read(slab)))

@@ -9,8 +9,8 @@ from torch import Tensor
 def polar(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Split each row into its length and its direction.
 
-    A row with a value that is not a finite number says nothing: its length is zero. Rows are scaled to a largest value
-    of 1 before anything is squared, so that the squares of huge and tiny values neither overflow nor vanish.
+    A row with a value that is not a finite number counts as zero: its length is zero. Rows are scaled to a largest
+    value of 1 before anything is squared, so that the squares of huge and tiny values neither overflow nor vanish.
 
     Args:
         rows: (N, k), k >= 1, floating point.

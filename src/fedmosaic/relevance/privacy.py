@@ -1,19 +1,19 @@
-"""What the sanitised sketches of a client tell about any one of its samples: (epsilon, delta), accounted over the run.
+"""Privacy accounting: the (epsilon, delta) of a client's sanitised sketches over a run, per sample.
 
 Mechanism: Gaussian, on the sum of sketches that are clipped to norm C each, with noise N(0, (sigma C)^2 I)
 (:func:`fedmosaic.relevance.sanitise.clipped_mean`); the sum is divided by a number that does not depend on the samples.
 
-Neighbours: two data sets of a client that differ in what *one sample* says, where in one of them it says nothing (its
-sketch is zero): "zero-out", the neighbouring relation of DP-FTRL. How many samples there are, and when each arrives, is
-the same in both and is not protected. The guarantee is for samples: if one person wrote m of them, it has m times the
-exposure. It covers the sketches only, not the adapters that travel beside them.
+Neighbours: two data sets of a client that differ in *one sample*, whose sketch is zero in one of them: "zero-out", the
+neighbouring relation of DP-FTRL. How many samples there are, and when each arrives, is the same in both and is not
+protected. The guarantee is for samples: if one person wrote m of them, it has m times the exposure. It covers the
+sketches only, not the adapters that are uploaded with them.
 
 Sampling: a sample's *exposure* is the number of releases that it can be in, and the rate at which it is in them.
 
-* The probe looks at what has newly arrived: every sample is in at most one release, with probability q independently of
+* The probe reads what has newly arrived: every sample is in at most one release, with probability q independently of
   all others (Poisson sampling by the client's secret key; q = 1 while few samples arrive). One subsampled Gaussian, for
   however many rounds; they compose in parallel.
-* The probe looks at training batches: which these are is up to the stream, which favours some samples and draws them
+* The probe reads training batches: which these are is up to the stream, which favours some samples and draws them
   dependently. No amplification is claimed: every sample counts in every round (once), and T rounds are T Gaussians,
   that is one of sigma / sqrt(T).
 
@@ -37,7 +37,7 @@ Finite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 @dataclass(frozen=True, kw_only=True)
 class PrivacySettings:
-    """How private the sketches are."""
+    """The privacy budget of one client's sketches."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -62,7 +62,14 @@ class PrivacySettings:
         return DEFAULT_EPSILON if self.noise_multiplier is None else math.inf
 
     def noise_for(self, planned: Exposure) -> float:
-        """Sigma for a run that exposes samples as planned."""
+        """Return the noise multiplier sigma of a run.
+
+        Args:
+            planned: the largest exposure of a sample at the end of the run.
+
+        Returns:
+            sigma, in units of the clipping norm.
+        """
         return self.noise_multiplier or calibrated_noise(planned, epsilon=self.limit, delta=self.delta)
 
 
@@ -71,11 +78,11 @@ DEFAULT_PRIVACY = PrivacySettings()
 
 @dataclass(frozen=True)
 class Exposure:
-    """The most that any one sample was, or will be, looked at.
+    """How often a sample can be in a release, at most.
 
     Attributes:
         releases: the number of releases that it can be in.
-        rate: with which probability it is in one; counts only if there is just one release.
+        rate: the probability of being in one; counts only if there is just one release.
     """
 
     releases: int = 1
@@ -106,20 +113,26 @@ def spent_epsilon(exposure: Exposure, *, noise_multiplier: float, delta: float) 
     # Of the two directions (zero-out and back) this is the worse one at every epsilon > 0.
     loss = GaussianPrivacyLoss(sigma, sampling_prob=exposure._sampling)
 
-    def excess(epsilon: float) -> float:
+    def delta_gap(epsilon: float) -> float:
         return float(loss.get_delta_for_epsilon(epsilon)) - delta
 
-    if excess(0.0) <= 0:
+    if delta_gap(0.0) <= 0:
         return 0.0
     high = 1.0
-    while excess(high) > 0:
+    while delta_gap(high) > 0:
         high *= 2
-    return float(brentq(excess, 0.0, high, xtol=1e-9, rtol=1e-12))
+    return float(brentq(delta_gap, 0.0, high, xtol=1e-9, rtol=1e-12))
 
 
 @lru_cache
 def calibrated_noise(exposure: Exposure, *, epsilon: float, delta: float) -> float:
-    """Return the smallest noise multiplier with which the releases are (epsilon, delta)-differentially private."""
+    """Return the smallest noise multiplier with which the releases are (epsilon, delta)-differentially private.
+
+    Args:
+        exposure: of the most exposed sample.
+        epsilon: > 0.
+        delta: in (0, 1).
+    """
     from dp_accounting.pld.common import DifferentialPrivacyParameters  # noqa: PLC0415 - takes a second
     from dp_accounting.pld.privacy_loss_mechanism import GaussianPrivacyLoss  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The probe: what a client's task is, seen through the gradient of a small frozen model.
+"""The probe: a small frozen model whose gradient on a client's samples characterises the client's task.
 
 The published probe: docs/method-facts.md#probe-gradient.
 
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedmosaic.adapters.placement import Target, place
+from fedmosaic.adapters.placement import Target, find_targets
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import DataError
 from fedmosaic.models import BaseModel, Batch
@@ -42,9 +42,13 @@ class AnswerGradients:
     """(n,) sample of each token."""
 
 
-def observed(decoder: nn.Module) -> Target:
-    """Return where the probe looks: the last linear of a decoder's last layer, its MLP's output projection."""
-    return place(decoder, blocks=0).targets[-1]
+def probe_target(decoder: nn.Module) -> Target:
+    """Return the linear whose gradient is sketched: the output projection of the last layer's MLP.
+
+    Args:
+        decoder: the probe's decoder stack.
+    """
+    return find_targets(decoder, blocks=0).targets[-1]
 
 
 def answer_gradients(model: BaseModel, batch: Batch) -> AnswerGradients:
@@ -54,26 +58,26 @@ def answer_gradients(model: BaseModel, batch: Batch) -> AnswerGradients:
         model: the probe; its adapters, if it has any, must be off.
         batch: samples with their answers.
     """
-    projection = model.decoder.get_submodule(observed(model.decoder).path)
-    seen: dict[str, Tensor] = {}
+    projection = model.decoder.get_submodule(probe_target(model.decoder).path)
+    captured: dict[str, Tensor] = {}
 
-    def remember(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        seen["h"] = inputs[0].detach()
-        seen["y"] = output.detach().requires_grad_(True)
-        return seen["y"]
+    def capture(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        captured["h"] = inputs[0].detach()
+        captured["y"] = output.detach().requires_grad_(True)
+        return captured["y"]
 
-    handle = projection.register_forward_hook(remember)
+    handle = projection.register_forward_hook(capture)
     try:
         with torch.enable_grad():
             answers = model.answer_logits(batch)
             token_loss = F.cross_entropy(answers.logits.float(), answers.targets, reduction="none")
             tokens = torch.bincount(answers.rows, minlength=len(batch.input_ids))
             loss = (token_loss / tokens[answers.rows]).sum()
-            (gradient,) = torch.autograd.grad(loss, seen["y"])
+            (gradient,) = torch.autograd.grad(loss, captured["y"])
     finally:
         handle.remove()
     shape = batch.input_ids.shape  # some families flatten rows and positions before their MLP
-    gradient, inputs = gradient.reshape(*shape, -1), seen["h"].reshape(*shape, -1)
+    gradient, inputs = gradient.reshape(*shape, -1), captured["h"].reshape(*shape, -1)
     rows, positions = gradient.ne(0).any(-1).nonzero(as_tuple=True)
     return AnswerGradients(d=gradient[rows, positions], h=inputs[rows, positions], rows=rows)
 
@@ -95,7 +99,13 @@ class Probe:
         self.flops = 0
 
     def __call__(self, samples: Sequence[Sample]) -> Tensor:
-        """Return the (n, size) sketches of the samples' gradients, on the CPU.
+        """Return the sketches of the samples' gradients.
+
+        Args:
+            samples: with their answers.
+
+        Returns:
+            (n, size) on the CPU.
 
         Raises:
             DataError: a sample has images and the probe reads text only.

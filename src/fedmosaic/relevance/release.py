@@ -1,4 +1,4 @@
-"""One client's releases: which samples the probe looks at, what leaves the client, and what that has cost so far."""
+"""One client's releases: which samples the probe reads, what leaves the client, and the privacy spent so far."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedmosaic.data.sample import Sample
 from fedmosaic.errors import RunError
 from fedmosaic.relevance.privacy import NO_EXPOSURE, Exposure, PrivacySettings, spent_epsilon
 from fedmosaic.relevance.probe import Probe
-from fedmosaic.relevance.sanitise import chosen, clipped_mean, subkey, unclipped_mean
+from fedmosaic.relevance.sanitise import clipped_mean, poisson_sample, subkey, unclipped_mean
 
 Sanitise = Literal["private", "clip", "paper"]
 
@@ -22,17 +22,17 @@ GUARANTEES: dict[Sanitise, str] = {
     "clip": "no guarantee: sketches are clipped but carry no noise",
     "paper": "no guarantee: sketches carry the paper's noise without clipping",
 }
-"""What each way of sanitising promises, in the words of the reports."""
+"""What each way of sanitising guarantees, as reports state it."""
 
 
 @dataclass(frozen=True)
 class ProbeBatch:
-    """Samples for the probe to look at.
+    """The samples of a round that the probe may read.
 
     Attributes:
-        samples: candidates.
-        rate: each is looked at with this probability.
-        again: whether a candidate may have been one before, in an earlier look.
+        samples: the candidates.
+        rate: the probability with which each is read.
+        again: whether a candidate may have been one in an earlier round.
     """
 
     samples: Sequence[Sample]
@@ -40,24 +40,28 @@ class ProbeBatch:
     again: bool
 
     def after(self, before: Exposure) -> Exposure:
-        """The exposure of the most exposed sample after this look."""
+        """Return the exposure of the most exposed sample after this batch.
+
+        Args:
+            before: the exposure so far.
+        """
         releases = before.releases + 1 if self.again else 1
         return Exposure(releases, max(before.rate, self.rate))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Releases:
-    """Sanitises one client's looks and keeps its books.
+    """Sanitises one client's probe gradients and accounts for the privacy that they cost.
 
     Attributes:
-        probe: what looks.
-        sanitise: how.
+        probe: computes the sketches.
+        sanitise: ``private``, ``clip`` or ``paper``; see :data:`GUARANTEES`.
         clip: largest norm of one sample's sketch.
         paper_noise: standard deviation of the paper's noise on each sample's sketch.
         privacy: the budget.
-        planned: exposure at the end of the run; the noise is made for it.
+        planned: exposure at the end of the run; the noise is calibrated to it.
         key: secret of the noise and of the choice of samples.
-        client: for error texts.
+        client: its id, for error messages.
     """
 
     probe: Probe
@@ -69,31 +73,34 @@ class Releases:
     key: bytes
     client: int
 
-    def __call__(self, look: ProbeBatch, memory: dict[str, Tensor], *, round_: int) -> Tensor | None:
-        """Return what may leave the client, (size,), or None if that is nothing.
+    def __call__(self, batch: ProbeBatch, memory: dict[str, Tensor], *, round_: int) -> Tensor | None:
+        """Return the sanitised sketch of a batch, or None if nothing may leave the client.
 
         Args:
-            look: this round's.
-            memory: the client's; holds its exposure.
+            batch: this round's candidates.
+            memory: the client's; holds its exposure, which is updated.
             round_: counts from 1; equal arguments give equal releases.
+
+        Returns:
+            (size,), or None.
 
         Raises:
             RunError: the budget is spent, and the run is to stop then.
         """
-        if not look.samples:
+        if not batch.samples:
             return None
         key = subkey(self.key, "sketch", round_)
         noise_key, choice_key = subkey(key, "noise"), subkey(key, "choice")
         if self.sanitise == "paper":
-            return unclipped_mean(self.probe(look.samples), noise=self.paper_noise, key=noise_key)
-        if self.sanitise == "private" and not self._may(look, memory, round_):
+            return unclipped_mean(self.probe(batch.samples), noise=self.paper_noise, key=noise_key)
+        if self.sanitise == "private" and not self._may(batch, memory, round_):
             return None
-        taken = [look.samples[i] for i in chosen(choice_key, len(look.samples), look.rate)]
+        taken = [batch.samples[i] for i in poisson_sample(choice_key, len(batch.samples), batch.rate)]
         return clipped_mean(
             self.probe(taken),
             clip=self.clip,
             noise_multiplier=self.noise_multiplier if self.sanitise == "private" else 0.0,
-            count=len(look.samples) * look.rate,
+            count=len(batch.samples) * batch.rate,
             key=noise_key,
         )
 
@@ -103,16 +110,23 @@ class Releases:
         return self.privacy.noise_for(self.planned)
 
     def report(self, memory: dict[str, Tensor]) -> dict[str, float]:
-        """What has been spent: epsilon, delta and the noise multiplier; empty where nothing is guaranteed."""
+        """Return what has been spent.
+
+        Args:
+            memory: the client's.
+
+        Returns:
+            ``epsilon``, ``delta`` and ``noise_multiplier``; empty where nothing is guaranteed.
+        """
         if self.sanitise != "private":
             return {}
         sigma, delta = self.noise_multiplier, self.privacy.delta
         spent = spent_epsilon(exposure(memory), noise_multiplier=sigma, delta=delta)
         return {"epsilon": spent, "delta": delta, "noise_multiplier": sigma}
 
-    def _may(self, look: ProbeBatch, memory: dict[str, Tensor], round_: int) -> bool:
-        """Whether the budget allows the look; if so, it is booked."""
-        after = look.after(exposure(memory))
+    def _may(self, batch: ProbeBatch, memory: dict[str, Tensor], round_: int) -> bool:
+        """Return whether the budget allows a batch; if so, its exposure is recorded."""
+        after = batch.after(exposure(memory))
         sigma, delta, limit = self.noise_multiplier, self.privacy.delta, self.privacy.limit
         cost = spent_epsilon(after, noise_multiplier=sigma, delta=delta)
         if cost > limit:
@@ -128,7 +142,11 @@ class Releases:
 
 
 def exposure(memory: dict[str, Tensor]) -> Exposure:
-    """The exposure that a client's memory holds."""
+    """Return the exposure that a client's memory holds.
+
+    Args:
+        memory: the client's.
+    """
     if "exposure" not in memory:
         return NO_EXPOSURE
     releases, rate = memory["exposure"].tolist()

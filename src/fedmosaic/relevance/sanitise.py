@@ -28,8 +28,11 @@ def clipped_mean(sketches: Tensor, *, clip: float, noise_multiplier: float, coun
         clip: largest norm of a row; longer ones are scaled down to it, however long, and rows that are not finite
             count as zero.
         noise_multiplier: standard deviation of the noise in units of ``clip``; 0: none.
-        count: the number of rows that was to be expected, not the one found, which would tell of single samples.
+        count: the expected number of rows, not the number found, which would depend on single samples.
         key: of the noise.
+
+    Returns:
+        (size,) in float32.
     """
     lengths, directions = polar(sketches.double())
     total = (directions * lengths.clamp(max=clip)).sum(0)
@@ -40,10 +43,17 @@ def clipped_mean(sketches: Tensor, *, clip: float, noise_multiplier: float, coun
 
 
 def unclipped_mean(sketches: Tensor, *, noise: float, key: bytes) -> Tensor:
-    """Return the mean of rows that each got Gaussian noise of standard deviation ``noise``, as in the paper.
+    """Return the mean of rows that each got Gaussian noise, as in the paper.
 
-    Nothing bounds a row, so that this is no guarantee for anyone, however large the noise. Rows that are not finite
-    count as zero.
+    Nothing bounds a row, so this guarantees nothing, however large the noise. Rows that are not finite count as zero.
+
+    Args:
+        sketches: (n, size), n >= 1.
+        noise: standard deviation on each row.
+        key: of the noise.
+
+    Returns:
+        (size,) in float32.
     """
     finite = sketches.isfinite().all(1, keepdim=True)
     mean = torch.where(finite, sketches.double(), 0.0).mean(0)
@@ -52,18 +62,43 @@ def unclipped_mean(sketches: Tensor, *, noise: float, key: bytes) -> Tensor:
 
 
 def gaussian(key: bytes, size: int) -> Tensor:
-    """Return ``size`` standard normal numbers that only who knows the key can tell from random ones (SHAKE-256)."""
+    """Return standard normal numbers that cannot be told from random ones without the key (SHAKE-256).
+
+    Args:
+        key: of the noise; equal keys give equal numbers.
+        size: how many.
+
+    Returns:
+        (size,) in float32.
+    """
     normal: Tensor = torch.from_numpy(ndtri(_uniform(key, size))).float()
     return normal
 
 
-def chosen(key: bytes, count: int, rate: float) -> list[int]:
-    """Return which of ``count`` samples a Poisson sample of this rate holds: each with probability ``rate``."""
+def poisson_sample(key: bytes, count: int, rate: float) -> list[int]:
+    """Return the indices in a Poisson sample: each is in it with the same probability, independently.
+
+    Args:
+        key: of the choice; equal keys give equal samples.
+        count: the number of candidates.
+        rate: the probability.
+
+    Returns:
+        Indices below ``count``, ascending.
+    """
     return [int(i) for i in np.flatnonzero(_uniform(key, count) < rate)]
 
 
 def subkey(key: bytes, *purpose: object) -> bytes:
-    """Return the key of one purpose, e.g. of one round's noise; it says nothing about the others."""
+    """Return the key of one purpose, e.g. of one round's noise; it reveals nothing about the others.
+
+    Args:
+        key: the secret.
+        purpose: names the purpose; parts are written as text.
+
+    Returns:
+        32 bytes.
+    """
     return hashlib.blake2b("\x1f".join(map(str, purpose)).encode(), key=key[:64], digest_size=32).digest()
 
 

@@ -1,12 +1,12 @@
-"""From sketches to relevance, and from relevance to each client's own mixture of the others.
+"""From sketches to relevance weights, and from these to each client's weighted sum of the others' adapters.
 
 The published rules: docs/method-facts.md#similarity-and-weights and docs/method-facts.md#aggregation.
 
-What happens at the edges, so that no client's odd upload spoils another's download:
+Edge cases, so that no client's unusable upload spoils another's download:
 
 - one client, or one that may learn from nobody: a row of zeros; it receives nothing and keeps its own.
 - a sketch that is zero, or not finite, or whose norm is not: similarity 0 to all others. Others weigh it as they weigh
-  an unrelated task, and it weighs all others alike. A similarity that is not a finite number counts as 0, too.
+  an unrelated task, and it weighs all others equally. A similarity that is not a finite number counts as 0, too.
 - identical sketches: equal weights.
 """
 
@@ -23,10 +23,16 @@ _NARROWEST_TILE = 64
 
 
 def cosine_similarity(sketches: Tensor) -> Tensor:
-    """Return the (N, N) cosines between the rows of ``sketches`` (N, k).
+    """Return the cosines between sketches.
 
-    A sketch that is zero or not finite says nothing about its client's task: its similarity to all others is 0, to
-    itself 1.
+    A sketch that is zero or not finite carries no information about its client's task: its similarity to all others is
+    0, to itself 1.
+
+    Args:
+        sketches: (N, k).
+
+    Returns:
+        (N, N) from -1 to 1.
     """
     unit = unit_rows(sketches)
     cosines: Tensor = (unit @ unit.T).clamp(-1.0, 1.0)
@@ -34,7 +40,14 @@ def cosine_similarity(sketches: Tensor) -> Tensor:
 
 
 def unit_rows(sketches: Tensor) -> Tensor:
-    """Return the rows (N, k) at length one; zero for a row whose norm is zero or not finite."""
+    """Return the sketches at length one.
+
+    Args:
+        sketches: (N, k).
+
+    Returns:
+        (N, k); zero for a row whose norm is zero or not finite.
+    """
     lengths, directions = polar(sketches)
     return torch.where(lengths.isfinite(), directions, 0.0)
 
@@ -52,7 +65,8 @@ def relevance_weights(
     Args:
         similarity: (M, N) of M clients to all N.
         temperature: tau > 0; the larger, the closer to the uniform mean over the others.
-        peers: (M, N) boolean, who may learn from whom; clients themselves are ignored. Default: everyone from everyone.
+        peers: (M, N) boolean, who may learn from whom; a client's own column is ignored. Default: everyone from
+            everyone.
         most: number of peers, the most similar ones, that a client learns from; 0: all. Of equally similar ones, those
             that come first.
         itself: (M,) the column that is the row's own client. Default: the diagonal.
@@ -67,7 +81,7 @@ def relevance_weights(
         logits.masked_fill_(~peers, -torch.inf)
     logits[torch.arange(rows), own] = -torch.inf
     if 0 < most < count - 1:
-        logits = logits.masked_fill(~largest(logits, most), -torch.inf)
+        logits = logits.masked_fill(~largest_mask(logits, most), -torch.inf)
     # Differences to the best peer, not similarities, are divided: by however small a temperature, that peer's stays 0.
     logits -= logits.amax(1, keepdim=True)  # NaN in rows without a peer
     range_ = torch.finfo(logits.dtype)
@@ -75,8 +89,16 @@ def relevance_weights(
     return torch.softmax(logits, dim=1).nan_to_num(nan=0.0)
 
 
-def largest(values: Tensor, most: int) -> Tensor:
-    """Return a mask of the ``most`` largest values in each row of (M, N); of equal ones, those that come first."""
+def largest_mask(values: Tensor, most: int) -> Tensor:
+    """Return a mask of the largest values in each row; of equal ones, those that come first are taken.
+
+    Args:
+        values: (M, N).
+        most: how many of each row, from 1 to N.
+
+    Returns:
+        (M, N) boolean.
+    """
     least = values.topk(most, dim=1).values[:, -1:]
     above, equal = values > least, values == least
     room = most - above.sum(1, keepdim=True)
@@ -89,7 +111,7 @@ def weighted_sums(weights: Tensor, tensors: Tensor, *, most: int = 0) -> Tensor:
     Args:
         weights: (M, N).
         tensors: (N, ...).
-        most: no row has more weights than these that are not zero, and only these are looked at; 0: all.
+        most: the largest number of weights of a row that are not zero, and only these are read; 0: all.
 
     Returns:
         (M, ...).

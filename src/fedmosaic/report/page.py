@@ -11,6 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from fedmosaic.io import write_atomically
+from fedmosaic.registry import METRICS
 from fedmosaic.report import costs, privacy, text, verdict
 from fedmosaic.report.curves import curves
 from fedmosaic.report.heat import heat
@@ -23,7 +24,6 @@ _PROTOCOLS = {
     "dynamic": "each client's tasks come one after another",
     "static": "each client's tasks are mixed in every round",
 }
-_OPEN_METRICS = {"f1": "the word overlap, F1", "rouge-l": "the longest common subsequence of words, ROUGE-L"}
 
 
 def write_report(folder: Path) -> Path:
@@ -86,7 +86,7 @@ def _content(record: RunRecord) -> dict[str, Any]:
         "mean": mean,
         "means_over": means_over(record, mean),
         "messages": costs.messages(record),
-        "open_metric": _OPEN_METRICS[settings.evaluation.open_metric],
+        "open_metric": METRICS.load(settings.evaluation.open_metric).title,
         "last": record.last_round("self"),
         "last_others": record.last_round("others"),
         "has_local": record.reference is not None,

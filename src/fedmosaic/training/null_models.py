@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from fedmosaic.adapters.placement import place
+from fedmosaic.adapters.placement import find_targets
 from fedmosaic.data.sample import Sample
 from fedmosaic.models import BaseModel, Batch, Wrapper
 from fedmosaic.models.base import IGNORED, output_matrix
@@ -85,7 +85,7 @@ class NullProbe(NullModel):
 
     def hidden_states(self, batch: Batch) -> Tensor:
         """(B, T, d) what the last projection makes of zeros."""
-        last = place(self.decoder, blocks=0).targets[-1]
+        last = find_targets(self.decoder, blocks=0).targets[-1]
         zeros = torch.zeros(*batch.input_ids.shape, last.in_features, dtype=self.module.dtype, device=self.device)
         hidden: Tensor = self.decoder.get_submodule(last.path)(zeros)
         return hidden

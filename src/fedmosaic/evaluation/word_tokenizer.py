@@ -1,4 +1,4 @@
-"""Texts as words, the same for every script: what token F1, ROUGE-L and the matching of options count.
+"""Word tokenizer for all scripts, used by token F1, ROUGE-L and the matching of options.
 
 Texts are read in Unicode's compatibility form (NFKC) and compared case-folded. A word is
 
@@ -7,8 +7,8 @@ Texts are read in Unicode's compatibility form (NFKC) and compared case-folded. 
   and their like (Korean has spaces; Tibetan marks its syllables, which are its words here);
 - a number as a whole: sign, decimal point or comma and thousands commas are part of it (``-5``, ``3.5``, ``1,000``,
   also ``12:30`` and ``1/2``), the digits of all scripts are the same (``५`` is ``5``), and raised, lowered and circled
-  digits and fractions stand apart from digits before them (``5²`` is not ``52``, ``1½`` not ``11/2``);
-- a symbol: a picture (an emoji with its modifiers) or a sign of mathematics, currency and the like.
+  digits and fractions are separate from digits before them (``5²`` is not ``52``, ``1½`` not ``11/2``);
+- a symbol: a pictograph (an emoji with its modifiers) or a sign of mathematics, currency and the like.
 
 Punctuation separates words and is none, unless a text has nothing but punctuation and signs: then each run of them is.
 """
@@ -20,16 +20,16 @@ import unicodedata
 from functools import lru_cache
 from typing import NamedTuple
 
-_WITHOUT_SPACES = (
+_UNSPACED_SCRIPTS = (
     "CJK", "IDEOGRAPHIC", "KANGXI", "HIRAGANA", "KATAKANA", "BOPOMOFO", "YI ", "TANGUT", "KHITAN", "NUSHU",
     "THAI", "LAO", "KHMER", "MYANMAR", "TAI ", "NEW TAI", "JAVANESE", "BALINESE",
 )  # fmt: skip
 """Beginnings of the Unicode names of characters of these scripts."""
-_FIRST_PICTURE = 0x2190
+_FIRST_PICTOGRAPH = 0x2190
 """Signs before it (of degrees, copyright ...) belong to texts."""
-_UNSEEN = re.compile("[\ufe00-\ufe0f\u20e3\U000e0100-\U000e01ef]")
-"""Marks that only choose how the character before them is drawn."""
-_SAME = {
+_PRESENTATION_MARKS = re.compile("[\ufe00-\ufe0f\u20e3\U000e0100-\U000e01ef]")
+"""Marks that only select how the character before them is drawn."""
+_EQUIVALENTS = {
     **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-"),
     **dict.fromkeys("\u2044\u2215", "/"),
     "\u066b": ".",
@@ -40,7 +40,7 @@ _KINDS = {"-": "-", "+": "+", ".": ".", ",": ",", ":": ":", "/": "/", "%": ")", 
 _OF_CATEGORY = {"Nd": "D", "Sc": "$", "Sm": "S", "Pe": ")", "Pf": ")", "Zs": " ", "Zl": " ", "Zp": " ", "Cc": " "}
 
 # Tokens are found in the kinds of a text's characters, one for each (``_kind``): L letter, D digit, M combining mark,
-# C character of a script without spaces, E picture, F half of a flag, T tone or tag of a picture, J their joiner,
+# C character of a script without spaces, E pictograph, F half of a flag, T tone or tag of a pictograph, J their joiner,
 # $ sign of currency, S other sign, ) whatever a minus may follow but not a sign, P other punctuation.
 _NUMBER = r"""(?: (?<!D,) D{1,3} (?:,D{3})+ (?!,?D) (?:\.D+)?        # 1,000.5
                 | (?<!D,) D{1,3} (?:\.D{3})+ ,D+ (?![.,]?D)          # 1.000,5
@@ -49,7 +49,7 @@ _NUMBER = r"""(?: (?<!D,) D{1,3} (?:,D{3})+ (?!,?D) (?:\.D+)?        # 1,000.5
 _TOKENS = re.compile(
     rf"""(?: (?<![LDM)]) (?P<sign>[-+]) (?P<currency>\$?) )? (?P<number> (?:(?<![LDM).])\.)? {_NUMBER} [LDM]* )
        | (?P<word> L[LDM]* (?:(?<=D) [.:/] D[LDM]*)* | CM* )
-       | (?P<picture> FF | [EF][MT]* (?:J[EF][MT]*)* )
+       | (?P<pictograph> FF | [EF][MT]* (?:J[EF][MT]*)* )
        | (?P<symbol> [$S+] )""",
     re.VERBOSE,
 )
@@ -58,51 +58,75 @@ _POINT_FIRST = re.compile(r"^(-?)\.(?=\d)")
 _MARK_BETWEEN = re.compile(r"(?<=\d)[.,:/](?=\d)")
 
 
-class Word(NamedTuple):
-    """A word of a text, spelled as there but in compatibility form, and whether it is a sign."""
+class WordToken(NamedTuple):
+    """A word of a text.
+
+    Attributes:
+        text: as spelled there, in compatibility form (NFKC).
+        sign: whether it is a symbol.
+    """
 
     text: str
     sign: bool = False
 
 
-def words(text: str) -> list[str]:
-    """Return the words of a text as they are compared: ``Straße`` and ``STRASSE``, ``.5`` and ``0.5`` are equal."""
-    return [folded(word.text) for word in spelled(text)]
+def split_words(text: str) -> list[str]:
+    """Return the words of a text in comparable form: ``Straße`` and ``STRASSE``, ``.5`` and ``0.5`` are equal.
+
+    Args:
+        text: any text.
+    """
+    return [normalised_word(word.text) for word in tokenize(text)]
 
 
-def reference_words(text: str) -> list[str]:
+def rouge_words(text: str) -> list[str]:
     """Return the words as the reference implementation of ROUGE counts them: numbers in parts, and without signs.
 
-    On English these are its tokens (runs of ``[a-z0-9]``), but that a negative number keeps its sign.
+    On English these are its tokens (runs of ``[a-z0-9]``), except that a negative number keeps its sign.
+
+    Args:
+        text: any text.
     """
-    found = spelled(text)
+    found = tokenize(text)
     counted = [word.text for word in found if not word.sign] or [word.text for word in found]
-    return [folded(part) for word in counted for part in _MARK_BETWEEN.split(_POINT_FIRST.sub(r"\1", word))]
+    return [normalised_word(part) for word in counted for part in _MARK_BETWEEN.split(_POINT_FIRST.sub(r"\1", word))]
 
 
-def folded(word: str) -> str:
-    """Return what two spellings of a word have in common."""
+def normalised_word(word: str) -> str:
+    """Return a word in comparable form: case-folded, no thousands marks, a zero before a leading decimal point.
+
+    Args:
+        word: as spelled in a text.
+    """
     text = unicodedata.normalize("NFKC", word.casefold())
     if whole := _THOUSANDS.match(text):
         text = whole[0].replace(",", "") + text[whole.end() :]
     return _POINT_FIRST.sub(r"\g<1>0.", text)
 
 
-def spelled(text: str) -> list[Word]:
-    """Return the words of a text as they stand there."""
+def tokenize(text: str) -> list[WordToken]:
+    """Return the words of a text as they are spelled there.
+
+    Args:
+        text: any text.
+    """
     characters, kinds = _read(text)
-    found: list[Word] = []
+    found: list[WordToken] = []
     for match in _TOKENS.finditer(kinds):
         if match["currency"]:
-            found.append(Word(characters[slice(*match.span("currency"))], sign=True))
+            found.append(WordToken(characters[slice(*match.span("currency"))], sign=True))
         kind = match.lastgroup or ""
         minus = "-" if match["sign"] == "-" else ""
-        found.append(Word(minus + characters[slice(*match.span(kind))], sign=kind == "symbol"))
-    return found if any(not word.sign for word in found) else [Word(run) for run in characters.split()]
+        found.append(WordToken(minus + characters[slice(*match.span(kind))], sign=kind == "symbol"))
+    return found if any(not word.sign for word in found) else [WordToken(run) for run in characters.split()]
 
 
-def spaced(text: str) -> str:
-    """Return the text in compatibility form, with spaces around what is a word without them."""
+def with_spaces(text: str) -> str:
+    """Return a text in compatibility form, with spaces around words of scripts that are written without spaces.
+
+    Args:
+        text: any text.
+    """
     characters, kinds = _read(text)
     return "".join(f" {each} " if kind == "C" else each for each, kind in zip(characters, kinds, strict=True))
 
@@ -110,17 +134,17 @@ def spaced(text: str) -> str:
 def _read(text: str) -> tuple[str, str]:
     """The characters that count, in compatibility form, and the kind of each."""
     characters, kinds = "", ""
-    for character in unicodedata.normalize("NFKC", _apart(text)):
+    for character in unicodedata.normalize("NFKC", _separate_digit_forms(text)):
         each, kind = _kind(character)
         if kind and not (kind == "J" and kinds[-1:] not in ("E", "T")):
             characters, kinds = characters + each, kinds + kind
     return characters, kinds
 
 
-def _apart(text: str) -> str:
+def _separate_digit_forms(text: str) -> str:
     """Put spaces between digits and raised or other digits beside them, which NFKC would make one number."""
-    text = _UNSEEN.sub("", text)
-    kinds = [_height(character) for character in text]
+    text = _PRESENTATION_MARKS.sub("", text)
+    kinds = [_digit_form(character) for character in text]
     return "".join(
         f" {character}" if {before, kind} == {"digit", "other digit"} else character if kind != "mark" else " "
         for before, kind, character in zip(["", *kinds], kinds, text, strict=False)
@@ -128,7 +152,7 @@ def _apart(text: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _height(character: str) -> str:
+def _digit_form(character: str) -> str:
     category, form = unicodedata.category(character), unicodedata.decomposition(character)
     if category == "No" or (category == "Sm" and form.startswith(("<super>", "<sub>"))):
         return "other digit"
@@ -140,7 +164,7 @@ def _height(character: str) -> str:
 @lru_cache(maxsize=4096)
 def _kind(character: str) -> tuple[str, str]:
     """A character as it is compared but for case, and its kind; no kind: it does not count."""
-    character = _SAME.get(character, character)
+    character = _EQUIVALENTS.get(character, character)
     category = unicodedata.category(character)
     if character in _KINDS:
         return character, _KINDS[character]
@@ -151,13 +175,13 @@ def _kind(character: str) -> tuple[str, str]:
     if category == "Cf":
         return character, "T" if 0xE0020 <= ord(character) <= 0xE007F else ""
     if category[0] in "LN":
-        return character, "C" if unicodedata.name(character, "").startswith(_WITHOUT_SPACES) else "L"
+        return character, "C" if unicodedata.name(character, "").startswith(_UNSPACED_SCRIPTS) else "L"
     if category[0] == "M":
         return character, "M"
-    return character, _kind_of_picture(character, category)
+    return character, _kind_of_symbol(character, category)
 
 
-def _kind_of_picture(character: str, category: str) -> str:
+def _kind_of_symbol(character: str, category: str) -> str:
     if 0x1F1E6 <= ord(character) <= 0x1F1FF:
         return "F"
     if 0x1F3FB <= ord(character) <= 0x1F3FF:
@@ -165,5 +189,5 @@ def _kind_of_picture(character: str, category: str) -> str:
     if category in ("Cn", "Co", "Cs"):  # newer than this Python's tables, or somebody's own
         return "E"
     if category == "So":
-        return "E" if ord(character) >= _FIRST_PICTURE else "S"
+        return "E" if ord(character) >= _FIRST_PICTOGRAPH else "S"
     return "P"

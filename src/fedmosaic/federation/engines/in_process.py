@@ -1,0 +1,40 @@
+"""All clients take turns in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flwr.app import UserConfigValue
+
+from fedmosaic.config import RunSettings
+from fedmosaic.federation import client_app, server_app
+from fedmosaic.federation.callbacks import Callback
+from fedmosaic.federation.grid import InProcessGrid
+from fedmosaic.federation.run_folder import RunFolder
+
+
+class InProcess:
+    """One client at a time, through Flower's apps but without its processes."""
+
+    name = "in-process"
+
+    def run(self, settings: RunSettings, folder: RunFolder, *, callbacks: Sequence[Callback] = ()) -> None:
+        """Run all rounds that the folder does not have yet.
+
+        Args:
+            settings: of the run.
+            folder: of the run.
+            callbacks: hear what happens while it does.
+
+        Raises:
+            RunError: a client failed or answered wrongly.
+        """
+        config: dict[str, UserConfigValue] = {
+            "settings": settings.to_toml(),
+            "client-folder": str(folder.client_folder),
+        }
+        client_app.forget()
+        nodes = [{"partition-id": position} for position in range(len(settings.scenario.clients))]
+        grid = InProcessGrid(client_app.app, node_configs=nodes, run_config=config)
+        with folder.locked():
+            server_app.serve(grid, settings, folder, callbacks)

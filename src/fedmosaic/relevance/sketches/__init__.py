@@ -1,0 +1,1 @@
+"""Kinds of sketches, a file each."""
