@@ -12,8 +12,9 @@ from pathlib import Path
 
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import SettingsError
-from fedmosaic.federation.run_folder import RunFolder, differences
+from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.runtime import Runtime
+from fedmosaic.federation.settings_differences import differences
 
 
 def continued(before: RunSettings, asked: RunSettings) -> RunSettings:

@@ -22,6 +22,7 @@ from fedmosaic.errors import SettingsError
 from fedmosaic.federation import event_log
 from fedmosaic.federation.event_log import Changed, Happening, Line
 from fedmosaic.federation.results import RunResults
+from fedmosaic.federation.settings_differences import differences
 from fedmosaic.io import (
     folder_written_atomically,
     load_json,
@@ -306,25 +307,3 @@ def environment() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "packages": {name: version(name) for name in packages},
     }
-
-
-def differences(old: RunSettings, new: RunSettings) -> str:
-    """Return, for an error, in which values two settings differ; empty if in none.
-
-    Args:
-        old: settings of a run.
-        new: those asked for.
-    """
-    return _differences(old.model_dump(mode="json"), new.model_dump(mode="json"))
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str:
-    found = []
-    for key in sorted({*old, *new}):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            if inner := _differences(before, after, f"{prefix}{key}."):
-                found.append(inner)
-        elif before != after:
-            found.append(f"{prefix}{key}: {before!r} there, {after!r} asked" if not isinstance(before, list) else key)
-    return "; ".join(found)
