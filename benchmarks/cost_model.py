@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _runtime import runtime
 
 from fedmosaic.config import load_scenario, resolve
 from fedmosaic.experiments.dry_run import steady_round
-from fedmosaic.federation.runtime import Runtime
 from fedmosaic.methods.registry import method_classes
 
 TARGET = 0.2
@@ -31,7 +31,7 @@ def measure(methods: list[str], repeat: int) -> dict[str, dict[str, float]]:
     flops, seconds = {}, defaultdict(list)
     for turn in range(repeat + 1):  # the first one warms up
         for method, each in settings.items():
-            steady = steady_round(Runtime(each, Path("unused")))
+            steady = steady_round(runtime(each))
             flops[method] = steady.flops
             if turn:
                 seconds[method].append(steady.seconds)

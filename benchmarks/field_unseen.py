@@ -1,18 +1,18 @@
 """What each method's federation is worth to a newcomer with a task that nobody trained on.
 
-    python benchmarks/field.py flops                # runs whose clients' states are on this machine
-    python benchmarks/field_unseen.py               # 1 CPU-minute a run
-    python benchmarks/field_unseen.py --markdown
+    TASKS=digit-parity@chalk,place@photo,bongard@stencil,category@stencil,same-arrangement@twemoji
+    RATES="--set training.learning_rate=0.003 --set training.colora_learning_rate=0.01"
+    for run in runs/field/flops/*-seed?; do fedmosaic adapt $run --tasks $TASKS --steps 0,10,30 --seeds 1 $RATES; done
+    python benchmarks/field_unseen.py --runs runs/field/flops        # adds their scores to results/field/unseen.json
 
 The clients' adapters are merged into one start per base model and fine-tuned for a few steps on each unseen task, with
 the same steps and the default learning rates for all methods; beside it, an untrained adapter. Mean over the three base
-models. Runs that are in ``results/field/unseen.json`` already are left alone.
+models.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import statistics
 from collections import defaultdict
@@ -20,9 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from fedmosaic.cli.compare import percent
-from fedmosaic.cli.finished import finished_run
-from fedmosaic.config import load_scenario, resolve
-from fedmosaic.experiments.adaptation import adapt
 from fedmosaic.experiments.comparison import interval
 from fedmosaic.experiments.paired import paired_difference
 from fedmosaic.io import write_atomically
@@ -38,17 +35,15 @@ Rows = dict[str, BySeed]
 """By variant of a method."""
 
 
-def measure(run: Path, variant: str) -> dict[str, dict[str, list[float]]]:
-    """Return start -> task -> scores: of the merged adapters, and of sft's run also of the untrained adapter."""
-    machine, settings = finished_run(run)
-    default = settings.model_copy(update={"training": resolve(load_scenario("mosaic40")).training})
-    machine, scratch = dataclasses.replace(machine, settings=default), settings.method == "sft"
-    found: dict[str, dict[str, list[float]]] = defaultdict(dict)
-    for task in TASKS:
-        scores = adapt(machine, task, rounds=settings.rounds, seeds=1, steps=STEPS, scratch=scratch)
-        found[variant][task] = [scores.merged[step] for step in STEPS]
-        if scratch:
-            found[UNTRAINED][task] = [scores.scratch[step] for step in STEPS]
+def adapted(run: Path) -> dict[str, dict[str, list[float]]]:
+    """Return start -> task -> scores that ``adapt`` found for a run; of sft's run also of the untrained adapter."""
+    _, variant = seed_and_variant(run)
+    found: dict[str, dict[str, list[float]]] = {}
+    for name, start in ((variant, "merged"), *([(UNTRAINED, "scratch")] if variant == "sft" else [])):
+        curves = {
+            task: json.loads((run / "adapt" / f"{task}.json").read_text(encoding="utf-8"))[start] for task in TASKS
+        }
+        found[name] = {task: [curve[str(step)] for step in STEPS] for task, curve in curves.items()}
     return found
 
 
@@ -83,18 +78,13 @@ def lead(ours: BySeed, theirs: BySeed) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("runs/field/flops"))
-    parser.add_argument("--markdown", action="store_true", help="print the table of what is done")
+    parser.add_argument("--runs", type=Path, help="folder of runs that were adapted; their scores are added")
     arguments = parser.parse_args()
     kept: Any = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
     rows: Rows = defaultdict(dict, kept)
-    runs = [] if arguments.markdown else list(arguments.runs.glob("*-seed*"))
-    for run in sorted(runs, key=seed_and_variant):  # seed by seed, so that what is done compares like with like
-        seed, variant = seed_and_variant(run)
-        if not (run / "clients").is_dir() or seed in rows.get(variant, {}):
-            continue
-        for name, by_task in measure(run, variant).items():
-            rows[name][seed] = by_task
-        write_atomically(OUT, json.dumps(rows, indent=1) + "\n")
-        print(run.name, flush=True)
+    for run in sorted(arguments.runs.glob("*-seed*") if arguments.runs else (), key=seed_and_variant):
+        if all((run / "adapt" / f"{task}.json").is_file() for task in TASKS):
+            for name, by_task in adapted(run).items():
+                rows[name][seed_and_variant(run)[0]] = by_task
+            write_atomically(OUT, json.dumps(rows, indent=1) + "\n")
     print(show(rows))

@@ -17,11 +17,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from learnable import machine
+from learnable import assets
 
 from fedmosaic.data.sample import Task
 from fedmosaic.experiments.local_training import train_locally
-from fedmosaic.federation import Runtime
+from fedmosaic.federation import Assets
+from fedmosaic.federation.adapter_factory import AdapterFactory
 
 MODEL = "tiny-llama"
 SAMPLES, STEPS = 60, 60
@@ -41,24 +42,32 @@ TASKS = (
 
 
 @cache
-def here() -> Runtime:
-    built = machine()
+def here() -> tuple[Assets, AdapterFactory]:
+    built = assets()
     for name in TASKS:
         task = built.benchmark.task(name)
         built.pool.prepare([MODEL], [*task.train, *task.test])
-    return built
+    return built, AdapterFactory(built)
 
 
 def score(first: str, second: str | None, seed: int) -> float:
     """Accuracy on the first task after training on it, alone or mixed with the second."""
-    box = here()
+    box, adapters = here()
     task, other = box.benchmark.task(first), box.benchmark.task(second) if second else None
     train = task.train[:SAMPLES] + (other.train[:SAMPLES] if other else ())
     mixture = Task(task.name, task.family, train, task.validation, task.test)
     steps = STEPS * (2 if other else 1)
     spec = next(client for client in box.settings.scenario.clients if client.model == MODEL)
     scores = train_locally(
-        box, spec, mixture, start=box.start(spec), slot="local", measure_at=(steps,), tests=(task,), seed=seed
+        box,
+        adapters,
+        spec,
+        mixture,
+        start=adapters.start(spec),
+        slot="local",
+        measure_at=(steps,),
+        tests=(task,),
+        seed=seed,
     )
     return scores[steps][first]
 

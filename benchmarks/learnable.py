@@ -21,21 +21,21 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import torch
+from _runtime import runtime
 
 from fedmosaic.config import load_scenario, resolve
 from fedmosaic.data.sample import Task
 from fedmosaic.experiments.local_training import train_locally
-from fedmosaic.federation import Runtime
+from fedmosaic.federation import Assets
+from fedmosaic.federation.adapter_factory import AdapterFactory
 
 MODELS = ("tiny-llama", "tiny-qwen2", "tiny-gemma")
 STEPS, BATCH = 5 * 25, 8
 
 
-def machine(batch: int = BATCH) -> Runtime:
+def assets(batch: int = BATCH) -> Assets:
     settings = resolve(load_scenario("mosaic40"), method="sft", overrides=[f"training.batch_size={batch}"])
-    torch.set_num_threads(settings.threads)
-    return Runtime(settings, Path("unused"))
+    return runtime(settings)
 
 
 def chance(task: Task) -> float:
@@ -57,12 +57,14 @@ def measure(model: str, *, names: list[str], steps: int, batch: int, out: Path) 
     """Zero-shot and local-only score of tasks on one model; those in its part file already are not repeated."""
     file = part(out, model)
     table: dict[str, dict[str, float]] = json.loads(file.read_text()) if file.is_file() else {}
-    here = machine(batch)
+    here = assets(batch)
+    adapters = AdapterFactory(here)
     spec = next(client for client in here.settings.scenario.clients if client.model == model)
     for name in [name for name in names if name not in table]:
         task = here.benchmark.task(name)
         here.pool.prepare([model], [*task.train, *task.test])
-        scores = train_locally(here, spec, task, start=here.start(spec), slot="local", measure_at=(0, steps))
+        start = adapters.start(spec)
+        scores = train_locally(here, adapters, spec, task, start=start, slot="local", measure_at=(0, steps))
         table[name] = {"zero_shot": scores[0][name], "local": scores[steps][name]}
         file.write_text(json.dumps(table))
         print(model, name, table[name], flush=True)
@@ -70,7 +72,7 @@ def measure(model: str, *, names: list[str], steps: int, batch: int, out: Path) 
 
 
 def run(out: Path, *, names: list[str], models: list[str], steps: int, batch: int) -> dict[str, Any]:
-    benchmark = machine().benchmark
+    benchmark = assets().benchmark
     names = names or [*benchmark.task_names(), *benchmark.unseen_names()]
     work = partial(measure, names=names, steps=steps, batch=batch, out=out)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:

@@ -4,7 +4,7 @@
     python benchmarks/privacy.py --out results/privacy.json --accuracy mosaic40-small        # and a run per epsilon
 
 Relevance quality on mosaic40, exactly as a run of the seed makes its sketches: AUC of telling pairs of clients whose
-current tasks share a skill from other pairs, mean over the rounds that have both (looks.py), and the mean cosine of
+current tasks share a skill from other pairs, mean over the rounds that have both (_domains.py), and the mean cosine of
 either kind. Noise is drawn anew ``--draws`` times. The plot is docs/privacy.svg.
 """
 
@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from looks import Seen, arrivals, auc_by_round, finished, machine, make_probe, probe_model, running, same_skill
+from _domains import Seen, arrivals, auc_by_round, finished, make_probe, probe_model, running, same_skill
+from _runtime import frozen_probe_runtime
 from torch import Tensor
 
 from fedmosaic.config import load_scenario, resolve
@@ -126,7 +127,7 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=Path, default=Path("runs/privacy"))
     parser.add_argument("--plot", type=Path, default=Path("docs/privacy.svg"))
     arguments = parser.parse_args()
-    box = machine("mosaic40")
+    box = frozen_probe_runtime("mosaic40")
     seen = arrivals(box, seed=arguments.seed)
     probe = make_probe(probe_model(box), "projection", seed=arguments.seed)
     with torch.no_grad():

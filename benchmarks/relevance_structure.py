@@ -23,56 +23,30 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import torch
-from looks import (
-    Seen,
+from _domains import (
     arrivals,
     auc_by_round,
     finished,
-    machine,
     make_probe,
     probe_model,
     running,
     same_family,
     same_skill,
 )
-from torch import Tensor
+from _oracle import Oracle
+from _runtime import frozen_probe_runtime
 
 from fedmosaic.config import load_scenario, resolve
 from fedmosaic.evaluation.statistics import mean_interval
 from fedmosaic.experiments.paired import paired_difference
-from fedmosaic.methods.base import Aggregation, ServerState, Uploads
-from fedmosaic.methods.fedmosaic import FedMosaic
-from fedmosaic.registry import METHODS
 from fedmosaic.relevance import Exposure, PrivacySettings
 from fedmosaic.relevance.sanitise import clipped_mean, subkey
 
 TEMPERATURES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 PARTS = ("self", "others")
 LEVELS = {"skill": same_skill, "family": same_family}
-
-
-class Oracle(FedMosaic):
-    """FedMosaic that is told who does what."""
-
-    name = "fedmosaic-oracle"
-    title = "FedMosaic, oracle weights"
-    plan: ClassVar[Mapping[tuple[int, int], Seen]] = {}
-    """What each client does in each round."""
-    _round = 0
-
-    def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
-        """As ever, knowing the round that the uploads are from."""
-        self._round = state.round - 1
-        return super().aggregate(uploads, state)
-
-    def similarity(self, uploads: Uploads) -> Tensor:
-        """1, 0.5 or 0."""
-        now = [self.plan[client, self._round] for client in uploads]
-        rows = [[1.0 if same_skill(a, b) else 0.5 if same_family(a, b) else 0.0 for b in now] for a in now]
-        return torch.tensor(rows)
 
 
 @dataclass(frozen=True)
@@ -100,7 +74,7 @@ VARIANTS = (
 
 def structure(scenario: str, seed: int) -> dict[str, dict[str, Any]]:
     """AUC by way of sanitising, level and round."""
-    box = machine(scenario)
+    box = frozen_probe_runtime(scenario)
     seen, probe = arrivals(box, seed=seed), make_probe(probe_model(box), "projection", seed=seed)
     each = [probe(here.samples) for here in seen]
     table = {}
@@ -121,7 +95,9 @@ def train(variant: Variant, scenario: str, seed: int, runs: Path) -> dict[str, A
     """The results of one run."""
     settings = resolve(load_scenario(scenario), method=variant.method, seed=seed)
     settings = settings.model_copy(update={"method_settings": {**settings.method_settings, **variant.settings}})
-    Oracle.plan = {(s.client, s.round): s for s in arrivals(machine(scenario), seed=seed, rounds=settings.rounds)}
+    Oracle.plan = {
+        (s.client, s.round): s for s in arrivals(frozen_probe_runtime(scenario), seed=seed, rounds=settings.rounds)
+    }
     path = runs / f"{scenario}-{variant.name.replace(' ', '').replace(',', '-')}-{seed}"
     return finished(settings, path)
 
@@ -180,7 +156,6 @@ if __name__ == "__main__":
     if arguments.markdown:
         print(show(json.loads(arguments.out.read_text())))
         raise SystemExit
-    METHODS.register(Oracle)
     result: dict[str, Any] = {
         "command": f"python benchmarks/relevance_structure.py --scenario {arguments.scenario} --seeds "
         + ",".join(map(str, arguments.seeds)),

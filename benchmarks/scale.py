@@ -27,11 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _runtime import runtime
 from torch import Tensor
 
 from fedmosaic.adapters import is_shared
 from fedmosaic.config import load_scenario, resolve
-from fedmosaic.federation import Runtime
+from fedmosaic.federation.adapter_factory import AdapterFactory
 from fedmosaic.methods.base import Upload, Uploads
 from fedmosaic.methods.registry import make_method
 from fedmosaic.relevance.column_store import ColumnStore, all_weights, gather_columns, mix_columns, nearest
@@ -47,9 +48,9 @@ Row = dict[str, Any]
 def payload_shapes() -> Shapes:
     """Return the shapes of what each embedded base model's client uploads, at rank 16 and two blocks."""
     settings = resolve(load_scenario("mosaic40-small"), overrides=["adapter.rank=16", "adapter.blocks=2"])
-    machine = Runtime(settings, Path("unused"))
+    adapters = AdapterFactory(runtime(settings))
     by_model = {spec.model: spec for spec in settings.scenario.clients}
-    return {model: machine.adapter(spec).schema("local") for model, spec in by_model.items()}
+    return {model: adapters.adapter(spec).schema("local") for model, spec in by_model.items()}
 
 
 class Clients:

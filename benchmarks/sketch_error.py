@@ -13,19 +13,20 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from looks import Seen, arrivals, machine, make_probe, probe_model
+from _domains import Seen, arrivals, make_probe, probe_model
+from _runtime import frozen_probe_runtime
 from torch import Tensor
 
 from fedmosaic.config import load_scenario, resolve
-from fedmosaic.federation import Runtime
-from fedmosaic.federation.participant import Participant
+from fedmosaic.federation import Assets
+from fedmosaic.federation.adapter_factory import AdapterFactory
+from fedmosaic.federation.participant import Participant, TrainedRound
 from fedmosaic.relevance import answer_gradients, cosine_similarity
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -38,7 +39,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def means(seen: list[Seen], box: Runtime) -> dict[str, Tensor]:
+def means(seen: list[Seen], box: Assets) -> dict[str, Tensor]:
     """(n, size) mean sketches of every client and round, by kind of sketch; each sample is passed once."""
     model = probe_model(box)
     sketches = {name: make_probe(model, **kind).sketch for name, kind in KINDS.items()}
@@ -51,7 +52,7 @@ def means(seen: list[Seen], box: Runtime) -> dict[str, Tensor]:
     return {name: torch.stack(each) for name, each in rows.items()}
 
 
-def errors(seen: list[Seen], box: Runtime) -> dict[str, dict[str, float]]:
+def errors(seen: list[Seen], box: Assets) -> dict[str, dict[str, float]]:
     by_kind = means(seen, box)
     clients = torch.tensor([here.client for here in seen])
     pairs = (clients[:, None] < clients).nonzero(as_tuple=True)
@@ -76,30 +77,34 @@ def seconds(work: Callable[[], object], repeat: int) -> float:
     return statistics.median(times)
 
 
+def trained(participant: Participant) -> TrainedRound:
+    return participant.train(participant.client(participant.spec.joins), {})
+
+
 def times(seen: list[Seen], repeat: int) -> dict[str, dict[str, float]]:
     """By base model: seconds of a round of training, of the probe, and of each kind of sketch."""
     settings = resolve(load_scenario("mosaic40"), method="sft")
     table: dict[str, dict[str, float]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        box = Runtime(settings, Path(folder))
-        model = probe_model(box)
-        for spec in settings.scenario.clients[:3]:
-            new = next(here.samples for here in seen if here.client == spec.id and here.round == 1)
-            participant = Participant(box, spec.id)
-            probe = make_probe(model, "projection")
-            parts = answer_gradients(model, model.collate(new))
-            participant.dry_round(), probe(new)
-            row = {
-                "training": statistics.median(participant.dry_round()[1].seconds for _ in range(repeat)),
-                "probe": seconds(lambda: probe(new), 3 * repeat),  # noqa: B023
-            }
-            for name, kind in KINDS.items():
-                sketch = make_probe(model, **kind).sketch
-                row[name] = seconds(
-                    lambda: sketch(parts.d, parts.h, parts.rows, len(new)),  # noqa: B023
-                    3 * repeat,
-                )
-            table[spec.model] = row
+    box = Assets(settings)
+    adapters = AdapterFactory(box)
+    model = probe_model(box)
+    for spec in settings.scenario.clients[:3]:
+        new = next(here.samples for here in seen if here.client == spec.id and here.round == 1)
+        participant = Participant(box, adapters, spec.id)
+        probe = make_probe(model, "projection")
+        parts = answer_gradients(model, model.collate(new))
+        trained(participant), probe(new)
+        row = {
+            "training": statistics.median(trained(participant).meter.seconds for _ in range(repeat)),
+            "probe": seconds(lambda: probe(new), 3 * repeat),  # noqa: B023
+        }
+        for name, kind in KINDS.items():
+            sketch = make_probe(model, **kind).sketch
+            row[name] = seconds(
+                lambda: sketch(parts.d, parts.h, parts.rows, len(new)),  # noqa: B023
+                3 * repeat,
+            )
+        table[spec.model] = row
     return table
 
 
@@ -118,7 +123,7 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repeat", type=int, default=3)
     arguments = parser.parse_args()
-    box = machine("mosaic40")
+    box = frozen_probe_runtime("mosaic40")
     seen = arrivals(box, seed=arguments.seed)
     command = f"python benchmarks/sketch_error.py --seed {arguments.seed} --repeat {arguments.repeat}"
     result = {"command": command, "errors": errors(seen, box), "seconds": times(seen, arguments.repeat)}

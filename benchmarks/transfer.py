@@ -25,8 +25,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from transfer_plot import write_plot
-from transfer_table import Row, of_kind, show, summarise
+from _transfer_plot import write_plot
+from _transfer_table import Row, of_kind, show, summarise
 
 from fedmosaic.adapters import Adapter, Slot, folded_in
 from fedmosaic.alignment import MODES, Alignment, Mode, PositionWeights, align, is_alignment

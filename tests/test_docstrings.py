@@ -44,7 +44,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 _SECTION = re.compile(r"^(Args|Attributes|Returns|Yields|Raises|Example|Examples|Note):$", re.MULTILINE)
 _ENTRY = re.compile(r"^ {4}(\*{0,2}\w+(?:, \*{0,2}\w+)*)(?: \([^)]*\))?:", re.MULTILINE)
 _ELSEWHERE = re.compile(r"\bSee :(meth|func|data|class):")  # the contract is a base method's, or a function type's
-_RETURNS_IN_SUMMARY = re.compile(r"(Return|Yield|Whether)")
+_RETURNS_IN_SUMMARY = re.compile(r"Return|Yield|Whether|\b(and|;) return\b")
 
 
 @pytest.mark.parametrize("package", CHECKED)
@@ -72,7 +72,7 @@ def faults(source: str) -> Iterator[str]:
         if missing:
             yield f"{node.lineno} {name}: no Args entry for {', '.join(sorted(missing))}"
         if not _is_class(node) and not _says_what_it_returns(node, text):
-            yield f"{node.lineno} {name}: neither a Returns section nor a first line that begins with Return"
+            yield f"{node.lineno} {name}: neither a Returns section nor a summary that says it"
 
 
 def _public(parent: ast.Module | ast.ClassDef, prefix: str) -> Iterator[tuple[str, Function | ast.ClassDef]]:
@@ -130,7 +130,9 @@ def _says_what_it_returns(node: Function | ast.ClassDef, text: str) -> bool:
         or not _arguments(node)
     ):
         return True
-    return bool(_RETURNS_IN_SUMMARY.match(text) or re.search(r"^(Returns|Yields):$", text, re.MULTILINE))
+    return bool(
+        _RETURNS_IN_SUMMARY.search(text.partition("\n\n")[0]) or re.search(r"^(Returns|Yields):$", text, re.MULTILINE)
+    )
 
 
 def test_faults_are_found() -> None:
@@ -174,7 +176,7 @@ class D:
 '''
     assert list(faults(source)) == [
         "2 f: no Args entry for y",
-        "2 f: neither a Returns section nor a first line that begins with Return",
+        "2 f: neither a Returns section nor a summary that says it",
         "17 C: no Args entry for b",
         "26 C.n: no Args entry for a",
         "30 D: no Args entry for b",

@@ -5,7 +5,7 @@ import torch
 from transformers import LlamaConfig
 
 from fedmosaic.adapters import Adapter, Slot
-from fedmosaic.alignment import Pivot, PositionWeights, align
+from fedmosaic.alignment import Joint, Pivot, PositionWeights, align
 from fedmosaic.alignment.cka import layer_similarity
 from fedmosaic.errors import ModelError, SettingsError
 from fedmosaic.models.fingerprint import architecture_name
@@ -31,7 +31,7 @@ def attach(model, seed=0):
 
 @pytest.fixture(scope="module")
 def joint(models, samples):
-    return align(models, samples, mode="joint", **SHAPE)
+    return align(models, samples[:40], mode=Joint(rounds=1), **SHAPE)
 
 
 def test_bases_have_the_adapters_names_and_shapes(models, joint):

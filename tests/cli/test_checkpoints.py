@@ -12,10 +12,10 @@ from tests.cli.test_cli import call
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from fedmosaic.data.images import GivenImages
-from fedmosaic.federation import RunFolder, Runtime
+from fedmosaic.federation import Assets, ClientRuntime, RunFolder
 from fedmosaic.federation.final_model import final_model
 from fedmosaic.pretraining.tokenizers import fit_tokenizer
-from fedmosaic.training import adapter_state
+from fedmosaic.training import ClientState
 
 WORDS = "which is the odd one out ? options : bird fish tool boat answer : first second red green a Choice list [ , ]"
 
@@ -131,9 +131,9 @@ def test_bases_compute_in_the_dtype_of_the_settings(monkeypatch, capsys, tmp_pat
             == 0
         )
         folder = RunFolder(tmp_path / dtype)
-        model = final_model(Runtime(folder.settings, folder.client_folder, images=GivenImages(())), 0)
+        model = final_model(ClientRuntime(Assets(folder.settings, images=GivenImages(())), folder.client_folder), 0)
         assert model.base.module.dtype == (torch.float32 if dtype == "float32" else torch.bfloat16)
-        tensors = adapter_state(model.adapter)
+        tensors = ClientState.of_adapter(model.adapter).tensors()
         assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
         found[dtype] = tensors | {"architecture": model.base.architecture}
     assert len({each.pop("architecture") for each in found.values()}) == 1

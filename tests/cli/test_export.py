@@ -20,10 +20,10 @@ from fedmosaic.adapters.export import write_lora
 from fedmosaic.config import Scenario, resolve
 from fedmosaic.data.images import GivenImages
 from fedmosaic.data.sample import Sample
-from fedmosaic.federation import RunFolder, Runtime, alignment, engines
+from fedmosaic.federation import Assets, ClientRuntime, RunFolder, alignment, engines
+from fedmosaic.federation.adapter_factory import AdapterFactory
+from fedmosaic.federation.client_node import ClientNode
 from fedmosaic.federation.final_model import final_model
-from fedmosaic.federation.participant import Participant
-from fedmosaic.training import load_adapter_state
 
 QUESTION = "which image is the odd one out ? options : first second answer :"
 
@@ -80,23 +80,23 @@ def pictures(tmp_path):
     return paths
 
 
-def machine_of(path, images=None):
+def runtime_of(path, images=None):
     folder = RunFolder(path)
-    return Runtime(folder.settings, folder.client_folder, images=images)
+    return ClientRuntime(Assets(folder.settings, images=images), folder.client_folder)
 
 
 @pytest.mark.parametrize("method", ["fedmosaic", "fedavg"])
 @torch.no_grad()
 def test_every_client_of_a_run_answers_the_same_from_its_peft_folder(tmp_path, runs, method):
     """In double precision: at logits of 26, float32 alone puts PEFT 1.4e-5 away from what it computes."""
-    machine = machine_of(runs[method])
-    samples = machine.benchmark.task("Odd-0").test[:4]
-    for spec in machine.settings.scenario.clients:
-        write_lora(final_model(machine, spec.id).adapter, tmp_path / str(spec.id), base_model=spec.model)
-        client = Participant(machine, spec.id).client_after(machine.settings.rounds)
+    runtime = runtime_of(runs[method])
+    samples = runtime.assets.benchmark.task("Odd-0").test[:4]
+    for spec in runtime.assets.settings.scenario.clients:
+        write_lora(final_model(runtime, spec.id).adapter, tmp_path / str(spec.id), base_model=spec.model)
+        client = ClientNode(runtime, spec.id).client_after(runtime.assets.settings.rounds)
         batch = client.base.collate(samples)
         client.base.module.double()
-        with client.adapter.mixed(machine.method.answers_with):
+        with client.adapter.mixed(runtime.assets.method.answers_with):
             expected = client.base.head(client.base.hidden_states(batch))
         client.adapter.detach()
         untrained = client.base.head(client.base.hidden_states(batch))
@@ -154,10 +154,8 @@ def export_text_model(folder, inputs):
         return {"base": model(**inputs).logits, "lora": lora}
 
 
-@pytest.mark.parametrize(
-    "family",
-    ["text", "tiny-llama", *(pytest.param(f"tiny-{name}", marks=pytest.mark.slow) for name in ("qwen2", "gemma"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["text", "tiny-llama", "tiny-qwen2", "tiny-gemma"])
 @torch.no_grad()
 def test_plain_transformers_and_peft_load_what_was_exported(monkeypatch, capsys, tmp_path, run, pictures, family):
     folder = tmp_path / family
@@ -177,7 +175,7 @@ def test_plain_transformers_and_peft_load_what_was_exported(monkeypatch, capsys,
         question = f"<bos><image> first <image> second {QUESTION}"
         inputs = dict(processor(text=question, images=[Image.open(path) for path in pictures], return_tensors="pt"))
         inputs["pixel_values"] = inputs["pixel_values"].double()
-        model = final_model(machine_of(run, images=GivenImages(pictures)), client)
+        model = final_model(runtime_of(run, images=GivenImages(pictures)), client)
         model.base.module.double()
         lora = model.base.module(**inputs).logits
         with model.adapter.disabled():
@@ -230,15 +228,14 @@ def test_a_client_starts_from_an_exported_lora(monkeypatch, capsys, tmp_path, ru
     assert status == 0, error
     assert "client 1 starts from" in text
     assert "42 linears, taken up exactly" in " ".join(text.split())
-    machine = machine_of(tmp_path / "out")
-    trained = machine_of(runs["fedavg"]).store(1).load(old.rounds)
-    start = machine.start(machine.settings.scenario.client(1))
-    for slot in machine.method.slots:
-        for name in trained:
-            if name.startswith("slot.shared|"):
-                assert torch.equal(start[name.replace("shared", slot.name, 1)], trained[name])
-    expected = Participant(machine_of(runs["fedavg"]), 1).score(old.rounds, ["Odd-0"], count=0)
-    assert Participant(machine, 1).evaluate(0, others=False, count=0) == expected
+    runtime = runtime_of(tmp_path / "out")
+    trained = runtime_of(runs["fedavg"]).states.store(1).load(old.rounds)
+    start = runtime.adapters.start(runtime.assets.settings.scenario.client(1))
+    for slot in runtime.assets.method.slots:
+        for name, tensor in trained.slots["shared"].items():
+            assert torch.equal(start.slots[slot.name][name], tensor)
+    expected = ClientNode(runtime_of(runs["fedavg"]), 1).score(old.rounds, ["Odd-0"], count=0)
+    assert ClientNode(runtime, 1).evaluate(0, others=False, count=0) == expected
 
     monkeypatch.setattr(alignment, "make_alignment", lambda *_, **__: pytest.fail("refuse first: it takes minutes"))
     wrong = ["--set", "adapter.rank=2", "--set", "adapter.blocks=2"]
@@ -253,18 +250,20 @@ def test_a_mixture_with_colora_comes_back_whole(monkeypatch, capsys, tmp_path, r
     folder = tmp_path / "lora"
     call(monkeypatch, capsys, "export", runs["fedmosaic"], "--client", 1, "--as", "lora", "--out", folder)
     assert "start" in (folder / "README.md").read_text()
-    old = machine_of(runs["fedmosaic"])
-    clients = [spec.model_dump(mode="json") for spec in old.settings.scenario.clients[:2]]
+    old = runtime_of(runs["fedmosaic"])
+    clients = [spec.model_dump(mode="json") for spec in old.assets.settings.scenario.clients[:2]]
     clients[1]["start"] = str(folder)
-    scenario = old.settings.scenario.model_copy(update={"settings": {}}).model_dump(mode="json") | {"clients": clients}
+    scenario = old.assets.settings.scenario.model_copy(update={"settings": {}}).model_dump(mode="json") | {
+        "clients": clients
+    }
     settings = resolve(Scenario.model_validate(scenario), method="fedmosaic", rounds=1)
-    settings = settings.model_copy(update={"adapter": old.settings.adapter})
-    new = Runtime(settings, tmp_path / "unused", images=old.benchmark.images)
-    spec = new.settings.scenario.client(1)
-    assert "slot by slot: local, personal_global" in new.imported(spec).summary
-    batch = (expected := final_model(old, 1)).base.collate(old.benchmark.task("Odd-0").test[:4])
-    adapter = new.adapter(spec)
-    load_adapter_state(adapter, new.start(spec))
+    settings = settings.model_copy(update={"adapter": old.assets.settings.adapter})
+    new = Assets(settings, images=old.assets.images)
+    adapters, spec = AdapterFactory(new), settings.scenario.client(1)
+    assert "slot by slot: local, personal_global" in adapters.imported(spec).summary
+    batch = (expected := final_model(old, 1)).base.collate(old.assets.benchmark.task("Odd-0").test[:4])
+    adapter = adapters.adapter(spec)
+    adapters.start(spec).load_into(adapter)
     adapter.mix("gate")
     theirs, ours = (base.head(base.hidden_states(batch)) for base in (expected.base, new.pool.model(spec.model)))
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-5)
@@ -276,7 +275,7 @@ def test_a_question_is_answered_by_the_clients_own_model(monkeypatch, capsys, ru
     images = ["--image", pictures[0], "--image", pictures[1]]
     status, text, error = call(monkeypatch, capsys, "ask", run, "--client", 1, *images, QUESTION)
     assert status == 0, error
-    model = final_model(machine_of(run, images=GivenImages(pictures)), 1)
+    model = final_model(runtime_of(run, images=GivenImages(pictures)), 1)
     sample = Sample("x", ("0", "1"), f"<image> <image> {QUESTION}", "?")
     assert [text.strip()] == model.base.answer([sample], max_tokens=32)
     assert text.strip()

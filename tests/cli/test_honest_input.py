@@ -163,12 +163,15 @@ def test_a_run_with_relative_paths_and_brackets_is_opened_from_anywhere(monkeypa
     assert f"wrote {tmp_path / '[/l]'}" in text
 
 
-def test_options_that_a_model_reads_alike_are_told_once_and_score_as_a_guess(monkeypatch, capsys, tmp_path, mine):
-    talk = [{"value": "which ? Choice list:[Polish, polish]"}, {"value": "Polish"}]
+@pytest.mark.parametrize("reference", ["", pytest.param("sft", marks=pytest.mark.slow)])
+def test_options_that_a_model_reads_alike_are_told_once_and_score_as_a_guess(
+    monkeypatch, capsys, tmp_path, mine, reference
+):
+    conversation = [{"value": "which ? Choice list:[Polish, polish]"}, {"value": "Polish"}]
     file = mine.parent / "data" / "dataset" / "A" / "test" / "dataset-0.json"
-    file.write_text(json.dumps([{"conversations": talk}] * 3))
+    file.write_text(json.dumps([{"conversations": conversation}] * 3))
     status, text, error = call(
-        monkeypatch, capsys, "run", mine, "--set", "scenario.reference=sft", "--out", tmp_path / "o"
+        monkeypatch, capsys, "run", mine, "--set", f"scenario.reference={reference}", "--out", tmp_path / "o"
     )
     assert status == 0, error
     told = (
@@ -214,6 +217,7 @@ def test_one_sample_is_written_and_its_question_is_one_that_ask_takes(monkeypatc
         assert call(monkeypatch, capsys, "tasks", "show", "category@photo", *wrong)[0] == 2
 
 
+@pytest.mark.slow
 def test_quiet_is_quiet_with_a_checkpoint_in_a_process_of_its_own(tmp_path, mine):
     """Libraries write bars to the standard error of a real process, of its children, too."""
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast

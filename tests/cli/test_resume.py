@@ -77,11 +77,12 @@ def listing(out):
     return sorted((str(path), path.stat().st_mtime_ns) for path in out.rglob("*") if path.name != ".lock")
 
 
-def test_a_finished_run_says_so_and_goes_on_with_its_reference(program, own, tmp_path):
+@pytest.mark.parametrize("reference", [[], pytest.param(["--reference"], marks=pytest.mark.slow)])
+def test_a_finished_run_says_so_and_goes_on_with_its_reference(program, own, tmp_path, reference):
     out = tmp_path / "out"
-    assert program("run", own, "--rounds", 1, "--reference", "--out", out, *SHORT)[0] == 0
+    assert program("run", own, "--rounds", 1, *reference, "--out", out, *SHORT)[0] == 0
     before = listing(out)
-    for again in ([], [own, *SHORT[:-1]], ["--rounds", 1], ["--reference"]):
+    for again in ([], [own, *SHORT[:-1]], ["--rounds", 1], reference):
         status, shown, error = program("run", *again, "--resume", "--out", out)
         assert status == 0, error
         assert shown.count("\n") == 1
@@ -101,7 +102,7 @@ def test_a_finished_run_says_so_and_goes_on_with_its_reference(program, own, tmp
     status, shown, error = program("run", "--resume", "--rounds", 2, "--out", out)
     assert status == 0, error
     assert "going on to round 2 instead of 1: the run was planned for 1," in shown
-    for folder in (RunFolder(out), RunFolder(out / "reference")):
+    for folder in (RunFolder(out), *(RunFolder(out / "reference") for _ in reference)):
         assert (folder.settings.rounds, folder.settings.planned_rounds) == (2, 1)
         assert folder.results().rounds == 2
     assert "is finished: round 2 of 2" in program("run", "--resume", "--out", out)[1]

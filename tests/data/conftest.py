@@ -6,11 +6,6 @@ from fedmosaic.data.mosaic40.build import Mosaic40, PublicBank, open_mosaic40, o
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="session")
 def mosaic(home: Path) -> Mosaic40:
     return open_mosaic40(home)
 

@@ -308,8 +308,10 @@ def test_options_that_cannot_be_read_are_told_unless_the_task_is_open(tmp_path: 
     for split, size in (("train", 3), ("test", 2)):
         place = tmp_path / "dataset" / "A" / split
         place.mkdir(parents=True)
-        talks = [[{"value": f"{split} {i} ? Choices:\n- cat\n- dog"}, {"value": "dog"}] for i in range(size)]
-        (place / "dataset-0.json").write_text(json.dumps([{"conversations": talk} for talk in talks]))
+        conversations = [[{"value": f"{split} {i} ? Choices:\n- cat\n- dog"}, {"value": "dog"}] for i in range(size)]
+        (place / "dataset-0.json").write_text(
+            json.dumps([{"conversations": conversation} for conversation in conversations])
+        )
     benchmark = PublishedBenchmark(tmp_path)
     assert benchmark.task("A-0").test[0].options is None
     (note,) = benchmark.notes

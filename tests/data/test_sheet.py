@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from fedmosaic.data.mosaic40.build import Mosaic40
-from fedmosaic.data.sheet import contact_sheet, spread
+from fedmosaic.data.sheet import contact_sheet, evenly_spaced
 from fedmosaic.data.sheet_page import contact_page
 from fedmosaic.errors import SettingsError
 
@@ -32,7 +32,7 @@ def test_unknown_tasks_are_named(mosaic: Mosaic40) -> None:
 def test_a_page_holds_the_images_themselves_and_the_answers(mosaic: Mosaic40) -> None:
     page = contact_page(mosaic, "analogy@openmoji", n=3)
     shown = [base64.b64decode(text) for text in re.findall(r"data:image/png;base64,([^\"]+)", page)]
-    samples = spread(mosaic.task("analogy@openmoji").test, 3)
+    samples = evenly_spaced(mosaic.task("analogy@openmoji").test, 3)
     keys = [key for sample in samples for key in sample.images]
     assert len(shown) == len(keys) == 9
     for content, key in zip(shown, keys, strict=True):

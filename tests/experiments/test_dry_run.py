@@ -25,7 +25,12 @@ def test_a_rehearsal_counts_what_the_run_spends(tmp_path, monkeypatch, method):
     settings = resolve(
         MOVING,
         method=method,
-        overrides=["training.steps=1.6", "training.batch_size=2", "participation.fraction=0.7"],
+        overrides=[
+            "training.steps=1.6",
+            "training.batch_size=2",
+            "participation.fraction=0.7",
+            *(["method.public_samples=4"] if method == "hetero-ssfl" else []),
+        ],
         evaluation={"samples_per_task": 1, "milestones": 1},
     )
     folder = RunFolder.create(tmp_path / "run", settings)

@@ -67,8 +67,8 @@ def counted(monkeypatch):
     costs = {"sft": (1.0, 0.0), "fedavg": (1.0, 0.0), "ditto": (2.0, 0.0), "fedmkt": (1.0, 7.0), "takfl": (1.0, 30.0)}
     calls = []
 
-    def rehearse(machine):
-        settings = machine.settings
+    def rehearse(assets):
+        settings = assets.settings
         calls.append((settings.method, settings.seed))
         per_step, fixed = costs[settings.method]
         step = (10 + settings.seed) * settings.training.batch_size * per_step

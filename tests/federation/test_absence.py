@@ -6,10 +6,10 @@ from tests.federation.scenario import SMALL
 
 from fedmosaic.config import resolve
 from fedmosaic.experiments.rescoring import examine
-from fedmosaic.federation import RunFolder, Runtime, engines
+from fedmosaic.federation import Assets, ClientRuntime, RunFolder, engines
+from fedmosaic.federation.client_node import ClientNode
 from fedmosaic.federation.final_model import final_model
 from fedmosaic.federation.grid import InProcessGrid
-from fedmosaic.federation.participant import Participant
 from fedmosaic.federation.participation import schedule
 from fedmosaic.io import load_tensors
 from fedmosaic.report import final_table, write_report
@@ -46,28 +46,29 @@ def test_clients_keep_the_states_of_the_rounds_that_they_trained_in(finished):
 
 def test_an_absent_client_is_what_its_last_training_made_it(finished):
     settings = finished.settings
-    machine = Runtime(settings, finished.client_folder)
+    runtime = ClientRuntime(Assets(settings), finished.client_folder)
     for client in range(4):
-        participant = Participant(machine, client)
+        participant = ClientNode(runtime, client)
         trained = trained_rounds(settings, client)
         kept_from = trained[-2] if len(trained) > 2 else 1
         for round_ in range(kept_from, settings.rounds + 1):
             before = [each for each in trained if each <= round_]
             state = participant.client_after(round_).state()
-            wanted = participant.store.load(before[-1]) if before else machine.start(participant.spec)
-            assert all(torch.equal(state[key], tensor) for key, tensor in wanted.items())
-    summary = examine(machine, ["trend@lines"], rounds=settings.rounds)
+            wanted = participant.store.load(before[-1]) if before else runtime.adapters.start(participant.spec)
+            now = state.tensors()
+            assert all(torch.equal(now[key], tensor) for key, tensor in wanted.tensors().items())
+    summary = examine(runtime, ["trend@lines"], rounds=settings.rounds)
     assert [score is None for score in summary.per_client] == [True, False, False, False]  # client 0 has left
 
 
 def test_a_client_that_was_absent_at_the_end_can_take_its_model_away(finished):
-    machine = Runtime(finished.settings, finished.client_folder)
+    runtime = ClientRuntime(Assets(finished.settings), finished.client_folder)
     trained = {client: trained_rounds(finished.settings, client)[-1] for client in range(4)}
     assert min(trained.values()) < finished.settings.rounds
     for client, last in trained.items():
-        kept = machine.store(client).load(last)
-        for name, tensor in final_model(machine, client).adapter.slot_tensors("local").items():
-            assert torch.equal(tensor, kept[f"slot.local|{name}"])
+        kept = runtime.states.store(client).load(last)
+        for name, tensor in final_model(runtime, client).adapter.slot_tensors("local").items():
+            assert torch.equal(tensor, kept.slots["local"][name])
 
 
 def test_results_and_report_cover_the_clients_that_are_there(finished):

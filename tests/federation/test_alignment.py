@@ -4,23 +4,25 @@ import shutil
 
 import pytest
 import torch
-from tests.federation.scenario import SMALL, small
+from tests.federation.scenario import SMALL as FOUR
 
 from fedmosaic import alignment as package
 from fedmosaic.alignment import align
 from fedmosaic.config import resolve
 from fedmosaic.errors import SettingsError
-from fedmosaic.federation import RunFolder, Runtime, engines
-from fedmosaic.federation import runtime as runtime_module
-from fedmosaic.federation.participant import Participant
+from fedmosaic.federation import Assets, ClientRuntime, RunFolder, engines
+from fedmosaic.federation import assets as assets_module
+from fedmosaic.federation.client_node import ClientNode
+
+SMALL = FOUR.model_copy(update={"clients": FOUR.clients[1:3]})  # one client of each architecture
 
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
     """A joint alignment of the two models, from a few of the tasks' own samples."""
-    machine = Runtime(small(), tmp_path_factory.mktemp("machine"))
-    models = {name: machine.pool.model(name) for name in SMALL.models}
-    samples = machine.benchmark.task("trend@lines").train[:20]
+    runtime = ClientRuntime(Assets(resolve(SMALL)), tmp_path_factory.mktemp("machine"))
+    models = {name: runtime.assets.pool.model(name) for name in SMALL.models}
+    samples = runtime.assets.benchmark.task("trend@lines").train[:20]
     for model in models.values():
         model.prepare(samples)
     folder = tmp_path_factory.mktemp("alignment")
@@ -49,10 +51,10 @@ def finished(given, tmp_path_factory):
 
 def test_all_clients_use_the_aligned_bases_to_the_end(given, finished):
     known = package.Alignment.load(given)
-    machine = Runtime(finished.settings, finished.client_folder)
+    runtime = ClientRuntime(Assets(finished.settings), finished.client_folder)
     for spec in SMALL.clients:
-        adapter = Participant(machine, spec.id).client_after(2).adapter
-        expected = known.basis(machine.pool.model(spec.model).architecture)
+        adapter = ClientNode(runtime, spec.id).client_after(2).adapter
+        expected = known.basis(runtime.assets.pool.model(spec.model).architecture)
         shared = adapter.colora_shared()
         assert shared.keys() == expected.keys()
         assert all(torch.equal(shared[key], tensor) for key, tensor in expected.items())
@@ -73,10 +75,10 @@ def test_a_run_keeps_its_bases(given, finished, tmp_path):
     folder = run(tmp_path / "run", aligned(moved))
     shutil.rmtree(moved)
     assert scores(folder.results()) == scores(finished.results())
-    machine = Runtime(folder.settings, folder.client_folder)
+    runtime = ClientRuntime(Assets(folder.settings), folder.client_folder)
     before, after = (
-        Participant(each, 2).score(2, ["trend@lines"], count=0)
-        for each in (Runtime(finished.settings, finished.client_folder), machine)
+        ClientNode(each, 2).score(2, ["trend@lines"], count=0)
+        for each in (ClientRuntime(Assets(finished.settings), finished.client_folder), runtime)
     )
     assert before == after
 
@@ -98,19 +100,19 @@ def test_the_default_is_the_joint_alignment_of_the_scenarios_models(monkeypatch,
     def record(names, architecture, **settings):
         asked.update(settings, architectures=sorted(map(architecture, names)))
 
-    monkeypatch.setattr(runtime_module, "alignment_for", record)
+    monkeypatch.setattr(assets_module, "alignment_for", record)
     scenario = SMALL.model_copy(update={"settings": {}})
-    machine = Runtime(resolve(scenario), tmp_path)
-    assert machine.alignment is None
+    runtime = ClientRuntime(Assets(resolve(scenario)), tmp_path)
+    assert runtime.adapters.alignment is None
     assert asked["mode"] == "joint"
-    assert asked["architectures"] == sorted(machine.pool.model(name).architecture for name in SMALL.models)
+    assert asked["architectures"] == sorted(runtime.assets.pool.model(name).architecture for name in SMALL.models)
 
 
 def test_bases_of_another_shape_or_architecture_are_refused(given, tmp_path):
     settings = aligned(given)
     wider = settings.model_copy(update={"adapter": settings.adapter.model_copy(update={"rank": 8})})
     with pytest.raises(SettingsError, match="rank=4 but rank=8"):
-        Runtime(wider, tmp_path).adapter(SMALL.clients[0])
+        ClientRuntime(Assets(wider), tmp_path).adapters.adapter(SMALL.clients[0])
     other = SMALL.clients[0].model_copy(update={"model": "tiny-qwen2"})
     with pytest.raises(SettingsError, match=r"not for .*qwen2.*it was made for"):
-        Runtime(settings, tmp_path).adapter(other)
+        ClientRuntime(Assets(settings), tmp_path).adapters.adapter(other)

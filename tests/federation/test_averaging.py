@@ -2,17 +2,21 @@
 
 import pytest
 import torch
-from tests.federation.scenario import small
+from tests.federation.scenario import SMALL
 
+from fedmosaic.config import resolve
+from fedmosaic.config.settings import varied
 from fedmosaic.experiments.rescoring import self_and_others
-from fedmosaic.federation import RunFolder, Runtime, engines
-from fedmosaic.federation.client_store import averaged
+from fedmosaic.federation import Assets, ClientRuntime, RunFolder, engines
+from fedmosaic.federation.client_node import ClientNode
 from fedmosaic.federation.event_log import Headline
 from fedmosaic.federation.final_model import final_model
-from fedmosaic.federation.participant import Participant
 from fedmosaic.io import load_tensors
+from fedmosaic.training import ClientState, averaged
 
 ROUNDS = 4
+CLIENTS = SMALL.clients[:2]
+PAIR = SMALL.model_copy(update={"clients": CLIENTS})
 
 
 @pytest.fixture(scope="module", params=["fedmosaic", "ditto"])
@@ -20,7 +24,7 @@ def runs(request, tmp_path_factory):
     """The same run with and without averaging over three rounds."""
     folders = {}
     for window in (1, 3):
-        settings = small(request.param, rounds=ROUNDS, overrides=[f"training.averaged_rounds={window}"])
+        settings = resolve(PAIR, method=request.param, rounds=ROUNDS, overrides=[f"training.averaged_rounds={window}"])
         folders[window] = RunFolder.create(tmp_path_factory.mktemp("averaged") / "run", settings)
         engines.run(settings, folders[window])
     return folders
@@ -32,7 +36,7 @@ def states(folder, client):
 
 
 def test_training_takes_the_same_course(runs):
-    for client in range(4):
+    for client in range(len(CLIENTS)):
         plain, averaging = (states(runs[window], client) for window in (1, 3))
         assert (sorted(plain), sorted(averaging)) == ([3, 4], [2, 3, 4])
         for round_, state in plain.items():
@@ -44,11 +48,11 @@ def test_training_takes_the_same_course(runs):
 
 
 def test_the_client_answers_with_the_mean_of_its_weights_and_this_is_what_it_takes_away(runs):
-    machine = Runtime(runs[3].settings, runs[3].client_folder)
-    for client in range(4):
+    runtime = ClientRuntime(Assets(runs[3].settings), runs[3].client_folder)
+    for client in range(len(CLIENTS)):
         kept = states(runs[3], client)
-        now = Participant(machine, client).client_after(ROUNDS).state()
-        taken = {f"gate|{name}": tensor for name, tensor in final_model(machine, client).adapter.gate_tensors().items()}
+        now = ClientNode(runtime, client).client_after(ROUNDS).state().tensors()
+        taken = {f"gate|{name}": tensor for name, tensor in final_model(runtime, client).adapter.gate_tensors().items()}
         moved = 0
         for name, tensor in now.items():
             last, by_hand = kept[4][name], (kept[2][name] + kept[3][name] + kept[4][name]) / 3
@@ -60,23 +64,25 @@ def test_the_client_answers_with_the_mean_of_its_weights_and_this_is_what_it_tak
 
 
 def test_scoring_again_gives_the_runs_own_results_and_other_ones_with_another_window(runs):
-    again = Runtime(runs[1].settings, runs[1].client_folder)
+    again = ClientRuntime(Assets(runs[1].settings), runs[1].client_folder)
     last = [part.last for part in (runs[1].results().self_, runs[1].results().others)]
     assert self_and_others(again, rounds=ROUNDS) == pytest.approx(last, abs=1e-4)
-    training = again.settings.training.model_copy(update={"averaged_rounds": 2})  # as many as it has kept
-    again.settings = again.settings.model_copy(update={"training": training})
-    now = Participant(again, 0).client_after(ROUNDS).state()
+    other = varied(runs[1].settings, ["training.averaged_rounds=2"])  # as many as it has kept
+    again = ClientRuntime(Assets(other), runs[1].client_folder)
+    now = ClientNode(again, 0).client_after(ROUNDS).state().tensors()
     assert any(not torch.equal(now[name], tensor) for name, tensor in states(runs[1], 0)[ROUNDS].items())
 
 
 def test_a_client_that_has_trained_less_often_averages_what_there_is():
-    one, two = ({"slot.local|b": torch.tensor([x]), "moment|b": torch.tensor([x])} for x in (1.0, 4.0))
+    one, two = (
+        ClientState({"local": {"b": torch.tensor([x])}}, {}, moments={"b": torch.tensor([x])}) for x in (1.0, 4.0)
+    )
     assert averaged([one]) == one
-    assert averaged([one, two]) == {"slot.local|b": torch.tensor([2.5]), "moment|b": torch.tensor([4.0])}
+    assert averaged([one, two]).tensors() == {"slot.local|b": torch.tensor([2.5]), "moment|b": torch.tensor([4.0])}
 
 
 def test_half_precision_is_averaged_in_more_and_stays_what_it_is():
     values = [torch.tensor([256.0], dtype=torch.bfloat16)] * 2 + [torch.tensor([262.0], dtype=torch.bfloat16)]
-    (mean,) = averaged([{"gate|b": value} for value in values]).values()
+    mean = averaged([ClientState({}, {"b": value}) for value in values]).gate["b"]
     assert mean.dtype == torch.bfloat16
     assert mean.item() == 258.0

@@ -54,6 +54,19 @@ def outcome(folder):
 
 
 @pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """What a run comes to that is made at once; each is run only once."""
+    known = {}
+
+    def outcome_of(settings):
+        if settings.digest not in known:
+            known[settings.digest] = outcome(run(tmp_path_factory.mktemp("fresh") / "run", settings))
+        return known[settings.digest]
+
+    return outcome_of
+
+
+@pytest.fixture(scope="module")
 def ended(tmp_path_factory):
     """A finished run of two rounds for each case; copied before it is changed."""
     return {case: run(tmp_path_factory.mktemp("ended") / case, asked(case)).path for case in CASES}
@@ -68,13 +81,13 @@ def copy(ended, tmp_path):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_run_that_goes_on_equals_one_started_with_both_numbers(copy, tmp_path, case):
+def test_a_run_that_goes_on_equals_one_started_with_both_numbers(copy, fresh, tmp_path, case):
     before = RunFolder(copy(case)).settings
     folder = longer(tmp_path / "copy", 4)
     assert (folder.settings.rounds, folder.settings.planned_rounds) == (4, 2)
-    fresh = run(tmp_path / "fresh", asked(case, "rounds=4", "planned_rounds=2"))
-    assert outcome(folder) == outcome(fresh)
-    assert fresh.settings.digest == folder.settings.digest
+    at_once = asked(case, "rounds=4", "planned_rounds=2")
+    assert outcome(folder) == fresh(at_once)
+    assert at_once.digest == folder.settings.digest
     assert "--rounds 4 --set planned_rounds=2" in explanation(before, folder.settings)
     assert json.loads((folder.path / "results.round-0002.json").read_text())["rounds"] == 2
 
@@ -121,7 +134,7 @@ def test_a_run_that_is_to_stop_when_its_epsilon_is_spent_is_not_made_longer():
         check(stop, "rounds=3", "planned_rounds=2")
 
 
-def test_an_interrupted_run_can_be_made_longer_too(copy, ended, tmp_path, monkeypatch):
+def test_an_interrupted_run_can_be_made_longer_too(fresh, tmp_path, monkeypatch):
     settings = asked("dynamic")
     folder = RunFolder.create(tmp_path / "run", settings)
     checkpoint = RunFolder.save_checkpoint
@@ -133,12 +146,11 @@ def test_an_interrupted_run_can_be_made_longer_too(copy, ended, tmp_path, monkey
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(RunFolder, "save_checkpoint", stopped)
         engines.run(settings, folder)
-    copy("dynamic")
-    assert outcome(longer(tmp_path / "run", 3)) == outcome(longer(tmp_path / "copy", 3))
+    assert outcome(longer(tmp_path / "run", 3)) == fresh(asked("dynamic", "rounds=3", "planned_rounds=2"))
 
 
 @pytest.mark.parametrize("moment", ["before the settings", "after the settings", "while measuring again"])
-def test_a_kill_while_it_is_changed_leaves_a_run_that_can_be_resumed(copy, ended, tmp_path, monkeypatch, moment):
+def test_a_kill_while_it_is_changed_leaves_a_run_that_can_be_resumed(copy, fresh, monkeypatch, moment):
     path = copy("static")
     before = outcome(RunFolder(path))
     write = run_folder_module.write_atomically
@@ -163,7 +175,7 @@ def test_a_kill_while_it_is_changed_leaves_a_run_that_can_be_resumed(copy, ended
     if moment == "before the settings":
         assert outcome(folder) == before
         longer(path, 3)
-    assert outcome(folder) == outcome(run(tmp_path / "fresh", asked("static", "rounds=3", "planned_rounds=2")))
+    assert outcome(folder) == fresh(asked("static", "rounds=3", "planned_rounds=2"))
 
 
 def listing(path):

@@ -21,6 +21,7 @@ from fedmosaic.federation.grid import InProcessGrid
 from fedmosaic.io import load_tensors
 
 METHODS = ["fedmosaic", "fedavg", "sft"]
+PAIR = SMALL.model_copy(update={"clients": SMALL.clients[:2]})
 TIMES = ("seconds", "train_seconds", "evaluation_seconds")
 
 
@@ -34,10 +35,36 @@ def without_times(results: dict) -> str:
     return json.dumps({key: value for key, value in results.items() if key not in TIMES})
 
 
+def recorded(patch):
+    """Record every message's content, both ways."""
+    seen = []
+    deliver = InProcessGrid._deliver
+
+    def recording(self, message):
+        reply = deliver(self, message)
+        seen.append((message.metadata.message_type, message.content, reply.content))
+        return reply
+
+    patch.setattr(InProcessGrid, "_deliver", recording)
+    return seen
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def messages():
+    """Method -> what went over the wire in its finished run: kind, message and reply."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, messages):
     """One finished run per method."""
-    return {method: (path := tmp_path_factory.mktemp("run") / method, run(path, small(method))) for method in METHODS}
+    found = {}
+    for method in METHODS:
+        path = tmp_path_factory.mktemp("run") / method
+        with pytest.MonkeyPatch.context() as patch:
+            messages[method] = recorded(patch)
+            found[method] = path, run(path, small(method))
+    return found
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -74,8 +101,8 @@ def test_the_same_seed_gives_the_same_results_and_another_seed_others(finished, 
     again = run(tmp_path / "again", small())
     assert without_times(again) == without_times(results)
     assert (tmp_path / "again" / "rounds.csv").read_bytes() == (path / "rounds.csv").read_bytes()
-    other = run(tmp_path / "other", small(seed=1))
-    assert without_times(other) != without_times(results)
+    other = run(tmp_path / "other", small("sft", seed=1))
+    assert without_times(other) != without_times(finished["sft"][1])
 
 
 class StoppedError(Exception):
@@ -111,47 +138,29 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_results(finished, tmp_path, 
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
-def spy(monkeypatch):
-    """Record every message's content, both ways."""
-    seen = []
-    deliver = InProcessGrid._deliver
-
-    def recording(self, message):
-        reply = deliver(self, message)
-        seen.append((message.metadata.message_type, message.content, reply.content))
-        return reply
-
-    monkeypatch.setattr(InProcessGrid, "_deliver", recording)
-    return seen
-
-
-def test_only_the_travelling_slot_and_the_sketch_are_uploaded(tmp_path, monkeypatch):
-    seen = spy(monkeypatch)
-    run(tmp_path / "run", small())
-    uploads = [reply for kind, _, reply in seen if kind == "train"]
+def test_only_the_travelling_slot_and_the_sketch_are_uploaded(finished, messages):
+    uploads = [reply for kind, _, reply in messages["fedmosaic"] if kind == "train"]
     assert len(uploads) == 12
     for content in uploads:
         names = json.loads(content["schema"]["tensors"])
         assert "sketch" in names
         assert all(name == "sketch" or name[-2:] in (".A", ".B", ".P", ".Q") for name in names)
-    private = load_tensors(tmp_path / "run" / "clients" / "client-000" / "round-0003.safetensors")
+    private = load_tensors(finished["fedmosaic"][0] / "clients" / "client-000" / "round-0003.safetensors")
     assert {key.partition("|")[0] for key in private} == {
         "slot.local", "slot.personal_global", "gate", "moment", "memory",
     }  # fmt: skip
 
 
-def test_local_only_training_uploads_nothing(tmp_path, monkeypatch):
-    seen = spy(monkeypatch)
-    run(tmp_path / "run", small("sft"))
+def test_local_only_training_uploads_nothing(finished, messages):
+    seen = messages["sft"]
+    assert {kind for kind, _, _ in seen} >= {"train", "evaluate"}
     assert not any(list(content.array_records) for _, request, reply in seen for content in (request, reply))
 
 
-def test_what_the_server_sends_is_what_the_client_starts_from_and_training_moves_on(tmp_path, monkeypatch):
-    seen = spy(monkeypatch)
-    run(tmp_path / "run", small("fedavg"))
+def test_what_the_server_sends_is_what_the_client_starts_from_and_training_moves_on(finished, messages):
     from fedmosaic.federation import wire
 
-    rounds = [entry for entry in seen if entry[0] == "train"]
+    rounds = [entry for entry in messages["fedavg"] if entry[0] == "train"]
     shapes = {name: tuple(shape) for name, shape in json.loads(rounds[0][2]["schema"]["tensors"]).items()}
     first = wire.unpack(rounds[0][2], shapes, sender="x")
     llamas = [wire.unpack(rounds[i][2], shapes, sender="x") for i in (0, 1, 3)]
@@ -168,7 +177,7 @@ def test_what_the_server_sends_is_what_the_client_starts_from_and_training_moves
 
 @pytest.mark.parametrize("change", ["nan", "short", "round", "client", "silent"])
 def test_a_bad_upload_stops_the_run_and_keeps_what_was_finished(tmp_path, monkeypatch, change):
-    settings = small()
+    settings = resolve(PAIR, method="fedavg", rounds=2)
     folder = RunFolder.create(tmp_path / "run", settings)
     deliver = InProcessGrid._deliver
 

@@ -4,8 +4,10 @@ import pytest
 import torch
 from tests.federation.scenario import small
 
-from fedmosaic.federation.participant import Participant
-from fedmosaic.federation.runtime import Runtime
+from fedmosaic.federation import assets as assets_module
+from fedmosaic.federation.assets import Assets
+from fedmosaic.federation.client_node import ClientNode
+from fedmosaic.federation.runtime import ClientRuntime
 from fedmosaic.federation.server_context import ServerContext
 from fedmosaic.methods.base import Aggregation, Upload, Uploads
 from fedmosaic.methods.fedavg import FedAvg
@@ -28,9 +30,8 @@ class Taught(FedAvg):
 
 @pytest.fixture
 def context(monkeypatch):
-    bench = ServerContext(small("fedavg"))
-    monkeypatch.setattr(bench._machine, "method", Taught(FedAvg.Settings()))
-    return bench
+    monkeypatch.setattr(assets_module, "make_method", lambda *_: Taught(FedAvg.Settings()))
+    return ServerContext(Assets(small("fedavg")))
 
 
 def test_a_trainee_learns_reproducibly_and_its_cost_is_metered(context):
@@ -43,29 +44,25 @@ def test_a_trainee_learns_reproducibly_and_its_cost_is_metered(context):
     assert all(torch.equal(first.state[name], again.state[name]) for name in first.state)
     other = context.aggregate(nothing, {}, 3)
     assert not torch.equal(first.state["logits"], other.state["logits"])  # other public samples in another round
-    start = context._machine.start(small().scenario.clients[0])
-    moved = [
-        name
-        for name, tensor in first.state.items()
-        if not torch.equal(tensor, start.get(f"slot.shared|{name}", tensor))
-    ]
+    start = context.trainee(0).snapshot("shared")
+    moved = [name for name, tensor in first.state.items() if not torch.equal(tensor, start.get(name, tensor))]
     assert any(name.endswith(".B") for name in moved)
 
 
 def test_server_and_clients_see_the_same_public_samples_in_a_round(tmp_path):
     settings = small("fedavg")
-    participant = Participant(Runtime(settings, tmp_path), 0)
-    client = participant._client(3)
-    bench = ServerContext(settings)
-    bench.round = 3
-    ours, theirs = client.public_batches(10), bench.trainee(0).public_batches(10)
+    participant = ClientNode(ClientRuntime(Assets(settings), tmp_path), 0)
+    client = participant.client(3)
+    context = ServerContext(Assets(settings))
+    context.round = 3
+    ours, theirs = client.public_batches(10), context.trainee(0).public_batches(10)
     assert [sample.id for batch in ours for sample in batch.samples] == [s.id for b in theirs for s in b.samples]
     assert torch.equal(ours[0].inputs.vision["features"], theirs[0].inputs.vision["features"])
 
 
 def test_a_teacher_predicts_without_dropout_and_without_gradients(tmp_path):
     settings = small("sft", training={"steps": 1})
-    client = Participant(Runtime(settings, tmp_path), 0)._client(1)
+    client = ClientNode(ClientRuntime(Assets(settings), tmp_path), 0).client(1)
     client.adapter.train()
     (batch,) = client.public_batches(4)
     client.step(batch, slots=("local",), mix="local")
@@ -79,7 +76,7 @@ def test_a_teacher_predicts_without_dropout_and_without_gradients(tmp_path):
 
 
 def test_a_pass_without_gradients_costs_less_than_one_with(tmp_path):
-    client = Participant(Runtime(small("sft"), tmp_path), 0)._client(1)
+    client = ClientNode(ClientRuntime(Assets(small("sft")), tmp_path), 0).client(1)
     (batch,) = client.public_batches(4)
     client.predict(batch, mix="local")
     forward = client.meter.flops

@@ -1,21 +1,22 @@
-"""Clients on tiny random text models (about 10,000 weights), without benchmark, images, server or wire."""
+"""The real participants and server context on tiny random text models (about 10,000 weights), without files or wire."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import torch
 import transformers as tf
 
-from fedmosaic.adapters import Adapter
 from fedmosaic.config import RunSettings, resolve
 from fedmosaic.config.scenario import Scenario
+from fedmosaic.data.images import GivenImages
 from fedmosaic.data.sample import Sample, Task
 from fedmosaic.data.stream import Stream
+from fedmosaic.federation.adapter_factory import AdapterFactory
+from fedmosaic.federation.assets import Assets
+from fedmosaic.federation.participant import Participant
+from fedmosaic.federation.server_context import ServerContext
 from fedmosaic.methods.base import Upload
-from fedmosaic.methods.registry import make_method
 from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, freeze, pad_right
-from fedmosaic.training import Client, ModelPool
+from fedmosaic.training import Client
 
 WIDTHS = {"narrow": 16, "wide": 24, "foreign": 20}
 VOCABULARY, END = 24, 1
@@ -100,68 +101,81 @@ def make_task(client: int, samples: int = 24) -> Task:
     return Task(f"numbers-{client}", "vqa", made, (), made[:6])
 
 
-def public(count: int, round_: int) -> tuple[Sample, ...]:
-    """Public questions of a round."""
-    return make_samples(1000 + round_, count)
+class NumbersBenchmark:
+    """Each client's questions, and public ones; nothing has images."""
+
+    name = "numbers"
+    images = GivenImages(())
+
+    def task_names(self):
+        return []
+
+    def unseen_names(self):
+        return []
+
+    def task(self, name):
+        return make_task(int(name.removeprefix("numbers-")))
+
+    def public(self, count, seed):
+        return make_samples(seed % 2**31, count)
 
 
 class Lab:
-    """Makes the clients of one method.
+    """Makes the clients and the server of one method, each with models and modules of its own.
 
     Args:
         method: its name.
         settings: of the method.
         models: base model of each client, ``narrow``, ``wide`` or ``foreign``.
+        rank: of the adapters.
         training: of the run, e.g. ``{"steps": 3}``.
     """
 
     def __init__(self, method: str, settings=None, *, models=("narrow", "narrow", "narrow"), rank=4, **training):
         clients = [{"id": i, "model": model, "tasks": [f"numbers-{i}"]} for i, model in enumerate(models)]
-        self.method = make_method(method, settings or {})
         self.settings: RunSettings = resolve(
-            Scenario(name="numbers", clients=clients),
+            Scenario(name="numbers", protocol="static", clients=clients, probe="narrow"),
             method=method,
             rounds=4,
             training={"steps": 3, "batch_size": 4, "learning_rate": 1e-2, **training},
-            adapter={"rank": rank, "alpha": 2 * rank, "blocks": 1, "dropout": 0.1},
+            adapter={"rank": rank, "alpha": 2 * rank, "blocks": 1, "dropout": 0.1, "alignment": "none"},
+            method_settings=settings or {},
         )
-        self.method.prepare(None, self.settings)
+        self.method = self.assets().method
+        self._participants: dict[Client, Participant] = {}
+
+    def assets(self, settings: RunSettings | None = None) -> Assets:
+        """New base models, and the numbers."""
+        models = {name: NumbersModel(name) for name in WIDTHS}
+        return Assets(settings or self.settings, benchmark=NumbersBenchmark(), models=models)
 
     def client(self, number: int = 0, round_: int = 1, state=None) -> Client:
         """A client before it trains, with adapter modules of its own; ``state`` is that of an earlier round."""
-        spec, shape = self.settings.scenario.client(number), self.settings.adapter
-        base = NumbersModel(spec.model)
-        adapter = Adapter.attach(
-            base.module,
-            base.decoder,
-            slots=self.method.slots,
-            rank=shape.rank,
-            alpha=shape.alpha,
-            blocks=shape.blocks if self.method.colora else 0,
-            dropout=shape.dropout,
-            gate=(self.method.gate or shape.gate) if self.method.answers_with == "gate" else "none",
-            seed=0,
-            architecture=base.architecture,
-        )
-        adapter.train(False)
-        base.adapter = adapter
-        pool = ModelPool(images=None, home=Path("unused"))
-        pool._models[spec.model] = base
-        stream = Stream([make_task(number)], "static", rounds=self.settings.rounds, seed=number)
-        client = Client(
-            spec, base=base, adapter=adapter, stream=stream, pool=pool, settings=self.settings, round_=round_,
-            public=public,
-        )  # fmt: skip
-        if state is not None:
-            client.restore(state)
+        assets = self.assets()
+        participant = Participant(assets, AdapterFactory(assets), number)
+        client = participant.client(round_, state)
+        self._participants[client] = participant
         return client
+
+    def server(self, round_: int = 2, tensors=None) -> ServerContext:
+        """What the method's server half computes with, but without dropout.
+
+        Args:
+            round_: the round whose downloads are made.
+            tensors: what the last aggregation asked to keep.
+        """
+        adapter = self.settings.adapter.model_copy(update={"dropout": 0.0})
+        context = ServerContext(self.assets(self.settings.model_copy(update={"adapter": adapter})))
+        context.round, context.tensors = round_, tensors or {}
+        return context
+
+    def stream(self, client: Client) -> Stream:
+        """The client's own samples over the rounds."""
+        return self._participants[client].stream
 
     def train(self, client: Client, download=None) -> Upload:
         """What a participant does with a download in one round."""
-        self.method.receive(client, download or {})
-        client.timed(lambda each: self.method.train(each, each.budget()))
-        tensors = self.method.upload(client)
-        return Upload(client.id, client.base.architecture, tensors, client.meter.samples, client.round)
+        return self._participants[client].train(client, download or {}).upload
 
     def noise(self, client: Client, slot: str, seed: int = 0) -> dict[str, torch.Tensor]:
         """Random tensors for a slot, as if somebody else had trained it."""
@@ -171,39 +185,6 @@ class Lab:
     def batch(self, client: Client):
         """The client's first batch of its round."""
         return next(client.batches(client.budget()))
-
-
-class Server:
-    """What a method's server half may compute with, as the context gives it, but without dropout.
-
-    Args:
-        lab: whose clients these are.
-        round_: the round whose downloads are made.
-        tensors: what the last aggregation asked to keep.
-    """
-
-    def __init__(self, lab: Lab, round_: int = 2, tensors=None) -> None:
-        self.tensors = tensors or {}
-        self.round = round_
-        self.trainees: list[Client] = []
-        self._lab = lab
-        self._owners: dict[str, tuple[Client, dict]] = {}
-
-    def trainee(self, client: int, *, rate=1.0) -> Client:
-        """A client of the server's own; those of one model take turns in the same modules."""
-        settings = self._lab.settings.with_rates(rate)
-        spec = settings.scenario.client(client)
-        if spec.model not in self._owners:
-            owner = self._lab.client(client)
-            self._owners[spec.model] = owner, owner.state()
-        owner, start = self._owners[spec.model]
-        trainee = Client(
-            spec, base=owner.base, adapter=owner.adapter, stream=None, pool=owner.pool, settings=settings,
-            round_=self.round, public=public,
-        )  # fmt: skip
-        trainee.restore(start)
-        self.trainees.append(trainee)
-        return trainee
 
 
 def spied(client: Client, name: str) -> list[dict]:

@@ -2,15 +2,15 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from tests.federation.scenario import small
 
 from fedmosaic.federation import RunFolder, engines, wire
+from fedmosaic.federation.adapter_factory import AdapterFactory
+from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.participant import Participant
-from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.server_context import ServerContext
 from fedmosaic.methods.base import Uploads
 from fedmosaic.methods.registry import method_classes
@@ -20,45 +20,48 @@ METHODS = sorted(method_classes())
 
 @pytest.fixture(scope="module")
 def first():
-    """A machine whose data and base models the methods take turns with."""
-    return Runtime(small("sft"), Path("unused"))
+    """Data and base models, which the methods take turns with."""
+    return Assets(small("sft"))
 
 
 @pytest.fixture(params=METHODS)
-def machine(request, first):
-    made = Runtime(small(request.param), Path("unused"))
-    made.benchmark = first.benchmark
-    made.pool._models = first.pool._models
+def assets(request, first):
+    settings = small(request.param)
+    models = {name: first.pool.model(name) for name in settings.scenario.models}
+    return Assets(settings, benchmark=first.benchmark, models=models)
+
+
+@pytest.fixture
+def adapters(assets):
+    made = AdapterFactory(assets)
     yield made
-    for adapter in made.pool._adapters.values():
-        adapter.detach()
+    made.detach()
 
 
-def test_a_round_and_the_next(machine):
-    method, context = machine.method, ServerContext(machine.settings)
-    context._machine.benchmark = machine.benchmark
+def test_a_round_and_the_next(assets, adapters):
+    method, context = assets.method, ServerContext(assets, adapters)
     uploads = []
     for number in (0, 1, 2):
-        participant = Participant(machine, number)
-        upload, meter, _ = participant.dry_round()
+        participant = Participant(assets, adapters, number)
+        upload, meter, _ = participant.train(participant.client(1), {})
         assert meter.flops > 0
         shapes = method.upload_shapes(participant.adapter)
         content = wire.pack({}, upload.tensors)
         sent = wire.unpack(content, shapes, sender="x", complete=not method.elastic, elastic=method.elastic)
         uploads.append(dataclasses.replace(upload, tensors=sent, round=1))
     downloads = context.aggregate(Uploads(uploads), {}, 2).downloads
-    participant = Participant(machine, 0)
+    participant = Participant(assets, adapters, 0)
     allowed = method.download_shapes(participant.adapter)
     download = wire.unpack(wire.pack({}, downloads.get(0, {})), allowed, sender="x", elastic=method.elastic)
-    client = participant._client(2)
+    client = participant.client(2)
     method.receive(client, download)
     client.timed(lambda each: method.train(each, each.budget()))
-    samples = machine.benchmark.task("trend@lines").test[:4]
+    samples = assets.benchmark.task("trend@lines").test[:4]
     with method.answering(client) as model, torch.inference_mode():
         answers = model.answer_logits(model.collate(samples))
     assert answers.logits.isfinite().all()
     state = client.state()
-    again = participant._client(2)  # in the same adapter modules
+    again = participant.client(2)  # in the same adapter modules
     again.restore(state)
     with method.answering(again) as model, torch.inference_mode():
         assert torch.equal(model.answer_logits(model.collate(samples)).logits, answers.logits)

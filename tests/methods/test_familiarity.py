@@ -54,7 +54,7 @@ def test_remembered_questions_are_all_kept_until_they_are_too_many():
 
 
 def ready():
-    few = {"answers": "familiarity", "relevance": "uniform", "known_per_round": 8, "novelty_quantile": 0.6}
+    few = {"answers": "familiarity", "relevance": "uniform", "known_per_round": 8, "novelty_quantile": 0.35}
     lab = Lab("fedmosaic", few, steps=3)
     client = lab.client()
     lab.train(client)
@@ -65,7 +65,7 @@ def ready():
 
 def test_familiar_questions_are_answered_with_both_slots_and_others_with_the_received_one():
     lab, client = ready()
-    samples = client._stream.tasks[0].train
+    samples = lab.stream(client).tasks[0].train
     with client.adapter.disabled(), torch.no_grad():
         batch = client.base.collate(samples, with_answers=False)
         asked = client.base.hidden_states(batch)[torch.arange(len(samples)), batch.last]

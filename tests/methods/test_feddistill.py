@@ -1,6 +1,6 @@
 """FedDistill: averages within architectures, then learning from all clients on fresh public samples."""
 
-from tests.methods.lab import Lab, Server, distance, same, spied
+from tests.methods.lab import Lab, distance, same, spied
 from torch.testing import assert_close
 
 from fedmosaic.methods.base import Upload, Uploads, mean_within_architecture
@@ -24,7 +24,7 @@ def make(**settings):
 def test_with_no_learning_it_is_fedavg():
     lab = make(server_rate=1e-30)
     uploads = noisy(lab)
-    downloads = lab.method.aggregate(uploads, Server(lab)).downloads
+    downloads = lab.method.aggregate(uploads, lab.server()).downloads
     for client, tensors in mean_within_architecture(uploads).items():
         for name, mean in tensors.items():
             assert_close(downloads[client][name], mean)
@@ -33,7 +33,7 @@ def test_with_no_learning_it_is_fedavg():
 def test_every_architecture_comes_closer_to_what_all_clients_say_in_its_own_tokens(keep_last):
     lab = make()
     uploads = noisy(lab)
-    server = Server(lab)
+    server = lab.server()
     downloads = lab.method.aggregate(uploads, server).downloads
     assert same(downloads[0], downloads[1])
     means, room = mean_within_architecture(uploads), EnsembleDistiller(uploads, server, lab.method.settings, "shared")
@@ -55,7 +55,7 @@ def test_targets_are_the_mean_distribution_of_the_clients_of_one_architecture():
     uploads = Uploads(
         Upload(c.id, "narrow", lab.noise(c, "shared", c.id), 1, 1) for c in (lab.client(0), lab.client(1))
     )
-    room = EnsembleDistiller(uploads, Server(lab), lab.method.settings, "shared")
+    room = EnsembleDistiller(uploads, lab.server(), lab.method.settings, "shared")
     (lesson,) = room.lessons(temperature=2.0, pooled="probabilities").values()
     goal = room.targets("narrow", [lesson], temperature=2.0)
     teacher = lab.client(0)
@@ -69,19 +69,19 @@ def test_targets_are_the_mean_distribution_of_the_clients_of_one_architecture():
 def test_other_public_samples_in_every_round_and_their_cost_is_metered(keep_last):
     lab = make()
     uploads = noisy(lab)
-    server = Server(lab, round_=2)
+    server = lab.server(round_=2)
     one = lab.method.aggregate(uploads, server).downloads
     assert sum(trainee.meter.flops for trainee in server.trainees) > 0
     assert sum(trainee.meter.steps for trainee in server.trainees) == 2 * 24 // 4  # what is held out is no step
-    assert same(one[0], lab.method.aggregate(uploads, Server(lab, round_=2)).downloads[0])
-    assert distance(one[0], lab.method.aggregate(uploads, Server(lab, round_=3)).downloads[0]) > 0
+    assert same(one[0], lab.method.aggregate(uploads, lab.server(round_=2)).downloads[0])
+    assert distance(one[0], lab.method.aggregate(uploads, lab.server(round_=3)).downloads[0]) > 0
 
 
 def test_only_architectures_that_receive_are_taught_but_all_teach():
     lab = make()
     uploads = noisy(lab)
-    everyone = lab.method.aggregate(uploads, Server(lab)).downloads
-    some = lab.method.aggregate(uploads.towards([2]), Server(lab)).downloads
+    everyone = lab.method.aggregate(uploads, lab.server()).downloads
+    some = lab.method.aggregate(uploads.towards([2]), lab.server()).downloads
     assert set(some) == {2}
     assert same(some[2], everyone[2])
 

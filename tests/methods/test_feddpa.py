@@ -60,7 +60,7 @@ def share_by_hand(client, sample):
 @pytest.mark.parametrize("answers", [True, False])
 def test_answers_are_weighed_by_the_instance(answers):
     lab, client = ready()
-    samples = client._stream.tasks[0].train[10:15]
+    samples = lab.stream(client).tasks[0].train[10:15]
     with lab.method.answering(client) as model, torch.inference_mode():
         batch = model.collate(samples, with_answers=answers)
         found = model.hidden_states(batch)
@@ -76,7 +76,7 @@ def test_answers_are_weighed_by_the_instance(answers):
 
 def test_decoding_keeps_the_weight_of_the_prompt():
     lab, client = ready()
-    samples = client._stream.tasks[0].train[10:13]
+    samples = lab.stream(client).tasks[0].train[10:13]
     shares = []
     mixed = client.adapter.mixed_by_sample
     client.adapter.mixed_by_sample = lambda weights: (shares.append(weights["local"]), mixed(weights))[1]
@@ -101,7 +101,7 @@ def test_five_embeddings_stay_on_the_client_and_only_the_shared_slot_leaves():
     client = lab.client()
     upload = lab.train(client)
     assert client.memory["instances"].shape == (5, 16)
-    assert "memory|instances" in client.state()
+    assert "instances" in client.state().memory
     assert same(upload.tensors, client.snapshot("shared"))
     local = client.snapshot("local")
     lab.method.receive(client, lab.noise(client, "shared"))

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from tests.methods.lab import Lab, Server, distance, same, spied
+from tests.methods.lab import Lab, distance, same, spied
 from torch.testing import assert_close
 
 from fedmosaic.errors import WireError
 from fedmosaic.methods.base import Uploads
 from fedmosaic.methods.fedmkt import Source, select
+from fedmosaic.training import ClientState
 from fedmosaic.training.top_k_predictions import TopKPredictions
 
 MODELS = ("narrow", "narrow", "foreign")
@@ -24,13 +25,13 @@ def trained(lab):
 
 
 def own_weights(state):
-    return {key: tensor for key, tensor in state.items() if key.startswith("slot.local|")}
+    return state.slots["local"]
 
 
 def test_only_knowledge_travels_in_the_shapes_that_were_announced():
     lab = make()
     clients, uploads = trained(lab)
-    aggregation = lab.method.aggregate(uploads, Server(lab))
+    aggregation = lab.method.aggregate(uploads, lab.server())
     for client in clients:
         announced = lab.method.upload_shapes(client.adapter)
         assert set(announced) == {"public.probabilities", "public.tokens", "public.loss"}
@@ -84,17 +85,18 @@ def test_the_loss_has_the_label_term_and_nothing_else_where_nobody_is_better():
 def test_server_models_learn_go_on_from_round_to_round_and_teach_each_architecture():
     lab = make()
     _, uploads = trained(lab)
-    first = lab.method.aggregate(uploads, Server(lab))
+    first = lab.method.aggregate(uploads, lab.server())
     assert same(first.downloads[0], first.downloads[1])
     start = lab.client(0).state()
     for architecture in ("narrow", "foreign"):
-        kept = {
-            key.partition("|")[2]: tensor for key, tensor in first.state.items() if key.startswith(f"{architecture}|")
-        }
+        mark = f"{architecture}|"
+        kept = ClientState.from_tensors(
+            {key.removeprefix(mark): tensor for key, tensor in first.state.items() if key.startswith(mark)}
+        )
         begun = own_weights(start if architecture == "narrow" else lab.client(2).state())
         assert distance(begun, own_weights(kept)) > 0
-        assert any(key.startswith("moment|") for key in kept)
-    again = lab.method.aggregate(uploads, Server(lab, tensors=first.state))
+        assert kept.moments
+    again = lab.method.aggregate(uploads, lab.server(tensors=first.state))
     assert any(not torch.equal(tensor, first.state[key]) for key, tensor in again.state.items())
     assert (again.downloads[0]["public.loss"] < first.downloads[0]["public.loss"]).float().mean() > 0.5
 
@@ -105,16 +107,19 @@ def test_the_server_uses_the_public_samples_of_the_uploads_round_and_only_fresh_
     fresh = Uploads([uploads[0], uploads[2]])
     asked = []
 
-    class Watching(Server):
-        def trainee(self, client, *, rate=1.0):
-            trainee = super().trainee(client, rate=rate)
-            asked.append(spied(trainee, "public_batches"))
-            return trainee
+    server = lab.server()
+    original = server.trainee
 
-    one = lab.method.aggregate(fresh, Watching(lab, round_=2))
+    def watched(client, *, rate=1.0):
+        trainee = original(client, rate=rate)
+        asked.append(spied(trainee, "public_batches"))
+        return trainee
+
+    server.trainee = watched
+    one = lab.method.aggregate(fresh, server)
     assert [call["round_"] for calls in asked for call in calls] == [1, 1]
     stale = type(uploads[1])(1, "narrow", uploads[1].tensors, 12, round=0)
-    two = lab.method.aggregate(Uploads([*fresh.values(), stale]), Server(lab))
+    two = lab.method.aggregate(Uploads([*fresh.values(), stale]), lab.server())
     assert same(two.downloads[0], one.downloads[0])
     assert same(two.downloads[1], one.downloads[0])  # it receives, but what it said was about other samples
 
@@ -122,7 +127,7 @@ def test_the_server_uses_the_public_samples_of_the_uploads_round_and_only_fresh_
 def test_the_server_teaches_before_the_clients_own_training_on_the_samples_of_the_round_before():
     lab = make()
     clients, uploads = trained(lab)
-    downloads = lab.method.aggregate(uploads, Server(lab)).downloads
+    downloads = lab.method.aggregate(uploads, lab.server()).downloads
     state = clients[0].state()
     taught, alone = lab.client(0, 2, state), lab.client(0, 2, state)
     asked, descents = spied(taught, "public_batches"), []
@@ -136,16 +141,17 @@ def test_the_server_teaches_before_the_clients_own_training_on_the_samples_of_th
     lab.train(taught, downloads[0])
     lab.train(alone)
     assert [call["round_"] for call in asked] == [1, 2]
-    assert [name.split("-")[0] for name in descents] == ["1001", "1001", "100", "100", "100"]
+    public = alone.public_batches(1, round_=1)[0].samples[0].id.split("-")[0]
+    assert [name.split("-")[0] for name in descents] == [public, public, "100", "100", "100"]
     assert distance(own_weights(taught.state()), own_weights(alone.state())) > 0.01
-    assert not any(key.startswith("memory|server.") for key in taught.state())
+    assert not any(name.startswith("server.") for name in taught.state().memory)
     assert taught.meter.flops > alone.meter.flops
 
 
 def test_a_client_that_sat_out_compares_with_what_it_would_say_now():
     lab = make()
     clients, uploads = trained(lab)
-    downloads = lab.method.aggregate(uploads, Server(lab)).downloads
+    downloads = lab.method.aggregate(uploads, lab.server()).downloads
     late = lab.client(0, 3, clients[0].state())
     predicted = spied(late, "predict")
     lab.method.receive(late, downloads[0])
@@ -169,4 +175,4 @@ def test_knowledge_with_impossible_tokens_is_refused():
     _, uploads = trained(lab)
     uploads[2].tensors["public.tokens"][0, 0, 0] = 30
     with pytest.raises(WireError, match="client 2"):
-        lab.method.aggregate(uploads, Server(lab))
+        lab.method.aggregate(uploads, lab.server())

@@ -10,17 +10,11 @@ from fedmosaic.relevance import EntrySketch, probe_target
 
 
 def lab(settings=None, **options):
-    made = Lab("fedmosaic", {"sketch_size": 32, **(settings or {})}, **options)
-    made.settings = made.settings.model_copy(
-        update={"scenario": made.settings.scenario.model_copy(update={"probe": "narrow"})}
-    )
-    return made
+    return Lab("fedmosaic", {"sketch_size": 32, **(settings or {})}, **options)
 
 
 def client(made, number=0, round_=1, state=None):
-    here = made.client(number, round_, state)
-    here.pool._probes["narrow"] = NumbersModel("narrow")
-    return here
+    return made.client(number, round_, state)
 
 
 def sketches(made, rounds=3, number=0):
@@ -38,7 +32,7 @@ def test_the_first_sketch_is_the_mean_of_the_new_samples_and_later_ones_are_mixe
     made = lab({"sketch": "full", "sanitise": "clip", "clip": 1e9})
     found, here = sketches(made, rounds=2)
     probe = made.method._probe
-    means = [probe(here._stream.arrivals(round_)).mean(0) for round_ in (1, 2)]
+    means = [probe(made.stream(here).arrivals(round_)).mean(0) for round_ in (1, 2)]
     torch.testing.assert_close(found[0], means[0])
     torch.testing.assert_close(found[1], (means[0] + means[1]) / 2)
 
@@ -62,7 +56,7 @@ def test_a_client_looks_again_at_what_arrived_while_it_was_away():
     made.train(first)
     third = client(made, round_=3, state=first.state())
     upload = made.train(third)
-    missed = [*third._stream.arrivals(2), *third._stream.arrivals(3)]
+    missed = [*made.stream(third).arrivals(2), *made.stream(third).arrivals(3)]
     torch.testing.assert_close(upload.tensors["sketch"], made.method._probe(missed).mean(0))
 
 
@@ -122,7 +116,6 @@ def test_in_deployment_noise_is_private_by_default():
 def test_uploads_have_the_announced_shapes(kind):
     made = lab({"sketch": kind, "subset_ratio": 0.25})
     here = client(made)
-    made.method.prepare(here.pool, made.settings)
     announced = made.method.upload_shapes(here.adapter)
     upload = made.train(here)
     assert {name: tuple(tensor.shape) for name, tensor in upload.tensors.items()} == announced

@@ -72,7 +72,7 @@ def test_prototypes_are_class_means_of_the_rounds_samples_each_counted_once_as_i
     client.optimiser.scale_rates(0.0)  # so that every step sees the same weights
     client.adapter.train = lambda mode=True: None  # and no dropout
     own = Prototypes.read(lab.train(client).tensors)
-    drawn = [sample for samples in client._stream.batches(1, 3, 4) for sample in samples]
+    drawn = [sample for samples in lab.stream(client).batches(1, 3, 4) for sample in samples]
     samples = list(dict.fromkeys(drawn))
     assert len(samples) < len(drawn)
     embeddings = []
@@ -121,5 +121,5 @@ def test_no_weights_leave():
     upload = lab.train(client)
     assert set(upload.tensors) == {"prototypes", "classes", "counts"}
     assert lab.method.communicated is None
-    drawn = {sample for samples in client._stream.batches(1, 3, 4) for sample in samples}
+    drawn = {sample for samples in lab.stream(client).batches(1, 3, 4) for sample in samples}
     assert upload.tensors["counts"].sum() == len(drawn)

@@ -1,13 +1,12 @@
 """FedSim: one joint step on summed logits, and answers by summed logits."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 import torch.nn.functional as F
 from tests.methods.lab import Lab, distance, same, spied
 
 from fedmosaic.errors import ModelError
+from fedmosaic.federation import ClientRuntime
 from fedmosaic.federation.final_model import final_model
 
 
@@ -58,9 +57,9 @@ def test_answers_are_by_summed_logits():
         assert model.answer(batch.samples, max_tokens=1) == expected
 
 
-def test_two_passes_are_no_adapter_to_export():
+def test_two_passes_are_no_adapter_to_export(tmp_path):
     with pytest.raises(ModelError, match="FedSim answers with more than one pass"):
-        final_model(SimpleNamespace(method=Lab("fedsim").method), 0)
+        final_model(ClientRuntime(Lab("fedsim").assets(), tmp_path), 0)
     assert Lab("ditto").method.answers_by_mixing
 
 

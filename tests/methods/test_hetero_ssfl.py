@@ -13,8 +13,9 @@ from fedmosaic.methods.hetero_ssfl import cka, gram
 MODELS = ("narrow", "narrow", "foreign")
 
 
-def make(*, steps=3, **settings_):
-    return Lab("hetero-ssfl", {"public_samples": 8, **settings_}, models=MODELS, steps=steps)
+def make(*, steps=3, rate=1e-2, **settings_):
+    own = {"public_samples": 8, **settings_}
+    return Lab("hetero-ssfl", own, models=MODELS, steps=steps, learning_rate=rate)
 
 
 def features(seed, rows=6, columns=4):
@@ -79,7 +80,7 @@ def test_the_first_round_is_plain_cross_entropy_and_only_a_gram_matrix_leaves():
 
 
 def test_alignment_trains_on_the_last_rounds_public_samples_and_raises_cka():
-    lab, without = make(mu=50.0, steps=12), make(mu=0.0, steps=12)
+    lab, without = (make(mu=mu, steps=12, rate=3e-3) for mu in (50.0, 0.0))
     clients = [lab.client(number) for number in (0, 2)]
     uploads = Uploads([lab.train(client) for client in clients])
     common = lab.method.aggregate(uploads, None).downloads

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.methods.lab import Lab, Server, distance, same, spied
+from tests.methods.lab import Lab, distance, same, spied
 from torch.testing import assert_close
 
 from fedmosaic.methods.base import Upload, Uploads, mean_within_architecture
@@ -63,9 +63,9 @@ def test_teachers_speak_with_theta_and_the_target_is_the_softmax_of_their_mean_l
     lab = make(temperature=3.0)
     clients = [lab.client(number) for number in (0, 1)]
     uploads = Uploads(Upload(c.id, "narrow", lab.noise(c, "shared", c.id), 1, 1) for c in clients)
-    server = Server(lab)
+    server = lab.server()
     downloads = lab.method.aggregate(uploads, server).downloads
-    student = Server(lab).trainee(0, rate=0.1)
+    student = lab.server().trainee(0, rate=0.1)
     batches = student.public_batches(8)
     wanted = []
     for batch in batches:
@@ -91,6 +91,6 @@ def test_two_architectures_both_learn(keep_last):
     lab = make(models=("narrow", "foreign"))
     clients = [lab.client(number) for number in (0, 1)]
     uploads = Uploads(Upload(c.id, c.base.architecture, lab.noise(c, "shared", c.id), 1, 1) for c in clients)
-    downloads = lab.method.aggregate(uploads, Server(lab)).downloads
+    downloads = lab.method.aggregate(uploads, lab.server()).downloads
     for client in (0, 1):
         assert distance(downloads[client], uploads[client].tensors) > 1e-3

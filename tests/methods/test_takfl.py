@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.methods.lab import Lab, Server, distance, same
+from tests.methods.lab import Lab, distance, same
 from torch.testing import assert_close
 
 from fedmosaic.methods.base import Upload, Uploads, mean_within_architecture
@@ -28,7 +28,7 @@ def noisy(lab):
 
 def shifts(lab, uploads):
     """What is added to each client's mean."""
-    downloads, means = lab.method.aggregate(uploads, Server(lab)).downloads, mean_within_architecture(uploads)
+    downloads, means = lab.method.aggregate(uploads, lab.server()).downloads, mean_within_architecture(uploads)
     return {c: {name: downloads[c][name] - mean for name, mean in means[c].items()} for c in downloads}
 
 
@@ -41,7 +41,7 @@ def test_lam_zero_is_fedavg():
 
 def task_vector(lab, batches, goal, mean):
     """tau_j by another loop: a student of its own, which starts from the mean and has a tenth of the clients' rate."""
-    student = Server(lab).trainee(0, rate=0.1)
+    student = lab.server().trainee(0, rate=0.1)
     student.adapter.load_slot("shared", mean)
     own = [(student.predict(batch, mix="shared").logits / 20).softmax(-1) for batch in batches]
     for index, batch in enumerate(batches):
@@ -61,7 +61,7 @@ def test_the_shift_is_lam_times_the_sum_of_one_task_vector_per_group_each_from_t
     lab = make(lam=0.4)
     uploads = noisy(lab)
     found = shifts(lab, uploads)
-    room = EnsembleDistiller(uploads, Server(lab), lab.method.settings, "shared")
+    room = EnsembleDistiller(uploads, lab.server(), lab.method.settings, "shared")
     mean = mean_within_architecture(uploads)[0]
     vectors = [
         task_vector(lab, room.batches["narrow"], room.targets("narrow", [lesson], temperature=3.0), mean)
@@ -86,7 +86,7 @@ def test_without_lam_the_mixture_that_answers_held_out_samples_best_is_chosen(mo
 
     monkeypatch.setattr(EnsembleDistiller, "best", best)
     uploads = noisy(lab)
-    downloads = lab.method.aggregate(uploads, Server(lab)).downloads
+    downloads = lab.method.aggregate(uploads, lab.server()).downloads
     choices = [each for each in seen if len(each[1]) > 3]  # the others are a student's way
     assert [architecture for architecture, _, _ in choices] == ["narrow", "foreign"]
     for client, (_, candidates, chosen) in zip((0, 2), choices, strict=True):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from fedmosaic.data.images import FileSource, MergedSource
 from fedmosaic.errors import DataError
-from fedmosaic.models.features import Features, FeatureStore, fingerprint
+from fedmosaic.models.features import Features, FeatureStore, tower_digest
 from fedmosaic.models.pixels import normalise
 from fedmosaic.models.vision_weights import load_tower
 
@@ -77,8 +77,8 @@ def test_other_images_or_another_tower_have_their_own_folder(noise, tower, tmp_p
     noise.collection = "changed"
     assert FeatureStore(noise, tower, home=tmp_path).folder != here.folder
     other = load_tower(projection=None)
-    assert fingerprint(other) != fingerprint(tower)
-    assert fingerprint(load_tower()) == fingerprint(tower)
+    assert tower_digest(other) != tower_digest(tower)
+    assert tower_digest(load_tower()) == tower_digest(tower)
 
 
 def test_damaged_and_half_written_files_are_computed_again(store, noise, tower, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 from transformers import Qwen2VLImageProcessor, SiglipImageProcessor
 
-from fedmosaic.models.pixels import fitted, pad_to_square, square
+from fedmosaic.models.pixels import fit_image, pad_to_square, to_square
 
 GREY = (127, 127, 127)
 
@@ -19,7 +19,7 @@ KEEPS_SHAPE, WANTS_SQUARES = Processor(Qwen2VLImageProcessor()), Processor(Sigli
 
 @pytest.mark.parametrize("size", [(16_384, 17), (17, 16_384), (900, 1)])
 def test_long_strips_are_taken_by_processors_that_keep_the_shape(size):
-    image = fitted(Image.new("RGB", size, "red"), KEEPS_SHAPE)
+    image = fit_image(Image.new("RGB", size, "red"), KEEPS_SHAPE)
     assert max(image.size) == max(size)  # nothing is lost
     assert max(image.size) <= 50 * min(image.size)
     red, grey = size[0] * size[1], image.width * image.height - size[0] * size[1]
@@ -29,8 +29,8 @@ def test_long_strips_are_taken_by_processors_that_keep_the_shape(size):
 
 def test_ordinary_shapes_stay_as_they_are_where_the_shape_is_kept():
     for size in ((640, 480), (2000, 40), (5000, 4000)):
-        assert fitted(Image.new("RGB", size), KEEPS_SHAPE).size == size
-    assert fitted(Image.new("RGB", (640, 480)), WANTS_SQUARES).size == (640, 640)
+        assert fit_image(Image.new("RGB", size), KEEPS_SHAPE).size == size
+    assert fit_image(Image.new("RGB", (640, 480)), WANTS_SQUARES).size == (640, 640)
 
 
 @pytest.mark.parametrize("size", [(16_384, 17), (17, 16_384)])
@@ -39,7 +39,7 @@ def test_squares_of_long_strips_are_small_and_show_the_strip_in_the_middle(size)
     assert image.size == (2048, 2048)
     assert image.getpixel((1024, 1024)) == (255, 0, 0)
     assert image.getpixel((0, 0)) == GREY
-    assert square(Image.new("RGB", size, "red")).size == (128, 128)
+    assert to_square(Image.new("RGB", size, "red")).size == (128, 128)
 
 
 def test_squares_and_smaller_images_keep_their_pixels():

@@ -9,7 +9,7 @@ from transformers import AutoModel
 
 from fedmosaic.errors import ModelError
 from fedmosaic.models import vision_weights
-from fedmosaic.models.pixels import normalise, square
+from fedmosaic.models.pixels import normalise, to_square
 from fedmosaic.models.vision import HEAD_CHANNELS, MIDDLE_CHANNELS, RAW_CHANNELS, VisionTower
 from fedmosaic.pretraining.vision_pca import fit
 
@@ -89,7 +89,7 @@ def test_fitted_projection_whitens(tmp_path):
 
 def test_images_become_squares_without_distortion():
     wide = Image.new("RGB", (100, 50), (255, 0, 0))
-    result = np.asarray(square(wide))
+    result = np.asarray(to_square(wide))
     assert result.shape == (128, 128, 3)
     assert tuple(result[64, 64]) == (255, 0, 0)
     assert tuple(result[5, 64]) == tuple(result[123, 64]) == (127, 127, 127)

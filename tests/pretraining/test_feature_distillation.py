@@ -8,7 +8,7 @@ from tests.models.conftest import Noise, make_tiny
 
 from fedmosaic.data.dialogue import Dialogue
 from fedmosaic.models.special_tokens import IMAGE_ID
-from fedmosaic.pretraining.feature_distillation import FeatureDistillation, meeting
+from fedmosaic.pretraining.feature_distillation import FeatureDistillation, matched_positions
 
 DIALOGUES = (
     Dialogue(("000001",), (("<image> what is this ? answer :", "bird"), ("what is red ? answer :", "a fish tool"))),
@@ -23,16 +23,16 @@ def teacher(tower, tmp_path_factory):
 
 def distance(hints, student):
     batch = student.collate_dialogues(DIALOGUES)
-    with hints.watching():
+    with hints.recording():
         student.hidden_states(batch)
         return hints.loss(DIALOGUES, batch)
 
 
 def test_models_meet_at_the_same_positions_whatever_their_tokenizers(teacher, tiny):
-    counts = [meeting(model.collate_dialogues(DIALOGUES)).sum(1).tolist() for model in (teacher, tiny)]
+    counts = [matched_positions(model.collate_dialogues(DIALOGUES)).sum(1).tolist() for model in (teacher, tiny)]
     assert counts == [[4 + 2, 8 + 1]] * 2  # four tokens per image, one position per answer
     batch = tiny.collate_dialogues(DIALOGUES)
-    at = meeting(batch)[0].nonzero()[-2:, 0]
+    at = matched_positions(batch)[0].nonzero()[-2:, 0]
     answers = [tiny.tokenizer.decode(batch.input_ids[0, at + 1][k]).strip() for k in range(2)]
     assert answers[0] == "bird"
     assert "a fish tool".startswith(answers[1])
@@ -61,9 +61,9 @@ def test_the_loss_is_the_mean_square_at_both_ends_of_the_last_layers_of_blocks(m
             inputs_embeds=embedded, attention_mask=batch.attention_mask, output_hidden_states=True
         ).hidden_states
         middle = len(model.decoder.layers) // 2
-        chosen = [record[at][meeting(batch)] for at in (middle - 1, middle, -2, -1)]
+        chosen = [record[at][matched_positions(batch)] for at in (middle - 1, middle, -2, -1)]
         states.append([torch.nn.functional.layer_norm(each, each.shape[-1:]) for each in chosen])
-    each = [(points(said) - aim).square().mean() for points, said, aim in zip(hints.maps, *states, strict=True)]
+    each = [(points(state) - target).square().mean() for points, state, target in zip(hints.maps, *states, strict=True)]
     torch.testing.assert_close(found, sum(each) / 4)
 
 

@@ -64,9 +64,9 @@ def test_the_position_behind_an_icon_shall_name_its_kind(tiny):
     )
     batch = tiny.collate_dialogues([ask])
     naming = ImageTokenLoss(PICTURES, tiny)
-    with torch.no_grad(), naming.watching(tiny):
+    with torch.no_grad(), naming.recording(tiny):
         tiny.hidden_states(batch)
-        loss = naming.after_loss(tiny, ask.images, batch)
+        loss = naming.first_layer_loss(tiny, ask.images, batch)
         first = tiny.module.model.language_model(input_ids=None, **first_layer_inputs(tiny, batch)).hidden_states[1]
     ordinals = [
         position

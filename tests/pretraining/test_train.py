@@ -13,7 +13,7 @@ from fedmosaic.models.vision_weights import ASSETS
 from fedmosaic.pretraining import train as pretrain
 from fedmosaic.pretraining.muon import Muon
 from fedmosaic.pretraining.phases import PhaseSchedule
-from fedmosaic.pretraining.skill_accuracy import choose, skill_accuracy, skill_of
+from fedmosaic.pretraining.skill_accuracy import likeliest_options, skill_accuracy, skill_of
 from fedmosaic.pretraining.tokenizers import is_one_token
 from fedmosaic.pretraining.train import Recipe, answer_words, dialogue_loss, optimisers
 from fedmosaic.registry import FAMILIES
@@ -109,8 +109,8 @@ def test_questions_are_told_apart(text, skill):
 
 def test_choices_do_not_depend_on_the_batch_and_are_counted(tiny, samples):
     asked = [sample for sample in samples if sample.options] * 3
-    chosen = choose(tiny, asked)
-    assert chosen == choose(tiny, asked, batch=1)
+    chosen = likeliest_options(tiny, asked)
+    assert chosen == likeliest_options(tiny, asked, batch=1)
     assert all(choice in sample.options for choice, sample in zip(chosen, asked, strict=True))
     result = skill_accuracy(tiny, asked)["category"]
     right = [c == s.answer for c, s in zip(chosen, asked, strict=True) if len(s.options) == 4]

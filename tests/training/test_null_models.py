@@ -2,8 +2,7 @@
 
 import torch
 
-from fedmosaic.adapters import Slot
-from fedmosaic.config import AdapterSettings
+from fedmosaic.adapters import Adapter, Slot
 from fedmosaic.data.benchmark import load_benchmark
 from fedmosaic.relevance import Probe, make_sketch
 from fedmosaic.relevance.probe import probe_target
@@ -38,11 +37,11 @@ def test_batches_have_the_same_tokens_and_outputs_the_same_shapes(home):
 
 
 def test_what_is_open_gets_gradients_of_zero_and_nothing_else_any(home):
-    settings = AdapterSettings(rank=4, blocks=2)
-    still = pools(home)[1]
-    adapter = still.adapter("tiny-llama", slots=TWO, settings=settings, gated=True, seed=0)
+    model = pools(home)[1].model("tiny-llama")
+    adapter = Adapter.attach(
+        model.module, model.decoder, slots=TWO, rank=4, alpha=8, blocks=2, gate="scalar", seed=0, architecture="x"
+    )
     adapter.train_only("local", gate=True)
-    model = still.model("tiny-llama")
     batch = model.collate(load_benchmark("mosaic40", home=home).task(TASKS[0]).train[:2])
     model.loss(batch).backward()
     opened = [parameter for parameter in model.module.parameters() if parameter.requires_grad]

@@ -1,38 +1,78 @@
-"""``fedmosaic adapt``: fast adaptation of a run's merged adapters to one more task."""
+"""``fedmosaic adapt``: fast adaptation of a run's merged adapters to more tasks."""
 
 from __future__ import annotations
 
 import json
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
+from fedmosaic.cli import lists
 from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.progress import working
+from fedmosaic.config import varied
+from fedmosaic.errors import SettingsError
 from fedmosaic.io import write_atomically
+
+if TYPE_CHECKING:
+    from fedmosaic.experiments.adaptation import Adaptation
 
 
 def adapt_run(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    task: Annotated[str, typer.Option(help="The task to adapt to, e.g. an unseen one.")],
+    tasks: Annotated[
+        str, typer.Option("--tasks", "--task", help="Tasks to adapt to, e.g. unseen ones, separated by commas.")
+    ],
     seeds: Annotated[int, typer.Option(min=1, help="Orders of the training samples to average over.")] = 3,
+    steps: Annotated[
+        str, typer.Option(help="Steps after which to measure, separated by commas; 0 is the start.")
+    ] = "0,10,25,50,100,150,200",
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the training: training.learning_rate=0.01.")
+    ] = None,
 ) -> None:
-    """Fine-tune the run's merged adapters on one more task, against an untrained adapter, over 0 to 200 steps."""
+    """Fine-tune the run's merged adapters on each task by itself, against an untrained adapter."""
     from fedmosaic.cli.finished import finished_run
-    from fedmosaic.experiments.adaptation import STEPS, adapt
+    from fedmosaic.experiments.adaptation import adapt
     from fedmosaic.report import adaptation_page
 
     console = PlainConsole()
-    machine, settings = finished_run(run)
-    with working(console, f"adapting to {task}: 2 starts x {len(settings.scenario.models)} models x {seeds} seeds"):
-        result = adapt(machine, task, rounds=settings.rounds, seeds=seeds)
-    target = run / "adapt" / f"{task}.json"
-    write_atomically(target, json.dumps(result.as_json(), indent=2) + "\n")
-    page = adaptation_page(result.as_json(), target.with_suffix(".html"))
-    table = Table("start", *map(str, STEPS), title=f"{task}: test score (%) after so many steps")
-    for name, curve in (("merged adapters", result.merged), ("from scratch", result.scratch)):
-        table.add_row(name, *(f"{100 * curve[step]:.1f}" for step in STEPS))
-    console.print(table)
-    console.say(f"page: {page}")
+    names = lists.listed(tasks, lists.name, option="--tasks", expected="a task, such as digit-parity@chalk")
+    counts = lists.listed(steps, lists.count, option="--steps", expected="a whole number from 0, as in 0,10,30")
+    if not max(counts):
+        raise SettingsError(f"--steps {steps!r}: expected a number above 0 among them, as in 0,10,30")
+    if other := [each for each in overrides or () if not each.strip().startswith("training.")]:
+        raise SettingsError(f"--set {other[0]}: adaptation reads settings of the training only, as training.batch_size")
+    runtime, settings = finished_run(run, change=lambda own: varied(own, overrides or []))
+    for name in names:
+        runtime.assets.benchmark.task(name)  # an unknown one is refused before anything is trained
+    found = {}
+    for name in names:
+        models = len(settings.scenario.models)
+        with working(console, f"adapting to {name}: 2 starts x {models} models x {seeds} seeds"):
+            found[name] = adapt(runtime, name, rounds=settings.rounds, seeds=seeds, steps=counts)
+        target = run / "adapt" / f"{name}.json"
+        write_atomically(target, json.dumps(found[name].as_json(), indent=2) + "\n")
+        page = adaptation_page(found[name].as_json(), target.with_suffix(".html"))
+        console.say(f"page: {page}")
+    console.print(_table(found, counts))
+
+
+def _table(found: Mapping[str, Adaptation], steps: Sequence[int]) -> Table:
+    table = Table("task", "start", *map(str, steps), title="test score (%) after so many steps")
+    for name, result in found.items():
+        for start, curve in (("merged adapters", result.merged), ("from scratch", result.scratch)):
+            table.add_row(name, start, *(f"{100 * curve[step]:.1f}" for step in steps))
+    if len(found) > 1:
+        table.add_section()
+        for start, curves in (
+            ("merged adapters", [result.merged for result in found.values()]),
+            ("from scratch", [result.scratch for result in found.values()]),
+        ):
+            means = (statistics.fmean(curve[step] for curve in curves) for step in steps)
+            table.add_row("mean", start, *(f"{100 * mean:.1f}" for mean in means))
+    return table

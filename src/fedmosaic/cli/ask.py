@@ -31,8 +31,8 @@ def ask(
     for path in paths:
         read_image(path)
     with TemporaryDirectory() as cache:  # whatever was asked about leaves no trace in the user's cache
-        machine, _ = finished_run(run, images=GivenImages(paths), cache=Path(cache))
-        model = final_model(machine, client)
+        runtime, _ = finished_run(run, images=GivenImages(paths), cache=Path(cache))
+        model = final_model(runtime, client)
         keys = tuple(GivenImages(paths).keys())
         sample = Sample("question", keys, prompt, answer="?")
         (answer,) = model.base.answer([sample], max_tokens=max_tokens)

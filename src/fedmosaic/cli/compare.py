@@ -16,8 +16,10 @@ from rich.table import Column, Table
 from fedmosaic.cli import completing, lists
 from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.progress import logging, working
+from fedmosaic.cli.sweep import take_options
 from fedmosaic.config import RunSettings, load_scenario, resolve
 from fedmosaic.errors import SettingsError
+from fedmosaic.experiments.sweep_file import Sweep
 from fedmosaic.nearest import hint
 from fedmosaic.registry import METHODS, TRACKERS
 
@@ -68,6 +70,15 @@ def compare(  # noqa: PLR0915 - a comparison, told in its order
         ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time, each in its own process.")] = 2,
+    sweep: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file that says all this: scenario, methods, seeds, rates, budget, settings (docs/compare.md); "
+            "options given here come before it, and --out is runs/NAME of the file.",
+            is_eager=True,
+            callback=take_options,
+        ),
+    ] = None,
 ) -> None:
     """Run all methods with all seeds and compare them; call it again to go on where it was interrupted."""
     console = PlainConsole()
@@ -89,7 +100,8 @@ def compare(  # noqa: PLR0915 - a comparison, told in its order
         METHODS.check(each.partition(":")[0])
     for each in track or ():
         TRACKERS.check(each)
-    asked = resolve(load_scenario(scenario), overrides=overrides or [], rounds=rounds)
+    overrides = [*(Sweep.read(sweep).overrides() if sweep else ()), *(overrides or ())]
+    asked = resolve(load_scenario(scenario), overrides=overrides, rounds=rounds)
 
     from fedmosaic.cli.prepare import prepare
     from fedmosaic.experiments.comparison import compare as summarise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,8 +37,8 @@ def export(
     from fedmosaic.data.images import GivenImages
     from fedmosaic.federation.final_model import final_model
 
-    machine, settings = finished_run(run, images=GivenImages(()))
-    model = final_model(replace(machine, settings=_as_stored(settings)), client)
+    runtime, settings = finished_run(run, images=GivenImages(()), change=_as_stored)
+    model = final_model(runtime, client)
     try:
         with folder_written_atomically(out) as folder:
             usage = _FORMS[form](model, folder)

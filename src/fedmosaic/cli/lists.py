@@ -49,6 +49,13 @@ def seed(text: str) -> int:
     return value
 
 
+def count(text: str) -> int:
+    """Read a whole number from 0."""
+    if (value := int(text)) < 0:
+        raise ValueError
+    return value
+
+
 def factor(text: str) -> float:
     """Read a factor: a finite number above 0."""
     if not 0 < (value := float(text)) < math.inf:

@@ -10,12 +10,14 @@ from fedmosaic import events
 from fedmosaic.cli.background import reference_of
 from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.progress import working
-from fedmosaic.config import RunSettings, home
+from fedmosaic.config import RunSettings
 from fedmosaic.data.sample import Sample, Task
-from fedmosaic.data.texts import shown
+from fedmosaic.data.texts import quoted
 from fedmosaic.evaluation import indistinguishable_options
-from fedmosaic.federation import Runtime
+from fedmosaic.federation.adapter_factory import AdapterFactory
+from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.division import own_part
+from fedmosaic.federation.input_digests import InputDigests
 from fedmosaic.federation.name_checks import check_names, check_tasks
 from fedmosaic.methods.registry import make_method
 from fedmosaic.models.device import check_device
@@ -35,55 +37,57 @@ def prepare(settings: RunSettings, console: PlainConsole, *, folder: Path | None
     check_names(settings)
     make_method(settings.method, settings.method_settings).check(settings)
     check_device(settings.device)
-    machine = Runtime(settings, folder=folder or home() / "unused")
+    assets = Assets(settings)
+    adapters = AdapterFactory(assets, kept_bases=folder and folder / "alignment")
     names = settings.scenario.task_names
     with working(console, "data: built on first use, then cached"):
         tasks = []
         for number, name in enumerate(names, start=1):
-            tasks.append(machine.benchmark.task(name))
+            tasks.append(assets.benchmark.task(name))
             events.work("tasks", number, len(names))
         if settings.scenario.public:
-            machine.benchmark.task(settings.scenario.public)
-        check_tasks(settings.scenario, machine.benchmark)
+            assets.benchmark.task(settings.scenario.public)
+        check_tasks(settings.scenario, assets.benchmark)
         for spec in settings.scenario.clients:
             for task in spec.tasks:
-                own_part(machine.benchmark.task(task), spec)
-        public = _public(settings, machine)
-    skipped: list[str] = getattr(machine.benchmark, "skipped", [])
+                own_part(assets.benchmark.task(task), spec)
+        public = _public(settings, assets)
+    skipped: list[str] = getattr(assets.benchmark, "skipped", [])
     if skipped:
         console.note(f"left out {len(skipped)} record(s) that cannot be used; first: {skipped[0]}")
-    for note in getattr(machine.benchmark, "notes", []):
+    for note in getattr(assets.benchmark, "notes", []):
         console.note(note)
     _check_starts(settings)
     with working(console, "base models and their alignment: made on first use, then cached") as entitle:
-        machine.inputs.check_all()
+        if folder:
+            InputDigests.of(assets, folder).check_all()
         for spec in settings.scenario.clients:
-            machine.adapter(spec)
-            if (imported := machine.imported(spec)) is not None:
+            adapters.adapter(spec)
+            if (imported := adapters.imported(spec)) is not None:
                 console.note(f"client {spec.id} starts from {spec.start}: {imported.summary}")
         split = settings.evaluation.split
-        for note in _same_options(machine, tasks, split):
+        for note in _same_options(assets, tasks, split):
             console.note(note)
         samples: list[Sample] = [sample for task in tasks for sample in (*task.train, *task.split(split))]
         samples += public
         entitle("image features: computed on first use, then cached")
-        machine.pool.prepare(settings.scenario.models, samples)
+        assets.pool.prepare(settings.scenario.models, samples)
 
 
-def _same_options(machine: Runtime, tasks: Sequence[Task], split: Literal["test", "validation"]) -> Iterator[str]:
+def _same_options(assets: Assets, tasks: Sequence[Task], split: Literal["test", "validation"]) -> Iterator[str]:
     """Yield a note for each task and model if the model cannot tell options apart: its scores mean less there."""
-    for name in machine.settings.scenario.models:
+    for name in assets.settings.scenario.models:
         for task in tasks:
             samples = task.split(split)
-            if found := indistinguishable_options(machine.pool.model(name), samples):
+            if found := indistinguishable_options(assets.pool.model(name), samples):
                 (first, options), *_ = found
                 yield (
                     f"{task.name}: {len(found)} of {len(samples)} {split} samples have options that are the same words "
-                    f"to {name} ({first.id}: {shown(list(options))}); a choice among these counts as a guess"
+                    f"to {name} ({first.id}: {quoted(list(options))}); a choice among these counts as a guess"
                 )
 
 
-def _public(settings: RunSettings, machine: Runtime) -> Sequence[Sample]:
+def _public(settings: RunSettings, assets: Assets) -> Sequence[Sample]:
     """Return the user's public samples that the run may read, so that they are looked at like the clients' own.
 
     Raises:
@@ -93,15 +97,15 @@ def _public(settings: RunSettings, machine: Runtime) -> Sequence[Sample]:
     needed = [make_method(each.method, each.method_settings).settings.public_needed(each.training) for each in both]
     if not any(needed):
         return ()
-    machine.benchmark.public(max(needed), seed=0)
+    assets.benchmark.public(max(needed), seed=0)
     name = settings.scenario.public
-    return machine.benchmark.task(name).train if name else ()
+    return assets.benchmark.task(name).train if name else ()
 
 
 def _check_starts(settings: RunSettings) -> None:
     """Refuse a client's LoRA before the alignment is made, which may take long and does not change what fits."""
     if bringing := [spec for spec in settings.scenario.clients if spec.start]:
         unaligned = settings.model_copy(update={"adapter": settings.adapter.model_copy(update={"alignment": "none"})})
-        machine = Runtime(unaligned, folder=home() / "unused")
+        adapters = AdapterFactory(Assets(unaligned))
         for spec in bringing:
-            machine.imported(spec)
+            adapters.imported(spec)

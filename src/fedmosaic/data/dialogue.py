@@ -1,4 +1,4 @@
-"""Several questions about the same images: what a base model can be pretrained on."""
+"""Several questions about the same images, as a pretraining example."""
 
 from __future__ import annotations
 

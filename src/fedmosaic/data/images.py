@@ -1,4 +1,4 @@
-"""Where images come from: a memory-mapped bank of small images, a folder of files, or texts that hold them."""
+"""Sources of images: a memory-mapped bank of small images, a folder of files, data URIs."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from typing import BinaryIO, Protocol
 import numpy as np
 from PIL import Image
 
-from fedmosaic.data.content import ContentDigests, digest_of, files_below, open_file, shown
+from fedmosaic.data.content import ContentDigests, digest_of, files_below, open_file, quoted
 from fedmosaic.data.embedded import embedded_bytes
 from fedmosaic.data.pictures import check_picture, read_picture
 from fedmosaic.errors import DataError
 
-# Of how pictures are read: raise it when the same file gives other pixels, so that no cache keeps what came of the old.
-_READING = 1
+# Version of the decoder: raise it when the same file gives other pixels, which invalidates all caches.
+_DECODER_VERSION = 1
 
 
 class ImageSource(Protocol):
-    """Gives images by key."""
+    """A set of images with keys."""
 
     @property
     @abstractmethod
     def collection(self) -> str:
-        """Names the set that the images belong to, whatever they show now; caches keep one place for each set."""
+        """The name of the set, whatever its images show now; caches keep one place for each set."""
         ...
 
     @abstractmethod
@@ -38,9 +38,12 @@ class ImageSource(Protocol):
 
     @abstractmethod
     def digest(self, key: str) -> str:
-        """Return a text that stands for what one image shows now: caches keep under it what was made from the image.
+        """Return a text that identifies what one image shows now: caches keep under it what was made from the image.
 
         Equal texts mean equal pixels, from whatever sources they come.
+
+        Args:
+            key: the image's key.
 
         Raises:
             DataError: as :meth:`load`, but a damaged picture may go unnoticed.
@@ -50,6 +53,9 @@ class ImageSource(Protocol):
     @abstractmethod
     def load(self, key: str) -> Image.Image:
         """Return one image as RGB.
+
+        Args:
+            key: the image's key.
 
         Raises:
             DataError: there is no such image, or it cannot be used.
@@ -62,7 +68,7 @@ class BankSource:
 
     Args:
         path: the file: an array (N, height, width, 3) of uint8. The key of image i is ``"%06d" % i``.
-        checksum: of the file, taken when it was written.
+        checksum: the file's digest, computed when it was written.
 
     Raises:
         DataError: the file is missing or is not such an array.
@@ -96,31 +102,27 @@ class BankSource:
         return [f"{i:06d}" for i in range(len(self))]
 
     def digest(self, key: str) -> str:
-        """Return the bank's checksum and the image's place in it."""
+        """Return the bank's checksum and the key. See :meth:`ImageSource.digest`."""
         return f"{self._checksum}-{key}"
 
     def load(self, key: str) -> Image.Image:
-        """Return one image as RGB.
-
-        Raises:
-            DataError: the bank has no such image.
-        """
+        """Return one image as RGB. See :meth:`ImageSource.load`."""
         if not (key.isdecimal() and int(key) < len(self) and key == f"{int(key):06d}"):
             raise DataError(f"{self.path.name} has no image {key!r}; keys run from '000000' to '{len(self) - 1:06d}'")
         return Image.fromarray(np.array(self._images[int(key)]))
 
 
 class FileSource:
-    """Image files below a folder; a key is a path relative to it. Images that records hold as text can be added.
+    """Image files below a folder; a key is a path relative to it. Images from data URIs can be added.
 
-    A path leads nowhere but below the folder, as ``..`` is taken away before anything is opened; symbolic links below
-    it are followed wherever they lead, because whoever owns the folder placed them.
+    No key reaches a file outside the folder, as ``..`` is resolved in the text before anything is opened; symbolic
+    links below the folder are followed wherever they lead, because its owner placed them.
 
     Args:
         root: the folder.
     """
 
-    collection = f"files-{_READING}"
+    collection = f"files-{_DECODER_VERSION}"
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -130,7 +132,11 @@ class FileSource:
         self._checked: set[tuple[str, bool]] = set()
 
     def remember(self, home: Path) -> None:
-        """Keep digests below the cache folder, so that a large data folder need not be read at every start."""
+        """Keep digests in the cache folder, so that a large data folder need not be read at every start.
+
+        Args:
+            home: the cache folder.
+        """
         place = digest_of(os.fsencode(os.path.realpath(self.root)))
         self._digests.remember(home / "digests" / f"{place}.txt")
 
@@ -139,7 +145,10 @@ class FileSource:
         return sorted([*self._embedded, *filter(self._is_image, map(self.key_of, files_below(self.root)))])
 
     def key_of(self, path: Path | str) -> str:
-        """Return the key of the file at a path: relative to the folder, or absolute and below it.
+        """Return the key of the file at a path.
+
+        Args:
+            path: relative to the folder, or absolute and below it.
 
         Raises:
             DataError: the path leads out of the folder.
@@ -148,12 +157,13 @@ class FileSource:
             inside = Path(os.path.normpath(os.path.join(root, path)))  # noqa: PTH118 - takes ".." away as text
             if inside != Path(root) and inside.is_relative_to(root):
                 return inside.relative_to(root).as_posix()
-        raise DataError(f"image {shown(str(path))} lies outside the data folder {self.root}; use paths relative to it")
+        raise DataError(f"image {quoted(str(path))} lies outside the data folder {self.root}; use paths relative to it")
 
     def add_embedded(self, uri: str) -> str:
-        """Take in an image that a record holds as a data URI (``data:image/png;base64,...``).
+        """Add an image from a data URI, and keep it in memory. Equal images get one key.
 
-        It stays in memory. Equal images get one key.
+        Args:
+            uri: ``data:image/png;base64,...``.
 
         Returns:
             The key: ``data:`` and a digest of the image's bytes.
@@ -164,12 +174,12 @@ class FileSource:
         content = embedded_bytes(uri)
         key = f"data:{digest_of(content)}"
         if key not in self._embedded:
-            check_picture(io.BytesIO(content), f"image {shown(uri)}", decode=True)
+            check_picture(io.BytesIO(content), f"image {quoted(uri)}", decode=True)
             self._embedded[key] = content
         return key
 
     def digest(self, key: str) -> str:
-        """Return a digest of the image file's bytes as they are now; raises as :meth:`ImageSource.digest`."""
+        """Return a digest of the image file's bytes as they are now. See :meth:`ImageSource.digest`."""
         if key in self._embedded:
             return f"{self.collection}-{key.removeprefix('data:')}"
         return f"{self.collection}-{self._digests.of(self._path(key), self._name(key))}"
@@ -177,17 +187,20 @@ class FileSource:
     def load(self, key: str) -> Image.Image:
         """Return one image as RGB, as :func:`~fedmosaic.data.pictures.read_picture` does.
 
+        Args:
+            key: the image's key.
+
         Raises:
-            DataError: the file is missing, lies outside the folder, is corrupt, or has absurd dimensions.
+            DataError: the file is missing, lies outside the folder, is damaged, or has invalid dimensions.
         """
         with self._open(key) as file:
             return read_picture(file, self._name(key))
 
     def check(self, key: str, *, decode: bool) -> None:
-        """Check one image now rather than when it is needed; each file is looked at once.
+        """Check one image now rather than when it is needed; each file is checked once.
 
         Args:
-            key: which.
+            key: the image's key.
             decode: read all pixels; False reads the header only, which takes a tenth of a millisecond.
 
         Raises:
@@ -209,7 +222,7 @@ class FileSource:
         return self._paths[key]
 
     def _name(self, key: str) -> str:
-        return f"image {shown(key)} below {self.root}"
+        return f"image {quoted(key)} below {self.root}"
 
     def _is_image(self, key: str) -> bool:
         try:
@@ -221,14 +234,18 @@ class FileSource:
 
 @dataclass(frozen=True)
 class GivenImages:
-    """A few image files from anywhere; the key of the i-th is ``str(i)``."""
+    """A few image files from anywhere; the key of the i-th is ``str(i)``.
+
+    Attributes:
+        paths: the files.
+    """
 
     paths: Sequence[Path]
     _digests: ContentDigests = field(default_factory=ContentDigests, repr=False, compare=False)
 
     @property
     def collection(self) -> str:
-        """That of all image files."""
+        """The collection of all image files."""
         return FileSource.collection
 
     def keys(self) -> Sequence[str]:
@@ -236,27 +253,30 @@ class GivenImages:
         return [str(i) for i in range(len(self.paths))]
 
     def digest(self, key: str) -> str:
-        """Return a digest of the image file's bytes as they are now."""
+        """Return a digest of the image file's bytes as they are now. See :meth:`ImageSource.digest`."""
         path = self.paths[int(key)]
-        return f"{self.collection}-{self._digests.of(path, shown(str(path)))}"
+        return f"{self.collection}-{self._digests.of(path, quoted(str(path)))}"
 
     def load(self, key: str) -> Image.Image:
-        """Return one image as RGB; raises as :func:`read_image`."""
+        """Return one image as RGB. See :meth:`ImageSource.load`."""
         return read_image(self.paths[int(key)])
 
 
 def read_image(path: Path) -> Image.Image:
     """Return an image file as RGB, as :func:`~fedmosaic.data.pictures.read_picture` does.
 
+    Args:
+        path: the file.
+
     Raises:
-        DataError: the file is missing, corrupt, or has absurd dimensions.
+        DataError: the file is missing, damaged, or has invalid dimensions.
     """
-    with open_file(path, shown(str(path))) as file:
-        return read_picture(file, shown(str(path)))
+    with open_file(path, quoted(str(path))) as file:
+        return read_picture(file, quoted(str(path)))
 
 
 class MergedSource:
-    """A main source, and a second one whose keys carry a prefix and which is opened when it is first needed.
+    """A main source, and a second one whose keys have a prefix and which is opened when it is first needed.
 
     Args:
         main: the images of the samples; its keys stay as they are.
@@ -279,7 +299,7 @@ class MergedSource:
 
     @property
     def collection(self) -> str:
-        """The main source's."""
+        """The main source's collection."""
         return self.main.collection
 
     def keys(self) -> Sequence[str]:
@@ -287,17 +307,21 @@ class MergedSource:
         return self.main.keys()
 
     def digest(self, key: str) -> str:
-        """Return what the source that has the image says; raises as the source does."""
+        """Return the digest that the image's source gives. See :meth:`ImageSource.digest`."""
         source, own = self.place(key)
         return source.digest(own)
 
     def load(self, key: str) -> Image.Image:
-        """Return one image of either source as RGB; raises as the source does."""
+        """Return one image of either source as RGB. See :meth:`ImageSource.load`."""
         source, own = self.place(key)
         return source.load(own)
 
     def place(self, key: str) -> tuple[ImageSource, str]:
-        """Return the source that has an image, and its key there."""
+        """Return the source that has an image, and the image's key there.
+
+        Args:
+            key: the image's key, with the prefix if it is of the second source.
+        """
         if key.startswith(self.prefix):
             return self.second, key.removeprefix(self.prefix)
         return self.main, key

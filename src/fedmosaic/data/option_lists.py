@@ -1,4 +1,4 @@
-"""Reads lists of options in a prompt: ``Choice list:[cat, dog]``, ``Options: red | green``, ``["Rome, Italy", ...]``.
+"""Parses lists of options in a prompt: ``Choice list:[cat, dog]``, ``Options: red | green``, ``["Rome, Italy", ...]``.
 
 Quoted items may hold anything, in the quoting of JSON, of Python or of print. In lists without quotes a separator
 within brackets does not separate.
@@ -20,7 +20,11 @@ _ESCAPE = re.compile(r"""(?P<code>(?:\\u[0-9a-fA-F]{4})+)|\\(?P<sign>["'\\/])"""
 
 
 def listed_options(prompt: str) -> tuple[str, ...]:
-    """Return the options of the first list of at least two in a prompt; empty if there is none."""
+    """Return the options of the first list of at least two in a prompt; empty if there is none.
+
+    Args:
+        prompt: the user's text.
+    """
     for label in _LABEL.finditer(prompt):
         items = _items(prompt, label.end(), after_colon=bool(label["colon"]))
         if len(items) >= 2:
@@ -29,7 +33,11 @@ def listed_options(prompt: str) -> tuple[str, ...]:
 
 
 def announces_options(prompt: str) -> bool:
-    """Return whether a prompt says that options follow (``Choices:``), whether or not they can be read."""
+    """Return whether a prompt announces options (``Choices:``), whether or not they can be parsed.
+
+    Args:
+        prompt: the user's text.
+    """
     return any(label["colon"] for label in _LABEL.finditer(prompt))
 
 
@@ -69,12 +77,12 @@ def _quoted(text: str, at: int, end: str) -> tuple[str, ...]:
 
 
 def _unescaped(escape: re.Match[str]) -> str:
-    """Signs that quoting escapes; a backslash before a letter stays, as in LaTeX."""
+    """Return the characters that an escape sequence stands for; a backslash before a letter stays, as in LaTeX."""
     return str(escape["sign"] or json.loads(f'"{escape["code"]}"'))
 
 
 def _inside(text: str, at: int) -> str:
-    """Return what stands in the bracket that opens at a place; up to the first closing one if they do not pair."""
+    """Return the content of the bracket that opens at a position; up to the first closing one if they do not pair."""
     depth = 0
     for place in range(at, len(text)):
         depth += (text[place] == "[") - (text[place] == "]")

@@ -1,8 +1,8 @@
 """Finds the answer options in the prompts of published multiple-choice data.
 
-The published files do not list options apart; they stand in the text, in one of several ways. A letter or number is
-only read as an option where it marks one (``A.``, ``(A)``, ``Image A:``): an article "a" never is. Prose counts with
-small letters, too, so these mark options only where the answer names one.
+The published files do not list options separately; they are part of the text, in one of several forms. A letter or
+number counts as an option's mark only with punctuation (``A.``, ``(A)``, ``Image A:``), so an article "a" never does.
+Small letters also number items in prose, so these mark options only where the answer names one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable
 
 from fedmosaic.data.option_lists import listed_options
-from fedmosaic.data.texts import plain, shown
+from fedmosaic.data.texts import normalised, quoted
 from fedmosaic.errors import DataError
 
 _WIDE = r"\u3001\uff0e\uff09\uff1a"  # after a mark in Chinese and Japanese, where no space need follow
@@ -40,7 +40,7 @@ def parse_options(prompt: str, answer: str) -> tuple[str, ...] | None:
         answer: the gold answer: where options are marked by letters, it tells whether letters or texts are answered.
 
     Returns:
-        The options, spelled as the prompt has them. They need not hold the answer: the caller checks that.
+        The options, spelled as in the prompt. They need not include the answer: the caller checks that.
 
     Raises:
         DataError: the answer is the mark of one option and the text of another.
@@ -60,10 +60,14 @@ def parse_options(prompt: str, answer: str) -> tuple[str, ...] | None:
 
 
 def match_answer(answer: str, options: tuple[str, ...]) -> str | None:
-    """Return the option that an answer names, or None if it names none, or several alike.
+    """Return the option that an answer names, or None if it names none, or several.
 
-    An option that is the answer letter by letter comes first. Only where there is none, quotes, brackets and a final
-    full stop do not count; and only where there is still none, case and the spelling of signs and spaces.
+    An exact match has precedence. Without one, quotes, brackets and a final full stop are ignored; still without one,
+    case and the spelling of characters and spaces too.
+
+    Args:
+        answer: the answer's text.
+        options: the options, as in the prompt.
     """
     exact = answer.strip()
     if exact in options:
@@ -82,11 +86,11 @@ def _bare(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return plain(_bare(text))
+    return normalised(_bare(text))
 
 
 def _in_order(marks: list[str]) -> bool:
-    """Whether marks are A, B, ... or 1, 2, ...: at least two, none left out, none twice."""
+    """Return whether marks are A, B, ... or 1, 2, ...: at least two, none left out, none twice."""
     if len(marks) < 2:
         return False
     if marks[0].isalpha():
@@ -95,7 +99,7 @@ def _in_order(marks: list[str]) -> bool:
 
 
 def _as_answered(marked: list[tuple[str, str]], answer: str, *, image: bool) -> tuple[str, ...]:
-    """Return the marks, or what they stand for, whichever the answer is spelled as; letter by letter comes first."""
+    """Return the marks, or the options' texts, whichever the answer is spelled as; an exact match has precedence."""
     marks = tuple(mark for mark, _ in marked)
     if image:
         return tuple(f"Image {mark}" for mark in marks) if _plain(answer).startswith("image ") else marks
@@ -103,7 +107,7 @@ def _as_answered(marked: list[tuple[str, str]], answer: str, *, image: bool) -> 
     exact = answer.strip()
     if exact in marks and exact in texts and marks.index(exact) != texts.index(exact):
         raise DataError(
-            f"the answer {shown(exact)} is the mark of one option and the text of another; "
+            f"the answer {quoted(exact)} is the mark of one option and the text of another; "
             "list the options as Choice list:[...] instead"
         )
     return texts if exact not in marks and match_answer(answer, texts) else marks

@@ -1,7 +1,8 @@
-"""From an image file to an RGB picture that looks as a viewer shows the file.
+"""Decodes an image file to RGB as an image viewer displays it.
 
-The first frame of animations, turned as the file says (EXIF), transparent parts on white, colours brought from the
-file's profile to sRGB, 16 bits cut to 8, very large pictures scaled down. What has no agreed look is refused by name.
+The first frame of animations, rotated as EXIF says, transparent parts on white, colours converted from the file's
+profile to sRGB, 16 bits reduced to 8, very large pictures scaled down. Modes that viewers display differently are
+refused.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from PIL.ImageFile import ImageFile
 from fedmosaic.errors import DataError
 
 LARGEST_PIXELS = 2**28  # 16,384 x 16,384: larger than any camera's photo; more is a broken header or a bomb
-LARGEST_RATIO = 1000  # of the sides; nothing can be seen on a longer strip
-KEPT_PIXELS = 2**24  # 4,096 x 4,096: more than image processors look at
+LARGEST_RATIO = 1000  # of the sides
+KEPT_PIXELS = 2**24  # 4,096 x 4,096: more than image processors use
 KEPT_SIDE = 2**14
 
 _OPENING = threading.Lock()
@@ -35,12 +36,12 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _DEEP_GREY = frozenset(("I;16", "I;16L", "I;16B", "I;16N", "I"))
-# Where deep grey runs from black at 0 to white at the largest number, as viewers take it.
-_AGREED_GREY = frozenset(
+# Formats in which viewers display deep grey from black at 0 to white at the largest number.
+_STANDARD_GREY = frozenset(
     (("PNG", "I;16"), ("PNG", "I"), ("PPM", "I"), ("TIFF", "I;16"), ("TIFF", "I;16B"), ("JPEG2000", "I;16"))
 )
 _WHITE_IS_ZERO = 0
-_UNSIGNED = (1, 4)  # and "undefined", which readers take for unsigned
+_UNSIGNED = (1, 4)  # unsigned, and "undefined", which readers treat as unsigned
 _STRAIGHT_ALPHA = {"La": "LA", "RGBa": "RGBA"}  # modes whose colours are multiplied by alpha
 _WIDENED = {"L;2": 85, "L;4": 17}
 _PROFILED = {"L": "GRAY", "RGB": "RGB ", "CMYK": "CMYK"}  # modes that can carry a colour profile, by its own name
@@ -54,7 +55,7 @@ def read_picture(file: BinaryIO, name: str) -> Image.Image:
         name: what an error calls it.
 
     Raises:
-        DataError: no picture, a damaged one, a mode without an agreed look, or absurd dimensions.
+        DataError: no picture, a damaged one, a mode that viewers display differently, or invalid dimensions.
     """
     with _opened(file, name) as image:
         profile = image.info.get("icc_profile")
@@ -67,7 +68,12 @@ def read_picture(file: BinaryIO, name: str) -> Image.Image:
 
 
 def check_picture(file: BinaryIO, name: str, *, decode: bool) -> None:
-    """Check an image file; with ``decode`` as :func:`read_picture` does, else by its header alone.
+    """Check an image file.
+
+    Args:
+        file: the open file.
+        name: what an error calls it.
+        decode: decode all pixels as :func:`read_picture` does; False reads the header only.
 
     Raises:
         DataError: as :func:`read_picture`.
@@ -81,7 +87,7 @@ def check_picture(file: BinaryIO, name: str, *, decode: bool) -> None:
 
 @contextmanager
 def _opened(file: BinaryIO, name: str) -> Iterator[Image.Image]:
-    """Open an image file; whatever Pillow raises about it, also later, becomes one clear error."""
+    """Open an image file; any exception of Pillow about it, also a later one, becomes a :class:`DataError`."""
     advice = "replace the file or remove its record"
     try:
         with _unlimited(file) as image:
@@ -92,13 +98,13 @@ def _opened(file: BinaryIO, name: str) -> Iterator[Image.Image]:
         raise
     except UnidentifiedImageError:
         raise DataError(f"{name}: not a readable image (of no format that Pillow knows); {advice}") from None
-    except Exception as error:  # plugins stumble over damaged files in many ways: struct.error, KeyError, zlib.error...
+    except Exception as error:  # damaged files raise many types: struct.error, KeyError, zlib.error ...
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise DataError(f"{name}: not a readable image ({reason}); {advice}") from error
 
 
 def _unlimited(file: BinaryIO) -> Image.Image:
-    """Open an image without Pillow's own limit, which is lower than ours and has a warning below it."""
+    """Open an image without Pillow's own size limit, which is lower than ours and warns below it."""
     with _OPENING:
         limit = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
@@ -118,7 +124,7 @@ def _check_size(size: tuple[int, int], name: str) -> None:
 
 
 def _check_mode(image: Image.Image, name: str) -> None:
-    deep = image.mode in _DEEP_GREY and (image.format, image.mode) not in _AGREED_GREY
+    deep = image.mode in _DEEP_GREY and (image.format, image.mode) not in _STANDARD_GREY
     signed = image.format == "TIFF" and _tag(image, ExifTags.Base.SampleFormat, 1) not in _UNSIGNED
     if image.mode == "F" or deep or signed:
         raise DataError(
@@ -169,18 +175,18 @@ def _tag(image: Image.Image, tag: int, default: int) -> int:
 
 
 def _layout(image: Image.Image) -> str:
-    """Return how the pixels of a PNG lie in the file, e.g. ``L;4``; it is known until they are loaded."""
+    """Return the pixel layout of a PNG, e.g. ``L;4``; it is known until the pixels are loaded."""
     return str(image.tile[0][3]) if image.format == "PNG" and isinstance(image, ImageFile) and image.tile else ""
 
 
 def _widen_transparency(image: Image.Image) -> None:
-    """Bring the transparent grey of a PNG with 2 or 4 bits to the 8 bits that its pixels are widened to."""
+    """Scale the transparent grey of a PNG with 2 or 4 bits to the 8 bits that its pixels are scaled to."""
     if (factor := _WIDENED.get(_layout(image))) and "transparency" in image.info:
         image.info["transparency"] *= factor
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return what EXIF says about how the camera was held; 1 where it says nothing that can be read."""
+    """Return the orientation in EXIF; 1 where there is none that can be read."""
     with suppress(Exception):  # a damaged block is no reason to refuse the picture: viewers show it too
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     return 1
@@ -199,7 +205,7 @@ def _scaled(image: Image.Image) -> Image.Image:
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Return an L, RGB or CMYK image as RGB, its colours as its profile (if it has a usable one) means them."""
+    """Return an L, RGB or CMYK image as RGB, its colours converted from its profile if it has a usable one."""
     if profile:
         with suppress(ImageCms.PyCMSError, OSError, ValueError):  # viewers ignore profiles that are damaged
             given = ImageCms.ImageCmsProfile(io.BytesIO(profile))

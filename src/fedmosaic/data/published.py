@@ -1,8 +1,8 @@
-"""Benchmarks in the published on-disk form (DRAKE, HFLB, Fed-LLM): read as they are, checked record by record.
+"""Benchmarks in the published on-disk form (DRAKE, HFLB, Fed-LLM): used as they are, checked record by record.
 
 dataset/NAME/{train,test}/dataset-ID.json     a list of records, or one a line; the task is called NAME-ID
 
-What a record may hold says :mod:`fedmosaic.data.records`.
+:mod:`fedmosaic.data.records` defines what a record may hold.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from fedmosaic.data.benchmark import unknown
 from fedmosaic.data.images import FileSource
 from fedmosaic.data.option_lists import announces_options
 from fedmosaic.data.record_files import Entry, read_records
-from fedmosaic.data.records import answers, read_talk
+from fedmosaic.data.records import answers, parse_conversation
 from fedmosaic.data.sample import IMAGE_MARK, Sample, Task
-from fedmosaic.data.splitting import split_apart
-from fedmosaic.data.texts import check_text, plain, shown
+from fedmosaic.data.splitting import split_disjoint
+from fedmosaic.data.texts import check_text, normalised, quoted
 from fedmosaic.errors import DataError, SettingsError
 from fedmosaic.seeding import rng
 
 VALIDATION_SHARE = 0.1
 
-# Tasks that no client of DRAKE trains on (new questions, then new looks).
+# Tasks that no client of DRAKE trains on (new questions, then new domains).
 DRAKE_UNSEEN = frozenset(
     (
         "RecipeQA_ImageCoherence-0",
@@ -52,8 +52,8 @@ _ENDINGS = (".json", ".jsonl")
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
-    """A sample, the record it comes from, the question that its answer is to, and digests of its images."""
+class _Source:
+    """A sample with its record, the question of its answer, and digests of its images."""
 
     sample: Sample
     place: str
@@ -66,8 +66,8 @@ class PublishedBenchmark:
 
     Args:
         folder: holds ``dataset/NAME/...`` (or is that ``dataset`` folder itself).
-        skip_bad: leave out records that cannot be used instead of stopping; :attr:`skipped` tells them. Images are then
-            decoded, not only opened, while their records are read: it takes longer, but finds damaged ones.
+        skip_bad: leave out records that cannot be used instead of stopping. Images are then decoded, not only opened,
+            while their records are read: it takes longer, but finds damaged ones.
         open_tasks: tasks whose answers are open even where the question lists options.
         public: name of a task whose train samples server and clients may all see; empty for none.
 
@@ -108,6 +108,10 @@ class PublishedBenchmark:
     def public(self, count: int, seed: int) -> Sequence[Sample]:
         """Return train samples of the task that was named public, drawn without repetition.
 
+        Args:
+            count: number of samples.
+            seed: of the draw.
+
         Raises:
             SettingsError: no task was named, or it has too few samples.
         """
@@ -126,7 +130,12 @@ class PublishedBenchmark:
         return [name for name in self._files if name in DRAKE_UNSEEN]
 
     def task(self, name: str) -> Task:
-        """Return one task; its validation split is cut from its train file so that no image, talk or text is in both.
+        """Return one task.
+
+        Its validation split is taken from its train file so that no image, conversation or text is in both.
+
+        Args:
+            name: ``NAME-ID``.
 
         Raises:
             SettingsError: there is no such task.
@@ -143,15 +152,15 @@ class PublishedBenchmark:
     def _task(self, name: str, path: Path, *, is_open: bool) -> Task:
         train = self._read(path, is_open=is_open)
         test = self._read(_only(path.parent.parent / "test", path.stem), is_open=is_open)
-        self.notes += _known_tests(name, train, test)
-        self.notes += [] if is_open else _unread_options(name, test)
-        samples, traces = [read.sample for read in train], [_traces(read) for read in train]
-        kept, validation = split_apart(samples, traces, VALIDATION_SHARE)
+        self.notes += _overlap_notes(name, train, test)
+        self.notes += [] if is_open else _open_option_notes(name, test)
+        samples, keys = [read.sample for read in train], [_split_keys(read) for read in train]
+        kept, validation = split_disjoint(samples, keys, VALIDATION_SHARE)
         family = _FAMILY_OF.get(path.parent.parent.name, "published")
         return Task(name, family, kept, validation, tuple(read.sample for read in test))
 
-    def _read(self, path: Path, *, is_open: bool) -> list[_Read]:
-        read: list[_Read] = []
+    def _read(self, path: Path, *, is_open: bool) -> list[_Source]:
+        read: list[_Source] = []
         for i, entry in enumerate(read_records(path)):
             try:
                 read += self._samples(entry, path, f"{path.parent.name}-{i}", is_open=is_open)
@@ -164,22 +173,22 @@ class PublishedBenchmark:
             raise DataError(f"{path}: no usable record; expected a list of at least one")
         return read
 
-    def _samples(self, entry: Entry, path: Path, sample_id: str, *, is_open: bool) -> list[_Read]:
+    def _samples(self, entry: Entry, path: Path, sample_id: str, *, is_open: bool) -> list[_Source]:
         """Return one sample per answer of a record: all of them, or none if one is bad."""
         if entry.fault:
             raise DataError(entry.fault)
-        talk = read_talk(entry.value)
-        images = tuple(self._key(image, path) for image in talk.images)
+        conversation = parse_conversation(entry.value)
+        images = tuple(self._key(image, path) for image in conversation.images)
         digests = tuple(map(self.images.digest, images))
         read = []
-        for turn, answer in enumerate(answers(talk, is_open=is_open)):
+        for turn, answer in enumerate(answers(conversation, is_open=is_open)):
             n = answer.prompt.count(IMAGE_MARK)
             sample = Sample(f"{sample_id}-{turn}", images[:n], answer.prompt, answer.text, answer.options)
-            read.append(_Read(sample, entry.place, answer.question, digests[:n]))
+            read.append(_Source(sample, entry.place, answer.question, digests[:n]))
         return read
 
     def _key(self, image: str, path: Path) -> str:
-        """Return an image's key: its path relative to the folder; data sets give it relative to one of three places."""
+        """Return an image's key, its path relative to the folder; records may give it relative to other folders."""
         if image[:5].lower() == "data:":
             return self.images.add_embedded(image)
         check_text(image, "the path of an image")
@@ -190,7 +199,7 @@ class PublishedBenchmark:
                 key = self.images.key_of(candidate)
                 self.images.check(key, decode=self.skip_bad)
                 return key
-        raise DataError(f"image {shown(image)} is not below {self.root}, {home} or {home / 'images'}; add the file")
+        raise DataError(f"image {quoted(image)} is not below {self.root}, {home} or {home / 'images'}; add the file")
 
 
 def _is_file(path: Path, image: str) -> bool:
@@ -198,7 +207,7 @@ def _is_file(path: Path, image: str) -> bool:
         return path.is_file()
     except OSError as error:
         raise DataError(
-            f"image {shown(image)}, of {len(image)} characters, cannot be looked for ({error.strerror}); expected a "
+            f"image {quoted(image)}, of {len(image)} characters, cannot be looked for ({error.strerror}); expected a "
             "path, or an image as data:image/png;base64,..."
         ) from error
 
@@ -212,42 +221,42 @@ def _only(folder: Path, stem: str) -> Path:
     return (there or files)[0]
 
 
-def _traces(read: _Read) -> set[Hashable]:
-    """What a sample of validation must not share with one of train: talk, images, and texts that are not about images.
+def _split_keys(read: _Source) -> set[Hashable]:
+    """Return what a validation sample must not share with a train one: record, images, texts that are not about images.
 
-    Texts about images are the same for many images ("what is this?") and tell nothing without them.
+    Texts about images are the same for many images ("what is this?") and reveal nothing without them.
     """
-    traces: set[Hashable] = {("talk", read.place), *(("image", image) for image in read.images)}
+    keys: set[Hashable] = {("record", read.place), *(("image", image) for image in read.images)}
     if not read.images:
-        prompt, question, answer = map(plain, (read.sample.prompt, read.question, read.sample.answer))
-        traces |= {("prompt", prompt), ("turn", question, answer)}
-    return traces
+        prompt, question, answer = map(normalised, (read.sample.prompt, read.question, read.sample.answer))
+        keys |= {("prompt", prompt), ("turn", question, answer)}
+    return keys
 
 
-def _known_tests(name: str, train: Sequence[_Read], test: Sequence[_Read]) -> list[str]:
-    """Return a note if test samples ask what train samples ask, about the same images."""
-    learnt = {_asked(read): read.place for read in reversed(train)}
-    known = [read for read in test if _asked(read) in learnt]
-    if not known:
+def _overlap_notes(name: str, train: Sequence[_Source], test: Sequence[_Source]) -> list[str]:
+    """Return a note if test samples repeat questions of train samples about the same images."""
+    trained = {_asked(read): read.place for read in reversed(train)}
+    repeated = [read for read in test if _asked(read) in trained]
+    if not repeated:
         return []
-    first = f"{known[0].place} of test is {learnt[_asked(known[0])]} of train"
+    first = f"{repeated[0].place} of test is {trained[_asked(repeated[0])]} of train"
     return [
-        f"{name}: {len(known)} of {len(test)} test samples are in its train file, too ({first}); "
-        "their scores tell what was learnt by heart: take them out of one of the files"
+        f"{name}: {len(repeated)} of {len(test)} test samples are in its train file, too ({first}); "
+        "their scores measure memorisation: take them out of one of the files"
     ]
 
 
-def _unread_options(name: str, test: Sequence[_Read]) -> list[str]:
-    """Return a note if questions announce options in no form that is read, so that their answers count as open."""
+def _open_option_notes(name: str, test: Sequence[_Source]) -> list[str]:
+    """Return a note if questions announce options in no known form, so that their answers count as open."""
     unread = [read for read in test if read.sample.options is None and announces_options(read.question)]
     if not unread:
         return []
     return [
         f"{name}: {len(unread)} of {len(test)} test samples announce options in no form that is read, and are scored "
-        f"as open answers ({unread[0].place}: {shown(unread[0].question)}); write Choice list:[..., ...], or name the "
+        f"as open answers ({unread[0].place}: {quoted(unread[0].question)}); write Choice list:[..., ...], or name the "
         "task in open_tasks"
     ]
 
 
-def _asked(read: _Read) -> Hashable:
-    return read.images, plain(read.sample.prompt)
+def _asked(read: _Source) -> Hashable:
+    return read.images, normalised(read.sample.prompt)

@@ -1,4 +1,4 @@
-"""Files of records: a JSON list, or JSON lines. A part that cannot be read is told apart from those that can."""
+"""Files of records: a JSON list, or JSON lines. Errors are attributed to single records."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedmosaic.data.texts import shown
+from fedmosaic.data.texts import quoted
 from fedmosaic.errors import DataError
 
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},]', re.DOTALL)
@@ -19,9 +19,9 @@ class Entry:
     """One record of a file.
 
     Attributes:
-        place: where it stands, for errors.
-        value: what JSON gives; None where there is a fault.
-        fault: why it cannot be read; empty if it can.
+        place: its position in the file, for errors.
+        value: the decoded JSON; None where there is a fault.
+        fault: why it cannot be decoded; empty if it can.
     """
 
     place: str
@@ -30,9 +30,12 @@ class Entry:
 
 
 def read_records(path: Path) -> list[Entry]:
-    """Return the records of a file: a JSON list or JSON lines, whatever the file's ending; UTF-8.
+    """Return the records of a file: a JSON list or JSON lines, whatever the file's extension; UTF-8.
 
-    A record that is no valid JSON, that repeats a key or that is nested too deeply is given with its fault.
+    A record that is no valid JSON, that repeats a key or that is nested too deeply is returned with its fault.
+
+    Args:
+        path: the file.
 
     Raises:
         DataError: the file is missing, not readable, not UTF-8 at all, or holds no records.
@@ -43,7 +46,7 @@ def read_records(path: Path) -> list[Entry]:
     try:
         table = _parsed(text)
     except (ValueError, RecursionError):
-        return list(_apart(text))
+        return list(_one_by_one(text))
     if isinstance(table, dict) and table.keys() & {"conversations", "messages"}:
         table = [table]  # JSON lines with a single line
     if not isinstance(table, list) or not table:
@@ -70,20 +73,20 @@ def _text(path: Path) -> str:
 
 
 def _parsed(text: str) -> object:
-    return json.loads(text, object_pairs_hook=_once)
+    return json.loads(text, object_pairs_hook=_unique_keys)
 
 
-def _once(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    """Return an object; JSON's own reading would keep the last of two equal keys without a word."""
+def _unique_keys(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    """Return an object; JSON's default would silently keep the last of two equal keys."""
     table = dict(pairs)
     if len(table) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {shown(next(key for key in keys if keys.count(key) > 1))} stands twice")
+        raise ValueError(f"the key {quoted(next(key for key in keys if keys.count(key) > 1))} stands twice")
     return table
 
 
-def _apart(text: str) -> Iterator[Entry]:
-    """Read a file that is no JSON as a whole record by record."""
+def _one_by_one(text: str) -> Iterator[Entry]:
+    """Decode the records of a file that is no JSON as a whole one by one."""
     first, _, rest = text.lstrip().partition("\n")
     lines = not first.startswith("[") or (bool(rest.strip()) and not _entry("", first).fault)
     pieces = _lines(text) if lines else _elements(text)
@@ -127,4 +130,4 @@ def _elements(text: str) -> Iterator[tuple[str, str, str]]:
     if depth:
         yield "", "", "the file ends before the list does, it is truncated: copy it again"
     elif text[start:].strip():
-        yield "", "", f"after the list comes more text: {shown(text[start:].strip())}"
+        yield "", "", f"after the list comes more text: {quoted(text[start:].strip())}"

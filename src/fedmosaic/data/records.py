@@ -1,9 +1,9 @@
-"""One record of a data file: who says what in its talk, and which images it shows.
+"""One record of a data file: the messages of its conversation, and its images.
 
 {"conversations": [{"from": "human", "value": question}, {"from": "gpt", "value": answer}, ...], "image": path or paths}
 
-or the same with ``messages``, ``role``, ``content`` and ``images``. Roles decide who speaks; where no turn has one,
-question and answer take turns. A key that is neither read nor known to be harmless is refused: it may change what the
+or the same with ``messages``, ``role``, ``content`` and ``images``. Roles decide who speaks; where no message has one,
+questions and answers alternate. A key that is neither used nor known to be harmless is refused: it may change what the
 record means.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, Literal, cast
 
 from fedmosaic.data.options import match_answer, parse_options
 from fedmosaic.data.sample import IMAGE_MARK
-from fedmosaic.data.texts import is_blank, shown
+from fedmosaic.data.texts import is_blank, quoted
 from fedmosaic.errors import DataError
 
 Role = Literal["system", "user", "assistant"]
@@ -29,14 +29,14 @@ ROLES: Mapping[str, Role] = {
     "assistant": "assistant",
     "system": "system",
 }
-# Keys that tell where a record comes from and what it is like, but not what it asks or answers.
+# Keys of a record's origin and properties, which do not affect its questions and answers.
 _HARMLESS = """
     id idx index uid uuid key source data_source dataset dataset_name subset split task task_name task_type type
     question_type answer_type category categories topic domain subject language lang model license author date
     timestamp created_at metadata meta tags width height image_size difficulty comment comments note notes
 """
 HARMLESS = frozenset(_HARMLESS.split())
-_TALK, _IMAGES = ("conversations", "messages"), ("image", "images")
+_CONVERSATION, _IMAGES = ("conversations", "messages"), ("image", "images")
 _ROLE, _TEXT = ("from", "role"), ("value", "content")
 # Spellings of an image's place that occur in published files, e.g. <image1>, <Image>, <ImageHere>, <|image_1|>.
 _MARK = re.compile(
@@ -45,28 +45,38 @@ _MARK = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """What one side says; images stand in it as ``<image>``."""
+class Message:
+    """One message of a conversation.
+
+    Attributes:
+        role: who speaks.
+        text: the content; images are marked by ``<image>``.
+    """
 
     role: Role
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Talk:
-    """A record: its turns, and the paths of its images in the order of their marks."""
+class Conversation:
+    """The content of a record.
 
-    turns: tuple[Turn, ...]
+    Attributes:
+        turns: the messages, in order.
+        images: the paths of the images, in the order of their marks.
+    """
+
+    turns: tuple[Message, ...]
     images: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer of a talk.
+    """One answer of a conversation.
 
     Attributes:
-        question: what the user said since the answer before.
-        prompt: everything that was said before the answer; it ends with the question.
+        question: the user's text since the answer before.
+        prompt: the whole text before the answer; it ends with the question.
         text: the answer, spelled as the option that it names.
         options: the answers to choose from, or None.
     """
@@ -77,30 +87,35 @@ class Answer:
     options: tuple[str, ...] | None
 
 
-def read_talk(record: object) -> Talk:
-    """Check a record and return what it says.
+def parse_conversation(record: object) -> Conversation:
+    """Check a record and return its conversation.
+
+    Args:
+        record: the decoded JSON.
 
     Raises:
-        DataError: the record has not the form above, or its turns are in no order in which they can be answered.
+        DataError: the record has not the form above, or its messages are in no order in which they can be answered.
     """
     if not isinstance(record, dict):
-        raise DataError(f"expected an object with 'conversations', found {shown(record)}")
-    _check_keys("the record", record, (*_TALK, *_IMAGES))
-    said = _either("the record", record, _TALK)
+        raise DataError(f"expected an object with 'conversations', found {quoted(record)}")
+    _check_keys("the record", record, (*_CONVERSATION, *_IMAGES))
+    said = _either("the record", record, _CONVERSATION)
     if not isinstance(said, list) or not said:
-        raise DataError(f"expected 'conversations' with question and answer in turn, found {shown(said)}")
+        raise DataError(f"expected 'conversations' with question and answer in turn, found {quoted(said)}")
     turns = _turns(said)
     _check_order(turns)
     marks = [mark for turn in turns for mark in _MARK.finditer(turn.text)]
     images = _by_marks(_images(record), [mark["number"] for mark in marks])
-    return Talk(tuple(Turn(turn.role, _MARK.sub(IMAGE_MARK, turn.text)) for turn in turns), images)
+    return Conversation(tuple(Message(turn.role, _MARK.sub(IMAGE_MARK, turn.text)) for turn in turns), images)
 
 
-def answers(talk: Talk, *, is_open: bool) -> Iterator[Answer]:
-    """Yield the answers of a talk in order; words of the assistant before any question are part of the prompt.
+def answers(conversation: Conversation, *, is_open: bool) -> Iterator[Answer]:
+    """Yield the answers of a conversation in order.
+
+    Messages of the assistant before any question are part of the prompt.
 
     Args:
-        talk: what is said.
+        conversation: the messages.
         is_open: whether options that a question lists are left in the text only.
 
     Raises:
@@ -108,7 +123,7 @@ def answers(talk: Talk, *, is_open: bool) -> Iterator[Answer]:
     """
     said: list[str] = []
     asked: list[str] = []
-    for turn in talk.turns:
+    for turn in conversation.turns:
         text = turn.text
         if turn.role == "user":
             asked.append(text)
@@ -129,14 +144,14 @@ def _chosen(question: str, answer: str) -> tuple[str, tuple[str, ...] | None]:
     matched = match_answer(answer, options)
     if matched is None:
         raise DataError(
-            f"the answer {shown(answer)} is not one of the options {shown(list(options))} of the question; mend one of "
-            "them, or name the task in the scenario's open_tasks if its answers are open"
+            f"the answer {quoted(answer)} is not one of the options {quoted(list(options))} of the question; mend one "
+            "of them, or name the task in the scenario's open_tasks if its answers are open"
         )
     return matched, options
 
 
 def _check_keys(what: str, table: Mapping[str, Any], used: Collection[str]) -> None:
-    """Refuse keys that say something which would be lost; keys of comments and of empty values say nothing."""
+    """Refuse keys whose content would be lost; keys of comments and of empty values have none."""
     unused = [
         key
         for key, value in table.items()
@@ -148,13 +163,13 @@ def _check_keys(what: str, table: Mapping[str, Any], used: Collection[str]) -> N
     ]
     if unused:
         raise DataError(
-            f"{what} has {shown(unused)}, which would not be used; known are {', '.join(used)}: "
+            f"{what} has {quoted(unused)}, which would not be used; known are {', '.join(used)}: "
             "remove the key, or let its name begin with _ if it is a comment"
         )
 
 
 def _either(what: str, table: Mapping[str, Any], names: Sequence[str]) -> Any:
-    """Return the value that stands under one of several names; None if there is none."""
+    """Return the value under one of several alternative keys; None if there is none."""
     given = {name: table[name] for name in names if name in table}
     told = {name: value for name, value in given.items() if not _is_nothing(value)} or given
     value = next(iter(told.values()), None)
@@ -167,11 +182,11 @@ def _is_nothing(value: object) -> bool:
     return value is None or (isinstance(value, (str, list, dict)) and not value)
 
 
-def _turns(said: Sequence[object]) -> list[Turn]:
+def _turns(said: Sequence[object]) -> list[Message]:
     tables: list[dict[str, Any]] = []
     for number, turn in enumerate(said, start=1):
         if not isinstance(turn, dict):
-            raise DataError(f"turn {number} is {shown(turn)}; expected an object with a text 'value'")
+            raise DataError(f"turn {number} is {quoted(turn)}; expected an object with a text 'value'")
         _check_keys(f"turn {number}", turn, (*_ROLE, *_TEXT))
         tables.append(turn)
     names = [_either(f"turn {number}", turn, _ROLE) for number, turn in enumerate(tables, start=1)]
@@ -182,23 +197,23 @@ def _turns(said: Sequence[object]) -> list[Turn]:
     ]
 
 
-def _turn(what: str, name: object, table: Mapping[str, Any]) -> Turn:
+def _turn(what: str, name: object, table: Mapping[str, Any]) -> Message:
     role = ROLES.get(name.strip().lower()) if isinstance(name, str) else None
     if role is None:
-        raise DataError(f"{what} is by {shown(name)}; expected one of {', '.join(ROLES)} in 'from' (or in no turn)")
+        raise DataError(f"{what} is by {quoted(name)}; expected one of {', '.join(ROLES)} in 'from' (or in no turn)")
     text = _either(what, table, _TEXT)
     if not isinstance(text, str):
-        raise DataError(f"{what} says {shown(text)}; expected a text 'value', in quotes")
+        raise DataError(f"{what} says {quoted(text)}; expected a text 'value', in quotes")
     text = text.strip()
     if is_blank(text) and role != "system":
-        raise DataError(f"{what} ({shown(name)}) is empty; expected a text")
+        raise DataError(f"{what} ({quoted(name)}) is empty; expected a text")
     if role == "assistant" and (mark := _MARK.search(text)):
-        raise DataError(f"{what} is an answer and holds {shown(mark.group())}; images can only be shown in questions")
-    return Turn(role, text)
+        raise DataError(f"{what} is an answer and holds {quoted(mark.group())}; images can only be shown in questions")
+    return Message(role, text)
 
 
-def _check_order(turns: Sequence[Turn]) -> None:
-    """Refuse a talk in which a question or an answer has no partner."""
+def _check_order(turns: Sequence[Message]) -> None:
+    """Refuse a conversation in which a question or an answer has no partner."""
     roles = [turn.role for turn in turns]
     begin = next((i for i, role in enumerate(roles) if role != "system"), len(roles))
     if "system" in roles[begin:]:
@@ -208,9 +223,11 @@ def _check_order(turns: Sequence[Turn]) -> None:
         if one == two == "assistant":
             raise DataError(f"turns {number} and {number + 1} are both answers; expected question and answer in turn")
     if "user" not in roles:
-        raise DataError("the talk has no question; expected question and answer in turn")
+        raise DataError("the conversation has no question; expected question and answer in turn")
     if roles[-1] != "assistant":
-        raise DataError("the talk ends with a question that has no answer; expected question and answer in turn")
+        raise DataError(
+            "the conversation ends with a question that has no answer; expected question and answer in turn"
+        )
 
 
 def _images(record: Mapping[str, Any]) -> list[str]:
@@ -218,7 +235,7 @@ def _images(record: Mapping[str, Any]) -> list[str]:
     listed = {name: _paths(name, record.get(name)) for name in _IMAGES}
     one, two = listed.values()
     if one and two and one != two:
-        raise DataError(f"'image' and 'images' disagree: {shown(one)} and {shown(two)}; keep one of them")
+        raise DataError(f"'image' and 'images' disagree: {quoted(one)} and {quoted(two)}; keep one of them")
     return one or two
 
 
@@ -227,19 +244,19 @@ def _paths(name: str, value: object) -> list[str]:
         return []
     paths = [value] if isinstance(value, str) else value
     if not isinstance(paths, list) or not all(isinstance(path, str) and path for path in paths):
-        raise DataError(f"expected {name!r} to be a path or a list of paths, found {shown(value)}")
+        raise DataError(f"expected {name!r} to be a path or a list of paths, found {quoted(value)}")
     return cast(list[str], paths)
 
 
 def _by_marks(images: Sequence[str], numbers: Sequence[str | None]) -> tuple[str, ...]:
-    """Return the images in the order in which the text shows them.
+    """Return the images in the order of their marks in the text.
 
     Args:
         images: as the record lists them.
         numbers: for each mark of the text its number, from 0 or 1 on, or None if it has none.
 
     Raises:
-        DataError: marks and images are not as many, or the numbers name an image twice or one that is not there.
+        DataError: the numbers of marks and images differ, or the marks name an image twice or one that does not exist.
     """
     if len(numbers) != len(images):
         raise DataError(f"the text has {len(numbers)} {IMAGE_MARK} mark(s) but the record has {len(images)} image(s)")
@@ -251,6 +268,6 @@ def _by_marks(images: Sequence[str], numbers: Sequence[str | None]) -> tuple[str
         if order == places or (None not in numbers and sorted(order) == places):
             return tuple(images[place] for place in order)
     raise DataError(
-        f"the marks are numbered {shown([number or '-' for number in numbers])}; "
+        f"the marks are numbered {quoted([number or '-' for number in numbers])}; "
         f"expected each of the {len(images)} images once, counted from 1 or from 0"
     )

@@ -1,11 +1,11 @@
-"""One question about some images, with its answer: the only form in which data travel through fedmosaic."""
+"""One question about some images, with its answer: the data type of all training and evaluation data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from fedmosaic.data.texts import check_text, is_blank, shown
+from fedmosaic.data.texts import check_text, is_blank, quoted
 from fedmosaic.errors import DataError
 
 IMAGE_MARK = "<image>"
@@ -17,15 +17,15 @@ class Sample:
 
     Attributes:
         id: unique within its task; errors name it.
-        images: keys of the images, in the order of their marks in ``prompt``; what a key means is the
-            :class:`~fedmosaic.data.images.ImageSource`'s business (an index of a bank, or a file's path).
+        images: keys of the images, in the order of their marks in ``prompt``; the
+            :class:`~fedmosaic.data.images.ImageSource` defines what a key means (an index of a bank, or a file's path).
         prompt: the whole user text with one ``<image>`` mark for each image. Options are part of the text.
         answer: the gold answer.
         options: the answers to choose from, or None for an open question.
 
     Raises:
-        DataError: marks and images differ in number, a text is empty, cannot be given to a model or (other than the
-            prompt) holds a mark, an option repeats or is the only one, or the answer is not among the options.
+        DataError: the numbers of marks and images differ, a text is empty, cannot be given to a model or (other than
+            the prompt) holds a mark, an option repeats or is the only one, or the answer is not among the options.
     """
 
     id: str
@@ -54,7 +54,8 @@ class Sample:
             raise DataError(f"sample {self.id!r}: the {what} is empty; give the model something to say")
         if IMAGE_MARK in text:
             raise DataError(
-                f"sample {self.id!r}: the {what} {shown(text)} holds an {IMAGE_MARK} mark; images stand in prompts only"
+                f"sample {self.id!r}: the {what} {quoted(text)} holds an {IMAGE_MARK} mark; "
+                "images stand in prompts only"
             )
 
     def _check_options(self, options: tuple[str, ...]) -> None:
@@ -63,10 +64,10 @@ class Sample:
         if len(options) < 2:
             raise DataError(f"sample {self.id!r}: {len(options)} option(s); expected at least two, or None")
         if len(set(options)) != len(options):
-            raise DataError(f"sample {self.id!r}: options repeat: {shown(list(options))}; each must be given once")
+            raise DataError(f"sample {self.id!r}: options repeat: {quoted(list(options))}; each must be given once")
         if self.answer not in options:
             raise DataError(
-                f"sample {self.id!r}: the answer {shown(self.answer)} is not among the options {shown(list(options))}"
+                f"sample {self.id!r}: the answer {quoted(self.answer)} is not among the options {quoted(list(options))}"
             )
 
 
@@ -77,7 +78,7 @@ class Task:
     Attributes:
         name: e.g. ``odd-one-out@line``.
         family: ``relation``, ``reasoning`` or ``vqa`` for the built-in benchmark; free text for others.
-        train, validation, test: the samples; train and validation share no image, talk or text.
+        train, validation, test: the samples; train and validation share no image, conversation or text.
     """
 
     name: str
@@ -92,7 +93,10 @@ class Task:
                 raise DataError(f"task {self.name!r} has no {split} samples; add some or leave the task out")
 
     def split(self, name: Literal["test", "validation"]) -> tuple[Sample, ...]:
-        """The samples of a split that scores models.
+        """Return the samples of a split that scores models.
+
+        Args:
+            name: the split.
 
         Raises:
             DataError: there are none.

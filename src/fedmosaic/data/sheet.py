@@ -1,4 +1,4 @@
-"""Contact sheets: what the samples of a task look like, with questions, options and answers."""
+"""Contact sheets: the images of a task's samples, with questions, options and answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _INK, _SOFT, _RIGHT = "#1c1c1c", "#6b6b6b", "#0a7d33"
 
 
 def contact_sheet(benchmark: Benchmark, task_name: str, n: int = 12) -> Image.Image:
-    """Draw samples of a task, spread evenly over its test split.
+    """Draw samples of a task, evenly spaced over its test split.
 
     Args:
         benchmark: where the task is.
@@ -34,7 +34,7 @@ def contact_sheet(benchmark: Benchmark, task_name: str, n: int = 12) -> Image.Im
         DataError: an image cannot be used.
     """
     task = benchmark.task(task_name)
-    cells = [_cell(benchmark, sample) for sample in spread(task.test, n)]
+    cells = [_cell(benchmark, sample) for sample in evenly_spaced(task.test, n)]
     rows = [cells[i : i + _COLUMNS] for i in range(0, len(cells), _COLUMNS)]
     heights = [max(cell.height for cell in row) for row in rows]
     sheet = Image.new("RGB", (_WIDTH * _COLUMNS, 40 + sum(heights)), "white")
@@ -49,8 +49,13 @@ def contact_sheet(benchmark: Benchmark, task_name: str, n: int = 12) -> Image.Im
     return sheet
 
 
-def spread(samples: Sequence[Sample], n: int) -> Sequence[Sample]:
-    """Return at most ``n`` samples, evenly spread."""
+def evenly_spaced(samples: Sequence[Sample], n: int) -> Sequence[Sample]:
+    """Return at most ``n`` samples, evenly spaced.
+
+    Args:
+        samples: to choose from.
+        n: the largest number.
+    """
     return samples[:: max(1, len(samples) // n)][:n]
 
 

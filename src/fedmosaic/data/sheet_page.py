@@ -10,7 +10,7 @@ from PIL import Image
 
 from fedmosaic.data.benchmark import Benchmark
 from fedmosaic.data.sample import IMAGE_MARK, Sample
-from fedmosaic.data.sheet import spread
+from fedmosaic.data.sheet import evenly_spaced
 
 _STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; color: #1c1c1c; margin: 2rem; }
@@ -22,7 +22,7 @@ p { margin: .3rem 0; color: #6b6b6b; } b { color: #0a7d33; }
 
 
 def contact_page(benchmark: Benchmark, task_name: str, n: int = 12) -> str:
-    """Write samples of a task, spread evenly over its test split, as a page.
+    """Return an HTML page with samples of a task, evenly spaced over its test split.
 
     Args:
         benchmark: where the task is.
@@ -35,7 +35,7 @@ def contact_page(benchmark: Benchmark, task_name: str, n: int = 12) -> str:
     """
     task = benchmark.task(task_name)
     sizes = f"{len(task.train)} train, {len(task.validation)} validation, {len(task.test)} test samples"
-    articles = "\n".join(_article(benchmark, sample) for sample in spread(task.test, n))
+    articles = "\n".join(_article(benchmark, sample) for sample in evenly_spaced(task.test, n))
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(task.name)}</title>'
         f"<style>{_STYLE}</style><h1>{escape(task.name)}</h1><p>{escape(task.family)}; {sizes}</p>"

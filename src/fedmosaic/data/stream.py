@@ -1,8 +1,8 @@
 """The samples of one client over time: which arrive in which round, and which are trained on.
 
-Arriving samples enter a memory without limit. Each training step draws a batch from it that favours samples drawn
-rarely so far: p ~ softmax(-count / 0.125), counts shrink by 1 % before each draw and grow by one when drawn (the
-protocol of FedMosaic's release).
+Arriving samples enter a memory of unlimited size. Each training step draws a batch from it that favours samples rarely
+drawn so far: p ~ softmax(-count / 0.125); counts are multiplied by 0.99 before each draw and grow by one when drawn
+(the protocol of FedMosaic's release).
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ DECAY = 0.99
 
 
 @dataclass(frozen=True, slots=True)
-class _Memory:
-    """The state between two rounds: all samples that have arrived, and how often each was drawn (decayed)."""
+class _MemoryState:
+    """The memory between two rounds: all samples that have arrived, and how often each was drawn (decayed)."""
 
     samples: tuple[Sample, ...]
     counts: tuple[float, ...]
 
 
 class Stream:
-    """One client's samples over the rounds of a run that it takes part in; they arrive in the first of these.
+    """One client's samples over the rounds in which it takes part; they arrive in the first of these.
 
-    Equal arguments give equal batches, whatever was asked before: a resumed run draws what the first run would have.
+    Equal arguments give equal batches, independent of earlier calls: a resumed run draws the same batches.
 
     Args:
         tasks: the client's tasks in order.
         protocol: ``dynamic``: the rounds are divided evenly among the tasks in order (the first tasks get the rounds
             that are left over; with fewer rounds than tasks, neighbouring tasks share a round), and each task's train
-            samples are shuffled and cut into its rounds. ``static``: all tasks' train samples are mixed, shuffled and
-            cut into the rounds.
+            samples are shuffled and divided among its rounds. ``static``: all tasks' train samples are mixed, shuffled
+            and divided among the rounds.
         rounds: over how many rounds the samples arrive.
         seed: the client's seed.
         first: number of the stream's first round.
-        after: how many more rounds there are, in which nothing arrives and all samples are drawn from.
+        after: number of further rounds, in which nothing arrives and all samples are drawn from.
         idle: rounds in which the client does not train: their samples arrive, and nothing is drawn.
-        pace: tells how many steps the client takes in a round, for those before the one that is asked for; None: as
-            many as in that one.
+        pace: returns the number of steps of a round, for rounds before the one that is asked for; None: as many as in
+            that one.
 
     Raises:
         SettingsError: no tasks, no rounds, or an unknown protocol.
@@ -79,9 +79,9 @@ class Stream:
         self.first = first
         self.idle = frozenset(idle)
         self.pace = pace
-        self._plan = [*self._planned(), *[()] * after]
-        self._arrivals = [*self._dealt(), *[()] * after]
-        self._memories: dict[tuple[int, int, int], _Memory] = {}
+        self._plan = [*self._tasks_by_round(), *[()] * after]
+        self._arrivals = [*self._samples_by_round(), *[()] * after]
+        self._memories: dict[tuple[int, int, int], _MemoryState] = {}
         self._batches: dict[tuple[int, int, int], list[list[Sample]]] = {}
 
     @property
@@ -89,8 +89,11 @@ class Stream:
         """Number of the stream's last round."""
         return self.first + len(self._arrivals) - 1
 
-    def tasks_at(self, round: int) -> tuple[Task, ...]:  # noqa: A002  (the project's word)
+    def tasks_at(self, round: int) -> tuple[Task, ...]:  # noqa: A002
         """Return the tasks whose samples arrive in a round.
+
+        Args:
+            round: counts from 1.
 
         Raises:
             SettingsError: the run has no such round.
@@ -100,6 +103,9 @@ class Stream:
 
     def arrivals(self, round: int) -> tuple[Sample, ...]:  # noqa: A002
         """Return the samples that arrive in a round, in order.
+
+        Args:
+            round: counts from 1.
 
         Raises:
             SettingsError: the run has no such round.
@@ -125,8 +131,8 @@ class Stream:
     def batches(self, round: int, steps: int, batch_size: int) -> list[list[Sample]]:  # noqa: A002
         """Return the batches of a round.
 
-        Earlier rounds are replayed with the steps of the stream's pace, or the same ``steps``, and the same
-        ``batch_size`` (once; the result is kept). Those of an idle round are what would have been drawn.
+        Earlier rounds are replayed once with the steps of the stream's pace, or the same ``steps``, and the same
+        ``batch_size``. The batches of an idle round are those that would have been drawn.
 
         Args:
             round: counts from 1.
@@ -139,7 +145,7 @@ class Stream:
         self._check(round)
         if steps < 1 or batch_size < 1:
             raise SettingsError(f"steps is {steps} and batch_size is {batch_size}; both must be at least 1")
-        before = _Memory((), ())
+        before = _MemoryState((), ())
         for number in range(self.first, round + 1):
             taken = self.pace(number) if self.pace and number < round else steps
             if (number, taken, batch_size) not in self._batches:
@@ -153,7 +159,7 @@ class Stream:
                 f"round {number} does not exist; this stream has the rounds {self.first} to {self.last}"
             )
 
-    def _planned(self) -> list[tuple[Task, ...]]:
+    def _tasks_by_round(self) -> list[tuple[Task, ...]]:
         if self.protocol == "static":
             return [self.tasks] * self.rounds
         if self.rounds < len(self.tasks):
@@ -162,7 +168,7 @@ class Stream:
         owners = (i for i, cut in enumerate(np.array_split(np.arange(self.rounds), len(self.tasks))) for _ in cut)
         return [(self.tasks[i],) for i in owners]
 
-    def _dealt(self) -> list[tuple[Sample, ...]]:
+    def _samples_by_round(self) -> list[tuple[Sample, ...]]:
         if self.protocol == "static":
             mixed = [sample for task in self.tasks for sample in task.train]
             return _cut(_shuffled(mixed, self.seed, "static"), self.rounds)
@@ -174,14 +180,14 @@ class Stream:
                 arrivals[i] += cut
         return arrivals
 
-    def _replay(self, number: int, steps: int, batch_size: int, before: _Memory) -> None:
+    def _replay(self, number: int, steps: int, batch_size: int, before: _MemoryState) -> None:
         arriving = self._arrivals[number - self.first]
         samples, counts = list(before.samples), np.array(before.counts)
         draws = rng(self.seed, "draws", number, steps, batch_size)
         batches, arrived = [], 0
         for step in range(1, steps + 1):
             due = -(-step * len(arriving) // steps)
-            due = min(len(arriving), max(due, arrived + batch_size - len(samples)))  # the first batch waits to be full
+            due = min(len(arriving), max(due, arrived + batch_size - len(samples)))  # the first batch must be full
             samples += arriving[arrived:due]
             counts = np.append(counts, np.zeros(due - arrived)) * DECAY
             arrived = due
@@ -190,7 +196,7 @@ class Stream:
             batches.append([samples[int(i)] for i in drawn])
         if number in self.idle:
             counts = np.append(before.counts, np.zeros(len(arriving)))
-        self._memories[number, steps, batch_size] = _Memory(tuple(samples), tuple(float(c) for c in counts))
+        self._memories[number, steps, batch_size] = _MemoryState(tuple(samples), tuple(float(c) for c in counts))
         self._batches[number, steps, batch_size] = batches
 
 

@@ -1,4 +1,4 @@
-"""What a text of a sample may hold, and how a user's value is shown in an error."""
+"""Validation and normalisation of samples' texts, and abbreviation of users' values in errors."""
 
 from __future__ import annotations
 
@@ -19,14 +19,22 @@ _short.maxstring = _short.maxother = 100
 _short.maxlist = _short.maxtuple = 12
 
 
-def shown(value: object) -> str:
-    """Return a value as errors show it: quoted, on one line, shortened in the middle."""
+def quoted(value: object) -> str:
+    """Return a value as it stands in errors: quoted, on one line, shortened in the middle.
+
+    Args:
+        value: any.
+    """
     text = _short.repr(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
 def is_blank(text: str) -> bool:
-    """Whether nothing of a text can be seen: it is empty, or all white space and invisible characters."""
+    """Return whether a text is empty, or all white space and invisible characters.
+
+    Args:
+        text: any.
+    """
     return all(unicodedata.category(character)[0] in "ZC" for character in text)
 
 
@@ -34,7 +42,7 @@ def check_text(text: str, what: str) -> None:
     """Refuse a text that no tokenizer, terminal or page can be given.
 
     Args:
-        text: as it was read.
+        text: the text.
         what: names it in the error, e.g. ``the answer``.
 
     Raises:
@@ -46,6 +54,10 @@ def check_text(text: str, what: str) -> None:
         raise DataError(f"{what} holds U+{code:04X} at character {bad.start()}, which {kind}; remove or replace it")
 
 
-def plain(text: str) -> str:
-    """Return a text without the differences that do not make it another one: case, white space, spelling of signs."""
+def normalised(text: str) -> str:
+    """Return a text in normal form: NFKC, case-folded, single spaces.
+
+    Args:
+        text: any.
+    """
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

@@ -9,18 +9,18 @@ architecture; Co-LoRA's P and Q: mean over all clients) and fine-tuned on the ne
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from fedmosaic import events
 from fedmosaic.adapters import is_shared
-from fedmosaic.config import ClientSpec
+from fedmosaic.config import ClientSpec, Scenario
 from fedmosaic.experiments.local_training import train_locally
-from fedmosaic.federation.runtime import Runtime
+from fedmosaic.federation.runtime import ClientRuntime
+from fedmosaic.training import ClientState
 
 STEPS = (0, 10, 25, 50, 100, 150, 200)
 
@@ -39,7 +39,7 @@ class Adaptation:
 
 
 def adapt(
-    machine: Runtime,
+    runtime: ClientRuntime,
     task_name: str,
     *,
     rounds: int,
@@ -50,29 +50,34 @@ def adapt(
     """Fine-tune on a task from the merged adapters of a run, and from scratch.
 
     Args:
-        machine: of the run; its folder holds the clients' final states.
+        runtime: of the run, whose folder holds the clients' final states.
         task_name: the new task.
         rounds: the run's last round.
         seeds: orders of the samples to average over.
         steps: where to measure.
         scratch: whether to train the untrained adapter too.
     """
-    machine.inputs.check(models=machine.settings.scenario.models)
-    task = machine.benchmark.task(task_name)
-    machine.pool.prepare(machine.settings.scenario.models, [*task.train, *task.test])
-    slot = machine.method.communicated or machine.method.slots[0].name
+    assets, adapters = runtime.assets, runtime.adapters
+    scenario, method = assets.settings.scenario, assets.method
+    runtime.inputs.check(models=scenario.models)
+    task = assets.benchmark.task(task_name)
+    assets.pool.prepare(scenario.models, [*task.train, *task.test])
+    slot = method.communicated or method.slots[0].name
     curves: dict[str, list[dict[int, float]]] = {"merged": [], "scratch": []}
-    states = {spec.id: machine.state_after(spec, rounds) for spec in machine.settings.scenario.clients}
-    specs = _one_per_model(machine)
+    states = {spec.id: runtime.states.after(spec, rounds) for spec in scenario.clients}
+    specs = [next(client for client in scenario.clients if client.model == model) for model in scenario.models]
     total = len(specs) * seeds * (1 + scratch)
     for number, spec in enumerate(specs):
-        starts = {"merged": merged_start(machine, spec, slot, states)}
+        scratch_start = adapters.start(spec)
+        starts = {"merged": merged_start(scenario, spec, scratch_start, slot, states)}
         if scratch:
-            starts["scratch"] = machine.start(spec)
+            starts["scratch"] = scratch_start
         for seed in range(seeds):
             for turn, (name, start) in enumerate(starts.items()):
                 events.work("trainings", (number * seeds + seed) * len(starts) + turn, total)
-                scores = train_locally(machine, spec, task, start=start, slot=slot, measure_at=steps, seed=seed)
+                scores = train_locally(
+                    assets, adapters, spec, task, start=start, slot=slot, measure_at=steps, seed=seed
+                )
                 curves[name].append({step: score[task_name] for step, score in scores.items()})
     means = {
         name: {step: statistics.fmean(curve[step] for curve in several) for step in (steps if several else ())}
@@ -82,24 +87,24 @@ def adapt(
 
 
 def merged_start(
-    machine: Runtime, spec: ClientSpec, slot: str, states: dict[int, dict[str, Tensor]]
-) -> dict[str, Tensor]:
-    """The state of a newcomer of this architecture who starts from the mean of what all clients know."""
-    model_of = {client.id: client.model for client in machine.settings.scenario.clients}
-    start = dict(machine.start(spec))
-    for key in start:
-        part, _, name = key.partition("|")
-        if part != f"slot.{slot}":
-            continue
+    scenario: Scenario, spec: ClientSpec, start: ClientState, slot: str, states: Mapping[int, ClientState]
+) -> ClientState:
+    """Return the state of a newcomer who starts from the mean of what all clients know.
+
+    Args:
+        scenario: of the run.
+        spec: whose architecture the newcomer has.
+        start: of a client of this architecture that has not trained.
+        slot: whose tensors are averaged; all else is that of the start.
+        states: of the clients, by id.
+    """
+    model_of = {client.id: client.model for client in scenario.clients}
+    merged = {}
+    for name in start.slots[slot]:
         holders = [
-            state[key]
+            state.slots[slot][name]
             for client, state in states.items()
-            if key in state and (is_shared(name) or model_of[client] == spec.model)
+            if name in state.slots.get(slot, {}) and (is_shared(name) or model_of[client] == spec.model)
         ]
-        start[key] = torch.stack(holders).mean(0)
-    return start
-
-
-def _one_per_model(machine: Runtime) -> list[ClientSpec]:
-    clients = machine.settings.scenario.clients
-    return [next(client for client in clients if client.model == model) for model in machine.settings.scenario.models]
+        merged[name] = torch.stack(holders).mean(0)
+    return start.with_slots({slot: merged})

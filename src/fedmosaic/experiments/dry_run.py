@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 from torch import Tensor
 
 from fedmosaic.config import RunSettings
 from fedmosaic.federation import participation
+from fedmosaic.federation.adapter_factory import AdapterFactory
+from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.participant import Participant
-from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.server_context import ServerContext
 from fedmosaic.methods.base import Aggregation, Uploads
-from fedmosaic.training import NullModelPool
+from fedmosaic.training import ClientState, NullModelPool
 
 
 @dataclass(frozen=True)
@@ -35,44 +35,60 @@ class Round:
     uploads: Uploads
 
 
-def still(settings: RunSettings) -> Runtime:
-    """Return a machine whose base models compute nothing: it counts the same FLOPs in a fraction of the time."""
-    return Runtime(settings, Path("unused"), kind=NullModelPool)
+def still(settings: RunSettings) -> Assets:
+    """Return assets whose base models compute nothing: they count the same FLOPs in a fraction of the time.
+
+    Args:
+        settings: of the run.
+    """
+    return Assets(settings, pool=NullModelPool)
 
 
-def rehearse(machine: Runtime) -> Iterator[Round]:
-    """Yield the rounds of a machine's run; nothing is scored, and nothing is written."""
-    settings, method = machine.settings, machine.method
-    context = ServerContext(settings, machine)
-    clients = {spec.id: Participant(machine, spec.id) for spec in settings.scenario.clients}
-    states: dict[int, dict[str, Tensor]] = {}
+def rehearse(assets: Assets) -> Iterator[Round]:
+    """Yield the rounds of a run; nothing is scored, and nothing is written.
+
+    Args:
+        assets: of the run; adapters are attached to their base models until the last round has been yielded.
+    """
+    settings, method, adapters = assets.settings, assets.method, AdapterFactory(assets)
+    context = ServerContext(assets, adapters)
+    clients = {spec.id: Participant(assets, adapters, spec.id) for spec in settings.scenario.clients}
+    states: dict[int, ClientState] = {}
     uploads, answer = Uploads([]), Aggregation({})
-    for round_, training in machine.schedule.items():
-        before = context.spent.flops, context.spent.seconds
-        uploads = uploads.since(participation.oldest_that_counts(settings, round_))
-        state = answer.state
-        answer = context.aggregate(uploads.towards(training), state, round_) if uploads else Aggregation({})
-        newcomers = {
-            client: method.welcome(me.base.architecture, method.upload_shapes(me.adapter), uploads)
-            for client, me in clients.items()
-            if uploads and client in training and client not in uploads
-        }
-        answer = answer.with_downloads(newcomers)
-        done = []
-        for client in training:
-            me = clients[client]
-            done.append(me.dry_round(round_, answer.downloads.get(client), states.get(client)))
-            states[client] = done[-1].state
-        sent = Uploads([each.upload for each in done])
-        yield Round(
-            context.spent.flops - before[0] + sum(each.meter.flops for each in done),
-            context.spent.seconds - before[1] + sum(each.meter.seconds for each in done),
-            answer.downloads,
-            sent,
-        )
-        uploads = uploads.updated(sent)
+    try:
+        for round_, training in assets.schedule.items():
+            before = context.spent.flops, context.spent.seconds
+            uploads = uploads.since(participation.oldest_that_counts(settings, round_))
+            state = answer.state
+            answer = context.aggregate(uploads.towards(training), state, round_) if uploads else Aggregation({})
+            newcomers = [clients[client] for client in training if uploads and client not in uploads]
+            answer = answer.with_downloads(
+                {
+                    me.spec.id: method.welcome(me.base.architecture, method.upload_shapes(me.adapter), uploads)
+                    for me in newcomers
+                }
+            )
+            done = []
+            for client in training:
+                me = clients[client]
+                done.append(me.train(me.client(round_, states.get(client)), answer.downloads.get(client, {})))
+                states[client] = done[-1].state
+            sent = Uploads([each.upload for each in done])
+            yield Round(
+                context.spent.flops - before[0] + sum(each.meter.flops for each in done),
+                context.spent.seconds - before[1] + sum(each.meter.seconds for each in done),
+                answer.downloads,
+                sent,
+            )
+            uploads = uploads.updated(sent)
+    finally:
+        adapters.detach()
 
 
-def steady_round(machine: Runtime) -> Round:
-    """Return the second round of a machine's run, the first in which there is something to receive."""
-    return next(islice(rehearse(machine), 1, None))
+def steady_round(assets: Assets) -> Round:
+    """Return the second round of a run, the first in which there is something to receive.
+
+    Args:
+        assets: of the run.
+    """
+    return next(islice(rehearse(assets), 1, None))

@@ -141,11 +141,10 @@ def flops_of_run(settings: RunSettings) -> float:
 
 
 def _fitted_run(settings: RunSettings, allowed: float) -> tuple[float, float]:
-    machine = still(settings)  # one for all tries: models are loaded and samples are read only once
+    assets = still(settings)  # one for all tries: models are loaded and samples are read only once
 
     def count(steps: float) -> float:
-        machine.settings = with_steps(settings, steps)
-        return sum(each.flops for each in rehearse(machine))
+        return sum(each.flops for each in rehearse(assets.with_settings(with_steps(settings, steps))))
 
     return fitted(count, settings.training.steps, allowed)
 

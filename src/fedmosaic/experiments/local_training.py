@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from torch import Tensor
-
 from fedmosaic import seeding
 from fedmosaic.adapters import folded_in
 from fedmosaic.config import ClientSpec
 from fedmosaic.data.sample import Task
 from fedmosaic.data.stream import Stream
 from fedmosaic.evaluation import score_samples
-from fedmosaic.federation.runtime import Runtime
-from fedmosaic.training import Budget, Client
+from fedmosaic.federation.adapter_factory import AdapterFactory
+from fedmosaic.federation.assets import Assets
+from fedmosaic.training import Budget, Client, ClientState
 
 
 def train_locally(
-    machine: Runtime,
+    assets: Assets,
+    adapters: AdapterFactory,
     spec: ClientSpec,
     task: Task,
     *,
-    start: dict[str, Tensor],
+    start: ClientState,
     slot: str,
     measure_at: Collection[int],
     tests: Collection[Task] = (),
@@ -30,7 +30,8 @@ def train_locally(
     """Train one slot on a task's train samples and measure it on the way.
 
     Args:
-        machine: models, data and settings.
+        assets: base models and settings.
+        adapters: gives the base model's, which keeps what it ends with.
         spec: whose base model; its own tasks do not matter.
         task: what to learn.
         start: the state to start from; moments in it are not taken up.
@@ -42,20 +43,21 @@ def train_locally(
     Returns:
         step -> task -> mean score.
     """
-    base, adapter, steps = machine.pool.model(spec.model), machine.adapter(spec), max(measure_at)
+    adapter, steps = adapters.adapter(spec), max(measure_at)
     stream = Stream([task], "static", rounds=1, seed=seeding.derive(seed, "alone", task.name))
-    client = Client(
-        spec, base=base, adapter=adapter, stream=stream, pool=machine.pool, settings=machine.settings, round_=1
-    )
-    client.restore({key: tensor for key, tensor in start.items() if key.startswith(("slot.", "gate|"))})
+    client = Client(spec, adapter, assets, round_=1, stream=stream)
+    client.restore(start.weights)
     scores: dict[int, dict[str, float]] = {}
 
     def measure(step: int) -> None:
         if step in measure_at:
             adapter.train(False)
             with folded_in(adapter, slot):
-                size = machine.settings.evaluation.batch_size
-                scores[step] = {t.name: score_samples(base, t.test, batch_size=size).mean for t in tests or (task,)}
+                size = assets.settings.evaluation.batch_size
+                asked = tests or (task,)
+                scores[step] = {
+                    each.name: score_samples(client.base, each.test, batch_size=size).mean for each in asked
+                }
             adapter.train(True)
 
     def work(_: Client) -> None:

@@ -13,19 +13,20 @@ from fedmosaic.evaluation.matching import match_option
 from fedmosaic.evaluation.score import choice_scores
 from fedmosaic.evaluation.summary import client_means
 from fedmosaic.federation import participation
-from fedmosaic.federation.participant import Participant
-from fedmosaic.federation.runtime import Runtime
+from fedmosaic.federation.assets import Assets
+from fedmosaic.federation.client_node import ClientNode
+from fedmosaic.federation.runtime import ClientRuntime
 from fedmosaic.models import BaseModel
 
 
-def unseen_tasks(machine: Runtime) -> list[str]:
+def unseen_tasks(assets: Assets) -> list[str]:
     """Return the tasks of a run's benchmark that no client of the run trained on.
 
     Raises:
         SettingsError: there are none.
     """
-    scenario = machine.settings.scenario
-    names = [name for name in machine.benchmark.unseen_names() if name not in scenario.task_names]
+    scenario = assets.settings.scenario
+    names = [name for name in assets.benchmark.unseen_names() if name not in scenario.task_names]
     if not names:
         raise SettingsError(
             f"nothing is unseen in {scenario.data or scenario.benchmark}: only mosaic40 and DRAKE's data name unseen "
@@ -34,76 +35,78 @@ def unseen_tasks(machine: Runtime) -> list[str]:
     return names
 
 
-def check_choices(machine: Runtime, tasks: Sequence[str]) -> None:
+def check_choices(assets: Assets, tasks: Sequence[str]) -> None:
     """Make sure that there is something for :func:`agreement`.
 
     Raises:
         SettingsError: no question of these tasks has options.
     """
-    split = machine.settings.evaluation.split
-    if not any(sample.options for task in tasks for sample in machine.benchmark.task(task).split(split)):
+    split = assets.settings.evaluation.split
+    if not any(sample.options for task in tasks for sample in assets.benchmark.task(task).split(split)):
         raise SettingsError(
             f"--generated compares two ways to score multiple choice, but none of the {len(tasks)} task(s) has "
             "options; evaluate without it: open answers are scored by generated text anyway"
         )
 
 
-def examine(machine: Runtime, tasks: Sequence[str], *, rounds: int) -> Summary:
+def examine(runtime: ClientRuntime, tasks: Sequence[str], *, rounds: int) -> Summary:
     """Score the models of all clients there after the last round on the given tasks, on all samples of the run's split.
 
     Args:
-        machine: of the run.
+        runtime: of the run.
         tasks: seen or unseen ones.
         rounds: the run's last round.
     """
-    scores = _scores(machine, tasks, rounds)
-    everything = {spec.id: list(tasks) for spec in machine.settings.scenario.clients}
+    scores = _scores(runtime, tasks, rounds)
+    everything = {spec.id: list(tasks) for spec in runtime.assets.settings.scenario.clients}
     summary = summarise([Measurement.of(rounds, scores)], scores, everything, own=True)
     assert summary is not None  # there is at least one client and one task
     return summary
 
 
-def self_and_others(machine: Runtime, *, rounds: int) -> tuple[float, float]:
+def self_and_others(runtime: ClientRuntime, *, rounds: int) -> tuple[float, float | None]:
     """Return Self and Others of a run after its last round, as its settings now say that clients answer.
 
+    Others is None if no client has tasks that another one lacks.
+
     Args:
-        machine: of the run.
+        runtime: of the run.
         rounds: the run's last round.
     """
-    scenario = machine.settings.scenario
-    measured = Measurement.of(rounds, _scores(machine, scenario.task_names, rounds))
+    scenario = runtime.assets.settings.scenario
+    measured = Measurement.of(rounds, _scores(runtime, scenario.task_names, rounds))
     own = {spec.id: spec.tasks for spec in scenario.clients}
-    mine, theirs = (statistics.fmean(client_means(measured, own, own=part).values()) for part in (True, False))
-    return mine, theirs
+    mine, theirs = (client_means(measured, own, own=part).values() for part in (True, False))
+    return statistics.fmean(mine), statistics.fmean(theirs) if theirs else None
 
 
-def _scores(machine: Runtime, tasks: Sequence[str], rounds: int) -> dict[int, dict[str, tuple[float, ...]]]:
-    known = machine.settings.scenario
-    machine.inputs.check(tasks=[task for task in tasks if task in known.task_names], models=known.models)
-    prepare(machine, tasks)
-    ids = participation.present(machine.settings, rounds)
+def _scores(runtime: ClientRuntime, tasks: Sequence[str], rounds: int) -> dict[int, dict[str, tuple[float, ...]]]:
+    known = runtime.assets.settings.scenario
+    runtime.inputs.check(tasks=[task for task in tasks if task in known.task_names], models=known.models)
+    prepare(runtime.assets, tasks)
+    ids = participation.present(runtime.assets.settings, rounds)
     scores = {}
     for done, client in enumerate(ids):
         events.work("models", done, len(ids))
-        scores[client] = Participant(machine, client).score(rounds, tasks, count=0)
+        scores[client] = ClientNode(runtime, client).score(rounds, tasks, count=0)
     return scores
 
 
-def agreement(machine: Runtime, tasks: Sequence[str], *, rounds: int) -> tuple[float, float, float]:
+def agreement(runtime: ClientRuntime, tasks: Sequence[str], *, rounds: int) -> tuple[float, float, float]:
     """Compare scoring by likelihood with scoring by generated text on the clients' own multiple-choice samples.
 
     Returns:
         Share of equal verdicts (right or wrong), accuracy by likelihood, accuracy by generated text.
     """
-    prepare(machine, tasks)
-    split = machine.settings.evaluation.split
+    prepare(runtime.assets, tasks)
+    split = runtime.assets.settings.evaluation.split
     pairs: list[tuple[float, bool]] = []
-    for spec in machine.settings.scenario.clients:
-        participant = Participant(machine, spec.id)
-        with machine.method.answering(participant.client_after(rounds)) as model:
+    for spec in runtime.assets.settings.scenario.clients:
+        node = ClientNode(runtime, spec.id)
+        with runtime.assets.method.answering(node.client_after(rounds)) as model:
             for task in tasks:
-                if task in spec.tasks or task not in machine.settings.scenario.task_names:
-                    pairs += _verdicts(model, machine.benchmark.task(task).split(split))
+                if task in spec.tasks or task not in runtime.assets.settings.scenario.task_names:
+                    pairs += _verdicts(model, runtime.assets.benchmark.task(task).split(split))
     return (
         statistics.fmean(1 - abs(one - two) for one, two in pairs),
         statistics.fmean(one for one, _ in pairs),
@@ -121,8 +124,8 @@ def _verdicts(model: BaseModel, samples: Sequence[Sample], size: int = 32) -> li
     return pairs
 
 
-def prepare(machine: Runtime, tasks: Sequence[str]) -> None:
+def prepare(assets: Assets, tasks: Sequence[str]) -> None:
     """Let the base models do beforehand what they can for the samples that score a run."""
-    split = machine.settings.evaluation.split
-    samples = [sample for task in tasks for sample in machine.benchmark.task(task).split(split)]
-    machine.pool.prepare(machine.settings.scenario.models, samples)
+    split = assets.settings.evaluation.split
+    samples = [sample for task in tasks for sample in assets.benchmark.task(task).split(split)]
+    assets.pool.prepare(assets.settings.scenario.models, samples)

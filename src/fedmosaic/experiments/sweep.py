@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedmosaic.config import RunSettings, varied
+from fedmosaic.federation.assets import Assets
+from fedmosaic.federation.input_digests import InputDigests
 from fedmosaic.federation.run_folder import RunFolder
-from fedmosaic.federation.runtime import Runtime
 from fedmosaic.io import folder_written_atomically
 
 
@@ -71,12 +72,12 @@ def check_begun(plans: Sequence[Plan]) -> None:
         SettingsError: a folder holds another run.
         DataError: data or models have changed since a run began, so it cannot be compared with those to come.
     """
-    machines: dict[str, Runtime] = {}
+    notes: dict[str, InputDigests] = {}  # by variant, whose runs read the same
     for each in plans:
         if (each.path / "settings.toml").is_file():
             folder = RunFolder.resume(each.path, each.settings)
-            machine = machines.setdefault(each.variant, Runtime(each.settings, folder.client_folder))
-            machine.inputs.beside(folder.client_folder).check_all()
+            note = notes.setdefault(each.variant, InputDigests.of(Assets(each.settings), folder.client_folder))
+            note.beside(folder.client_folder).check_all()
 
 
 def take_finished(plans: Sequence[Plan], earlier: Path) -> list[Plan]:

@@ -19,8 +19,9 @@ from flwr.clientapp import ClientApp
 
 from fedmosaic.config import RunSettings, validate
 from fedmosaic.federation import wire
-from fedmosaic.federation.participant import Participant
-from fedmosaic.federation.runtime import Runtime
+from fedmosaic.federation.assets import Assets
+from fedmosaic.federation.client_node import ClientNode
+from fedmosaic.federation.runtime import ClientRuntime
 
 app = ClientApp()
 
@@ -28,13 +29,14 @@ app = ClientApp()
 @app.query("hello")
 def hello(message: Message, context: Context) -> Message:
     """Introduce this client."""
-    me = _participant(context)
-    shapes = {name: list(shape) for name, shape in me.machine.method.upload_shapes(me.adapter).items()}
+    me = _node(context)
+    alignment = me.runtime.adapters.alignment
+    shapes = {name: list(shape) for name, shape in me.runtime.assets.method.upload_shapes(me.adapter).items()}
     meta: dict[str, int | float | str] = {
         "client": me.spec.id,
         "architecture": me.base.architecture,
         "model": me.spec.model,
-        "alignment": me.machine.alignment.identity if me.machine.alignment else "",
+        "alignment": alignment.identity if alignment else "",
     }
     return Message(wire.pack({**meta, "upload": json.dumps(shapes)}), reply_to=message)
 
@@ -42,12 +44,12 @@ def hello(message: Message, context: Context) -> Message:
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train one round."""
-    me = _participant(context)
+    me = _node(context)
     asked = wire.meta(message.content, {"round": int, "run": str}, sender="the server")
-    method = me.machine.method
+    method = me.runtime.assets.method
     allowed = method.download_shapes(me.adapter)
     download = wire.unpack(message.content, allowed, sender="the server", elastic=method.elastic)
-    upload, meter = me.train(asked["round"], download)
+    upload, meter = me.train_round(asked["round"], download)
     content = wire.pack({"client": me.spec.id, "round": asked["round"], "run": asked["run"]}, upload)
     done = {
         "loss": meter.loss,
@@ -63,7 +65,7 @@ def train(message: Message, context: Context) -> Message:
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Score this client's model."""
-    me = _participant(context)
+    me = _node(context)
     expected = {"round": int, "run": str, "others": bool, "count": int}
     asked = wire.meta(message.content, expected, sender="the server")
     start = time.perf_counter()
@@ -73,28 +75,26 @@ def evaluate(message: Message, context: Context) -> Message:
     return Message(wire.add_scores(content, scores), reply_to=message)
 
 
-def _participant(context: Context) -> Participant:
+def _node(context: Context) -> ClientNode:
     """The client that this node is: its position in the scenario is the node's ``partition-id``."""
     config = context.run_config
-    return _cached_participant(
-        str(config["settings"]), str(config["client-folder"]), int(context.node_config["partition-id"])
-    )
+    return _cached_node(str(config["settings"]), str(config["client-folder"]), int(context.node_config["partition-id"]))
 
 
 @cache
-def _cached_participant(settings: str, folder: str, position: int) -> Participant:
-    machine = _machine(settings, folder)
-    return Participant(machine, machine.settings.scenario.clients[position].id)
+def _cached_node(settings: str, folder: str, position: int) -> ClientNode:
+    runtime = _runtime(settings, folder)
+    return ClientNode(runtime, runtime.assets.settings.scenario.clients[position].id)
 
 
 @lru_cache(maxsize=1)
-def _machine(settings: str, folder: str) -> Runtime:
+def _runtime(settings: str, folder: str) -> ClientRuntime:
     parsed = validate(RunSettings, tomllib.loads(settings), source="the run's settings")
     torch.set_num_threads(parsed.threads)
-    return Runtime(settings=parsed, folder=Path(folder))
+    return ClientRuntime(Assets(parsed), Path(folder))
 
 
 def forget() -> None:
-    """Drop all cached participants and models (before another run in the same process)."""
-    _cached_participant.cache_clear()
-    _machine.cache_clear()
+    """Drop all cached clients and models (before another run in the same process)."""
+    _cached_node.cache_clear()
+    _runtime.cache_clear()

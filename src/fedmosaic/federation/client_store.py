@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from fedmosaic.errors import RunError
 from fedmosaic.io import load_tensors, save_tensors, write_atomically
+from fedmosaic.training import ClientState
 
 _KEY_BYTES = 32
 
@@ -26,24 +23,32 @@ class ClientStore:
     def __init__(self, folder: Path, *, keep: int = 2) -> None:
         self.folder = folder
         self._keep = keep
-        self._latest: tuple[int, dict[str, Tensor]] | None = None
+        self._latest: tuple[int, ClientState] | None = None
 
-    def save(self, round_: int, state: dict[str, Tensor]) -> None:
-        """Store the state after ``round_`` and drop those too old to be asked for."""
-        save_tensors(self._path(round_), state, {"round": str(round_)})
+    def save(self, round_: int, state: ClientState) -> None:
+        """Store a state and drop those too old to be asked for.
+
+        Args:
+            round_: after which the client is in this state.
+            state: as :meth:`ClientState.tensors` writes it.
+        """
+        save_tensors(self._path(round_), state.tensors(), {"round": str(round_)})
         self._latest = (round_, state)
         for path in sorted(self.folder.glob("round-*.safetensors"))[: -self._keep]:
             path.unlink()
 
-    def load(self, round_: int) -> dict[str, Tensor]:
-        """Return the state after ``round_``.
+    def load(self, round_: int) -> ClientState:
+        """Return the state after a round.
+
+        Args:
+            round_: in which the client trained.
 
         Raises:
             RunError: there is none, or it is damaged.
         """
         if self._latest is not None and self._latest[0] == round_:
             return self._latest[1]
-        return load_tensors(self._path(round_))
+        return ClientState.from_tensors(load_tensors(self._path(round_)))
 
     def secret(self) -> bytes:
         """Return this client's key for this run: 32 random bytes that are drawn once and kept here.
@@ -62,19 +67,3 @@ class ClientStore:
 
     def _path(self, round_: int) -> Path:
         return self.folder / f"round-{round_:04d}.safetensors"
-
-
-def averaged(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the last of a client's states with the mean of all of them as its weights: slots and gate.
-
-    (Averaging weights along the path of training, Izmailov et al., UAI 2018, arXiv 1803.05407.)
-    """
-    if len(states) == 1:
-        return dict(states[0])
-
-    def mean(name: str, last: Tensor) -> Tensor:
-        return torch.stack([state[name] for state in states]).double().mean(0).to(last)
-
-    return {
-        name: mean(name, last) if name.startswith(("slot.", "gate|")) else last for name, last in states[-1].items()
-    }

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import SettingsError
+from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.run_folder import RunFolder
-from fedmosaic.federation.runtime import Runtime
+from fedmosaic.federation.runtime import ClientRuntime
 from fedmosaic.federation.settings_differences import differences
 
 
@@ -63,9 +64,9 @@ def check_can_go_on(path: Path, settings: RunSettings) -> None:
     if folder.results() is not None and settings.rounds > before.rounds:
         if folder.latest_checkpoint() is None:
             raise SettingsError(f"{path} has no checkpoints any more: the run in it cannot go on")
-        machine = Runtime(before, folder.client_folder)
+        states = ClientRuntime(Assets(before), folder.client_folder).states
         for spec in before.scenario.clients:
-            machine.state_after(spec, before.rounds)
+            states.after(spec, before.rounds)
 
 
 def go_on(path: Path, settings: RunSettings) -> RunFolder:

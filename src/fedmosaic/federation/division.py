@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 from fedmosaic.config import ClientSpec, RunSettings, validate
 from fedmosaic.config.dirichlet import divide
 from fedmosaic.data.sample import Task
 from fedmosaic.errors import DataError
-from fedmosaic.federation.runtime import Runtime
+from fedmosaic.federation.assets import Assets
 
 
 def divided(settings: RunSettings) -> RunSettings:
     """Return the settings with the scenario's division drawn, if one is still to be drawn.
 
     It needs the number of each task's train samples, so the data are read.
+
+    Args:
+        settings: of a run.
 
     Raises:
         SettingsError: there are fewer train samples than clients, or the data are not there.
@@ -24,7 +26,7 @@ def divided(settings: RunSettings) -> RunSettings:
     scenario = settings.scenario
     if scenario.division is None:
         return settings
-    benchmark = Runtime(settings, Path("unused")).benchmark
+    benchmark = Assets(settings).benchmark
     sizes = {task: len(benchmark.task(task).train) for task in scenario.task_names}
     chosen = divide(scenario, **scenario.division.model_dump(), sizes=sizes)
     table = settings.model_dump() | {"scenario": chosen}
@@ -36,6 +38,10 @@ def own_part(task: Task, spec: ClientSpec) -> Task:
 
     Shares that meet at an edge are cut there at the same sample, so that shares which partition 0 to 1 partition the
     samples, whatever their number.
+
+    Args:
+        task: of the benchmark.
+        spec: who the client is.
 
     Raises:
         DataError: the client's share is less than a sample.

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from fedmosaic.adapters import Adapter
 from fedmosaic.config import ClientSpec
 from fedmosaic.errors import ModelError
-from fedmosaic.federation.runtime import Runtime
+from fedmosaic.federation.runtime import ClientRuntime
 from fedmosaic.models import BaseModel
-from fedmosaic.training import load_adapter_state
 
 
 @dataclass(frozen=True)
@@ -27,11 +26,11 @@ class FinalModel:
     adapter: Adapter
 
 
-def final_model(machine: Runtime, client_id: int) -> FinalModel:
+def final_model(runtime: ClientRuntime, client_id: int) -> FinalModel:
     """Return the model that a client has after the last round.
 
     Args:
-        machine: of a finished run; given ``images``, the run's benchmark is not opened.
+        runtime: of a finished run; if its assets are given ``images``, the run's benchmark is not opened.
         client_id: the client's id in the scenario.
 
     Raises:
@@ -40,16 +39,16 @@ def final_model(machine: Runtime, client_id: int) -> FinalModel:
         DataError: its base model has changed since the run.
         ModelError: the method's answers are no mixture of adapters.
     """
-    method = machine.method
+    assets, method = runtime.assets, runtime.assets.method
     if not method.answers_by_mixing:
         raise ModelError(
             f"{method.title} answers with more than one pass through its adapters, so no single adapter or merged "
             "model can answer in its place; export a client of another method, or of a run with other settings of "
             "this one (docs/export.md)"
         )
-    spec = machine.settings.scenario.client(client_id)
-    machine.inputs.check(models=[spec.model])
-    base, adapter = machine.pool.model(spec.model), machine.adapter(spec)
-    load_adapter_state(adapter, machine.answering_state(spec, machine.settings.rounds))
+    spec = assets.settings.scenario.client(client_id)
+    runtime.inputs.check(models=[spec.model])
+    base, adapter = assets.pool.model(spec.model), runtime.adapters.adapter(spec)
+    runtime.states.answering(spec, assets.settings.rounds).load_into(adapter)
     adapter.mix(method.answers_with)
     return FinalModel(spec, base, adapter)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from fedmosaic.config import Scenario
-from fedmosaic.data.benchmark import Benchmark
 from fedmosaic.data.images import ImageSource
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import DataError
+from fedmosaic.federation.assets import Assets
 from fedmosaic.io import load_json, write_atomically
-from fedmosaic.models import BaseModel
 
 Digests = dict[str, str]
 """By what was read, as an error names it."""
@@ -28,19 +26,26 @@ class InputDigests:
 
     Args:
         path: the note's file.
-        scenario: the run's.
-        benchmark: gives its benchmark, when it is needed.
-        model: gives its base models by name.
+        assets: what the run reads.
+
+    Attributes:
+        path: see above.
     """
 
-    def __init__(
-        self, path: Path, scenario: Scenario, benchmark: Callable[[], Benchmark], model: Callable[[str], BaseModel]
-    ) -> None:
+    def __init__(self, path: Path, assets: Assets) -> None:
         self.path = path
-        self._scenario = scenario
-        self._benchmark = benchmark
-        self._model = model
+        self._assets = assets
         self._known: dict[tuple[str, str], Digests] = {}
+
+    @classmethod
+    def of(cls, assets: Assets, folder: Path) -> InputDigests:
+        """Return the note in the clients' folder of a run.
+
+        Args:
+            assets: what the run reads.
+            folder: the clients'.
+        """
+        return cls(folder / "inputs.json", assets)
 
     def keep(self) -> None:
         """Write the note; if there is one, check everything in it.
@@ -54,13 +59,22 @@ class InputDigests:
             write_atomically(self.path, json.dumps(self._now(*self._all), indent=2) + "\n")
 
     def beside(self, folder: Path) -> InputDigests:
-        """The note of another run of the same scenario, in its clients' folder; nothing is read a second time."""
+        """Return the note of another run of the same scenario; nothing is read a second time.
+
+        Args:
+            folder: the other run's clients'.
+        """
         other = copy.copy(self)
         other.path = folder / self.path.name
         return other
 
     def check_all(self) -> None:
-        """:meth:`check` everything that the run reads."""
+        """Compare everything that the run reads, as :meth:`check`.
+
+        Raises:
+            DataError: names what has changed.
+            RunError: the note is damaged.
+        """
         tasks, models, starts = self._all
         self.check(tasks=tasks, models=models, starts=starts)
 
@@ -89,7 +103,7 @@ class InputDigests:
 
     @property
     def _all(self) -> tuple[list[str], list[str], list[str]]:
-        scenario = self._scenario
+        scenario = self._assets.settings.scenario
         tasks = dict.fromkeys(filter(None, (*scenario.task_names, scenario.public)))
         starts = dict.fromkeys(client.start for client in scenario.clients if client.start)
         models = dict.fromkeys(filter(None, (*scenario.models, scenario.probe)))
@@ -109,13 +123,13 @@ class InputDigests:
         return found
 
     def _task(self, name: str) -> Digests:
-        task = self._benchmark().task(name)
-        images = self._benchmark().images
+        benchmark = self._assets.benchmark
+        task, images = benchmark.task(name), benchmark.images
         return {f"{split} samples of {name}": _of_samples(getattr(task, split), images) for split in _SPLITS}
 
     def _weights(self, name: str) -> Digests:
         texts = _of_files(Path(name).expanduser(), _TEXTS)
-        return {f"base model {name}": " ".join(filter(None, (self._model(name).architecture, texts)))}
+        return {f"base model {name}": " ".join(filter(None, (self._assets.pool.model(name).architecture, texts)))}
 
 
 def _start(folder: str) -> Digests:

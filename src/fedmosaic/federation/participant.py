@@ -1,8 +1,8 @@
-"""The client side of one process: a participant answers the server's messages."""
+"""A client of a run at work: from a state and a download to an upload and the next state. Nothing is stored."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -12,126 +12,98 @@ from fedmosaic import seeding
 from fedmosaic.adapters import Adapter
 from fedmosaic.data.stream import Stream
 from fedmosaic.errors import SettingsError
+from fedmosaic.federation.adapter_factory import AdapterFactory
+from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.division import own_part
-from fedmosaic.federation.runtime import Runtime
 from fedmosaic.methods.base import Upload
-from fedmosaic.training import Client, Meter, events, steps_of
+from fedmosaic.training import Client, ClientState, Meter, steps_of
 
 
-class DryRound(NamedTuple):
-    """What a round would have left behind."""
+class TrainedRound(NamedTuple):
+    """What a client's round leaves behind.
+
+    Attributes:
+        upload: what leaves the client.
+        meter: what was done.
+        state: what stays with the client.
+    """
 
     upload: Upload
     meter: Meter
-    state: dict[str, Tensor]
+    state: ClientState
 
 
 class Participant:
-    """One client of a run: answers the server's messages from its own state.
+    """One client of a run.
 
-    A round is trained from the stored state of the last round in which the client trained before it, so a repeated
-    message gives the same reply.
+    Args:
+        assets: of the run.
+        adapters: gives the modules that the clients of one base model take turns in.
+        client_id: the client's id in the scenario.
+
+    Attributes:
+        spec: who the client is.
+        base: its base model.
+        stream: its own samples over the rounds.
+
+    Raises:
+        SettingsError: there is no such client, or the scenario's division is still to be drawn.
+        DataError: the client has no samples of a task.
     """
 
-    def __init__(self, machine: Runtime, client_id: int) -> None:
-        self.machine = machine
-        self.spec = machine.settings.scenario.client(client_id)
-        self.base = machine.pool.model(self.spec.model)
-        machine.method.prepare(machine.pool, machine.settings)
-        self.store = machine.store(client_id)
-        if machine.settings.scenario.division is not None:
+    def __init__(self, assets: Assets, adapters: AdapterFactory, client_id: int) -> None:
+        settings = assets.settings
+        if settings.scenario.division is not None:
             raise SettingsError("the scenario's division is still to be drawn: fedmosaic.federation.divided does it")
-        tasks = [own_part(machine.benchmark.task(name), self.spec) for name in self.spec.tasks]
-        settings = machine.settings
+        self.spec = settings.scenario.client(client_id)
+        self.base = assets.pool.model(self.spec.model)
+        self._assets = assets
+        self._adapters = adapters
         rounds = self.spec.rounds(settings.rounds)
         dealt = self.spec.rounds(settings.horizon)
         self.stream = Stream(
-            tasks,
+            [own_part(assets.benchmark.task(name), self.spec) for name in self.spec.tasks],
             protocol=settings.scenario.protocol,
             rounds=len(dealt),
             seed=seeding.derive(settings.seed, "stream", client_id),
             first=rounds.start,
             after=max(0, len(rounds) - len(dealt)),
-            idle=set(rounds) - set(machine.trained(self.spec, until=settings.rounds)),
+            idle=set(rounds) - set(assets.rounds_trained(self.spec, until=settings.rounds)),
             pace=partial(steps_of, settings, client_id),
         )
 
     @property
     def adapter(self) -> Adapter:
         """The adapter modules, in whatever state the last client left them."""
-        return self.machine.adapter(self.spec)
+        return self._adapters.adapter(self.spec)
 
-    def train(self, round_: int, download: dict[str, Tensor]) -> tuple[dict[str, Tensor], Meter]:
-        """Train one round and return the upload and what was done."""
-        method = self.machine.method
-        self.machine.inputs.keep()
-        client = self._client(round_, self.machine.state_after(self.spec, round_ - 1))
-        client.secret = self.store.secret
-        self._work(client, download)
-        self.machine.keep_alignment()
-        self.store.save(round_, client.state())
-        events.emit(
-            "trained", client=self.spec.id, round=round_, loss=client.meter.loss, seconds=round(client.meter.seconds, 3)
-        )
-        return method.upload(client), client.meter
-
-    def dry_round(
-        self,
-        round_: int | None = None,
-        download: Mapping[str, Tensor] | None = None,
-        state: dict[str, Tensor] | None = None,
-    ) -> DryRound:
-        """Train a round without keeping anything.
+    def client(self, round_: int, state: ClientState | None = None) -> Client:
+        """Return the client at work in a round.
 
         Args:
-            round_: default: the client's first.
-            download: what the server sent.
-            state: of the client before it; default: as it starts.
-        """
-        client = self._client(self.spec.joins if round_ is None else round_, state)
-        self._work(client, download or {})
-        tensors = self.machine.method.upload(client)
-        upload = Upload(self.spec.id, self.base.architecture, tensors, client.meter.samples, client.round)
-        return DryRound(upload, client.meter, client.state())
+            round_: from 1; after a round, to answer as it does then, that round.
+            state: that it is in; default: as it starts.
 
-    def _work(self, client: Client, download: Mapping[str, Tensor]) -> None:
-        method = self.machine.method
+        Raises:
+            ModelError: the state does not fit the client's adapter.
+        """
+        client = Client(self.spec, self.adapter, self._assets, round_, stream=self.stream)
+        client.restore(self._adapters.start(self.spec) if state is None else state)
+        return client
+
+    def train(self, client: Client, download: Mapping[str, Tensor]) -> TrainedRound:
+        """Train one round.
+
+        Args:
+            client: of :meth:`client`.
+            download: what the server sent; empty in the first round.
+
+        Returns:
+            what leaves the client, what was done, and what stays.
+        """
+        method = self._assets.method
         method.receive(client, download)
         client.timed(lambda each: method.train(each, each.budget()))
-
-    def evaluate(self, round_: int, *, others: bool, count: int) -> dict[str, tuple[float, ...]]:
-        """Score the model that the client has after ``round_``; round 0 is the base model (with the LoRA it brings).
-
-        Args:
-            round_: the round.
-            others: whether all other clients' tasks are scored, too.
-            count: test samples per task; 0 for all.
-        """
-        tasks = self.machine.settings.scenario.task_names if others else list(self.spec.tasks)
-        if round_ == 0 and not self.spec.start:
-            return {task: each.scores for task, each in self.machine.base_scores(self.spec, tasks, count).items()}
-        return self.score(round_, tasks, count=count)
-
-    def score(self, round_: int, tasks: Sequence[str], *, count: int) -> dict[str, tuple[float, ...]]:
-        """Score the model after ``round_`` on any tasks; the last arguments are those of :meth:`evaluate`."""
-        with self.machine.method.answering(self.client_after(round_)) as model:
-            return {task: each.scores for task, each in self.machine.scores(model, tasks, count).items()}
-
-    def client_after(self, round_: int) -> Client:
-        """The client with the model that it answers with after a round."""
-        return self._client(round_, self.machine.answering_state(self.spec, round_))
-
-    def _client(self, round_: int, state: dict[str, Tensor] | None = None) -> Client:
-        """The client at work in ``round_``, in a state that is kept of it, or as it starts."""
-        client = Client(
-            self.spec,
-            base=self.base,
-            adapter=self.adapter,
-            stream=self.stream,
-            pool=self.machine.pool,
-            settings=self.machine.settings,
-            round_=round_,
-            public=self.machine.public,
-        )
-        client.restore(self.machine.start(self.spec) if state is None else state)
-        return client
+        state = client.state()
+        upload = Upload(self.spec.id, self.base.architecture, method.upload(client), client.meter.samples, client.round)
+        return TrainedRound(upload, client.meter, state)

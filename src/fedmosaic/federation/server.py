@@ -14,6 +14,7 @@ from fedmosaic.config import RunSettings
 from fedmosaic.errors import RunError, WireError
 from fedmosaic.evaluation import Measurement, milestones
 from fedmosaic.federation import participation, wire
+from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.callbacks import Callback, Checkpoint, Measured, Relevance, RoundEnd, RoundStart, RunStart
 from fedmosaic.federation.history import RunHistory
 from fedmosaic.federation.peers import Peer, check_fit, introduction
@@ -41,7 +42,7 @@ class Server:
         self.folder = folder
         self.callbacks = callbacks or Callback()
         self._uploads = UploadStore(folder.path / "uploads")
-        self.context = ServerContext(settings, scratch=folder.path / "scratch")
+        self.context = ServerContext(Assets(settings), scratch=folder.path / "scratch")
         self._run = settings.digest
         self._schedule = participation.schedule(settings)
         self._started = time.perf_counter()

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from fedmosaic import seeding
-from fedmosaic.config import RunSettings
-from fedmosaic.federation.runtime import Runtime
+from fedmosaic.federation.adapter_factory import AdapterFactory
+from fedmosaic.federation.assets import Assets
 from fedmosaic.methods.base import Aggregation, Method, Uploads
 from fedmosaic.training import Client, Meter
 
@@ -23,22 +23,24 @@ class ServerContext:
     """The :class:`~fedmosaic.methods.base.ServerState` of one run; models are loaded when a method first asks for one.
 
     Args:
-        settings: of the run.
-        machine: whose base models and samples it uses; default: its own.
+        assets: of the run, as the server has them.
+        adapters: of the same assets, where clients use them too; default: the server's own.
         scratch: where what is too large for memory goes; default: the system's folder for such files.
 
     Attributes:
         tensors: what the last aggregation asked to keep.
         round: the round whose downloads are made.
         spent: what trainees and aggregation cost so far.
+        trainees: those of the round.
     """
 
-    def __init__(self, settings: RunSettings, machine: Runtime | None = None, *, scratch: Path | None = None) -> None:
+    def __init__(self, assets: Assets, adapters: AdapterFactory | None = None, *, scratch: Path | None = None) -> None:
         self.tensors: Mapping[str, Tensor] = {}
         self.round = 0
         self.spent = Meter()
-        self._machine = machine or Runtime(settings, Path("unused"))
-        self._trainees: list[Client] = []
+        self._assets = assets
+        self._adapters = AdapterFactory(assets) if adapters is None else adapters
+        self.trainees: list[Client] = []
         self._scratch_parent = scratch
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
@@ -62,38 +64,37 @@ class ServerContext:
     @property
     def method(self) -> Method[Any]:
         """The method whose server half this is."""
-        return self._machine.method
+        return self._assets.method
 
     def trainee(self, client: int, *, rate: float = 1.0) -> Client:
-        """A client of the server's own, untrained; see :class:`~fedmosaic.methods.base.ServerState`."""
-        machine = self._machine
-        spec = machine.settings.scenario.client(client)
-        settings = machine.settings.with_rates(rate)
+        """Return a client of the server's own, untrained; see :class:`~fedmosaic.methods.base.ServerState`.
+
+        Args:
+            client: whose base model it has.
+            rate: factor of the clients' learning rates.
+        """
+        spec = self._assets.settings.scenario.client(client)
         with torch.random.fork_rng():  # loading a model for the first time draws numbers; a resumed run does so later
-            base, adapter = machine.pool.model(spec.model), machine.adapter(spec)
-        trainee = Client(
-            spec,
-            base=base,
-            adapter=adapter,
-            stream=None,
-            pool=machine.pool,
-            settings=settings,
-            round_=self.round,
-            public=machine.public,
-        )
-        trainee.restore(machine.start(spec))
+            trainee = Client(spec, self._adapters.adapter(spec), self._assets, self.round, rate=rate)
+        trainee.restore(self._adapters.start(spec))
         trainee.adapter.train()
-        self._trainees.append(trainee)
+        self.trainees.append(trainee)
         return trainee
 
     def aggregate(self, uploads: Uploads, tensors: Mapping[str, Tensor], round_: int) -> Aggregation:
-        """Let the method make a round's downloads, reproducibly, and meter what it costs."""
+        """Let the method make a round's downloads, reproducibly, and meter what it costs.
+
+        Args:
+            uploads: each client's last one.
+            tensors: what the last aggregation asked to keep.
+            round_: whose downloads are made.
+        """
         self.tensors, self.round = tensors, round_
-        self._trainees.clear()
+        self.trainees.clear()
         self.clear_scratch()
-        torch.manual_seed(seeding.derive(self._machine.settings.seed, "server", round_))
+        torch.manual_seed(seeding.derive(self._assets.settings.seed, "server", round_))
         start = time.perf_counter()
         aggregation = self.method.aggregate(uploads, self)
         self.spent.seconds += time.perf_counter() - start
-        self.spent.flops += sum(trainee.meter.flops for trainee in self._trainees)
+        self.spent.flops += sum(trainee.meter.flops for trainee in self.trainees)
         return aggregation

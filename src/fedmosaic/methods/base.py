@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from fedmosaic.adapters import Adapter, Slot, SlotWeights, TensorShapes, folded_in, is_shared, is_slot_tensor
-from fedmosaic.config import RunSettings, TrainingSettings
+from fedmosaic.config import AdapterSettings, RunSettings, TrainingSettings
 from fedmosaic.models import BaseModel
-from fedmosaic.training import Budget, Client, ModelPool
+from fedmosaic.training import Budget, Client, Resources
 
 Tensors = Mapping[str, Tensor]
 
@@ -86,7 +86,7 @@ class ServerState(Protocol):
 class Aggregation:
     """The server's answer to a round."""
 
-    downloads: Mapping[int, dict[str, Tensor]]
+    downloads: Mapping[int, Tensors]
     """What each client receives; a client or a tensor that is left out receives nothing. Of many clients they may be
     on disk, and are read when they are sent."""
     state: dict[str, Tensor] = field(default_factory=dict)
@@ -96,18 +96,22 @@ class Aggregation:
     similarity: Tensor | None = None
     """(N, N) similarity behind the weights, for the report."""
 
-    def with_downloads(self, more: Mapping[int, dict[str, Tensor]]) -> Aggregation:
-        """Return the same with further clients' downloads; those that are on disk stay there."""
+    def with_downloads(self, more: Mapping[int, Tensors]) -> Aggregation:
+        """Return the same answer with downloads for further clients; those that are on disk stay there.
+
+        Args:
+            more: what each of them receives.
+        """
         return replace(self, downloads=_Joined(more, self.downloads))
 
 
-class _Joined(Mapping[int, dict[str, Tensor]]):
+class _Joined(Mapping[int, Tensors]):
     """Two mappings as one, read when they are asked."""
 
-    def __init__(self, first: Mapping[int, dict[str, Tensor]], second: Mapping[int, dict[str, Tensor]]) -> None:
+    def __init__(self, first: Mapping[int, Tensors], second: Mapping[int, Tensors]) -> None:
         self._first, self._second = first, second
 
-    def __getitem__(self, client: int) -> dict[str, Tensor]:
+    def __getitem__(self, client: int) -> Tensors:
         return self._first[client] if client in self._first else self._second[client]
 
     def __iter__(self) -> Iterator[int]:
@@ -219,6 +223,8 @@ class Method(ABC, Generic[S]):
     heterogeneity: ClassVar[str] = ""
     Settings: ClassVar[type[Any]] = MethodSettings
 
+    _resources: Resources | None = None
+
     def __init__(self, settings: S) -> None:
         self.settings = settings
 
@@ -246,8 +252,38 @@ class Method(ABC, Generic[S]):
 
     # ---- client half ---------------------------------------------------------------------------------------------
 
-    def prepare(self, pool: ModelPool, settings: RunSettings) -> None:
-        """Remember what a client half needs of its machine; called before anything else of it, maybe repeatedly."""
+    def prepare(self, resources: Resources) -> None:
+        """Take what the client half may use of the run; done once, before anything else of the client half.
+
+        Args:
+            resources: of the run; models are loaded when they are first asked for.
+
+        Raises:
+            ValueError: it was done before; another run needs another object.
+        """
+        if self._resources is not None:
+            raise ValueError(f"method {self.name!r} was prepared before; make another one for another run")
+        self._resources = resources
+
+    @property
+    def resources(self) -> Resources:
+        """What :meth:`prepare` has taken.
+
+        Raises:
+            ValueError: it was not called.
+        """
+        if self._resources is None:
+            raise ValueError(f"method {self.name!r} knows nothing of a run; call prepare() first")
+        return self._resources
+
+    def adapter_settings(self, settings: AdapterSettings) -> AdapterSettings:
+        """Return the adapters' settings: without blocks if there is no Co-LoRA, with the method's gate if it has one.
+
+        Args:
+            settings: of the run.
+        """
+        own = {} if self.colora else {"blocks": 0}
+        return settings.model_copy(update=own | ({"gate": self.gate} if self.gate else {}))
 
     def receive(self, client: Client, download: Tensors) -> None:
         """Take up what the server sent; ``download`` is empty in the first round. Default: into the travelling slot."""

@@ -30,11 +30,11 @@ from pydantic import Field
 from torch import Tensor
 
 from fedmosaic.adapters import Adapter, Slot, TensorShapes
-from fedmosaic.config import RunSettings, TrainingSettings
+from fedmosaic.config import TrainingSettings
 from fedmosaic.methods.base import Aggregation, Method, ServerState, Tensors, Uploads
 from fedmosaic.methods.ensemble_distillation import DistillationSettings, by_architecture
 from fedmosaic.models import BaseModel
-from fedmosaic.training import Budget, Client, LocalBatch, ModelPool
+from fedmosaic.training import Budget, Client, ClientState, LocalBatch
 from fedmosaic.training.distillation import Lesson, distil, targets
 from fedmosaic.training.token_alignment import vocabulary_size
 from fedmosaic.training.top_k_predictions import Size, TopKPredictions
@@ -70,10 +70,6 @@ class FedMkt(Method[FedMktSettings]):
     heterogeneity = "architectures, tokenizers and adapters"
     Settings = FedMktSettings
 
-    def prepare(self, pool: ModelPool, settings: RunSettings) -> None:
-        """How much travels depends on how much a client trains on."""
-        self._training = settings.training
-
     def size(self, training: TrainingSettings) -> Size:
         """How much knowledge travels."""
         return Size(self.settings.public_count(training), self.settings.answer_tokens, self.settings.top)
@@ -96,7 +92,7 @@ class FedMkt(Method[FedMktSettings]):
 
     def upload_shapes(self, adapter: Adapter) -> TensorShapes:
         """The knowledge's."""
-        return self.size(self._training).shapes()
+        return self.size(self.resources.settings.training).shapes()
 
     def download_shapes(self, adapter: Adapter) -> TensorShapes:
         """The knowledge's."""
@@ -119,7 +115,7 @@ class FedMkt(Method[FedMktSettings]):
             self._learn(server, batches, select(sources, before.loss))
             after = self._knowledge(server, batches)
             downloads.update(dict.fromkeys(clients, after.tensors()))
-            kept |= {f"{name}|{key}": tensor for key, tensor in server.state().items()}
+            kept |= {f"{name}|{key}": tensor for key, tensor in server.state().tensors().items()}
         return Aggregation(downloads=downloads, state=kept)
 
     def _public(self, client: Client, round_: int) -> list[LocalBatch]:
@@ -151,7 +147,7 @@ class FedMkt(Method[FedMktSettings]):
         prefix = f"{architecture}|"
         own = {name.removeprefix(prefix): tensor for name, tensor in state.tensors.items() if name.startswith(prefix)}
         if own:
-            server.restore(own)
+            server.restore(ClientState.from_tensors(own))
         return server
 
     def _best(self, base: BaseModel, clients: Sequence[int], uploads: Uploads) -> TopKPredictions:

@@ -65,7 +65,7 @@ from fedmosaic.relevance import (
     weighted_sums,
 )
 from fedmosaic.relevance.weights import unit_rows
-from fedmosaic.training import Budget, Client, ModelPool
+from fedmosaic.training import Budget, Client
 
 _MOST_VALUES_IN_MEMORY = 2**24
 _MOST_CLIENTS_IN_A_MATRIX = 1000  # nobody looks at a larger one
@@ -161,10 +161,6 @@ class FedMosaic(Method[FedMosaicSettings]):
                 f"{settings.horizon} rounds and {privacy.limit:g}, and method.privacy.when_spent=stop would end the run"
             )
 
-    def prepare(self, pool: ModelPool, settings: RunSettings) -> None:
-        """The probe is made of them when it is needed."""
-        self._pool, self._run = pool, settings
-
     def receive(self, client: Client, download: Tensors) -> None:
         """G := what was received; what was not received is a copy of L. Then L goes a part of the way to G."""
         own = client.snapshot("local")
@@ -176,7 +172,6 @@ class FedMosaic(Method[FedMosaicSettings]):
 
     def train(self, client: Client, budget: Budget) -> None:
         """Train L and the gate; let the probe look at new samples, or at every m-th batch; remember what was asked."""
-        self.prepare(client.pool, client.settings)
         seen: list[Sequence[Sample]] = []
         for batch in client.batches(budget):
             client.step(batch, slots=("local",), mix=self._trains_with, gate=self._gated)
@@ -273,8 +268,8 @@ class FedMosaic(Method[FedMosaicSettings]):
 
     @cached_property
     def _probe(self) -> Probe:
-        scenario, settings = self._run.scenario, self.settings
-        model = self._pool.probe(scenario.probe or self._pool.smallest(scenario.models))
+        run, pool, settings = self.resources.settings, self.resources.pool, self.settings
+        model = pool.probe(run.scenario.probe or pool.smallest(run.scenario.models))
         where = probe_target(model.decoder)
         return Probe(
             model,
@@ -284,7 +279,7 @@ class FedMosaic(Method[FedMosaicSettings]):
                 d_in=where.in_features,
                 size=settings.sketch_size,
                 ratio=settings.subset_ratio,
-                seed=self._run.seed,
+                seed=run.seed,
             ),
         )
 

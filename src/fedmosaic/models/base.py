@@ -1,4 +1,4 @@
-"""What every other package needs from a base model, whatever library or family it comes from."""
+"""The interface of base models, whatever library or family they come from."""
 
 from __future__ import annotations
 
@@ -71,9 +71,13 @@ class Batch:
 
 
 class AnswerLogits(NamedTuple):
-    """Predictions at the n answer tokens of a batch: logits (n, V), targets (n,), the row (n,), and what the head read.
+    """Predictions at the n answer tokens of a batch.
 
-    The last, ``hidden`` (n, d), is the hidden state at the position before the token, from which it is predicted.
+    Attributes:
+        logits: (n, V).
+        targets: (n,) token ids.
+        rows: (n,) the row of each token.
+        hidden: (n, d) hidden state at the position before each token, from which it is predicted.
     """
 
     logits: Tensor
@@ -88,15 +92,19 @@ class AnswerLogits(NamedTuple):
 
     @property
     def embeddings(self) -> Tensor:
-        """(B, d) hidden states from which each row's answer is predicted, before any of it has been read."""
+        """(B, d) hidden states from which each row's first answer token is predicted."""
         return self.hidden[self.starts]
 
 
 class AttachedAdapter(Protocol):
-    """What a base model knows of the adapter in its decoder; :class:`fedmosaic.adapters.Adapter` is one."""
+    """The part of an adapter that a base model uses; :class:`fedmosaic.adapters.Adapter` has it."""
 
     def reading(self, batch: Batch) -> AbstractContextManager[None]:
-        """Return a block inside which the batch is computed, with the slots' weights that depend on it."""
+        """Return a context in which the batch is computed, with the slots' weights that depend on it.
+
+        Args:
+            batch: the token sequences.
+        """
         ...
 
     def reattach(self) -> None:
@@ -149,14 +157,22 @@ class BaseModel(ABC):
 
     @abstractmethod
     def collate_dialogues(self, dialogues: Sequence[Dialogue]) -> Batch:
-        """Return dialogues as one batch; the answers of all turns are labelled."""
+        """Return dialogues as one batch; the answers of all turns are labelled.
+
+        Args:
+            dialogues: at least one.
+        """
 
     @abstractmethod
     def decode(self, batch: Batch) -> Tensor:
-        """Compute :meth:`hidden_states`, (B, T, d), with the adapter as it stands."""
+        """Return :meth:`hidden_states`, (B, T, d), with the adapter in its current state.
+
+        Args:
+            batch: token sequences; on the model's device.
+        """
 
     def hidden_states(self, batch: Batch) -> Tensor:
-        """Return what the language head reads, with gradients flowing to whatever requires them.
+        """Return the inputs of the language head, with gradients flowing to whatever requires them.
 
         This is the one place where the adapter is told of the batch: its prompts, and the slots' weights in each row.
 
@@ -173,17 +189,28 @@ class BaseModel(ABC):
 
     @abstractmethod
     def head(self, hidden: Tensor) -> Tensor:
-        """Return logits (..., V) of hidden states (..., d)."""
+        """Return logits (..., V) of hidden states (..., d).
+
+        Args:
+            hidden: from :meth:`hidden_states`; any number of leading dimensions.
+        """
 
     def prepare(self, samples: Sequence[Sample]) -> None:  # noqa: B027 - optional: most models have nothing to do
-        """Do now, in large batches, what ``collate`` would do image by image, and refuse what it would refuse.
+        """Do in large batches what ``collate`` would do image by image, and refuse the samples that it would refuse.
+
+        Args:
+            samples: all that will be collated.
 
         Raises:
             ModelError: a sample does not fit into the model's positions.
         """
 
     def answer_logits(self, batch: Batch) -> AnswerLogits:
-        """Return the predictions of the answer tokens; the head is computed only there."""
+        """Return the predictions of the answer tokens; the head is computed only there.
+
+        Args:
+            batch: with answers; on the model's device.
+        """
         hidden = self.hidden_states(batch)[:, :-1]
         targets = batch.labels[:, 1:]
         inside = targets != IGNORED
@@ -191,16 +218,20 @@ class BaseModel(ABC):
         return AnswerLogits(self.head(read), targets[inside], inside.nonzero()[:, 0], read)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the mean cross-entropy of the batch's answer tokens (a scalar; nats)."""
+        """Return the mean cross-entropy of the batch's answer tokens (a scalar; nats).
+
+        Args:
+            batch: with answers; on the model's device.
+        """
         answers = self.answer_logits(batch)
         return F.cross_entropy(answers.logits.float(), answers.targets)
 
     @torch.no_grad()
     def answer(self, samples: Sequence[Sample], *, max_tokens: int = 8) -> list[str]:
-        """Return the greedy answer to each prompt; meant for short answers, as nothing is cached between tokens.
+        """Return the greedy answer to each prompt; for short answers, as nothing is cached between tokens.
 
         Args:
-            samples: their answers are not looked at.
+            samples: their answers are not used.
             max_tokens: longest answer; one that reaches the model's last position ends there.
         """
         batch = self.collate(samples, with_answers=False)
@@ -249,7 +280,11 @@ class BaseModel(ABC):
         self.tokenizer.save_pretrained(folder)
 
     def answer_tokens(self, answer: str) -> list[int]:
-        """Return the tokens of an answer, its end mark included, as they stand in a batch."""
+        """Return the token ids of an answer, end-of-sequence token included, as they stand in a batch.
+
+        Args:
+            answer: the text.
+        """
         labels = self.collate([Sample(id="", images=(), prompt="answer :", answer=answer)]).labels
         tokens: list[int] = labels[labels != IGNORED].tolist()
         return tokens
@@ -277,26 +312,42 @@ class BaseModel(ABC):
 
 
 def pad_right(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
-    """Return integer rows as one (B, longest) tensor."""
+    """Return integer rows as one (B, longest) tensor.
+
+    Args:
+        rows: at least one.
+        fill: the value after the end of shorter rows.
+    """
     width = max(map(len, rows))
     return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], dtype=torch.long)
 
 
 def freeze(module: Module) -> Module:
-    """Return the module in eval mode, no parameter requiring a gradient."""
+    """Return the module in eval mode, no parameter requiring a gradient.
+
+    Args:
+        module: is changed in place.
+    """
     module.requires_grad_(False)
     module.train(False)
     return module
 
 
 def output_matrix(module: PreTrainedModel) -> nn.Linear:
-    """Return the language head."""
+    """Return the language head.
+
+    Args:
+        module: a language or vision-language model.
+    """
     head: nn.Linear = module.get_output_embeddings()  # type: ignore[no-untyped-call]
     return head
 
 
 def find_decoder(module: PreTrainedModel) -> nn.Module:
     """Return the submodule that holds the language model's decoder layers, whatever its list of them is called.
+
+    Args:
+        module: a language or vision-language model.
 
     Raises:
         ModelError: there is none.

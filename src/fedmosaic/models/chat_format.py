@@ -1,4 +1,4 @@
-"""Turning dialogues into the text that a pretrained model expects: chat template, image marks, end of turn."""
+"""Rendering dialogues as text for a pretrained model: chat template, image marks, end of turn."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ from fedmosaic.models.faults import blaming
 Turns = Sequence[tuple[str, str]]
 
 _CONTEXT = 16  # characters of the prompt that an answer is tokenised with
-_PROBE = "probing"
+_TEST_TEXT = "probing"
 
 
 class ChatFormat:
-    """The words around user texts and answers of one model.
+    """The text around user texts and answers of one model.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        processor: the model's processor; None for text models.
 
     Attributes:
-        adds_special_tokens: whether the tokenizer must add its own start mark, as no chat template has written it.
+        adds_special_tokens: whether the tokenizer must add its own start token, as no chat template has written it.
 
     Raises:
-        ModelError: the chat template raises, or does not write what the user says.
+        ModelError: the chat template raises, or leaves out the user's text.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, processor: Any | None) -> None:
@@ -35,10 +39,13 @@ class ChatFormat:
         self.adds_special_tokens = self._template_owner is None
         self._in_parts = processor is not None  # how a message is handed to the template: parts, or one text
         if self._template_owner is not None:
-            self._probe()
+            self._check_template()
 
     def pieces(self, turns: Turns) -> list[str]:
         """Return the text before each answer; the first is the prompt (its image marks in the model's own form).
+
+        Args:
+            turns: (user text, answer) pairs of one dialogue.
 
         Raises:
             ModelError: the chat template rewrites earlier turns, so there is no text between answers.
@@ -52,7 +59,7 @@ class ChatFormat:
         for text, answer in turns:
             messages.append({"role": "user", "content": self._content(text)})
             full = self._rendered(messages)
-            pieces.append(self._rest(full, before, turns[len(pieces) - 1][1]) if pieces else full)
+            pieces.append(self._text_after(full, before, turns[len(pieces) - 1][1]) if pieces else full)
             messages.append({"role": "assistant", "content": self._content(answer)})
             before = full
         return pieces
@@ -61,8 +68,11 @@ class ChatFormat:
         """Return the tokens after the prompt, and their labels.
 
         Args:
-            pieces: the text before each answer.
+            pieces: the text before each answer, from :meth:`pieces`.
             answers: as many.
+
+        Returns:
+            Token ids, end-of-sequence token included, and labels: the ids of the answers, -100 elsewhere.
         """
         tokens: list[int] = []
         labels: list[int] = []
@@ -78,7 +88,7 @@ class ChatFormat:
         return [*tokens, end], [*labels, end]
 
     def _answer(self, prompt: str, answer: str) -> list[int]:
-        """Return an answer's tokens as they come after the prompt, spaced off if the prompt ends in a word."""
+        """Return an answer's tokens as the continuation of the prompt, after a space if the prompt ends in a word."""
         context = prompt[-_CONTEXT:]
         answer = answer if prompt[-1:].isspace() else f" {answer}"
         alone: list[int] = self._tokenizer.encode(context, add_special_tokens=False)
@@ -88,40 +98,40 @@ class ChatFormat:
         return list(self._tokenizer.encode(answer, add_special_tokens=False))
 
     def _rendered(self, messages: list[dict[str, Any]]) -> str:
-        """Return what the chat template makes of a conversation that waits for an answer.
+        """Return the chat template's text for a conversation that ends with a question.
 
         Raises:
-            ModelError: it raises, e.g. because it wants a system message; says the template's own words.
+            ModelError: the template raises, e.g. because it needs a system message; with the template's message.
         """
-        with blaming("the chat template cannot word a question", advice="mend it, or remove it for plain prompts"):
+        with blaming("the chat template cannot render a question", advice="mend it, or remove it for plain prompts"):
             text = self._template_owner.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         return str(text)
 
-    def _probe(self) -> None:
-        """Word a question of one turn, so that a template that cannot is found out when the model is loaded.
+    def _check_template(self) -> None:
+        """Render a question of one turn, so that an unusable template is found when the model is loaded.
 
         A vision-language model's tokenizer may have a text model's template, which prints a message's parts as Python
         does; such a template gets one text with the image marks in it.
 
         Raises:
-            ModelError: the template raises, or does not write the user's words.
+            ModelError: the template raises, or leaves out the user's text.
         """
         problems: list[ModelError] = []
         for in_parts in (True, False) if self._in_parts else (False,):
             self._in_parts = in_parts
-            texts = (_PROBE,) if self._processor is None else (_PROBE, f"{IMAGE_MARK}{_PROBE}")
+            texts = (_TEST_TEXT,) if self._processor is None else (_TEST_TEXT, f"{IMAGE_MARK}{_TEST_TEXT}")
             try:
-                if all(self._words(text) for text in texts):
+                if all(self._renders_user_text(text) for text in texts):
                     return
-                problems.append(ModelError("the chat template does not write what the user says; mend or remove it"))
+                problems.append(ModelError("the chat template leaves out the user's text; mend or remove it"))
             except ModelError as error:
                 problems.append(error)
         raise problems[0]
 
-    def _words(self, text: str) -> bool:
-        """Whether the template writes the user's words, and not a message's parts as Python prints them."""
-        worded = self._rendered([{"role": "user", "content": self._content(text)}])
-        return _PROBE in worded and "'type'" not in worded
+    def _renders_user_text(self, text: str) -> bool:
+        """Return whether the template writes the user's text, and not a message's parts as Python prints them."""
+        rendered = self._rendered([{"role": "user", "content": self._content(text)}])
+        return _TEST_TEXT in rendered and "'type'" not in rendered
 
     def _plain(self, text: str) -> str:
         mark = getattr(self._processor, "image_token", None) or getattr(self._tokenizer, "image_token", None)
@@ -139,7 +149,7 @@ class ChatFormat:
                 content.append({"type": "text", "text": part.strip()})
         return content
 
-    def _rest(self, full: str, before: str, answer: str) -> str:
+    def _text_after(self, full: str, before: str, answer: str) -> str:
         """Return what the template writes after an answer."""
         tail = full.removeprefix(before).lstrip()
         if not full.startswith(before) or not tail.startswith(answer):

@@ -22,15 +22,15 @@ from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, freez
 from fedmosaic.models.chat_format import ChatFormat, Turns
 from fedmosaic.models.fingerprint import architecture_name
 from fedmosaic.models.marks import complete_marks, known_tokens
-from fedmosaic.models.pixels import fitted
+from fedmosaic.models.pixels import fit_image
 from fedmosaic.models.positions import check_lengths, position_limit
 
 if TYPE_CHECKING:
     from fedmosaic.data.dialogue import Dialogue
 
 
-_CHUNK = 256  # samples that are measured at once
-_LARGE = ((3600, 3600), (3600, 600), (600, 3600))  # images of which processors that split make as much as of any
+_CHUNK = 256  # samples that are tokenised at once to check their lengths
+_LARGE = ((3600, 3600), (3600, 600), (600, 3600))  # sizes that processors which split images turn into most tokens
 
 
 class CheckpointModel(BaseModel):
@@ -39,9 +39,16 @@ class CheckpointModel(BaseModel):
     Prompts go through the model's chat template where it has one. Answers are tokenised as the continuation of the
     prompt and end with the tokenizer's end-of-sequence token, which for chat models is the end of the turn.
 
+    Args:
+        name: how the user calls it.
+        module: the transformers model; is frozen.
+        tokenizer: its tokenizer.
+        processor: its processor; None for text models.
+        images: where the samples' images are.
+
     Raises:
-        ModelError: the tokenizer has no end mark, the chat template raises, or the model is of a kind that cannot carry
-            adapters.
+        ModelError: the tokenizer has no end-of-sequence token, the chat template raises, or the model is of a kind that
+            cannot carry adapters.
     """
 
     def __init__(
@@ -62,7 +69,7 @@ class CheckpointModel(BaseModel):
         self.decoder = find_decoder(module)
         self.architecture = architecture_name(module)
         self.limit = position_limit(module.config)
-        self._wording = ChatFormat(tokenizer, processor)
+        self._chat_format = ChatFormat(tokenizer, processor)
         self._check_head()
 
     def collate(self, samples: Sequence[Sample], *, with_answers: bool = True) -> Batch:
@@ -78,12 +85,15 @@ class CheckpointModel(BaseModel):
         return self._batch(turns, [dialogue.images for dialogue in dialogues], ids, with_answers=True)
 
     def prepare(self, samples: Sequence[Sample]) -> None:
-        """Make sure that the model can read all samples, without opening images where their size cannot matter.
+        """Make sure that the model can read all samples; images are opened only where their size could matter.
+
+        Args:
+            samples: all that will be collated.
 
         Raises:
             DataError: a sample has images and this is a text model.
-            ModelError: a sample does not fit into the model's positions or has tokens that the model does not know (it
-                is named), or the chat template raises on its text.
+            ModelError: a sample (it is named) does not fit into the model's positions or has tokens that the model does
+                not know, or the chat template raises on its text.
         """
         for start in range(0, len(samples), _CHUNK):
             chunk = samples[start : start + _CHUNK]
@@ -95,7 +105,7 @@ class CheckpointModel(BaseModel):
                     self.collate([sample])  # with its images as they are: raises if they do not fit
 
     def decode(self, batch: Batch) -> Tensor:
-        """Return what the language head reads (B, T, d)."""
+        """See :meth:`BaseModel.decode`."""
         vision = {
             name: tensor.to(self.module.dtype) if tensor.is_floating_point() else tensor
             for name, tensor in batch.vision.items()
@@ -107,7 +117,7 @@ class CheckpointModel(BaseModel):
         return hidden
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Return logits (..., V), scaled or capped as the model's family does it."""
+        """Return logits (..., V), scaled or capped as in the model's family. See :meth:`BaseModel.head`."""
         config = self.module.config.get_text_config()
         logits: Tensor = output_matrix(self.module)(hidden)
         if scale := getattr(config, "logit_scale", None):  # Cohere
@@ -132,18 +142,18 @@ class CheckpointModel(BaseModel):
         self, turns: Sequence[Turns], keys: Sequence[Sequence[str]], ids: Sequence[str], *, with_answers: bool
     ) -> Batch:
         self._check_images(keys)
-        worded = [self._wording.pieces(dialogue) for dialogue in turns]
+        rendered = [self._chat_format.pieces(dialogue) for dialogue in turns]
         inputs = self._process(
-            [pieces[0] for pieces in worded], [[self.images.load(key) for key in row] for row in keys]
+            [pieces[0] for pieces in rendered], [[self.images.load(key) for key in row] for row in keys]
         )
         prompts = [
             ids[mask.bool()].tolist() for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)
         ]
         rows, labels = [], []
-        for prompt, pieces, dialogue in zip(prompts, worded, turns, strict=True):
+        for prompt, pieces, dialogue in zip(prompts, rendered, turns, strict=True):
             row, label = list(prompt), [IGNORED] * len(prompt)
             if with_answers:
-                more, answers = self._wording.continuation(pieces, [answer for _, answer in dialogue])
+                more, answers = self._chat_format.continuation(pieces, [answer for _, answer in dialogue])
                 row += more
                 label += answers
             rows.append(row)
@@ -166,19 +176,19 @@ class CheckpointModel(BaseModel):
 
     def _text_rows(self, samples: Sequence[Sample]) -> list[list[int]]:
         """Return each sample's tokens, answer included, in which an image is as long as its mark."""
-        worded = [self._wording.pieces(((sample.prompt, sample.answer),)) for sample in samples]
+        rendered = [self._chat_format.pieces(((sample.prompt, sample.answer),)) for sample in samples]
         prompts = self.tokenizer(
-            [pieces[0] for pieces in worded], add_special_tokens=self._wording.adds_special_tokens
+            [pieces[0] for pieces in rendered], add_special_tokens=self._chat_format.adds_special_tokens
         )["input_ids"]
         return [
-            [*prompt, *self._wording.continuation(pieces, [sample.answer])[0]]
-            for prompt, pieces, sample in zip(prompts, worded, samples, strict=True)
+            [*prompt, *self._chat_format.continuation(pieces, [sample.answer])[0]]
+            for prompt, pieces, sample in zip(prompts, rendered, samples, strict=True)
         ]
 
     @cached_property
     def _most_image_tokens(self) -> int:
         """Return the tokens of the largest of some large images; processors that split images split these."""
-        (text,) = self._wording.pieces(((f"{IMAGE_MARK} ?", ""),))
+        (text,) = self._chat_format.pieces(((f"{IMAGE_MARK} ?", ""),))
         lengths = [self._process([text], [[Image.new("RGB", size)]])["input_ids"].shape[1] for size in _LARGE]
         return max(lengths)
 
@@ -201,11 +211,11 @@ class CheckpointModel(BaseModel):
 
     def _process(self, texts: list[str], images: list[list[Image.Image]]) -> dict[str, Tensor]:
         """Return the processor's tensors for prompts; ``input_ids`` and ``attention_mask`` are right-padded."""
-        common = {"padding": True, "return_tensors": "pt", "add_special_tokens": self._wording.adds_special_tokens}
+        common = {"padding": True, "return_tensors": "pt", "add_special_tokens": self._chat_format.adds_special_tokens}
         if self.processor is None:
             inputs = self.tokenizer(texts, **common)
             return {name: inputs[name] for name in ("input_ids", "attention_mask")}
-        images = [[fitted(image, self.processor) for image in row] for row in images]
+        images = [[fit_image(image, self.processor) for image in row] for row in images]
         inputs = self._with_images(texts, images, common) if any(images) else self.processor(text=texts, **common)
         return {name: tensor for name, tensor in inputs.items() if isinstance(tensor, Tensor)}
 

@@ -1,9 +1,10 @@
-"""How many floating-point operations a forward pass or a training step of a base model's decoder takes.
+"""Floating-point operations of a forward pass or a training step of a base model's decoder.
 
-Counted from the real modules, adapters included: a matrix with k numbers costs 2k operations per token forwards, 2k
-backwards for the gradient of its input, and 2k more for its own gradient if it is trained. Attention costs 4 T^2 d per
-layer and sequence forwards and twice that backwards. Norms, activations and the embedding look-up are left out, as
-usual. The base is frozen, so there is no backward pass below the first layer that holds trained weights.
+Counted from the modules, adapters included: a matrix with k elements costs 2k operations per token in the forward
+pass, 2k in the backward pass for the gradient of its input, and 2k more for its own gradient if it is trained.
+Attention costs 4 T^2 d per layer and sequence forwards and twice that backwards. Norms, activations and the embedding
+look-up are left out, as usual. The base is frozen, so there is no backward pass below the first layer that holds
+trained weights.
 """
 
 from __future__ import annotations
@@ -20,12 +21,18 @@ from fedmosaic.models.base import IGNORED, BaseModel, Batch, output_matrix
 from fedmosaic.models.stack import decoder_layers, linear_features
 from fedmosaic.models.wrapper import unwrapped
 
-_ENTRANCES: WeakKeyDictionary[nn.Module, frozenset[str]] = WeakKeyDictionary()  # by decoder, see _entrances
+_INPUT_LINEARS: WeakKeyDictionary[nn.Module, frozenset[str]] = WeakKeyDictionary()  # by decoder
 
 
 @dataclass(frozen=True)
 class BatchShape:
-    """The size of a batch: ``sequences`` rows of ``length`` tokens, the head computed at ``head_tokens`` positions."""
+    """The size of a batch.
+
+    Attributes:
+        sequences: number of rows.
+        length: tokens of a row, padding included.
+        head_tokens: number of positions at which the head is computed.
+    """
 
     sequences: int
     length: int
@@ -43,13 +50,15 @@ class _LayerCost:
 
     all: int
     trained: int
-    entry: int  # those that read the layer's input, through norms at most
+    from_input: int  # those of linears that read the layer's input
 
 
 def forward_flops(model: BaseModel, shape: BatchShape) -> int:
     """Return the operations of one forward pass through decoder and head.
 
     Args:
+        model: with or without adapters in its decoder.
+        shape: the batch's size.
         model: with or without adapters in its decoder.
         shape: of the batch.
     """
@@ -64,16 +73,18 @@ def train_step_flops(model: BaseModel, shape: BatchShape) -> int:
 
     Args:
         model: with adapters in its decoder; without any, the step is a forward pass.
+        shape: the batch's size.
+        model: with adapters in its decoder; without any, the step is a forward pass.
         shape: of the batch.
     """
-    entrances = _entrances(model)
-    costs = [_layer_cost(layer, entrances) for layer in decoder_layers(model.decoder)]
+    input_linears = _input_linears(model)
+    costs = [_layer_cost(layer, input_linears) for layer in decoder_layers(model.decoder)]
     first = next((index for index, cost in enumerate(costs) if cost.trained), None)
     if first is None:
         return forward_flops(model, shape)
     reached = costs[first:]
     # Nothing below the first trained layer needs a gradient, so neither does that layer's input.
-    inputs = sum(cost.all for cost in reached) - reached[0].entry
+    inputs = sum(cost.all for cost in reached) - reached[0].from_input
     weights = sum(cost.trained for cost in reached)
     attention = 2 * len(reached) * _attention_flops(model, shape)
     backward = 2 * shape.tokens * (inputs + weights) + attention + _head_flops(model, shape)
@@ -82,16 +93,16 @@ def train_step_flops(model: BaseModel, shape: BatchShape) -> int:
 
 @runtime_checkable
 class Counted(Protocol):
-    """A module that knows its own cost, because its parameters do not tell it (e.g. an adapted linear)."""
+    """A module that computes its own cost, which its parameters do not show (e.g. an adapted linear)."""
 
     def multiply_adds(self) -> tuple[int, int]:
         """Return the multiply-adds per token of the forward pass, and of the gradients of trained weights."""
         ...
 
 
-def _layer_cost(layer: nn.Module, entrances: frozenset[str]) -> _LayerCost:
-    every = trained = entry = 0
-    for name, module in _parts(layer, ""):
+def _layer_cost(layer: nn.Module, input_linears: frozenset[str]) -> _LayerCost:
+    every = trained = from_input = 0
+    for name, module in _counted_modules(layer, ""):
         if isinstance(module, Counted):
             own, own_trained = module.multiply_adds()
         else:
@@ -100,35 +111,39 @@ def _layer_cost(layer: nn.Module, entrances: frozenset[str]) -> _LayerCost:
             own_trained = sum(parameter.numel() for parameter in matrices if parameter.requires_grad)
         every += own
         trained += own_trained
-        entry += own if name and any(_related(name, entrance) for entrance in entrances) else 0
-    return _LayerCost(every, trained, entry)
+        from_input += own if name and any(_overlap(name, input_linear) for input_linear in input_linears) else 0
+    return _LayerCost(every, trained, from_input)
 
 
-def _parts(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
+def _counted_modules(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
     """Yield a module and all below it, but nothing below one that counts itself."""
     yield name, module
     if not isinstance(module, Counted):
         for child_name, child in module.named_children():
-            yield from _parts(child, f"{name}.{child_name}")
+            yield from _counted_modules(child, f"{name}.{child_name}")
 
 
-def _related(name: str, other: str) -> bool:
-    """Whether one is the other or lies in it: an adapter stands around its linear."""
+def _overlap(name: str, other: str) -> bool:
+    """Return whether one path is the other or lies below it: an adapter contains its linear."""
     return f"{name}.".startswith(f"{other}.") or f"{other}.".startswith(f"{name}.")
 
 
-def _entrances(model: BaseModel) -> frozenset[str]:
-    """Return the names, within a layer, of the linears that read its input: which they are depends on the family.
+def _input_linears(model: BaseModel) -> frozenset[str]:
+    """Return the names, within a layer, of the linears that read its input; they depend on the family.
 
-    Two tokens are read while each linear of the first layer adds something that requires a gradient to its output: what
-    reaches a linear without needing one has passed no other linear.
+    Two tokens are computed while each linear of the first layer adds a term that requires a gradient to its output: an
+    input that does not require one has passed no other linear.
     """
-    if model.decoder not in _ENTRANCES:
+    if model.decoder not in _INPUT_LINEARS:
         first = decoder_layers(model.decoder)[0]
-        parts = {name: part for name, part in _parts(first, "") if isinstance(part, Counted) or linear_features(part)}
+        parts = {
+            name: part
+            for name, part in _counted_modules(first, "")
+            if isinstance(part, Counted) or linear_features(part)
+        }
         found: set[str] = set()
 
-        def look(name: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
+        def make_hook(name: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
             def hook(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
                 if inputs and not inputs[0].requires_grad:
                     found.add(name)
@@ -136,17 +151,17 @@ def _entrances(model: BaseModel) -> frozenset[str]:
 
             return hook
 
-        handles = [part.register_forward_hook(look(name)) for name, part in parts.items()]
+        handles = [part.register_forward_hook(make_hook(name)) for name, part in parts.items()]
         try:
             ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
             devices = [model.device] if model.device.type == "cuda" else []
-            with torch.enable_grad(), torch.random.fork_rng(devices):  # dropout must not draw for the sake of a count
+            with torch.enable_grad(), torch.random.fork_rng(devices):  # the count must not advance dropout's generator
                 unwrapped(model).hidden_states(Batch(ids, torch.ones_like(ids), torch.full_like(ids, IGNORED)))
         finally:
             for handle in handles:
                 handle.remove()
-        _ENTRANCES[model.decoder] = frozenset(found)
-    return _ENTRANCES[model.decoder]
+        _INPUT_LINEARS[model.decoder] = frozenset(found)
+    return _INPUT_LINEARS[model.decoder]
 
 
 def _attention_flops(model: BaseModel, shape: BatchShape) -> int:

@@ -1,4 +1,4 @@
-"""Whether there is the device that the settings name."""
+"""Checking that the device of the settings exists."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from fedmosaic.errors import SettingsError
 
 def check_device(device: torch.device | str) -> None:
     """Make sure that a device exists and can compute, before anything is loaded for it.
+
+    Args:
+        device: torch's device or its name, e.g. ``cuda:0``.
 
     Raises:
         SettingsError: torch does not know the name, or this machine has no such device.
@@ -23,7 +26,7 @@ def check_device(device: torch.device | str) -> None:
 
 
 def _present() -> list[str]:
-    """Return the names of the devices that torch sees."""
+    """Return the names of this machine's devices."""
     found = ["cpu"]
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if accelerator is not None:

@@ -1,8 +1,8 @@
-"""One line for whatever a library raises about a checkpoint's files.
+"""Errors of libraries about a checkpoint's files, as errors of one line.
 
-transformers, tokenizers, safetensors and jinja2 raise what they please about a file that they cannot use: besides their
-own errors KeyError, RuntimeError, AttributeError, RecursionError, and tokenizers a bare Exception. So everything raised
-while files are read is about the files, and there is one place that says so.
+transformers, tokenizers, safetensors and jinja2 raise many types for a file that they cannot use: besides their own
+errors KeyError, RuntimeError, AttributeError, RecursionError, and tokenizers a bare Exception. So every exception that
+is raised while files are read is attributed to the files, in this one place.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _LONGEST = 400
 
 @contextmanager
 def blaming(what: str, *, advice: str = "") -> Iterator[None]:
-    """Raise whatever goes wrong inside the block as a :class:`ModelError` of one line.
+    """Return a context that turns any exception inside it into a :class:`ModelError` of one line.
 
     Args:
-        what: begins the line: what cannot be used.
+        what: begins the message: what cannot be used.
         advice: ends it: what was expected, or what to do.
 
     Raises:
-        ModelError: any exception but our own, which say enough, and interruptions.
+        ModelError: for any exception but fedmosaic's own, whose messages suffice, and interruptions.
     """
     try:
         yield
@@ -35,7 +35,11 @@ def blaming(what: str, *, advice: str = "") -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's own message without line breaks, with its type where the message alone says little."""
+    """Return an error's message without line breaks, with its type where the message alone is unclear.
+
+    Args:
+        error: any exception.
+    """
     text = " ".join(str(error).split())
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]} ..."

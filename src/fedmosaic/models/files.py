@@ -1,7 +1,7 @@
-"""The files of a checkpoint, checked before transformers reads them: what is missing or damaged is named.
+"""Checks of a checkpoint's files before transformers reads them: missing or damaged files are named.
 
-transformers fills weights that it does not find with random numbers and leaves out those that it has no use for, with a
-warning at most. A model whose files do not fit each other would train and be scored like any other, so it is refused.
+transformers fills weights that it does not find with random numbers and leaves out those that it does not need, with a
+warning at most. A model whose files do not fit each other would be trained and scored like any other, so it is refused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _AGAIN = "copy or download the folder again"
 
 
 def check_files(name: str, folder: Path) -> None:
-    """Make sure that a folder's configuration files are JSON tables, and that its weights are there and whole.
+    """Make sure that a folder's configuration files are JSON objects, and that its weights exist and are complete.
 
     Args:
         name: how the user calls the model.
@@ -48,7 +48,11 @@ def check_files(name: str, folder: Path) -> None:
 
 
 def check_weights(name: str, path: Path) -> None:
-    """Make sure that a safetensors file is there and as long as its header says.
+    """Make sure that a safetensors file exists and is as long as its header says.
+
+    Args:
+        name: how the user calls the model.
+        path: the file.
 
     Raises:
         ModelError: it is missing, damaged or cannot be read.
@@ -63,11 +67,11 @@ def check_weights(name: str, path: Path) -> None:
 
 
 def check_fit(module: nn.Module, folder: Path, loaded: Mapping[str, Collection[Any]], layers: nn.ModuleList) -> None:
-    """Make sure that the weights were those that the configuration asks for.
+    """Make sure that weights and configuration fit each other.
 
-    Weights outside the decoder layers that the model has no use for are common (heads of other tasks), and so are
-    the masks and tables that old releases stored beside the weights; both change nothing. Others in the layers mean
-    another depth, or biases that the configuration does not know.
+    Weights outside the decoder layers that the model does not need are common (heads of other tasks), and so are the
+    masks and tables that old releases stored beside the weights; both change nothing. Others in the layers mean another
+    depth, or biases that the configuration does not have.
 
     Args:
         module: as it was loaded.
@@ -100,7 +104,11 @@ def check_fit(module: nn.Module, folder: Path, loaded: Mapping[str, Collection[A
 
 
 def read_table(name: str, path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds a table.
+    """Return the object in a JSON file.
+
+    Args:
+        name: how the user calls the model.
+        path: the file.
 
     Raises:
         ModelError: it cannot be read, or holds something else.

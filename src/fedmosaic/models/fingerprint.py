@@ -1,4 +1,4 @@
-"""Telling base models apart: equal names mean equal weights and shapes."""
+"""Names of base models' architectures: equal names mean equal weights and shapes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ def architecture_name(module: PreTrainedModel) -> str:
 
     The digest covers the name, shape and up to 64 evenly spaced values of each parameter, rounded to bf16 so that the
     same checkpoint loaded in another precision keeps its name.
+
+    Args:
+        module: the transformers model.
     """
     text = module.config.get_text_config()
     kind = module.config.model_type
@@ -25,7 +28,11 @@ def architecture_name(module: PreTrainedModel) -> str:
 
 
 def weights_digest(module: nn.Module) -> str:
-    """Return the digest (32 hexadecimal digits) described at :func:`architecture_name`."""
+    """Return the digest (32 hexadecimal digits) described at :func:`architecture_name`.
+
+    Args:
+        module: any.
+    """
     digest = hashlib.blake2b(digest_size=16)
     for name, parameter in module.named_parameters():
         flat = parameter.detach().flatten()

@@ -1,4 +1,4 @@
-"""The marks that every tokenizer needs here: one that ends an answer, and one that fills up shorter rows."""
+"""Special tokens that every tokenizer needs here: one that ends an answer, and one that pads shorter rows."""
 
 from __future__ import annotations
 
@@ -44,18 +44,22 @@ def complete_marks(tokenizer: PreTrainedTokenizerBase, module: PreTrainedModel) 
 
 
 def known_tokens(module: PreTrainedModel) -> int:
-    """Return the number of tokens that a model has an embedding for."""
+    """Return the number of tokens that a model has an embedding for.
+
+    Args:
+        module: the model.
+    """
     embeddings: Any = module.get_input_embeddings()
     return int(embeddings.weight.shape[0])
 
 
 def _known(tokenizer: PreTrainedTokenizerBase, token: Any) -> bool:
-    """Whether a mark is set and in the vocabulary: one that is not may go by the unknown token's id."""
+    """Return whether a token is set and in the vocabulary: one that is not may have the unknown token's id."""
     return token is not None and tokenizer.convert_ids_to_tokens(tokenizer.convert_tokens_to_ids(token)) == token
 
 
 def _stated(module: PreTrainedModel) -> Iterator[int]:
-    """Yield the end marks that the model's own settings name."""
+    """Yield the end-of-sequence tokens in the model's own settings."""
     for settings in (module.generation_config, module.config, module.config.get_text_config()):
         found = getattr(settings, "eos_token_id", None)
         yield from found if isinstance(found, list) else [] if found is None else [found]

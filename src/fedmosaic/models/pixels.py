@@ -1,4 +1,4 @@
-"""Preparing images for towers and processors: those that know one square size only, and those that fear long strips."""
+"""Preparing images for towers and processors: padding to squares, and limits on long strips."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ _LARGEST_SQUARE = 2048  # no processor of squares takes larger ones; those of lo
 _LONGEST_STRIP = 50  # sides that differ by more times are padded to it; some processors refuse such images
 
 
-def fitted(image: Image.Image, processor: Any) -> Image.Image:
-    """Return an RGB image as a processor can take it, padded with neutral grey where it is too long."""
+def fit_image(image: Image.Image, processor: Any) -> Image.Image:
+    """Return an RGB image as a processor can take it, padded with neutral grey where it is too long.
+
+    Args:
+        image: any mode.
+        processor: the model's processor.
+    """
     if wants_squares(processor):
         return pad_to_square(image)
     width, height = image.size
@@ -25,7 +30,11 @@ def fitted(image: Image.Image, processor: Any) -> Image.Image:
 
 
 def pad_to_square(image: Image.Image) -> Image.Image:
-    """Return an RGB image padded with neutral grey to a square; square images keep their pixels."""
+    """Return an RGB image padded with neutral grey to a square; square images keep their pixels.
+
+    Args:
+        image: any mode; one that is not square and longer than 2048 pixels is scaled down first.
+    """
     if max(image.size) > _LARGEST_SQUARE and image.width != image.height:
         image = image.copy()
         image.thumbnail((_LARGEST_SQUARE, _LARGEST_SQUARE))
@@ -36,21 +45,33 @@ def wants_squares(processor: Any) -> bool:
     """Return whether a processor would crop or distort images that are not square (as CLIP's and SigLIP's do).
 
     Processors that keep the aspect ratio (Qwen2-VL, SmolVLM) give a longest edge instead of a height and width.
+
+    Args:
+        processor: the model's processor.
     """
     settings = getattr(processor, "image_processor", None)
     size = getattr(settings, "size", None) or {}
     return bool(getattr(settings, "do_center_crop", False)) or ("height" in size and "width" in size)
 
 
-def square(image: Image.Image, size: int = IMAGE_SIZE) -> Image.Image:
-    """Return an RGB image padded with neutral grey to a square and resized to ``size`` pixels."""
+def to_square(image: Image.Image, size: int = IMAGE_SIZE) -> Image.Image:
+    """Return an RGB image padded with neutral grey to a square and resized.
+
+    Args:
+        image: any mode.
+        size: side of the result in pixels.
+    """
     image = pad_to_square(image)
     return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def normalise(images: list[Image.Image]) -> Tensor:
-    """Return the tower's input (n, 3, 128, 128) fp32 for images of any size."""
-    pixels = np.stack([np.asarray(square(image)) for image in images])
+    """Return the tower's input (n, 3, 128, 128) fp32.
+
+    Args:
+        images: of any size and mode.
+    """
+    pixels = np.stack([np.asarray(to_square(image)) for image in images])
     return (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - 127) / 128
 
 

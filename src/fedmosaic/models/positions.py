@@ -1,7 +1,7 @@
-"""How long a sequence a model can read, and samples that are longer.
+"""The longest sequence that a model can read, and the check that samples fit.
 
-Learned positions end in an index error; rotary ones go on, but the model has never seen them. Neither is cut off or
-ignored: a sample that does not fit is refused by its name.
+Learned positions beyond the last raise an index error; rotary ones do not, but the model was never trained on them.
+Nothing is cut off or ignored: a sample that does not fit is refused by its name.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ _NAMES = ("max_position_embeddings", "max_seq_len")  # transformers gives GPT-2'
 
 
 def position_limit(config: PreTrainedConfig) -> int | None:
-    """Return the most tokens that a model's decoder reads, or None where nothing bounds them (e.g. ALiBi).
+    """Return the largest number of tokens that a model's decoder reads, or None where nothing bounds it (e.g. ALiBi).
 
     Rotary positions that the configuration stretches (YaRN) reach as far as it says.
+
+    Args:
+        config: the model's configuration.
     """
     text = config.get_text_config()
     limits = [limit for name in _NAMES if isinstance(limit := getattr(text, name, None), int) and limit > 0]
@@ -39,9 +42,9 @@ def check_lengths(model: str, limit: int | None, ids: Sequence[str], lengths: Co
 
     Args:
         model: how the user calls it.
-        limit: of :func:`position_limit`.
-        ids: of the samples.
-        lengths: tokens of each, images, answer and marks included.
+        limit: from :func:`position_limit`.
+        ids: the samples' ids.
+        lengths: tokens of each, images, answer and special tokens included.
 
     Raises:
         ModelError: one is too long; names it.

@@ -1,4 +1,4 @@
-"""Reading a transformers checkpoint from its folder, every fault of its files in one line."""
+"""Loading a transformers checkpoint from its folder; every fault of its files is an error of one line."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def load_checkpoint(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str = torch.float32,
 ) -> CheckpointModel:
-    """Load a transformers checkpoint with safetensors weights.
+    """Load a transformers checkpoint with safetensors weights and return the model.
 
     Args:
-        name: how it shall be called.
+        name: how the user calls it.
         folder: the checkpoint.
         images: where the samples' images are.
         device: where the model computes.
@@ -70,7 +70,11 @@ def load_checkpoint(
 
 
 def read_config(name: str, folder: Path) -> PreTrainedConfig:
-    """Read ``config.json``.
+    """Return the configuration in ``config.json``.
+
+    Args:
+        name: how the user calls the model.
+        folder: the checkpoint.
 
     Raises:
         ModelError: it is damaged, or of a type that transformers does not know.
@@ -101,7 +105,7 @@ def _module(name: str, folder: Path, kind: Any, dtype: torch.dtype | str) -> Any
 
 @contextmanager
 def _without_reports() -> Iterator[None]:
-    """Keep transformers from printing tables about weights that do not fit: :func:`check_fit` says it in one line."""
+    """Keep transformers from printing tables about weights that do not fit: :func:`check_fit` reports them."""
     before = logging.get_verbosity()
     logging.set_verbosity(40)  # errors only
     try:

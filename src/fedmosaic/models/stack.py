@@ -1,4 +1,4 @@
-"""The stack of a decoder's layers and the linears in them, found from a model's structure and never from its name."""
+"""The stack of a decoder's layers and the linears in them, found from a model's structure, not from its name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from fedmosaic.errors import ModelError
 
 
 def linear_features(module: nn.Module) -> tuple[int, int] | None:
-    """Return (input, output) widths of a linear-like leaf, also quantised ones and ``Conv1D``; None for others."""
+    """Return (input, output) widths of a linear-like leaf, also quantised ones and ``Conv1D``; None for others.
+
+    Args:
+        module: any.
+    """
     for names in (("in_features", "out_features"), ("nx", "nf")):
         sizes = [getattr(module, name, None) for name in names]
         if all(isinstance(size, int) for size in sizes) and (
@@ -21,7 +25,10 @@ def linear_features(module: nn.Module) -> tuple[int, int] | None:
 
 
 def decoder_layers(decoder: nn.Module) -> nn.ModuleList:
-    """Return the decoder layers themselves; see :func:`layer_list`.
+    """Return the decoder layers; see :func:`layer_list`.
+
+    Args:
+        decoder: the decoder stack, or a whole language model.
 
     Raises:
         ModelError: no list of decoder layers, or more than one that could be it.
@@ -30,10 +37,10 @@ def decoder_layers(decoder: nn.Module) -> nn.ModuleList:
 
 
 def layer_list(decoder: nn.Module) -> tuple[str, nn.ModuleList]:
-    """Return path and list of the decoder layers: the longest outermost list of like layers that hold linears.
+    """Return path and list of the decoder layers: the longest outermost list of equal layers that hold linears.
 
     Args:
-        decoder: the decoder stack; of a whole language model (also an encoder-decoder one) its decoder is taken.
+        decoder: the decoder stack, or a whole language model (also an encoder-decoder one), whose decoder is used.
 
     Raises:
         ModelError: no list of decoder layers, or more than one that could be it.
@@ -75,5 +82,9 @@ def _outermost_lists(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.M
 
 
 def linears_of(layer: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield path and module of every linear below a layer."""
+    """Yield path and module of every linear below a layer.
+
+    Args:
+        layer: a decoder layer.
+    """
     return ((name, module) for name, module in layer.named_modules() if name and linear_features(module) is not None)

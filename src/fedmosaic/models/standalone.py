@@ -1,4 +1,4 @@
-"""What transformers lacks to load an embedded model without fedmosaic: the tower's code, and an image processor."""
+"""Files with which transformers alone loads an embedded model: the tower's code, and an image processor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ def save_standalone(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
 
     ``AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True)`` and ``AutoProcessor`` then load it.
     The processor gives ``pixels.normalise``'s pixels (images of odd oblong sizes may be padded one pixel off) and 4
-    tokens per image; a prompt must begin with the ``<bos>`` mark.
+    tokens per image; a prompt must begin with the ``<bos>`` token.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        folder: receives processor, tokenizer and code; its ``config.json`` is completed.
     """
     pixels = LlavaImageProcessorPil(
         do_pad=True,

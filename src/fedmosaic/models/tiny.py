@@ -27,7 +27,13 @@ class TinyModel(BaseModel):
     """A ``LlavaForConditionalGeneration`` with fedmosaic's frozen tower.
 
     A sequence is ``<bos> text answer <eos>``, or ``<bos> text answer text answer ... <eos>`` for a dialogue; each
-    ``<image>`` mark becomes 4 image tokens. The text is taken as it is: no chat template.
+    ``<image>`` mark becomes 4 image tokens. The text is used as it is: no chat template.
+
+    Args:
+        name: how the user calls it.
+        module: the transformers model; is frozen.
+        tokenizer: its tokenizer.
+        features: gives the images' features.
     """
 
     module: LlavaForConditionalGeneration
@@ -50,7 +56,10 @@ class TinyModel(BaseModel):
         self.limit = position_limit(module.config)
 
     def prepare(self, samples: Sequence[Sample]) -> None:
-        """Compute the missing image features of the samples, once all are known to fit into the model's positions."""
+        """Check that all samples fit into the model's positions, then compute the missing image features.
+
+        See :meth:`BaseModel.prepare`.
+        """
         doubtful = [sample for sample in samples if self._may_be_long(sample)]
         prompts, answers = ([getattr(sample, part) for sample in doubtful] for part in ("prompt", "answer"))
         pairs = zip(self._encode(prompts), self._encode(answers), strict=True)
@@ -77,13 +86,13 @@ class TinyModel(BaseModel):
         return self._batch(turns, [key for dialogue in dialogues for key in dialogue.images], ids)
 
     def decode(self, batch: Batch) -> Tensor:
-        """Return the decoder's normed output (B, T, d)."""
+        """See :meth:`BaseModel.decode`; the decoder's output after its last norm."""
         inputs = {}
         features = batch.vision.get("features")
         if features is not None and len(features):
             projector: Any = self.module.model.multi_modal_projector
-            projected = projector(features.to(projector.linear_1.weight.dtype))  # the tower's is another
-            # What the tower and projector would return for pixels; handing it in is transformers' own way to cache it.
+            projected = projector(features.to(projector.linear_1.weight.dtype))  # the tower's dtype may differ
+            # The output of tower and projector, passed in as transformers' own caching does.
             pooled: Any = list(projected)
             inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=pooled)}
         output = self.module.model(
@@ -93,7 +102,7 @@ class TinyModel(BaseModel):
         return hidden
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Return logits (..., V)."""
+        """Return logits (..., V). See :meth:`BaseModel.head`."""
         logits: Tensor = self.module.lm_head(hidden)
         return logits
 
@@ -101,7 +110,7 @@ class TinyModel(BaseModel):
         save_standalone(self.tokenizer, folder)
 
     def _may_be_long(self, sample: Sample) -> bool:
-        """Whether only its tokens tell: ASCII has no more tokens than characters, and a mark of an image fewer."""
+        """Return whether a sample must be tokenised to check its length: ASCII has at most one token per character."""
         text = sample.prompt + sample.answer
         return self.limit is not None and (not text.isascii() or len(text) + 4 > self.limit)
 

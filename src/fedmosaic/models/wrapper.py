@@ -1,7 +1,8 @@
-"""A base model that answers in another way than it does by itself."""
+"""A base model that changes how another one answers."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Wrapper(BaseModel):
-    """Hands everything to another model; subclasses change what they need.
+    """Delegates everything to another model; subclasses override what they change.
 
     What is built on :meth:`hidden_states`, :meth:`head` and :meth:`collate` (losses, answers) follows the subclass.
 
@@ -68,7 +69,29 @@ class Wrapper(BaseModel):
 
 
 def unwrapped(model: BaseModel) -> BaseModel:
-    """Return the model that computes, within however many wrappers."""
+    """Return the base model inside any number of wrappers.
+
+    Args:
+        model: wrapped or not.
+    """
     while isinstance(model, Wrapper):
         model = model.inner
     return model
+
+
+def twin(model: BaseModel) -> BaseModel:
+    """Return a second model with copies of the weights and without an adapter; all else is shared.
+
+    Args:
+        model: no wrapper; an adapter that it carries is out of its decoder for a moment.
+    """
+    second = copy.copy(model)
+    second.adapter = None
+    if model.adapter is not None:
+        model.adapter.detach()
+    try:
+        second.module, second.decoder = copy.deepcopy((model.module, model.decoder))
+    finally:
+        if model.adapter is not None:
+            model.adapter.reattach()
+    return second

@@ -1,1 +1,1 @@
-"""Making the embedded models: needs the benchmark's public part; nothing at run time imports it."""
+"""Training the embedded models; needs the benchmark's public part. Nothing at run time imports it."""

@@ -1,8 +1,8 @@
-"""ImageTokenLoss: a help in pretraining that puts what an image shows where the words live.
+"""ImageTokenLoss: auxiliary losses that tie image tokens to the words of what the image shows.
 
-Each image's projected tokens are read by the language head and shall name what the picture shows (its kind, colour,
-number, ...), as the public bank knows it. One of the four tokens may name one thing and the next another. And after the
-first decoder layer the position behind an icon shall name its kind: where it has been gathered in one place, later
+Each image's projected tokens go through the language head and are trained to predict the words of the picture
+(category, colour, number, ...) from the public bank; each of the four tokens may predict another word. And after the
+first decoder layer the position after an icon is trained to predict its category: gathered in one position, later
 layers can compare it.
 """
 
@@ -26,11 +26,11 @@ _FACTS = ("category", "colour", "number", "first", "second", "cells", "digit", "
 
 
 class ImageTokenLoss:
-    """The words of the public pictures, as tokens of one model.
+    """The words of the public pictures as tokens of one model, and the losses.
 
     Args:
         pictures: of the public bank.
-        model: whose tokens they shall be; words of several tokens are left out.
+        model: whose tokens are used; words of several tokens are left out.
     """
 
     def __init__(self, pictures: Iterable[Picture], model: TinyModel) -> None:
@@ -38,34 +38,38 @@ class ImageTokenLoss:
         self._tokens = {picture.key: _tokens(picture, model) for picture in pictures}
         kinds = {p.key: _one_token(model, p["category"]) for p in pictures if p.kind == "icon"}
         self._kinds = {key: token for key, token in kinds.items() if token is not None}
-        self._seen: Tensor | None = None
+        self._recorded: Tensor | None = None
 
     @contextmanager
-    def watching(self, model: TinyModel) -> Iterator[None]:
-        """Read the first decoder layer's outputs of the passes inside the block, for :meth:`after_loss`."""
+    def recording(self, model: TinyModel) -> Iterator[None]:
+        """Return a context that records the first decoder layer's outputs, for :meth:`first_layer_loss`.
 
-        def look(_: nn.Module, __: object, output: Tensor | tuple[Tensor, ...]) -> None:
-            self._seen = output if isinstance(output, Tensor) else output[0]
+        Args:
+            model: the model in training.
+        """
 
-        handle = model.decoder.layers[0].register_forward_hook(look)  # type: ignore[index,union-attr]
+        def record(_: nn.Module, __: object, output: Tensor | tuple[Tensor, ...]) -> None:
+            self._recorded = output if isinstance(output, Tensor) else output[0]
+
+        handle = model.decoder.layers[0].register_forward_hook(record)  # type: ignore[index,union-attr]
         try:
             yield
         finally:
             handle.remove()
-            self._seen = None
+            self._recorded = None
 
-    def after_loss(self, model: TinyModel, keys: Sequence[str], batch: Batch) -> Tensor:
-        """Return the cross-entropy between what the position behind each icon names and the icon's kind.
+    def first_layer_loss(self, model: TinyModel, keys: Sequence[str], batch: Batch) -> Tensor:
+        """Return the cross-entropy of each icon's category, predicted at the position after the icon (a scalar; nats).
 
         Args:
-            model: the model in training, which has just computed ``batch`` inside :meth:`watching`.
+            model: the model in training, which has just computed ``batch`` inside :meth:`recording`.
             keys: the batch's images, in order.
             batch: as many runs of image tokens as there are keys.
         """
-        assert self._seen is not None, "compute the batch inside watching()"
+        assert self._recorded is not None, "compute the batch inside recording()"
         is_image = batch.input_ids == IMAGE_ID
         ends = is_image & (is_image.cumsum(1) % TOKENS_PER_IMAGE == 0)
-        behind = self._seen[:, 1:][ends[:, :-1]]
+        behind = self._recorded[:, 1:][ends[:, :-1]]
         icons = [row for row, key in enumerate(keys) if key in self._kinds]
         if not icons:
             return behind.sum() * 0
@@ -74,7 +78,7 @@ class ImageTokenLoss:
         return F.cross_entropy(logits, wanted)
 
     def loss(self, model: TinyModel, keys: Sequence[str], batch: Batch) -> Tensor:
-        """Return the cross-entropy between what each image's tokens name together and its picture's words.
+        """Return the cross-entropy of each picture's words, predicted by its image tokens together (a scalar; nats).
 
         Args:
             model: the model in training.

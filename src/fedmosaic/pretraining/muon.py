@@ -21,7 +21,15 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # the quintic iteration of the refere
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum with orthogonalised updates, for matrices only. Matrices of one shape are handled as one stack."""
+    """Momentum with orthogonalised updates, for matrices only. Matrices of one shape are handled as one stack.
+
+    Args:
+        parameters: matrices.
+        lr: learning rate.
+        momentum: decay of the averaged gradient, 0 to 1.
+        weight_decay: decoupled; multiplied by the learning rate.
+        iterations: of the orthogonalisation.
+    """
 
     def __init__(
         self,
@@ -66,7 +74,12 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """Return matrices (k, m, n) with all singular values moved close to 1 (between about 0.7 and 1.2)."""
+    """Return matrices (k, m, n) with all singular values moved close to 1 (between about 0.7 and 1.2).
+
+    Args:
+        matrices: (k, m, n).
+        iterations: of Newton and Schulz's method.
+    """
     tall = matrices.shape[1] > matrices.shape[2]
     x: Tensor = matrices.mT if tall else matrices
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)

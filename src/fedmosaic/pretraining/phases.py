@@ -1,4 +1,4 @@
-"""What a model is shown in pretraining, and when: looking, matching, comparing, everything."""
+"""The curriculum of pretraining: single images, matching, comparing, everything."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Phase:
     """A part of the curriculum.
 
     Attributes:
-        until: share of the whole at which it ends.
-        drills: share of drills among the dialogues.
-        matching: whether the drills are those on the same thing alone.
+        until: share of the training time at which it ends, 0 to 1.
+        drills: share of comparison drills among the dialogues.
+        matching: whether the drills are only those on the same thing.
         several: share of the mixture's dialogues about several images that are kept.
     """
 
@@ -30,7 +30,7 @@ class Phase:
 
 
 PHASES = (
-    Phase(0.30, several=0.25),  # looking
+    Phase(0.30, several=0.25),  # single images
     Phase(0.42, drills=1.0, matching=True),  # matching
     Phase(0.66, drills=1.0),  # comparing
     Phase(1.00, drills=0.5),  # everything
@@ -57,7 +57,11 @@ class PhaseSchedule:
         self._ready: list[list[Dialogue]] = []
 
     def next(self, progress: float) -> list[Dialogue]:
-        """Return a batch for a share of the time between 0 and 1."""
+        """Return a batch of dialogues.
+
+        Args:
+            progress: share of the training time that has passed, 0 to 1.
+        """
         if not self._ready:
             size = self._size
             pool = [self._dialogue(progress) for _ in range(8 * size)]

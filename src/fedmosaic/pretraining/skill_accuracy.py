@@ -1,4 +1,4 @@
-"""How well a model answers public questions, skill by skill: the record of a pretraining."""
+"""Accuracy on public questions, skill by skill: the evaluation of a pretraining."""
 
 from __future__ import annotations
 
@@ -38,7 +38,11 @@ _MARGIN = 5  # samples; skills with fewer are not reported
 
 
 def skill_of(sample: Sample) -> str:
-    """Return the name of the skill that a public question asks for (``other`` if no phrase fits)."""
+    """Return the name of the skill that a public question asks for (``other`` if no phrase fits).
+
+    Args:
+        sample: a public question.
+    """
     question = sample.prompt.rsplit(IMAGE_MARK, 1)[-1]
     if question.split(" options")[0].lstrip().startswith(("is this", "is the first", "is the third", "is the fourth")):
         return "is-it"
@@ -46,7 +50,7 @@ def skill_of(sample: Sample) -> str:
 
 
 @torch.no_grad()
-def choose(model: BaseModel, samples: Sequence[Sample], *, batch: int = 64) -> list[str]:
+def likeliest_options(model: BaseModel, samples: Sequence[Sample], *, batch: int = 64) -> list[str]:
     """Return the likeliest option of each sample, judged by the options' first tokens.
 
     Args:
@@ -77,7 +81,7 @@ def skill_accuracy(model: BaseModel, samples: Sequence[Sample]) -> dict[str, dic
     """
     right: dict[str, list[bool]] = defaultdict(list)
     chance: dict[str, list[float]] = defaultdict(list)
-    for sample, answer in zip(samples, choose(model, samples), strict=True):
+    for sample, answer in zip(samples, likeliest_options(model, samples), strict=True):
         right[skill_of(sample)].append(answer == sample.answer)
         chance[skill_of(sample)].append(1 / len(sample.options or (1,)))
     return {

@@ -17,7 +17,7 @@ from fedmosaic.models.special_tokens import BOS, EOS, IMAGE, PAD, SPECIAL, UNKNO
 def fit_tokenizer(
     kind: TokenizerKind, corpus: Sequence[str], *, vocabulary: int, whole_words: Iterable[str]
 ) -> PreTrainedTokenizerFast:
-    """Fit a lower-casing tokenizer that splits at spaces and punctuation.
+    """Fit a lower-casing tokenizer that splits at spaces and punctuation, and return it.
 
     Args:
         kind: ``word`` (one token per word), ``bpe`` (byte level) or ``unigram``.
@@ -49,7 +49,12 @@ def fit_tokenizer(
 
 
 def is_one_token(tokenizer: PreTrainedTokenizerFast, word: str) -> bool:
-    """Return whether a word is one known token."""
+    """Return whether a word is one known token.
+
+    Args:
+        tokenizer: a fitted tokenizer.
+        word: any text.
+    """
     tokens = tokenizer.encode(word, add_special_tokens=False)
     return len(tokens) == 1 and tokens[0] != tokenizer.unk_token_id
 

@@ -43,7 +43,7 @@ from fedmosaic.seeding import derive
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a model is pretrained.
+    """Settings of a pretraining.
 
     Attributes:
         seconds: CPU time.
@@ -51,12 +51,11 @@ class Recipe:
         lr: peak learning rate of both optimisers.
         warm_up: steps of linear rise.
         decay: share of the time, at the end, of linear decay to 2 %.
-        start: share of the curriculum that is left out at the start, when going on with a model.
+        start: share of the curriculum that is left out at the start, when training goes on from a model.
         clip: largest gradient norm.
-        noise: standard deviation of the noise on the tower's features (whose own is 0.9), so that pictures are not
-            learned by heart.
-        naming: weight of each of the two naming losses (see ``naming.py``).
-        hints: weight of the distance to a teacher, if there is one (see ``hints.py``).
+        noise: standard deviation of the noise on the tower's features (whose own is 0.9), against memorised pictures.
+        naming: weight of each of the two losses of :class:`~fedmosaic.pretraining.image_token_loss.ImageTokenLoss`.
+        hints: weight of the feature distillation from a teacher, if there is one.
         seed: of weights and data.
     """
 
@@ -73,12 +72,22 @@ class Recipe:
     seed: int = 0
 
     def learning_rate(self, step: int, progress: float) -> float:
-        """Return the learning rate at a step, at a share of the time between 0 and 1."""
+        """Return the learning rate at a step.
+
+        Args:
+            step: counts from 0.
+            progress: share of the training time that has passed, 0 to 1.
+        """
         return self.lr * min(1.0, (step + 1) / self.warm_up) * min(1.0, max(0.02, (1 - progress) / self.decay))
 
 
 def optimisers(module: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Return Muon for the matrices inside the layers and AdamW for embeddings, norms and biases."""
+    """Return Muon for the matrices inside the layers and AdamW for embeddings, norms and biases.
+
+    Args:
+        module: the model; only its parameters that require a gradient are trained.
+        recipe: gives the learning rate.
+    """
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     inner = [p for name, p in named if p.ndim == 2 and "embed" not in name and "lm_head" not in name]
     chosen = {id(p) for p in inner}
@@ -87,9 +96,13 @@ def optimisers(module: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]
 
 
 def dialogue_loss(model: TinyModel, batch: Batch) -> Tensor:
-    """Return the cross-entropy of all answers of a batch of dialogues.
+    """Return the cross-entropy of all answers of a batch of dialogues (a scalar; nats).
 
-    A dialogue with n answer tokens weighs sqrt(n), so that long captions do not drown short answers.
+    A dialogue with n answer tokens has weight sqrt(n), so that long captions do not dominate short answers.
+
+    Args:
+        model: the model in training.
+        batch: of dialogues, with their answers.
     """
     logits, targets, rows, _ = model.answer_logits(batch)
     weights = torch.bincount(rows, minlength=len(batch.input_ids)).float().rsqrt()[rows]
@@ -109,8 +122,8 @@ def train(
     Args:
         model: left frozen and in eval mode again.
         bank: the public pictures.
-        recipe: how.
-        teacher: whose hidden states the model's shall become alike.
+        recipe: the settings.
+        teacher: a model of another family for feature distillation; None for none.
         log: receives a line about every 30 seconds.
     """
     trained = [model.module.model.multi_modal_projector, model.decoder]
@@ -132,12 +145,14 @@ def train(
         features = batch.vision["features"]
         batch.vision["features"] = features + recipe.noise * torch.randn_like(features)
         keys = [key for dialogue in chosen for key in dialogue.images]
-        with naming.watching(model), hints.watching() if hints else nullcontext():
+        with naming.recording(model), hints.recording() if hints else nullcontext():
             loss = dialogue_loss(model, batch)
             if hints:
                 loss = loss + recipe.hints * hints.loss(chosen, batch)
             if keys:
-                loss = loss + recipe.naming * (naming.loss(model, keys, batch) + naming.after_loss(model, keys, batch))
+                loss = loss + recipe.naming * (
+                    naming.loss(model, keys, batch) + naming.first_layer_loss(model, keys, batch)
+                )
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.module.parameters(), recipe.clip)
         for optimiser in opts:
@@ -158,6 +173,9 @@ def answer_words(bank: PublicBank) -> set[str]:
     """Return every word that answers a question with options, in the public mixture or in a task.
 
     The tasks' questions are asked about public pictures: no client's sample is read.
+
+    Args:
+        bank: the public pictures.
     """
     samples = public.public_samples(bank, 4000, seed=0)
     for name in (*SEEN, *UNSEEN):
@@ -168,7 +186,14 @@ def answer_words(bank: PublicBank) -> set[str]:
 
 
 def new_model(family: type[Family], bank: PublicBank, *, seed: int, home: Path) -> TinyModel:
-    """Return an untrained model with a tokenizer fitted to the public texts."""
+    """Return an untrained model with a tokenizer fitted to the public texts.
+
+    Args:
+        family: which model.
+        bank: the public pictures.
+        seed: of the weights.
+        home: the cache folder.
+    """
     tokenizer = fit_tokenizer(
         family.tokenizer, list(public.corpus(bank)), vocabulary=family.vocabulary, whole_words=answer_words(bank)
     )
@@ -191,11 +216,11 @@ def pretrain(
 
     Args:
         family: which model.
-        recipe: how.
+        recipe: the settings.
         home: the cache folder: the public bank and its features.
         out: receives the assets.
         init: assets to go on from, instead of an untrained model.
-        teacher: assets of the model that gives hints, if one does.
+        teacher: assets of the teacher for feature distillation; None for none.
         log: receives progress lines.
     """
     bank = open_public(home)

@@ -1,4 +1,4 @@
-"""Fitting the tower's fixed projection, once, on public images: ``python -m fedmosaic.pretraining.vision_pca``.
+"""Fitting the tower's fixed projection on public images: ``python -m fedmosaic.pretraining.vision_pca``.
 
 The pooled maps (4 positions of each image, 1728 channels) are standardised, the two groups of channels (final and
 middle map) are given equal total weight, and the 256 leading principal components are whitened. The result is shipped
@@ -28,7 +28,11 @@ _FLOOR = 0.02  # share of the largest component's deviation added to all, so tha
 
 
 def pooled_maps(images: Sequence[Image.Image]) -> Tensor:
-    """Return the tower's maps before the projection (4 n, 1728) of n images."""
+    """Return the tower's maps before the projection (4 n, 1728).
+
+    Args:
+        images: n images of any size.
+    """
     tower = load_tower(projection=None)
     rows = []
     with torch.inference_mode():
@@ -39,7 +43,10 @@ def pooled_maps(images: Sequence[Image.Image]) -> Tensor:
 
 
 def fit(maps: Tensor) -> dict[str, Tensor]:
-    """Return the whitened principal components of maps (rows, 1728).
+    """Return the whitened principal components of maps.
+
+    Args:
+        maps: (rows, 1728).
 
     Returns:
         ``mean``, ``std`` (1728) with the groups' weights inside ``std``, ``projection`` (256, 1728) with orthonormal

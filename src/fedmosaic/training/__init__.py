@@ -2,25 +2,28 @@
 
 from fedmosaic import events
 from fedmosaic.training.budget import Budget, Meter, steps_of
-from fedmosaic.training.client import Client, LocalBatch, adapter_state, load_adapter_state
+from fedmosaic.training.client import Client, LocalBatch
+from fedmosaic.training.client_state import ClientState, averaged
 from fedmosaic.training.losses import Penalty, cross_entropy, proximal
 from fedmosaic.training.model_pool import ModelPool
 from fedmosaic.training.null_models import NullModelPool
 from fedmosaic.training.optimiser import SlotOptimiser
+from fedmosaic.training.resources import Resources
 
 __all__ = [
     "Budget",
     "Client",
+    "ClientState",
     "LocalBatch",
     "Meter",
     "ModelPool",
     "NullModelPool",
     "Penalty",
+    "Resources",
     "SlotOptimiser",
-    "adapter_state",
+    "averaged",
     "cross_entropy",
     "events",
-    "load_adapter_state",
     "proximal",
     "steps_of",
 ]

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from fedmosaic import events, seeding
 from fedmosaic.adapters import Adapter, SlotWeights
-from fedmosaic.config import ClientSpec, RunSettings
+from fedmosaic.config import ClientSpec
 from fedmosaic.data.sample import Sample
 from fedmosaic.data.stream import Stream
-from fedmosaic.models import AnswerLogits, BaseModel, Batch
+from fedmosaic.models import AnswerLogits, Batch
 from fedmosaic.training.budget import Budget, Meter, steps_of
+from fedmosaic.training.client_state import ClientState
 from fedmosaic.training.losses import Penalty, cross_entropy
-from fedmosaic.training.model_pool import ModelPool
 from fedmosaic.training.optimiser import SlotOptimiser
-
-Public = Callable[[int, int], Sequence[Sample]]
+from fedmosaic.training.resources import Resources
 
 
 @dataclass(frozen=True)
@@ -33,16 +32,25 @@ class LocalBatch:
 
 
 class Client:
-    """One participant during one message; between messages it is a :data:`state` on the client's own disk.
+    """One participant during one message; between messages it is a :class:`ClientState` on the client's own disk.
 
     Args:
+        spec: who it is: its id, base model and tasks.
+        adapter: attached to the base model of this name in the pool; clients of one model take turns in it.
+        resources: the run's settings, base models and public samples.
+        round_: the round that is being trained, from 1.
         stream: the client's own samples; None for a trainee of the server, which has public samples only.
-        public: gives public samples by number and round.
+        rate: factor of the adapters' learning rates.
 
     Attributes:
-        adapter: the slots, attached to the client's base model.
+        spec: see above.
+        base: the base model.
+        adapter: the slots, attached to the base model.
+        settings: of the run, with this client's learning rates.
+        round: the round that is being trained.
+        meter: what the client has done in this message.
         memory: private tensors that a method keeps between rounds (e.g. the running sketch).
-        round: the round that is being trained, from 1.
+        optimiser: of all slots and gates.
         secret: gives the key of this client's private randomness; from the run's seed, unless the federation replaces
             it by one that never leaves the client.
     """
@@ -50,27 +58,24 @@ class Client:
     def __init__(
         self,
         spec: ClientSpec,
-        *,
-        base: BaseModel,
         adapter: Adapter,
-        stream: Stream | None,
-        pool: ModelPool,
-        settings: RunSettings,
+        resources: Resources,
         round_: int,
-        public: Public | None = None,
+        *,
+        stream: Stream | None = None,
+        rate: float = 1.0,
     ) -> None:
         self.spec = spec
-        self.base = base
         self.adapter = adapter
-        self.pool = pool
-        self.settings = settings
+        self.settings = resources.settings if rate == 1 else resources.settings.with_rates(rate)
         self.round = round_
+        self.base = resources.pool.model(spec.model)
         self.memory: dict[str, Tensor] = {}
         self.meter = Meter()
-        self.optimiser = SlotOptimiser(adapter.named_groups(), settings.training)
-        self.secret: Callable[[], bytes] = lambda: seeding.derive(settings.seed, "secret", spec.id).to_bytes(32)
+        self.optimiser = SlotOptimiser(adapter.named_groups(), self.settings.training)
+        self.secret: Callable[[], bytes] = lambda: seeding.derive(self.settings.seed, "secret", spec.id).to_bytes(32)
+        self._resources = resources
         self._stream = stream
-        self._public = public
 
     @property
     def id(self) -> int:
@@ -84,7 +89,14 @@ class Client:
         return Budget(steps_of(self.settings, self.id, self.round))
 
     def batches(self, budget: Budget) -> Iterator[LocalBatch]:
-        """Yield the round's batches, one per step, drawn from the client's task stream."""
+        """Yield the round's batches, one per step, drawn from the client's task stream.
+
+        Args:
+            budget: how many.
+
+        Raises:
+            ValueError: the client is a trainee of the server.
+        """
         drawn = self._own_stream.batches(self.round, budget.steps, self.settings.training.batch_size)
         for step, samples in enumerate(drawn, start=1):
             yield LocalBatch(samples, self.base.collate(samples))
@@ -110,7 +122,7 @@ class Client:
         return self._stream
 
     def public_batches(self, count: int, *, round_: int | None = None) -> list[LocalBatch]:
-        """Return ``count`` public samples in batches; on the server and all clients the same in one round.
+        """Return public samples in batches; on the server and all clients the same in one round.
 
         Args:
             count: how many samples.
@@ -119,33 +131,54 @@ class Client:
         Raises:
             SettingsError: the benchmark has no public samples.
         """
-        if self._public is None:
-            raise ValueError("this client was made without access to public samples")
-        samples = self._public(count, self.round if round_ is None else round_)
+        samples = self._resources.public(count, self.round if round_ is None else round_)
         size = self.settings.training.batch_size
         chunks = [samples[start : start + size] for start in range(0, count, size)]
         return [LocalBatch(chunk, self.base.collate(chunk)) for chunk in chunks]
 
     def answers(self, batch: LocalBatch, *, mix: SlotWeights) -> AnswerLogits:
-        """Predictions at the answer tokens, with the slots mixed as given; metered with the backward pass to come."""
+        """Predict the answer tokens; metered with the backward pass to come.
+
+        Args:
+            batch: the samples.
+            mix: how the slots enter the output.
+        """
         with self.adapter.mixed(mix):
             self._meter_pass(batch.inputs, mix)
             return self.base.answer_logits(batch.inputs)
 
     def predict(self, batch: LocalBatch, *, mix: SlotWeights) -> AnswerLogits:
-        """:meth:`answers` as a teacher gives them: without gradients and without dropout."""
+        """Predict as a teacher does: as :meth:`answers`, without gradients and without dropout.
+
+        Args:
+            batch: the samples.
+            mix: how the slots enter the output.
+        """
         with self._as_teacher():
             return self.answers(batch, mix=mix)
 
     def embed(self, samples: Sequence[Sample], *, mix: SlotWeights) -> Tensor:
-        """(B, d) last hidden state at the end of each sample's prompt, computed as in :meth:`predict`."""
+        """Return the last hidden state at the end of each sample's prompt, computed as in :meth:`predict`.
+
+        Args:
+            samples: B of them; their answers are not looked at.
+            mix: how the slots enter the output.
+
+        Returns:
+            (B, d).
+        """
         inputs = self.base.collate(samples, with_answers=False)
         with self._as_teacher(), self.adapter.mixed(mix):
             self._meter_pass(inputs, mix)
             return self.base.hidden_states(inputs)[torch.arange(len(samples)), inputs.last]
 
     def loss(self, batch: LocalBatch, *, mix: SlotWeights) -> Tensor:
-        """Mean token cross-entropy over the answers, with the slots mixed as given."""
+        """Return the mean token cross-entropy over the answers (a scalar; nats).
+
+        Args:
+            batch: the samples.
+            mix: how the slots enter the output.
+        """
         return cross_entropy(self.answers(batch, mix=mix))
 
     def step(
@@ -198,7 +231,11 @@ class Client:
         self.optimiser.step(loss if penalty is None else loss + penalty(self.adapter))
 
     def snapshot(self, slot: str) -> dict[str, Tensor]:
-        """A copy of a slot's tensors."""
+        """Return a copy of a slot's tensors.
+
+        Args:
+            slot: its name.
+        """
         return self.adapter.slot_tensors(slot)
 
     @contextmanager
@@ -215,12 +252,16 @@ class Client:
     def _meter_pass(self, inputs: Batch, mix: SlotWeights) -> None:
         """Count a forward pass, and a backward pass where gradients will be asked for."""
         trained = self.adapter.opened if torch.is_grad_enabled() else None
-        self.meter.flops += self.pool.pass_flops(self.spec.model, inputs, trained=trained, mix=str(mix))
+        self.meter.flops += self._resources.pool.pass_flops(self.spec.model, inputs, trained=trained, mix=str(mix))
 
     # ---- what the federation calls -------------------------------------------------------------------------------
 
     def timed(self, work: Callable[[Client], None]) -> None:
-        """Run one round's work in training mode, reproducibly, and meter its time."""
+        """Run one round's work in training mode, reproducibly, and meter its time.
+
+        Args:
+            work: is given this client.
+        """
         torch.manual_seed(seeding.derive(self.settings.seed, "train", self.id, self.round))
         start = time.perf_counter()
         self.adapter.train()
@@ -230,33 +271,19 @@ class Client:
             self.adapter.train(False)
             self.meter.seconds += time.perf_counter() - start
 
-    def state(self) -> dict[str, Tensor]:
-        """Everything that must outlive this message, as named tensors: slots, gate, moments, memory."""
-        kept = {"moment": self.optimiser.moments(), "memory": self.memory}
-        return adapter_state(self.adapter) | {
-            f"{part}|{name}": tensor for part, table in kept.items() for name, tensor in table.items()
-        }
+    def state(self) -> ClientState:
+        """Return copies of everything that must outlive this message."""
+        return replace(ClientState.of_adapter(self.adapter), moments=self.optimiser.moments(), memory=dict(self.memory))
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Become the client of this :meth:`state`."""
-        load_adapter_state(self.adapter, state)
-        self.optimiser.load_moments(_part(state, "moment"))
-        self.memory = {name: tensor.clone() for name, tensor in _part(state, "memory").items()}
+    def restore(self, state: ClientState) -> None:
+        """Become the client of a state.
 
+        Args:
+            state: as :meth:`state` returns it; it is copied.
 
-def adapter_state(adapter: Adapter) -> dict[str, Tensor]:
-    """All slots and gates of an adapter, as the part of a client's state that they are."""
-    parts = {f"slot.{slot.name}": adapter.slot_tensors(slot.name) for slot in adapter.slots}
-    parts["gate"] = adapter.gate_tensors()
-    return {f"{part}|{name}": tensor for part, table in parts.items() for name, tensor in table.items()}
-
-
-def load_adapter_state(adapter: Adapter, state: Mapping[str, Tensor]) -> None:
-    """Overwrite all slots and gates of an adapter with those in a client's state."""
-    for slot in adapter.slots:
-        adapter.load_slot(slot.name, _part(state, f"slot.{slot.name}"))
-    adapter.load_gate(_part(state, "gate"))
-
-
-def _part(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
-    return {key.removeprefix(f"{part}|"): tensor for key, tensor in state.items() if key.startswith(f"{part}|")}
+        Raises:
+            ModelError: it is of another adapter.
+        """
+        state.load_into(self.adapter)
+        self.optimiser.load_moments(state.moments)
+        self.memory = {name: tensor.clone() for name, tensor in state.memory.items()}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ from torch import Tensor
 
 from fedmosaic import seeding
 from fedmosaic.cli.background import start_or_resume
-from fedmosaic.config import RunSettings, load_scenario, resolve
+from fedmosaic.config import RunSettings
 from fedmosaic.data.sample import Sample
 from fedmosaic.data.stream import Stream
-from fedmosaic.federation import Runtime, engines
+from fedmosaic.federation import Assets, engines
 from fedmosaic.models import BaseModel
 from fedmosaic.relevance import Probe, SketchKind, cosine_similarity, make_sketch, probe_target
 
@@ -53,18 +52,12 @@ def finished(settings: RunSettings, path: Path) -> dict[str, Any]:
     return results.as_json()
 
 
-@cache
-def machine(scenario: str) -> Runtime:
-    torch.set_num_threads(1)
-    return Runtime(resolve(load_scenario(scenario), method="fedmosaic"), Path("unused"))
-
-
-def probe_model(box: Runtime) -> BaseModel:
+def probe_model(box: Assets) -> BaseModel:
     scenario = box.settings.scenario
     return box.pool.probe(scenario.probe or box.pool.smallest(scenario.models))
 
 
-def arrivals(box: Runtime, *, seed: int, rounds: int = 0) -> list[Seen]:
+def arrivals(box: Assets, *, seed: int, rounds: int = 0) -> list[Seen]:
     """All clients' arrivals in all rounds, ordered by client, then round, as a run of this seed has them."""
     scenario, rounds = box.settings.scenario, rounds or box.settings.rounds
     found = []

@@ -1,0 +1,63 @@
+"""Finished runs of the field that are kept in the repository, so that any machine goes on from there.
+
+``results/field/TABLE.jsonl.gz`` has a line for each run: settings, results and rounds, without the clients' states.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fedmosaic.io import folder_written_atomically, write_atomically
+from fedmosaic.models.vision_weights import ASSETS
+
+RESULTS = Path(__file__).parents[1] / "results" / "field"
+FILES = ("settings.toml", "results.json", "rounds.csv")
+CODE = 2  # to be raised when methods or budgets are changed so that runs with equal settings give other numbers
+
+
+@cache
+def edition() -> str:
+    """What the kept runs depend on besides their settings: the code, and the shipped models and bases."""
+    digest = hashlib.sha256(bytes([CODE]))
+    for path in sorted(ASSETS.rglob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def kept(table: str) -> Iterator[dict[str, Any]]:
+    path = RESULTS / f"{table}.jsonl.gz"
+    if path.is_file():
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            yield from (run for run in map(json.loads, file) if run["edition"] == edition())
+
+
+def unpack(table: str, out: Path) -> None:
+    """Lay out the kept runs as the folders of finished ones."""
+    for run in kept(table):
+        target = out / run["name"]
+        if not target.exists():
+            with folder_written_atomically(target) as folder:
+                for name, text in run["files"].items():
+                    (folder / name).write_text(text, encoding="utf-8")
+
+
+def pack(table: str, out: Path) -> int:
+    """Keep all finished runs, and the comparison of them; return how many there are."""
+    runs = {run["name"]: run for run in kept(table)}
+    for done in sorted(out.rglob("results.json")):
+        name = done.parent.relative_to(out).as_posix()
+        files = {file: (done.parent / file).read_text(encoding="utf-8") for file in FILES}
+        runs[name] = {"name": name, "edition": edition(), "files": files}
+    lines = "".join(json.dumps(runs[name]) + "\n" for name in sorted(runs))
+    write_atomically(RESULTS / f"{table}.jsonl.gz", gzip.compress(lines.encode(), mtime=0))
+    for name in ("comparison.json", "comparison.csv"):
+        if (out / name).is_file():
+            shutil.copy(out / name, RESULTS / f"{table}{Path(name).suffix}")
+    return len(runs)

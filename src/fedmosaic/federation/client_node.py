@@ -1,0 +1,107 @@
+"""The client side of one process: a participant that answers the server's messages from the state on its disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from fedmosaic import events
+from fedmosaic.federation.participant import Participant
+from fedmosaic.federation.runtime import ClientRuntime
+from fedmosaic.training import Client, Meter
+
+
+class ClientNode(Participant):
+    """One client of a run, with its files.
+
+    A round is trained from the stored state of the last round in which the client trained before it, so a repeated
+    message gives the same reply.
+
+    Args:
+        runtime: what the run's clients share.
+        client_id: the client's id in the scenario.
+
+    Attributes:
+        runtime: see above.
+        store: the client's private files.
+    """
+
+    def __init__(self, runtime: ClientRuntime, client_id: int) -> None:
+        super().__init__(runtime.assets, runtime.adapters, client_id)
+        self.runtime = runtime
+        self.store = runtime.states.store(client_id)
+
+    def train_round(self, round_: int, download: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Meter]:
+        """Train one round and keep the state that it ends in.
+
+        Args:
+            round_: from 1.
+            download: what the server sent.
+
+        Returns:
+            The upload's tensors, and what was done.
+
+        Raises:
+            DataError: data or models have changed since the run began.
+            RunError: the client's state is missing or damaged.
+        """
+        self.runtime.inputs.keep()
+        client = self.client(round_, self.runtime.states.after(self.spec, round_ - 1))
+        client.secret = self.store.secret
+        done = self.train(client, download)
+        self.runtime.adapters.keep_alignment()
+        self.store.save(round_, done.state)
+        events.emit(
+            "trained", client=self.spec.id, round=round_, loss=done.meter.loss, seconds=round(done.meter.seconds, 3)
+        )
+        return done.upload.tensors, done.meter
+
+    def evaluate(self, round_: int, *, others: bool, count: int) -> dict[str, tuple[float, ...]]:
+        """Score the model that the client has after a round; round 0 is the base model (with the LoRA it brings).
+
+        Args:
+            round_: from 0.
+            others: whether all other clients' tasks are scored, too.
+            count: test samples per task; 0 for all.
+
+        Returns:
+            Each sample's score, by task.
+
+        Raises:
+            RunError: the client's state is missing or damaged.
+        """
+        tasks = self.runtime.assets.settings.scenario.task_names if others else list(self.spec.tasks)
+        if round_ == 0 and not self.spec.start:
+            known = self.runtime.evaluator.base_scores(self.spec, tasks, count)
+            return {task: each.scores for task, each in known.items()}
+        return self.score(round_, tasks, count=count)
+
+    def score(self, round_: int, tasks: Sequence[str], *, count: int) -> dict[str, tuple[float, ...]]:
+        """Score the model that the client has after a round on any tasks.
+
+        Args:
+            round_: from 0.
+            tasks: their names.
+            count: test samples per task; 0 for all.
+
+        Returns:
+            Each sample's score, by task.
+
+        Raises:
+            RunError: the client's state is missing or damaged.
+        """
+        with self.runtime.assets.method.answering(self.client_after(round_)) as model:
+            found = self.runtime.evaluator.scores(model, tasks, count)
+        return {task: each.scores for task, each in found.items()}
+
+    def client_after(self, round_: int) -> Client:
+        """Return the client with the model that it answers with after a round.
+
+        Args:
+            round_: from 0.
+
+        Raises:
+            RunError: the client's state is missing or damaged.
+        """
+        return self.client(round_, self.runtime.states.answering(self.spec, round_))

@@ -1,0 +1,76 @@
+"""Scores on a run's tasks: of any model, and of the base models, which are measured only once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from fedmosaic.config import ClientSpec
+from fedmosaic.data.sample import Sample
+from fedmosaic.evaluation import TaskScore, score_samples
+from fedmosaic.federation.adapter_factory import AdapterFactory
+from fedmosaic.federation.assets import Assets
+from fedmosaic.federation.base_scores import BaseScores
+from fedmosaic.models import BaseModel
+
+
+class Evaluator:
+    """Scores models as the run's settings say.
+
+    Args:
+        assets: of the run.
+        adapters: which base models answer without.
+    """
+
+    def __init__(self, assets: Assets, adapters: AdapterFactory) -> None:
+        self._assets = assets
+        self._adapters = adapters
+
+    def scores(self, model: BaseModel, tasks: Sequence[str], count: int) -> dict[str, TaskScore]:
+        """Score a model as it stands; tasks share batches.
+
+        Args:
+            model: with or without an adapter.
+            tasks: their names.
+            count: the first so many samples of each task; 0: all.
+
+        Returns:
+            Each sample's score, by task.
+        """
+        how, samples = self._assets.settings.evaluation, self._samples(tasks, count)
+        together = score_samples(
+            model,
+            [sample for each in samples.values() for sample in each],
+            batch_size=how.batch_size,
+            open_metric=how.open_metric,
+            answer_tokens=how.answer_tokens,
+        )
+        single = iter(together.scores)
+        return {task: TaskScore(tuple(next(single) for _ in each)) for task, each in samples.items()}
+
+    def base_scores(self, spec: ClientSpec, tasks: Sequence[str], count: int) -> dict[str, TaskScore]:
+        """Score a client's base model without its adapter; what is known already is not measured again.
+
+        Args:
+            spec: who the client is.
+            tasks: their names.
+            count: the first so many samples of each task; 0: all.
+
+        Returns:
+            Each sample's score, by task.
+        """
+        model = self._assets.pool.model(spec.model)
+
+        def measure() -> dict[str, TaskScore]:
+            with self._adapters.adapter(spec).disabled():
+                return self.scores(model, tasks, count)
+
+        return self._known.get(model.architecture, self._samples(tasks, count), measure)
+
+    @cached_property
+    def _known(self) -> BaseScores:
+        return BaseScores(self._assets.cache / "scores", self._assets.settings.evaluation, self._assets.images)
+
+    def _samples(self, tasks: Sequence[str], count: int) -> dict[str, tuple[Sample, ...]]:
+        split = self._assets.settings.evaluation.split
+        return {task: self._assets.benchmark.task(task).split(split)[: count or None] for task in tasks}

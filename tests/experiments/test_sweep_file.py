@@ -1,0 +1,92 @@
+"""Sweep files: what they say is what the command line would, and what is wrong in them is named."""
+
+from pathlib import Path
+
+import pytest
+from tests.cli.calling import call
+
+from fedmosaic.config import load_scenario, resolve
+from fedmosaic.errors import SettingsError
+from fedmosaic.experiments import sweep
+from fedmosaic.experiments.sweep_file import Sweep
+
+SHIPPED = sorted((Path(__file__).parents[2] / "benchmarks" / "sweeps").glob("*.toml"))
+
+
+def written(path, text):
+    path.write_text(text)
+    return path
+
+
+def test_a_file_says_what_the_options_say(tmp_path):
+    path = written(
+        tmp_path / "mine.toml",
+        """
+        scenario = "own.toml"
+        methods = ["sft", "ditto:strength=2", {method = "fedmosaic", gate = false, adapter.alignment = "none"}]
+        seeds = [3, 4]
+        rates = [0.3, 1]
+        budget = "flops"
+        rounds = 2
+        [settings]
+        training.steps = 5
+        scenario.protocol = "static"
+        """,
+    )
+    read = Sweep.read(path)
+    assert read.options() == {
+        "scenario": str(tmp_path / "own.toml"),
+        "methods": "sft,ditto:strength=2,fedmosaic:gate=false:adapter.alignment=none",
+        "seeds": "3,4",
+        "rates": "0.3,1",
+        "budget": "flops",
+        "rounds": 2,
+    }
+    settings = resolve(load_scenario("demo"), overrides=read.overrides())
+    assert (settings.training.steps, settings.scenario.protocol) == (5, "static")
+
+
+def test_rates_of_an_earlier_comparison_lie_relative_to_the_file(tmp_path):
+    path = written(tmp_path / "mine.toml", 'methods = ["sft"]\nrates = "earlier/comparison.json"')
+    assert Sweep.read(path).options()["rates"] == str(tmp_path / "earlier" / "comparison.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("methods = []", ["methods", "at least 1"]),
+        ("seeds = [0]", ["'methods' is missing"]),
+        ('methods = ["sft"]\nsede = [0]', ["'sede'", "did you mean 'seeds'"]),
+        ('methods = ["sft"]\nbudget = "time"', ["budget", "'time'", "'steps' or 'flops'"]),
+        ('methods = [{method = "sft", start = "a:b"}]', ["start=a:b of sft", "comma or colon"]),
+        ("methods = [3]", ["methods", "3"]),
+        ("methods = ", ["is not valid"]),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named(tmp_path, text, words):
+    with pytest.raises(SettingsError) as error:
+        Sweep.read(written(tmp_path / "mine.toml", text))
+    assert all(word in str(error.value) for word in ["mine.toml", *words]), error.value
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_fields_sweeps_are_of_known_scenarios_methods_and_settings(path):
+    read = Sweep.read(path)
+    base = resolve(load_scenario(read.scenario), overrides=read.overrides())
+    chosen = sweep.variants(base, read.methods)
+    assert len({settings.digest for settings in chosen.values()}) == len(read.methods)
+
+
+def test_options_of_the_command_line_come_before_the_file(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "mine.toml", 'scenario = "nowhere"\nmethods = ["stf"]\nseeds = [0]')
+    status, _, error = call(monkeypatch, capsys, "compare", "--sweep", "mine.toml")
+    assert (status, "nowhere" in error) == (2, True)
+    status, _, error = call(monkeypatch, capsys, "compare", "demo", "--sweep", "mine.toml")
+    assert (status, "'stf'" in error) == (2, True)
+    more = ["--methods", "sft", "--set", "training.stepz=3"]
+    status, _, error = call(monkeypatch, capsys, "compare", "demo", "--sweep", "mine.toml", *more)
+    assert (status, "training.stepz" in error) == (2, True)
+    status, _, error = call(monkeypatch, capsys, "compare", "--sweep", "none.toml")
+    assert (status, "cannot read sweep none.toml" in error) == (2, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
