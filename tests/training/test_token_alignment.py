@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from fedmosaic.data.sample import Sample
 from fedmosaic.models.base import IGNORED, Batch, pad_right
-from fedmosaic.models.load import ASSETS
+from fedmosaic.models.vision_weights import ASSETS
 from fedmosaic.training import LocalBatch
 from fedmosaic.training.token_alignment import TokenAligner, answer_tokens, characters_before, matching_words
 
