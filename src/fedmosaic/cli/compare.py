@@ -21,7 +21,7 @@ from fedmosaic.config import RunSettings, load_scenario, resolve
 from fedmosaic.errors import SettingsError
 from fedmosaic.experiments.sweep_file import Sweep
 from fedmosaic.nearest import hint
-from fedmosaic.registry import METHODS
+from fedmosaic.registry import METHODS, TRACKERS
 
 if TYPE_CHECKING:
     from fedmosaic.experiments.sweep import Plan
@@ -62,7 +62,12 @@ def compare(  # noqa: PLR0915 - a comparison, told in its order
     rounds: Annotated[int | None, typer.Option(help="Communication rounds.")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="A setting: training.steps=10.")] = None,
     track: Annotated[
-        list[str] | None, typer.Option("--track", help="Log each run to wandb, mlflow, tensorboard or trackio.")
+        list[str] | None,
+        typer.Option(
+            "--track",
+            help="Log each run to wandb, mlflow, tensorboard or trackio; repeatable.",
+            autocompletion=completing.trackers,
+        ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time, each in its own process.")] = 2,
     sweep: Annotated[
@@ -93,6 +98,8 @@ def compare(  # noqa: PLR0915 - a comparison, told in its order
     )
     for each in names:
         METHODS.check(each.partition(":")[0])
+    for each in track or ():
+        TRACKERS.check(each)
     overrides = [*(Sweep.read(sweep).overrides() if sweep else ()), *(overrides or ())]
     asked = resolve(load_scenario(scenario), overrides=overrides, rounds=rounds)
 
@@ -112,7 +119,7 @@ def compare(  # noqa: PLR0915 - a comparison, told in its order
     from fedmosaic.report import comparison_page
     from fedmosaic.trackers import make_trackers
 
-    make_trackers(track or [])  # that they can be made
+    make_trackers(track or ())  # that they can be made
     base = divided(asked)
     chosen = variants(base, names)
     for settings in chosen.values():
