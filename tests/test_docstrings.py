@@ -19,6 +19,7 @@ CHECKED = (
     "errors.py",
     "evaluation",
     "io.py",
+    "methods",
     "models",
     "nearest.py",
     "pretraining",
