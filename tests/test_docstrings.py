@@ -25,6 +25,7 @@ CHECKED = (
     "federation/results.py",
     "federation/run_folder.py",
     "io.py",
+    "methods",
     "models",
     "nearest.py",
     "pretraining",
