@@ -76,7 +76,11 @@ class RegisteredName:
 
 
 def registered(registry: Registry) -> AfterValidator:
-    """Return what makes a setting's string the name of something registered."""
+    """Return what makes a setting's string the name of something registered.
+
+    Args:
+        registry: of the kind.
+    """
     return AfterValidator(RegisteredName(registry))
 
 
