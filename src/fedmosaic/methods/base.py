@@ -131,7 +131,7 @@ class _Joined(Mapping[int, Tensors]):
         return self._first[client] if client in self._first else self._second[client]
 
     def __iter__(self) -> Iterator[int]:
-        return iter(dict.fromkeys([*self._first, *self._second]))
+        return iter(dict.fromkeys([*self._second, *self._first]))
 
     def __len__(self) -> int:
         return len({*self._first, *self._second})
