@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from fedmosaic import seeding
-from fedmosaic.cli.background import start_or_resume
+from fedmosaic.api.reference import start_or_resume
 from fedmosaic.config import RunSettings
 from fedmosaic.data.sample import Sample
 from fedmosaic.data.stream import Stream

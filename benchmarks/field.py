@@ -5,8 +5,8 @@
     python benchmarks/field.py --markdown               # the tables of what is done
 
 A table is ``fedmosaic compare --sweep FILE`` with a file of ``benchmarks/sweeps``. A run takes 3 to 6 CPU-minutes, and
-all tables together 20 CPU-hours. They need not be spent at once: finished runs are kept in ``results/field/TABLE.jsonl.gz``, and
-any machine goes on from there, as long as its package ships the same models.
+all tables together 20 CPU-hours. They need not be spent at once: finished runs are kept in
+``results/field/TABLE.jsonl.gz``, and any machine goes on from there, as long as its package ships the same models.
 """
 
 from __future__ import annotations

@@ -288,7 +288,7 @@ def test_questions_that_cannot_be_asked_are_refused(monkeypatch, capsys, tmp_pat
     cases = [
         (["--image", tmp_path / "none.png", "what ?"], ["none.png"]),
         (["--image", broken, "what ?"], ["broken.png", "not a readable image"]),
-        (["--image", pictures[0], "<image> or <image> ?"], ["2 <image>", "1 time"]),
+        (["--image", pictures[0], "<image> or <image> ?"], ["2 <image>", "1 image"]),
         (["  "], ["empty"]),
     ]
     for arguments, words in cases:

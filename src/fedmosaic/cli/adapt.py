@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,9 +12,7 @@ from rich.table import Table
 
 from fedmosaic.cli import lists
 from fedmosaic.cli.console import PlainConsole
-from fedmosaic.cli.progress import working
-from fedmosaic.errors import SettingsError
-from fedmosaic.io import write_atomically
+from fedmosaic.cli.progress import teller
 
 if TYPE_CHECKING:
     from fedmosaic.experiments.adaptation import Adaptation
@@ -38,28 +35,10 @@ def adapt_run(
     console = PlainConsole()
     names = lists.listed(tasks, lists.name, option="--tasks", expected="a task, such as digit-parity@chalk")
     counts = lists.listed(steps, lists.count, option="--steps", expected="a whole number from 0, as in 0,10,30")
-    if not max(counts):
-        raise SettingsError(f"--steps {steps!r}: expected a number above 0 among them, as in 0,10,30")
-    if other := [each for each in overrides or () if not each.strip().startswith("training.")]:
-        raise SettingsError(f"--set {other[0]}: adaptation reads settings of the training only, as training.batch_size")
 
-    from fedmosaic.cli.finished import finished_run
-    from fedmosaic.config import varied
-    from fedmosaic.experiments.adaptation import adapt
-    from fedmosaic.report import adaptation_page
+    from fedmosaic.api.adapting import adapt
 
-    runtime, settings = finished_run(run, change=lambda own: varied(own, overrides or []))
-    for name in names:
-        runtime.assets.benchmark.task(name)  # an unknown one is refused before anything is trained
-    found = {}
-    for name in names:
-        models = len(settings.scenario.models)
-        with working(console, f"adapting to {name}: 2 starts x {models} models x {seeds} seeds"):
-            found[name] = adapt(runtime, name, rounds=settings.rounds, seeds=seeds, steps=counts)
-        target = run / "adapt" / f"{name}.json"
-        write_atomically(target, json.dumps(found[name].as_json(), indent=2) + "\n")
-        page = adaptation_page(found[name].as_json(), target.with_suffix(".html"))
-        console.say(f"page: {page}")
+    found = adapt(run, names, seeds=seeds, steps=counts, overrides=overrides or [], tell=teller(console))
     console.print(_table(found, counts))
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
 from fedmosaic.cli.console import PlainConsole
-from fedmosaic.data.sample import IMAGE_MARK, Sample
-from fedmosaic.errors import SettingsError
 
 
 def ask(
@@ -21,36 +18,12 @@ def ask(
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 32,
 ) -> None:
     """Print the answer of a client's final model to a question about images."""
+    from fedmosaic.api.answering import with_marks
+    from fedmosaic.api.finished import Run
+    from fedmosaic.data.images import read_image
+
     paths = image or []
-    prompt = _prompt(question, len(paths))
-
-    from fedmosaic.cli.finished import finished_run
-    from fedmosaic.data.images import GivenImages, read_image
-    from fedmosaic.federation.final_model import final_model
-
+    with_marks(question, len(paths))
     for path in paths:
         read_image(path)
-    with TemporaryDirectory() as cache:  # whatever was asked about leaves no trace in the user's cache
-        runtime, _ = finished_run(run, images=GivenImages(paths), cache=Path(cache))
-        model = final_model(runtime, client)
-        keys = tuple(GivenImages(paths).keys())
-        sample = Sample("question", keys, prompt, answer="?")
-        (answer,) = model.base.answer([sample], max_tokens=max_tokens)
-    PlainConsole().say(answer)
-
-
-def _prompt(question: str, images: int) -> str:
-    """Return the question with one mark per image, put in front where it has none.
-
-    Raises:
-        SettingsError: the question is empty, or its marks are not as many as the images.
-    """
-    if not question.strip():
-        raise SettingsError("the question is empty; expected a text such as 'what is this ?'")
-    marks = question.count(IMAGE_MARK)
-    if marks not in (0, images):
-        raise SettingsError(
-            f"the question has {marks} {IMAGE_MARK} mark(s) but --image is given {images} time(s); "
-            "give one image per mark, or leave the marks out to have all images in front"
-        )
-    return question if marks else f"{IMAGE_MARK} " * images + question
+    PlainConsole().say(Run(run).client(client).ask(paths, question, max_tokens=max_tokens))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,23 +12,20 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Column, Table
 
+from fedmosaic.api.settings import check_comparison
 from fedmosaic.cli import completing, lists
 from fedmosaic.cli.console import PlainConsole
-from fedmosaic.cli.progress import logging, working
+from fedmosaic.cli.progress import logging, teller
 from fedmosaic.cli.sweep import take_options
-from fedmosaic.config import RunSettings, load_scenario, resolve
-from fedmosaic.errors import SettingsError
+from fedmosaic.config import load_scenario, resolve
 from fedmosaic.experiments.sweep_file import Sweep
-from fedmosaic.nearest import hint
 from fedmosaic.registry import METHODS, TRACKERS
 
 if TYPE_CHECKING:
     from fedmosaic.experiments.sweep import Plan
 
-_POLL_SECONDS = 1.0
 
-
-def compare(  # noqa: PLR0915 - a comparison, told in its order
+def compare(
     scenario: Annotated[
         str,
         typer.Argument(
@@ -82,10 +78,7 @@ def compare(  # noqa: PLR0915 - a comparison, told in its order
 ) -> None:
     """Run all methods with all seeds and compare them; call it again to go on where it was interrupted."""
     console = PlainConsole()
-    if budget not in ("steps", "flops"):
-        raise SettingsError(f"--budget {budget!r}: {hint(budget, ('steps', 'flops'))}expected 'steps' or 'flops'")
-    if finished and not finished.is_dir():
-        raise SettingsError(f"--finished {finished}: no such folder; expected the --out of another comparison")
+    check_comparison(budget, finished)
     names = lists.listed(methods, lists.name, option="--methods", expected="a method, such as fedmosaic or sft")
     numbers = lists.listed(
         seeds, lists.seed, option="--seeds", expected="a whole number from 0 to 2^31 - 1, as in 0,1,2"
@@ -103,107 +96,33 @@ def compare(  # noqa: PLR0915 - a comparison, told in its order
     overrides = [*(Sweep.read(sweep).overrides() if sweep else ()), *(overrides or ())]
     asked = resolve(load_scenario(scenario), overrides=overrides, rounds=rounds)
 
-    from fedmosaic.cli.prepare import prepare
-    from fedmosaic.experiments.comparison import compare as summarise
-    from fedmosaic.experiments.comparison import (
-        outside_budget,
-        rates_of,
-        rates_of_other_steps,
-        steps_of_rates,
-        write_comparison,
-    )
-    from fedmosaic.experiments.equal_flops import EqualFlops
-    from fedmosaic.experiments.sweep import at_best_rates, plan, rate_plans, rate_scores, take_finished, variants
+    from fedmosaic.api.background import run_all
+    from fedmosaic.api.comparing import compared
+    from fedmosaic.experiments.comparison import outside_budget
     from fedmosaic.federation import divided
-    from fedmosaic.federation.name_checks import check_names
-    from fedmosaic.report import comparison_page
     from fedmosaic.trackers import make_trackers
 
-    make_trackers(track or ())  # that they can be made
-    base = divided(asked)
-    chosen = variants(base, names)
-    for settings in chosen.values():
-        check_names(settings)  # of all, before the first one's data are made
-    _check_unlike(chosen)
-    scores = rates_of(earlier, chosen) if earlier else {}
-    tried_at = steps_of_rates(earlier, chosen) if earlier else {}
-    for settings in chosen.values():
-        prepare(settings, console)
-    budgeted: Callable[[Plan], Plan] = lambda each: each  # noqa: E731
-    if budget == "flops":
-        equal = EqualFlops(base, kept=out / "equal-flops.json", say=console.say)
-        with working(console, "counting what each run costs"):
-            equal.count(chosen, seeds=numbers)
-        budgeted = equal.applied
-    if factors:
-        laid = rate_plans(chosen, factors=factors, seed=numbers[0], out=out / "rates")
-        tried = {name: {factor: budgeted(each) for factor, each in found.items()} for name, found in laid.items()}
-        tried_at = {name: next(iter(found.values())).settings.training.steps for name, found in tried.items()}
-        for by_factor in tried.values():
-            prepare(next(iter(by_factor.values())).settings, console)  # the validation samples
-        _run_all(
-            [each for by_factor in tried.values() for each in by_factor.values()], jobs, console, track=track or ()
-        )
-        scores = {name: rate_scores(by_factor) for name, by_factor in tried.items()}
-    chosen = at_best_rates(chosen, scores)
-    plans = [budgeted(each) for each in plan(chosen, seeds=numbers, out=out)]
-    if earlier and (others := rates_of_other_steps(tried_at, plans)):
-        console.print(f"learning rates were chosen with other steps per round: {'; '.join(others)}", soft_wrap=True)
-    if finished and (taken := take_finished(plans, finished)):
-        console.print(f"{len(taken)} of {len(plans)} runs are taken from {finished}", soft_wrap=True)
+    make_trackers(track or [])  # that they can be made
 
-    def write() -> dict[str, Any]:
-        comparison = summarise(plans, budget=budget, rates=scores, rates_steps=tried_at)
-        write_comparison(out, comparison)
-        comparison_page(comparison, plans, out / "comparison.html")
-        return comparison
+    def execute(plans: Sequence[Plan], after_each: Callable[[], object]) -> None:
+        with _showing(plans, console) as show:
+            run_all(plans, jobs=jobs, track=track or (), after_each=after_each, show=show)
 
-    _run_all(plans, jobs, console, track=track or (), after_each=write)
-    comparison = write()
+    comparison = compared(
+        divided(asked),
+        names,
+        seeds=numbers,
+        budget=budget,
+        rates=earlier or factors,
+        out=out,
+        finished=finished,
+        execute=execute,
+        tell=teller(console),
+    )
     console.print(comparison_table(comparison))
     for line in outside_budget(comparison):
         console.print(f"warning: {line}", soft_wrap=True)
     console.print(f"page: {out / 'comparison.html'}", soft_wrap=True)
-
-
-def _check_unlike(chosen: Mapping[str, RunSettings]) -> None:
-    known: dict[str, str] = {}
-    for name, settings in chosen.items():
-        if (other := known.setdefault(settings.digest, name)) != name:
-            raise SettingsError(f"--methods: {other!r} and {name!r} are the same settings; leave one out")
-
-
-def _run_all(
-    plans: Sequence[Plan],
-    jobs: int,
-    console: Console,
-    *,
-    track: Sequence[str],
-    after_each: Callable[[], object] = lambda: None,
-) -> None:
-    """Run what is not done yet, at most ``jobs`` at once; the first failure stops all."""
-    from fedmosaic.cli.background import BackgroundRun
-    from fedmosaic.experiments.sweep import check_begun
-    from fedmosaic.federation import RunFolder
-
-    check_begun(plans)
-    waiting = [each for each in plans if RunFolder(each.path).results() is None]
-    running: list[BackgroundRun] = []
-    try:
-        with _showing(plans, console) as show:
-            while waiting or running:
-                while waiting and len(running) < jobs:
-                    chosen = waiting.pop(0)
-                    running.append(BackgroundRun(chosen.settings, chosen.path, track=track))
-                for run in [run for run in running if not run.running]:
-                    run.join()
-                    running.remove(run)
-                    after_each()
-                show()
-                time.sleep(_POLL_SECONDS)
-    finally:
-        for run in running:
-            run.stop()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from fedmosaic.cli.background import BackgroundRun
+from fedmosaic.api.background import BackgroundRun
 from fedmosaic.cli.progress import logging
 from fedmosaic.config import RunSettings
 from fedmosaic.events import Step, Trained

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from fedmosaic.cli import lists
 from fedmosaic.cli.console import PlainConsole
-from fedmosaic.cli.progress import working
+from fedmosaic.cli.progress import teller
 from fedmosaic.errors import SettingsError
-from fedmosaic.io import write_atomically
-
-if TYPE_CHECKING:
-    from fedmosaic.federation import ClientRuntime
 
 
 def evaluate(
@@ -40,66 +34,38 @@ def evaluate(
     """Score every client's final model; with --unseen the outcome is added to results.json."""
     if (mix or average) and (unseen or generated):
         raise SettingsError("--mix and --average score Self and Others; give them without --unseen and --generated")
-
-    from fedmosaic.cli.finished import finished_run
-    from fedmosaic.experiments.rescoring import agreement, check_choices, examine, unseen_tasks
-    from fedmosaic.federation import RunFolder
-
     console = PlainConsole()
-    runtime, settings = finished_run(run)
     if mix or average:
-        _show_other_answers(run, runtime, mix, average, console)
-        return
-    tasks = unseen_tasks(runtime.assets) if unseen else settings.scenario.task_names
-    if generated:
-        check_choices(runtime.assets, tasks)
-    with working(console, f"{len(settings.scenario.clients)} models x {len(tasks)} tasks"):
-        summary = examine(runtime, tasks, rounds=settings.rounds)
+        texts = lists.listed(mix, lists.name, option="--mix", expected="L, M or a weight from 0 to 1") if mix else []
+        _show_other_answers(run, texts, average, console)
+    else:
+        _show_scores(run, unseen, generated, console)
+
+
+def _show_scores(run: Path, unseen: bool, generated: bool, console: PlainConsole) -> None:
+    from fedmosaic.api.evaluating import evaluate as score_again
+
+    found = score_again(run, unseen=unseen, generated=generated, tell=teller(console))
     table = Table("task", "score (%)", "95 % interval", title="unseen tasks" if unseen else "all tasks")
-    for task, score in summary.per_task.items():
-        low, high = summary.per_task_ci95[task]
+    for task, score in found.per_task.items():
+        low, high = found.per_task_ci95[task]
         table.add_row(task, f"{100 * score:.1f}", f"{100 * low:.1f} - {100 * high:.1f}")
     table.add_section()
-    table.add_row("mean", f"{100 * summary.last:.1f}", "")
+    table.add_row("mean", f"{100 * found.mean:.1f}", "")
     console.print(table)
-    if unseen:
-        folder = RunFolder(run)
-        if (results := folder.results()) is not None:
-            folder.write_results(replace(results, unseen=summary))
-    if generated:
-        with working(console, "generating"):
-            same, by_choice, by_text = agreement(runtime, tasks, rounds=settings.rounds)
+    if both := found.agreement:
         console.print(
-            f"multiple choice: {100 * same:.1f} % of verdicts agree; "
-            f"accuracy {100 * by_choice:.1f} % by likelihood, {100 * by_text:.1f} % by generated text"
+            f"multiple choice: {100 * both.same:.1f} % of verdicts agree; "
+            f"accuracy {100 * both.by_likelihood:.1f} % by likelihood, {100 * both.by_text:.1f} % by generated text"
         )
 
 
-def _show_other_answers(
-    run: Path, runtime: ClientRuntime, mix: str, average: int | None, console: PlainConsole
-) -> None:
-    """Score the run with each of the other weights, keep the scores in ``answers.json`` and show them."""
-    from fedmosaic.cli.finished import finished_run
-    from fedmosaic.experiments.other_answers import averaged_over, scores_with, slot_weights
-    from fedmosaic.experiments.rescoring import self_and_others
-    from fedmosaic.federation import RunFolder
+def _show_other_answers(run: Path, mix: list[str], average: int | None, console: PlainConsole) -> None:
+    from fedmosaic.api.other_answers import other_answers
 
-    method, rounds = runtime.assets.method, runtime.assets.settings.rounds
-    results = RunFolder(run).results()
-    assert results is not None  # it is finished
-    rows = {"as the run answers": [part.last if part else None for part in (results.self_, results.others)]}
-    texts = lists.listed(mix, lists.name, option="--mix", expected="L, M or a weight from 0 to 1") if mix else []
-    weights = {text: slot_weights(method, text) for text in texts}
-    with working(console, f"{len(weights) + bool(average)} other way(s) to answer"):
-        for text, chosen in weights.items():
-            rows[f"mix {text}"] = list(scores_with(runtime, chosen, rounds=rounds))
-        if average:
-            other, _ = finished_run(run, change=lambda own: averaged_over(own, average))
-            rows[f"mean of {average} rounds"] = list(self_and_others(other, rounds=rounds))
-    found = {name: {"self": mine, "others": theirs} for name, (mine, theirs) in rows.items()}
-    write_atomically(run / "answers.json", json.dumps(found, indent=1) + "\n")
-    table = Table("answers", "Self (%)", "Others (%)", title=f"{method.title} with other weights")
-    for name, scores in rows.items():
-        table.add_row(name, *("-" if score is None else f"{100 * score:.1f}" for score in scores))
+    found = other_answers(run, mix=mix, average=average, tell=teller(console))
+    table = Table("answers", "Self (%)", "Others (%)", title=f"{found.title} with other weights")
+    for name, row in found.rows.items():
+        table.add_row(name, *("-" if score is None else f"{100 * score:.1f}" for score in (row.self_, row.others)))
     console.print(table)
     console.say(f"scores: {run / 'answers.json'}")

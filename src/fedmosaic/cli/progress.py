@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from fedmosaic import events
+from fedmosaic.api.telling import Teller
+from fedmosaic.cli.console import PlainConsole
 from fedmosaic.events import Event, Note, Work
 
 SECONDS = 5.0
@@ -79,3 +81,8 @@ def logging(console: Console, title: str, *, seconds: float | None = None) -> It
     finally:
         over.set()
         teller.join()
+
+
+def teller(console: PlainConsole) -> Teller:
+    """Return what shows on a console what takes long and what the user should know."""
+    return Teller(lambda title: working(console, title), console.note)

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedmosaic.cli.background import reference_of
+from fedmosaic.api.objects import Objects
+from fedmosaic.api.running import reopened
 from fedmosaic.cli.console import PlainConsole
-from fedmosaic.cli.prepare import prepare
+from fedmosaic.cli.progress import teller
 from fedmosaic.config import RunSettings, Scenario, load_scenario, resolve, varied
 from fedmosaic.federation import RunFolder, divided
-from fedmosaic.federation.continuation import check_can_go_on, continued, explanation, go_on, is_done
+from fedmosaic.federation.continuation import continued
 from fedmosaic.report import write_report
 
 
@@ -42,29 +43,15 @@ def resume(
     """
     before = RunFolder.holding_run(out).settings
     settings = continued(before, _asked(before, scenario, overrides, given, changed))
-    runs = {out: settings}
-    if reference := reference_of(settings):
-        runs[out / "reference"] = reference
-    if all(is_done(path, each) for path, each in runs.items()):
+    folder = reopened(out, settings, Objects(), tell=teller(console))
+    if folder is None:
         if not (out / "report.html").is_file():
             write_report(out)
-        console.print(
+        console.say(
             f"the run in {out} is finished: round {settings.rounds} of {settings.rounds}; go on with it: "
-            f"fedmosaic run --resume --rounds {2 * settings.rounds} --out {out}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
+            f"fedmosaic run --resume --rounds {2 * settings.rounds} --out {out}"
         )
-        return None
-    begun = {path: each for path, each in runs.items() if (path / "settings.toml").is_file()}
-    for path, each in begun.items():
-        check_can_go_on(path, each)
-    prepare(settings, console, folder=RunFolder(out).client_folder)
-    if settings.rounds > before.rounds:
-        console.print(explanation(before, settings), highlight=False, markup=False, soft_wrap=True)
-    for path, each in begun.items():
-        go_on(path, each)
-    return RunFolder(out)
+    return folder
 
 
 def _asked(

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedmosaic.api.settings import with_options
 from fedmosaic.cli import completing
 from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.libraries import silence_warnings
-from fedmosaic.config import Scenario, load_scenario, resolve
+from fedmosaic.config import load_scenario, resolve
 from fedmosaic.registry import TRACKERS
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from fedmosaic.trackers import Tracker
 
 _DEFAULT_SCENARIO = "demo"
-_DEFAULT_REFERENCE = "sft"
 
 
 def run(
@@ -64,17 +64,18 @@ def run(
         silence_warnings()
     console = PlainConsole(quiet=quiet)
     given = {"method": method, "engine": engine, "rounds": rounds, "seed": seed}
-    with_options = partial(changed, skip_bad=skip_bad, reference=reference)
+    changed = partial(with_options, skip_bad=skip_bad, reference=reference)
     # Names and settings are refused before the libraries are loaded that it takes to run.
     for each in track or ():
         TRACKERS.check(each)
     asked = (
         None
         if resume
-        else resolve(with_options(load_scenario(scenario or _DEFAULT_SCENARIO)), overrides=overrides or [], **given)
+        else resolve(changed(load_scenario(scenario or _DEFAULT_SCENARIO)), overrides=overrides or [], **given)
     )
 
-    from fedmosaic.cli.prepare import prepare
+    from fedmosaic.api.preparing import prepare
+    from fedmosaic.cli.progress import teller
     from fedmosaic.cli.resume import resume as go_on
     from fedmosaic.federation import RunFolder, divided
     from fedmosaic.report import final_table, write_report
@@ -83,11 +84,11 @@ def run(
     trackers = make_trackers(track or ())
     folder: RunFolder | None
     if asked is None:
-        folder = go_on(out, scenario, overrides=overrides or [], given=given, changed=with_options, console=console)
+        folder = go_on(out, scenario, overrides=overrides or [], given=given, changed=changed, console=console)
     else:
         settings = divided(asked)
         RunFolder.check_free(out)
-        prepare(settings, console)
+        prepare(settings, tell=teller(console))
         folder = RunFolder.create(out, settings)
     if folder is None:
         return
@@ -99,21 +100,10 @@ def run(
         console.say(f"tracked: {view}")
 
 
-def changed(scenario: Scenario, *, skip_bad: bool, reference: bool | None) -> Scenario:
-    """Return a scenario with what the command's options say about it.
-
-    Args:
-        scenario: as it was loaded.
-        skip_bad: whether to leave out bad records, if the scenario does not anyway.
-        reference: whether another run is made beside; None: as the scenario says.
-    """
-    wanted = {None: scenario.reference, True: scenario.reference or _DEFAULT_REFERENCE, False: ""}
-    return scenario.model_copy(update={"skip_bad": scenario.skip_bad or skip_bad, "reference": wanted[reference]})
-
-
 def _run_with_reference(folder: RunFolder, console: PlainConsole, trackers: Sequence[Tracker]) -> None:
     """Run the method here and the reference, if any, in another process at the same time."""
-    from fedmosaic.cli.background import BackgroundRun, reference_of
+    from fedmosaic.api.background import BackgroundRun
+    from fedmosaic.api.reference import reference_of
     from fedmosaic.cli.display import RunDisplay
     from fedmosaic.federation import engines
     from fedmosaic.federation.event_log import Interrupted

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fedmosaic.config.validation import registered
+from fedmosaic.config.paths import OF_SCENARIO, rooted
+from fedmosaic.config.validation import registered, validate
 from fedmosaic.errors import SettingsError
 from fedmosaic.registry import DATASETS
 
@@ -74,20 +77,22 @@ class Scenario(BaseModel):
     """Clients, their tasks and models, and the protocol (docs/scenarios.md).
 
     Attributes:
-        benchmark: a dataset, e.g. ``mosaic40`` (offline) or ``published`` (a data folder in the published layout).
+        benchmark: a dataset, e.g. ``mosaic40`` (offline), ``published`` (a data folder in the published layout) or
+            ``in-memory`` (tasks that Python code gives as objects).
         data: that folder, for ``published``.
         skip_bad: leave out records of it that cannot be used, instead of refusing them.
         open_tasks: tasks of it whose answers are open even where the question lists options.
         public: a task of it whose train samples everybody may see, for methods that need such (distillation).
         probe: base model of the relevance probe; empty: the smallest of the clients' models.
         reference: a method that is run beside the asked one for comparison (e.g. ``sft``); empty: none.
+        given_models: those of the clients' base models that Python code gives as objects, by name.
         division: the clients are yet to be made of these, by a Dirichlet draw (``fedmosaic.config.dirichlet``).
         settings: run settings that suit this scenario; the command line overrides them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: str = "own"
     title: str = ""
     benchmark: Annotated[str, registered(DATASETS)] = "mosaic40"
     data: str = ""
@@ -99,6 +104,7 @@ class Scenario(BaseModel):
     reference: str = ""
     clients: Annotated[tuple[ClientSpec, ...], Field(min_length=1)]
     division: Annotated[Division | None, Field(exclude_if=lambda value: value is None)] = None
+    given_models: Annotated[tuple[str, ...], Field(exclude_if=lambda value: not value)] = ()
     settings: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -117,6 +123,23 @@ class Scenario(BaseModel):
                 'write benchmark = "published"'
             )
         return self
+
+    @classmethod
+    def from_toml(cls, path: Path | str) -> Scenario:
+        """Read a scenario file; relative paths in it are relative to it, and its name is the file's if it gives none.
+
+        Raises:
+            SettingsError: the file cannot be read, or its content is no scenario.
+        """
+        path = Path(path).expanduser()
+        source = f"scenario {path}"
+        try:
+            table = rooted(tomllib.loads(path.read_text(encoding="utf-8-sig")), path.resolve().parent, OF_SCENARIO)
+        except OSError as error:
+            raise SettingsError(f"cannot read {source}: {error.strerror}") from None
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SettingsError(f"{source} is not valid: {error}") from None
+        return validate(cls, {"name": path.stem, **table}, source=source)
 
     def client(self, client_id: int) -> ClientSpec:
         """Return the client of an id.

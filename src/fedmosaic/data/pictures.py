@@ -67,6 +67,27 @@ def read_picture(file: BinaryIO, name: str) -> Image.Image:
         return _in_srgb(picture if turn is None else picture.transpose(turn), profile)
 
 
+def as_picture(image: Image.Image, name: str) -> Image.Image:
+    """Return a picture that is in memory as :func:`read_picture` returns one that is in a file.
+
+    Args:
+        image: a Pillow image of any mode; it stays as it is.
+        name: what an error calls it.
+
+    Raises:
+        DataError: as :func:`read_picture`.
+    """
+    _check_size(image.size, name)
+    _check_mode(image, name)
+    try:
+        picture = _scaled(_flat(image))
+        turn = _UPRIGHT.get(_orientation(image))
+        profile = image.info.get("icc_profile")
+        return _in_srgb(picture if turn is None else picture.transpose(turn), profile)
+    except (OSError, ValueError, SyntaxError) as error:  # it may be opened lazily, from a damaged file
+        raise DataError(f"{name}: not a readable image ({error}); replace it") from error
+
+
 def check_picture(file: BinaryIO, name: str, *, decode: bool) -> None:
     """Check an image file.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedmosaic.config import RunSettings, varied
-from fedmosaic.federation.assets import Assets
+from fedmosaic.federation.assets import Assets, AssetsOf
 from fedmosaic.federation.input_digests import InputDigests
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.io import folder_written_atomically
@@ -65,8 +65,12 @@ def _file_name(variant: str) -> str:
     return variant.replace(":", "-").replace("/", "_")
 
 
-def check_begun(plans: Sequence[Plan]) -> None:
+def check_begun(plans: Sequence[Plan], assets: AssetsOf = Assets) -> None:
     """Make sure that the runs that were begun are those of the plans, on the data and models that are there now.
+
+    Args:
+        plans: the runs.
+        assets: opens what they read.
 
     Raises:
         SettingsError: a folder holds another run.
@@ -76,16 +80,17 @@ def check_begun(plans: Sequence[Plan]) -> None:
     for each in plans:
         if (each.path / "settings.toml").is_file():
             folder = RunFolder.resume(each.path, each.settings)
-            note = notes.setdefault(each.variant, InputDigests.of(Assets(each.settings), folder.client_folder))
+            note = notes.setdefault(each.variant, InputDigests.of(assets(each.settings), folder.client_folder))
             note.beside(folder.client_folder).check_all()
 
 
-def take_finished(plans: Sequence[Plan], earlier: Path) -> list[Plan]:
+def take_finished(plans: Sequence[Plan], earlier: Path, assets: AssetsOf = Assets) -> list[Plan]:
     """Copy the runs that another comparison has finished with the same settings; return those that were taken.
 
     Args:
         plans: what is to be run; what has begun is left alone.
         earlier: folder of the other comparison.
+        assets: opens what the runs read.
 
     Raises:
         DataError: data or models have changed since such a run began.
@@ -95,7 +100,7 @@ def take_finished(plans: Sequence[Plan], earlier: Path) -> list[Plan]:
         done = RunFolder(earlier / each.path.name)
         if not each.path.exists() and done.results() and done.settings.digest == each.settings.digest:
             taken[done.path] = each
-    check_begun([replace(each, path=path) for path, each in taken.items()])
+    check_begun([replace(each, path=path) for path, each in taken.items()], assets)
     for path, each in taken.items():
         with folder_written_atomically(each.path) as folder:
             shutil.copytree(path, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))

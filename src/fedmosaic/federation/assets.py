@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -173,3 +173,7 @@ class Assets:
             until: the last round that is meant.
         """
         return [each for each in spec.rounds(self.settings.rounds) if each <= until and spec.id in self.schedule[each]]
+
+
+AssetsOf = Callable[[RunSettings], Assets]
+"""Opens what a run with these settings reads; in one process, it may hand in objects instead."""

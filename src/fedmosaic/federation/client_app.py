@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import time
 import tomllib
-from functools import cache, lru_cache
 from pathlib import Path
 
 import torch
@@ -19,17 +18,63 @@ from flwr.clientapp import ClientApp
 
 from fedmosaic.config import RunSettings, validate
 from fedmosaic.federation import wire
-from fedmosaic.federation.assets import Assets
+from fedmosaic.federation.assets import Assets, AssetsOf
 from fedmosaic.federation.client_node import ClientNode
 from fedmosaic.federation.runtime import ClientRuntime
 
-app = ClientApp()
+
+def make_app(assets: AssetsOf = Assets) -> ClientApp:
+    """Return the app of all clients of one run in this process; they share what they read.
+
+    Args:
+        assets: opens what they read, once.
+    """
+    app = ClientApp()
+    nodes = _Nodes(assets)
+
+    @app.query("hello")
+    def hello(message: Message, context: Context) -> Message:
+        return _hello(message, nodes.of(context))
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        return _train(message, nodes.of(context))
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        return _evaluate(message, nodes.of(context))
+
+    return app
 
 
-@app.query("hello")
-def hello(message: Message, context: Context) -> Message:
+class _Nodes:
+    """The clients of one run, made when their first message comes."""
+
+    def __init__(self, assets: AssetsOf) -> None:
+        self._assets = assets
+        self._runtimes: dict[tuple[str, str], ClientRuntime] = {}
+        self._nodes: dict[tuple[str, str, int], ClientNode] = {}
+
+    def of(self, context: Context) -> ClientNode:
+        """The client that a node is: its position in the scenario is the node's ``partition-id``."""
+        run = str(context.run_config["settings"]), str(context.run_config["client-folder"])
+        position = int(context.node_config["partition-id"])
+        if (*run, position) not in self._nodes:
+            runtime = self._runtime(*run)
+            client = runtime.assets.settings.scenario.clients[position].id
+            self._nodes[*run, position] = ClientNode(runtime, client)
+        return self._nodes[*run, position]
+
+    def _runtime(self, settings: str, folder: str) -> ClientRuntime:
+        if (settings, folder) not in self._runtimes:
+            parsed = validate(RunSettings, tomllib.loads(settings), source="the run's settings")
+            torch.set_num_threads(parsed.threads)
+            self._runtimes = {(settings, folder): ClientRuntime(self._assets(parsed), Path(folder))}
+        return self._runtimes[settings, folder]
+
+
+def _hello(message: Message, me: ClientNode) -> Message:
     """Introduce this client."""
-    me = _node(context)
     alignment = me.runtime.adapters.alignment
     shapes = {name: list(shape) for name, shape in me.runtime.assets.method.upload_shapes(me.adapter).items()}
     meta: dict[str, int | float | str] = {
@@ -41,10 +86,8 @@ def hello(message: Message, context: Context) -> Message:
     return Message(wire.pack({**meta, "upload": json.dumps(shapes)}), reply_to=message)
 
 
-@app.train()
-def train(message: Message, context: Context) -> Message:
+def _train(message: Message, me: ClientNode) -> Message:
     """Train one round."""
-    me = _node(context)
     asked = wire.meta(message.content, {"round": int, "run": str}, sender="the server")
     method = me.runtime.assets.method
     allowed = method.download_shapes(me.adapter)
@@ -62,10 +105,8 @@ def train(message: Message, context: Context) -> Message:
     return Message(wire.add_metrics(content, done), reply_to=message)
 
 
-@app.evaluate()
-def evaluate(message: Message, context: Context) -> Message:
+def _evaluate(message: Message, me: ClientNode) -> Message:
     """Score this client's model."""
-    me = _node(context)
     expected = {"round": int, "run": str, "others": bool, "count": int}
     asked = wire.meta(message.content, expected, sender="the server")
     start = time.perf_counter()
@@ -75,26 +116,4 @@ def evaluate(message: Message, context: Context) -> Message:
     return Message(wire.add_scores(content, scores), reply_to=message)
 
 
-def _node(context: Context) -> ClientNode:
-    """The client that this node is: its position in the scenario is the node's ``partition-id``."""
-    config = context.run_config
-    return _cached_node(str(config["settings"]), str(config["client-folder"]), int(context.node_config["partition-id"]))
-
-
-@cache
-def _cached_node(settings: str, folder: str, position: int) -> ClientNode:
-    runtime = _runtime(settings, folder)
-    return ClientNode(runtime, runtime.assets.settings.scenario.clients[position].id)
-
-
-@lru_cache(maxsize=1)
-def _runtime(settings: str, folder: str) -> ClientRuntime:
-    parsed = validate(RunSettings, tomllib.loads(settings), source="the run's settings")
-    torch.set_num_threads(parsed.threads)
-    return ClientRuntime(Assets(parsed), Path(folder))
-
-
-def forget() -> None:
-    """Drop all cached clients and models (before another run in the same process)."""
-    _cached_node.cache_clear()
-    _runtime.cache_clear()
+app = make_app()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import SettingsError
-from fedmosaic.federation.assets import Assets
+from fedmosaic.federation.assets import Assets, AssetsOf
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.runtime import ClientRuntime
 from fedmosaic.federation.settings_differences import differences
@@ -51,8 +51,13 @@ def is_done(path: Path, settings: RunSettings) -> bool:
     return folder.results() is not None and folder.settings.digest == settings.digest
 
 
-def check_can_go_on(path: Path, settings: RunSettings) -> None:
+def check_can_go_on(path: Path, settings: RunSettings, assets: AssetsOf = Assets) -> None:
     """Make sure that the run in a folder can take these settings; nothing is changed.
+
+    Args:
+        path: the folder.
+        settings: with which it shall go on.
+        assets: opens what it reads.
 
     Raises:
         SettingsError: there is no run, or a finished one without the states that it ended with.
@@ -64,7 +69,7 @@ def check_can_go_on(path: Path, settings: RunSettings) -> None:
     if folder.results() is not None and settings.rounds > before.rounds:
         if folder.latest_checkpoint() is None:
             raise SettingsError(f"{path} has no checkpoints any more: the run in it cannot go on")
-        states = ClientRuntime(Assets(before), folder.client_folder).states
+        states = ClientRuntime(assets(before), folder.client_folder).states
         for spec in before.scenario.clients:
             states.after(spec, before.rounds)
 

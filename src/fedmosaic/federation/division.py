@@ -8,16 +8,17 @@ from fedmosaic.config import ClientSpec, RunSettings, validate
 from fedmosaic.config.dirichlet import divide
 from fedmosaic.data.sample import Task
 from fedmosaic.errors import DataError
-from fedmosaic.federation.assets import Assets
+from fedmosaic.federation.assets import Assets, AssetsOf
 
 
-def divided(settings: RunSettings) -> RunSettings:
+def divided(settings: RunSettings, assets: AssetsOf = Assets) -> RunSettings:
     """Return the settings with the scenario's division drawn, if one is still to be drawn.
 
     It needs the number of each task's train samples, so the data are read.
 
     Args:
         settings: of a run.
+        assets: opens what it reads.
 
     Raises:
         SettingsError: there are fewer train samples than clients, or the data are not there.
@@ -26,7 +27,7 @@ def divided(settings: RunSettings) -> RunSettings:
     scenario = settings.scenario
     if scenario.division is None:
         return settings
-    benchmark = Assets(settings).benchmark
+    benchmark = assets(settings).benchmark
     sizes = {task: len(benchmark.task(task).train) for task in scenario.task_names}
     chosen = divide(scenario, **scenario.division.model_dump(), sizes=sizes)
     table = settings.model_dump() | {"scenario": chosen}

@@ -22,7 +22,8 @@ def check_names(settings: RunSettings) -> None:
         make_method(scenario.reference, {})
     check_mode(settings.adapter.alignment)
     for model in dict.fromkeys((*scenario.models, scenario.probe or scenario.models[0])):
-        find_base_model(model)
+        if model not in scenario.given_models:
+            find_base_model(model)
 
 
 def check_tasks(scenario: Scenario, benchmark: Benchmark) -> None:

@@ -14,7 +14,7 @@ from fedmosaic.config import RunSettings
 from fedmosaic.errors import RunError, WireError
 from fedmosaic.evaluation import Measurement, milestones
 from fedmosaic.federation import participation, wire
-from fedmosaic.federation.assets import Assets
+from fedmosaic.federation.assets import Assets, AssetsOf
 from fedmosaic.federation.callbacks import Callback, Checkpoint, Measured, Relevance, RoundEnd, RoundStart, RunStart
 from fedmosaic.federation.history import RunHistory
 from fedmosaic.federation.peers import Peer, check_fit, introduction
@@ -34,15 +34,23 @@ class Server:
         settings: the run's settings.
         folder: the run folder; it decides where to go on.
         callbacks: hear what happens.
+        assets: opens what the server reads.
     """
 
-    def __init__(self, grid: Grid, settings: RunSettings, folder: RunFolder, callbacks: Callback | None = None) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        settings: RunSettings,
+        folder: RunFolder,
+        callbacks: Callback | None = None,
+        assets: AssetsOf = Assets,
+    ) -> None:
         self.grid = grid
         self.settings = settings
         self.folder = folder
         self.callbacks = callbacks or Callback()
         self._uploads = UploadStore(folder.path / "uploads")
-        self.context = ServerContext(Assets(settings), scratch=folder.path / "scratch")
+        self.context = ServerContext(assets(settings), scratch=folder.path / "scratch")
         self._run = settings.digest
         self._schedule = participation.schedule(settings)
         self._started = time.perf_counter()
@@ -57,8 +65,7 @@ class Server:
             progress.history.pop()  # measured as the last round, which it is no more
             self._measure(progress, peers, progress.round)
         progress.until = self.settings.rounds
-        start = progress.round + 1
-        for round_ in range(start, self.settings.rounds + 1):
+        for round_ in range(progress.round + 1, self.settings.rounds + 1):
             self.callbacks.on_round_start(RoundStart(round_, self.settings.rounds))
             training = [peer for peer in peers if peer.client in self._schedule[round_]]
             uploads = uploads.since(participation.oldest_that_counts(self.settings, round_))

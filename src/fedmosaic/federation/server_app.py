@@ -10,6 +10,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedmosaic.config import RunSettings, validate
+from fedmosaic.federation.assets import Assets, AssetsOf
 from fedmosaic.federation.callbacks import Callback, Callbacks, Measured, RunEnd
 from fedmosaic.federation.event_log import EventLog
 from fedmosaic.federation.run_folder import RunFolder
@@ -25,7 +26,13 @@ def main(grid: Grid, context: Context) -> None:
     serve(grid, settings, RunFolder(Path(str(context.run_config["out"]))))
 
 
-def serve(grid: Grid, settings: RunSettings, folder: RunFolder, callbacks: Sequence[Callback] = ()) -> None:
+def serve(
+    grid: Grid,
+    settings: RunSettings,
+    folder: RunFolder,
+    callbacks: Sequence[Callback] = (),
+    assets: AssetsOf = Assets,
+) -> None:
     """Run all rounds that a folder does not have yet, and write the results.
 
     Args:
@@ -33,9 +40,10 @@ def serve(grid: Grid, settings: RunSettings, folder: RunFolder, callbacks: Seque
         settings: of the run.
         folder: of the run.
         callbacks: hear what happens, after the event log.
+        assets: opens what the server reads.
     """
     listeners = Callbacks([EventLog(folder.event_log), *callbacks])
-    server = Server(grid, settings, folder, listeners)
+    server = Server(grid, settings, folder, listeners, assets)
     end = RunEnd(None)
     with listeners.hearing_clients():
         try:

@@ -3,21 +3,42 @@
 from collections.abc import Sequence
 
 from fedmosaic.config import RunSettings
+from fedmosaic.federation.assets import Assets, AssetsOf
 from fedmosaic.federation.callbacks import Callback
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.registry import ENGINES
 
 
-def run(settings: RunSettings, folder: RunFolder, *, callbacks: Sequence[Callback] = ()) -> None:
+def takes_objects(engine: str) -> bool:
+    """Whether an engine runs the clients in this process, so that they can be handed objects.
+
+    Args:
+        engine: its name.
+
+    Raises:
+        SettingsError: there is no such engine.
+    """
+    return bool(getattr(ENGINES.load(engine), "takes_objects", False))
+
+
+def run(
+    settings: RunSettings,
+    folder: RunFolder,
+    *,
+    callbacks: Sequence[Callback] = (),
+    assets: AssetsOf = Assets,
+) -> None:
     """Run all rounds that the folder does not have yet; its results and checkpoints are the outcome.
 
     Args:
         settings: of the run; its ``engine`` is the one that runs it.
         folder: of the run.
         callbacks: hear what happens while it does.
+        assets: opens what the clients and the server read; handed on only to engines that take objects.
 
     Raises:
         SettingsError: there is no such engine.
         RunError: a client failed or answered wrongly.
     """
-    ENGINES.load(settings.engine)().run(settings, folder, callbacks=callbacks)
+    handed = {"assets": assets} if takes_objects(settings.engine) else {}
+    ENGINES.load(settings.engine)().run(settings, folder, callbacks=callbacks, **handed)

@@ -8,23 +8,37 @@ from flwr.app import UserConfigValue
 
 from fedmosaic.config import RunSettings
 from fedmosaic.federation import client_app, server_app
+from fedmosaic.federation.assets import Assets, AssetsOf
 from fedmosaic.federation.callbacks import Callback
 from fedmosaic.federation.grid import InProcessGrid
 from fedmosaic.federation.run_folder import RunFolder
 
 
 class InProcess:
-    """One client at a time, through Flower's apps but without its processes."""
+    """One client at a time, through Flower's apps but without its processes.
+
+    Attributes:
+        takes_objects: whether clients and server read what they are handed in this process.
+    """
 
     name = "in-process"
+    takes_objects = True
 
-    def run(self, settings: RunSettings, folder: RunFolder, *, callbacks: Sequence[Callback] = ()) -> None:
+    def run(
+        self,
+        settings: RunSettings,
+        folder: RunFolder,
+        *,
+        callbacks: Sequence[Callback] = (),
+        assets: AssetsOf = Assets,
+    ) -> None:
         """Run all rounds that the folder does not have yet.
 
         Args:
             settings: of the run.
             folder: of the run.
             callbacks: hear what happens while it does.
+            assets: opens what the clients and the server read; each of the two opens its own.
 
         Raises:
             RunError: a client failed or answered wrongly.
@@ -33,8 +47,7 @@ class InProcess:
             "settings": settings.to_toml(),
             "client-folder": str(folder.client_folder),
         }
-        client_app.forget()
         nodes = [{"partition-id": position} for position in range(len(settings.scenario.clients))]
-        grid = InProcessGrid(client_app.app, node_configs=nodes, run_config=config)
+        grid = InProcessGrid(client_app.make_app(assets), node_configs=nodes, run_config=config)
         with folder.locked():
-            server_app.serve(grid, settings, folder, callbacks)
+            server_app.serve(grid, settings, folder, callbacks, assets)

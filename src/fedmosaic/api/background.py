@@ -7,17 +7,20 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
+from fedmosaic.api.reference import start_or_resume
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import FedMosaicError, RunError
+from fedmosaic.experiments.sweep import Plan, check_begun
 from fedmosaic.federation import RunFolder, engines
 from fedmosaic.federation.event_log import Failed
 from fedmosaic.report import write_report
 from fedmosaic.trackers import make_trackers
+
+_POLL_SECONDS = 1.0
 
 
 class BackgroundRun:
@@ -60,19 +63,45 @@ class BackgroundRun:
             self._process.join()
 
 
-def reference_of(settings: RunSettings) -> RunSettings | None:
-    """Return the settings of the run beside one, if its scenario asks for one: all the same but the method."""
-    name = settings.scenario.reference
-    if not name or name == settings.method:
-        return None
-    changes: dict[str, Any] = {"method": name, "method_settings": {}}
-    return settings.model_copy(update=changes)
+def run_all(
+    plans: Sequence[Plan],
+    *,
+    jobs: int,
+    track: Sequence[str] = (),
+    after_each: Callable[[], object] = lambda: None,
+    show: Callable[[], object] = lambda: None,
+) -> None:
+    """Run what is not done yet, each in its own process; the first failure stops all.
 
+    Args:
+        plans: the runs.
+        jobs: how many at once.
+        track: names of the trackers of each.
+        after_each: called when one is done.
+        show: called about once a second.
 
-def start_or_resume(settings: RunSettings, path: Path) -> RunFolder:
-    """Open the folder of a run, whether it is new or was interrupted."""
-    holds_run = (path / "settings.toml").is_file()
-    return RunFolder.resume(path, settings) if holds_run else RunFolder.create(path, settings)
+    Raises:
+        SettingsError: a folder holds another run.
+        DataError: data or models have changed since a run began.
+        RunError: a run failed.
+    """
+    check_begun(plans)
+    waiting = [each for each in plans if RunFolder(each.path).results() is None]
+    running: list[BackgroundRun] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                chosen = waiting.pop(0)
+                running.append(BackgroundRun(chosen.settings, chosen.path, track=track))
+            for run in [run for run in running if not run.running]:
+                run.join()
+                running.remove(run)
+                after_each()
+            show()
+            time.sleep(_POLL_SECONDS)
+    finally:
+        for run in running:
+            run.stop()
 
 
 def _work(settings: str, path: str, parent: int, track: Sequence[str]) -> None:

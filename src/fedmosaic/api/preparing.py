@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from fedmosaic import events
-from fedmosaic.cli.background import reference_of
-from fedmosaic.cli.console import PlainConsole
-from fedmosaic.cli.progress import working
+from fedmosaic.api.objects import Objects
+from fedmosaic.api.reference import reference_of
+from fedmosaic.api.telling import SILENT, Teller
 from fedmosaic.config import RunSettings
 from fedmosaic.data.sample import Sample, Task
 from fedmosaic.data.texts import quoted
@@ -23,24 +23,29 @@ from fedmosaic.methods.registry import make_method
 from fedmosaic.models.device import check_device
 
 
-def prepare(settings: RunSettings, console: PlainConsole, *, folder: Path | None = None) -> None:
+def prepare(
+    settings: RunSettings, *, objects: Objects | None = None, folder: Path | None = None, tell: Teller = SILENT
+) -> None:
     """Check that the run can start and make what it needs; nothing is written to the run's folder.
 
     Args:
         settings: of the run.
-        console: shows what takes long.
+        objects: what it is given as objects.
         folder: the clients' folder of a run that is to go on; what it has read must be there as it was.
+        tell: shows what takes long.
 
     Raises:
         FedMosaicError: anything that would stop the run later.
     """
+    given = objects or Objects()
+    given.check(settings)
     check_names(settings)
     make_method(settings.method, settings.method_settings).check(settings)
     check_device(settings.device)
-    assets = Assets(settings)
+    assets = given.assets(settings)
     adapters = AdapterFactory(assets, kept_bases=folder and folder / "alignment")
     names = settings.scenario.task_names
-    with working(console, "data: built on first use, then cached"):
+    with tell.working("data: built on first use, then cached"):
         tasks = []
         for number, name in enumerate(names, start=1):
             tasks.append(assets.benchmark.task(name))
@@ -54,20 +59,20 @@ def prepare(settings: RunSettings, console: PlainConsole, *, folder: Path | None
         public = _public(settings, assets)
     skipped: list[str] = getattr(assets.benchmark, "skipped", [])
     if skipped:
-        console.note(f"left out {len(skipped)} record(s) that cannot be used; first: {skipped[0]}")
+        tell.note(f"left out {len(skipped)} record(s) that cannot be used; first: {skipped[0]}")
     for note in getattr(assets.benchmark, "notes", []):
-        console.note(note)
-    _check_starts(settings)
-    with working(console, "base models and their alignment: made on first use, then cached") as entitle:
+        tell.note(note)
+    _check_starts(settings, given)
+    with tell.working("base models and their alignment: made on first use, then cached") as entitle:
         if folder:
             InputDigests.of(assets, folder).check_all()
         for spec in settings.scenario.clients:
             adapters.adapter(spec)
             if (imported := adapters.imported(spec)) is not None:
-                console.note(f"client {spec.id} starts from {spec.start}: {imported.summary}")
+                tell.note(f"client {spec.id} starts from {spec.start}: {imported.summary}")
         split = settings.evaluation.split
         for note in _same_options(assets, tasks, split):
-            console.note(note)
+            tell.note(note)
         samples: list[Sample] = [sample for task in tasks for sample in (*task.train, *task.split(split))]
         samples += public
         entitle("image features: computed on first use, then cached")
@@ -102,10 +107,10 @@ def _public(settings: RunSettings, assets: Assets) -> Sequence[Sample]:
     return assets.benchmark.task(name).train if name else ()
 
 
-def _check_starts(settings: RunSettings) -> None:
+def _check_starts(settings: RunSettings, objects: Objects) -> None:
     """Refuse a client's LoRA before the alignment is made, which may take long and does not change what fits."""
     if bringing := [spec for spec in settings.scenario.clients if spec.start]:
         unaligned = settings.model_copy(update={"adapter": settings.adapter.model_copy(update={"alignment": "none"})})
-        adapters = AdapterFactory(Assets(unaligned))
+        adapters = AdapterFactory(objects.assets(unaligned))
         for spec in bringing:
             adapters.imported(spec)

@@ -1,0 +1,69 @@
+"""Putting a question to a client's final model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from fedmosaic.data.in_memory import InMemoryImages, Picture
+from fedmosaic.data.sample import IMAGE_MARK, Sample
+from fedmosaic.errors import SettingsError
+from fedmosaic.evaluation.score import likeliest_options
+from fedmosaic.federation.final_model import FinalModel
+
+
+def answer(
+    model: FinalModel,
+    images: InMemoryImages,
+    pictures: Sequence[Picture],
+    question: str,
+    *,
+    options: Sequence[str] | None = None,
+    max_tokens: int = 32,
+) -> str:
+    """Return a model's answer to a question about pictures.
+
+    Args:
+        model: it reads its images from ``images``.
+        images: the pictures go there while the question is answered.
+        pictures: in the order of their marks.
+        question: may say where each picture stands with an ``<image>`` mark; else all stand in front.
+        options: the answers to choose from, by their likelihood; None: the answer is generated.
+        max_tokens: longest generated answer.
+
+    Raises:
+        SettingsError: the question is empty, or its marks are not as many as the pictures.
+        DataError: a picture or an option cannot be used, or the model reads no images.
+        ModelError: all does not fit into the model's positions.
+    """
+    prompt = with_marks(question, len(pictures))
+    try:
+        keys = tuple(map(images.add, pictures))
+        for key in keys:
+            images.load(key)
+        given = None if options is None else tuple(options)
+        sample = Sample("question", keys, prompt, answer=given[0] if given else "?", options=given)
+        with torch.inference_mode():
+            if given is None:
+                return model.base.answer([sample], max_tokens=max_tokens)[0]
+            return likeliest_options(model.base, [sample])[0][0]
+    finally:
+        images.clear()
+
+
+def with_marks(question: str, images: int) -> str:
+    """Return the question with one mark per image, put in front where it has none.
+
+    Raises:
+        SettingsError: the question is empty, or its marks are not as many as the images.
+    """
+    if not question.strip():
+        raise SettingsError("the question is empty; expected a text such as 'what is this ?'")
+    marks = question.count(IMAGE_MARK)
+    if marks not in (0, images):
+        raise SettingsError(
+            f"the question has {marks} {IMAGE_MARK} mark(s) but {images} image(s) are given; "
+            "give one image per mark, or leave the marks out to have all images in front"
+        )
+    return question if marks else f"{IMAGE_MARK} " * images + question

@@ -1,0 +1,90 @@
+"""Scoring a finished run's models again: also on unseen tasks, also by generated text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fedmosaic.api.objects import Objects
+from fedmosaic.api.opening import open_finished
+from fedmosaic.api.telling import SILENT, Teller
+from fedmosaic.experiments.rescoring import agreement, check_choices, examine, unseen_tasks
+from fedmosaic.federation import RunFolder
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Multiple choice scored by likelihood and by generated text, on all questions that have options.
+
+    Attributes:
+        same: share of equal verdicts.
+        by_likelihood: accuracy.
+        by_text: accuracy.
+    """
+
+    same: float
+    by_likelihood: float
+    by_text: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of the final models of all clients that are there at the end, in [0, 1].
+
+    Attributes:
+        unseen: whether the tasks are those that no client trained on.
+        mean: over clients and tasks.
+        per_task: mean over the clients.
+        per_task_ci95: ends of its 95 % interval, by bootstrap over the samples.
+        per_client: mean over the tasks; None for a client that has left.
+        agreement: with scores by generated text, if that was asked for.
+    """
+
+    unseen: bool
+    mean: float
+    per_task: Mapping[str, float]
+    per_task_ci95: Mapping[str, tuple[float, float]]
+    per_client: Mapping[int, float | None]
+    agreement: Agreement | None = None
+
+
+def evaluate(
+    run: Path,
+    *,
+    unseen: bool = False,
+    generated: bool = False,
+    objects: Objects | None = None,
+    tell: Teller = SILENT,
+) -> Evaluation:
+    """Score every client's final model on all tasks of its run's clients.
+
+    Args:
+        run: folder of a finished run.
+        unseen: score the tasks that no client trained on instead; the outcome is added to ``results.json``.
+        generated: score multiple choice by generated text, too, and compare.
+        objects: what the run was given as objects.
+        tell: shows what takes long.
+
+    Raises:
+        SettingsError: the run is not done, there are no unseen tasks, or nothing to compare.
+        FedMosaicError: data, models or states are missing, or have changed since the run.
+    """
+    runtime = open_finished(run, objects)
+    settings = runtime.assets.settings
+    tasks = unseen_tasks(runtime.assets) if unseen else settings.scenario.task_names
+    if generated:
+        check_choices(runtime.assets, tasks)
+    with tell.working(f"{len(settings.scenario.clients)} models x {len(tasks)} tasks"):
+        summary = examine(runtime, tasks, rounds=settings.rounds)
+    if unseen:
+        folder = RunFolder(run)
+        if (results := folder.results()) is not None:
+            folder.write_results(replace(results, unseen=summary))
+    compared = None
+    if generated:
+        with tell.working("generating"):
+            compared = Agreement(*agreement(runtime, tasks, rounds=settings.rounds))
+    ids = sorted(client.id for client in settings.scenario.clients)
+    per_client = dict(zip(ids, summary.per_client, strict=True))
+    return Evaluation(unseen, summary.last, summary.per_task, summary.per_task_ci95, per_client, compared)

@@ -1,0 +1,108 @@
+"""A client's final model for use without fedmosaic: a PEFT LoRA folder, or an ordinary transformers checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from fedmosaic.adapters.export import write_lora, write_origin
+from fedmosaic.adapters.merge import merged
+from fedmosaic.api.objects import Objects
+from fedmosaic.api.opening import open_finished
+from fedmosaic.config import RunSettings, varied
+from fedmosaic.data.images import GivenImages
+from fedmosaic.errors import SettingsError
+from fedmosaic.federation.final_model import FinalModel, final_model
+from fedmosaic.io import folder_written_atomically
+from fedmosaic.models.device import check_device
+from fedmosaic.nearest import hint
+
+
+def export(run: Path, client: int, form: str, out: Path, *, objects: Objects | None = None) -> None:
+    """Write a client's final model; ``README.md`` beside it says how to load it.
+
+    Args:
+        run: folder of a finished run.
+        client: id of the client whose model it is.
+        form: ``lora`` (a PEFT LoRA), ``merged`` (a whole checkpoint) or ``base`` (what a LoRA goes on).
+        out: new folder for it.
+        objects: what the run was given as objects.
+
+    Raises:
+        SettingsError: there is no such form or client, the run is not done, or the folder holds something or cannot be
+            written.
+        FedMosaicError: as :func:`~fedmosaic.federation.final_model.final_model` does.
+    """
+    if form not in _FORMS:
+        raise SettingsError(f"--as {form}: {hint(form, _FORMS)}expected one of {', '.join(_FORMS)}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise SettingsError(f"--out {out} already holds something; choose another folder")
+    runtime = open_finished(run, objects, images=GivenImages(()), change=_as_stored)
+    settings = runtime.assets.settings
+    model = final_model(runtime, client)
+    try:
+        with folder_written_atomically(out) as folder:
+            usage = _FORMS[form](model, folder)
+            origin = f"{settings.method} on {settings.scenario.name}, {settings.rounds} rounds, seed {settings.seed}"
+            title = f"# Client {client} of a fedmosaic run ({form})"
+            (folder / "README.md").write_text(f"{title}\n\n{origin}.\n\n{usage}\n", encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"--out {out} cannot be written: {error.strerror}") from None
+
+
+def _as_stored(settings: RunSettings) -> RunSettings:
+    """Whatever it trained in, the base goes out as it is stored, and from machines without the run's device, too."""
+    try:
+        check_device(settings.device)
+        device = settings.device
+    except SettingsError:
+        device = "cpu"
+    return varied(settings, ["model.dtype=auto", f"device={device}"])
+
+
+def _lora(model: FinalModel, folder: Path) -> str:
+    task = "CAUSAL_LM" if model.base.auto_class == "AutoModelForCausalLM" else None
+    write_lora(model.adapter, folder, base_model=model.spec.model, task_type=task)
+    write_origin(model.adapter, folder, base_model=model.spec.model)
+    built_in = (
+        " Its folder is what `fedmosaic export RUN --client K --as base --out BASE` writes."
+        if model.base.own_code
+        else ""
+    )
+    lines = [*_load(model, "BASE"), 'model = PeftModel.from_pretrained(base, "THIS FOLDER")']
+    return (
+        f"A PEFT LoRA for the base model `{model.spec.model}`.{built_in}\n\n"
+        + _code("from peft import PeftModel", *lines)
+        + "\n\nIt computes what the client's model computes; fedmosaic is not needed. A client of another run starts "
+        + 'from it with `start = "THIS FOLDER"`; `fedmosaic.json` and `slots` are for that.'
+    )
+
+
+def _merged(model: FinalModel, folder: Path) -> str:
+    changes, config = merged(model.adapter, model.base.module)
+    model.adapter.detach()
+    model.base.save(folder, changes=changes, config=config)
+    return f"`{model.spec.model}` with the client's adapter added to its weights.\n\n" + _code(
+        *_load(model, "THIS FOLDER")
+    )
+
+
+def _base(model: FinalModel, folder: Path) -> str:
+    model.adapter.detach()
+    model.base.save(folder)
+    return f"The base model `{model.spec.model}`, unchanged: LoRA exports of its clients go on it.\n\n" + _code(
+        *_load(model, "THIS FOLDER")
+    )
+
+
+def _load(model: FinalModel, folder: str) -> list[str]:
+    name = model.base.auto_class
+    more = ", trust_remote_code=True" if model.base.own_code else ""
+    return [f"from transformers import {name}", "", f'base = {name}.from_pretrained("{folder}"{more})']
+
+
+def _code(*lines: str) -> str:
+    return "\n".join(["```python", *lines, "```"])
+
+
+_FORMS: dict[str, Callable[[FinalModel, Path], str]] = {"lora": _lora, "merged": _merged, "base": _base}

@@ -1,0 +1,249 @@
+"""A run as Python sees it, and the models that its clients end with."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fedmosaic.api import adapting, evaluating, exporting, other_answers
+from fedmosaic.api.answering import answer
+from fedmosaic.api.objects import Objects
+from fedmosaic.api.opening import open_finished
+from fedmosaic.api.settings import overrides_of
+from fedmosaic.config import ClientSpec, RunSettings
+from fedmosaic.data.in_memory import InMemoryImages, Picture
+from fedmosaic.errors import RunError, SettingsError
+from fedmosaic.experiments.adaptation import STEPS, Adaptation
+from fedmosaic.federation import ClientRuntime, RunFolder
+from fedmosaic.federation.final_model import FinalModel, final_model
+from fedmosaic.federation.results import RunResults
+from fedmosaic.report import write_report
+
+
+class Run:
+    """The run in a folder. Everything is read when it is asked for; models are loaded when one answers.
+
+    Args:
+        path: the folder.
+        objects: what the run was given as objects.
+
+    Attributes:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path, objects: Objects | None = None) -> None:
+        self.path = path
+        self._objects = objects or Objects()
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def settings(self) -> RunSettings:
+        """What the run was started with."""
+        return RunFolder(self.path).settings
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has finished."""
+        return RunFolder(self.path).results() is not None
+
+    @property
+    def results(self) -> RunResults:
+        """What came out: ``results.self_.last``, ``results.others``, ``results.costs.flops`` ...
+
+        Raises:
+            RunError: the run is not done, or its results are damaged.
+        """
+        results = RunFolder(self.path).results()
+        if results is None:
+            raise RunError(f"the run in {self.path} is not done; finish it: fedmosaic.resume({str(self.path)!r})")
+        return results
+
+    @property
+    def scores(self) -> dict[int, dict[str, list[float]]]:
+        """The final score of every test sample, by client and task.
+
+        Raises:
+            RunError: the run is not done, or the file is damaged.
+        """
+        return RunFolder(self.path).scores()
+
+    @property
+    def reference(self) -> Run | None:
+        """The run of another method beside, if there is one."""
+        beside = self.path / "reference"
+        return Run(beside, self._objects) if (beside / "settings.toml").is_file() else None
+
+    def client(self, client_id: int) -> ClientModel:
+        """Return a client's final model.
+
+        Raises:
+            SettingsError: there is no such client.
+        """
+        return ClientModel(self, self.settings.scenario.client(client_id))
+
+    @property
+    def clients(self) -> list[ClientModel]:
+        """The final models of all clients."""
+        return [ClientModel(self, spec) for spec in self.settings.scenario.clients]
+
+    def report(self) -> Path:
+        """Write ``report.html`` and return its path; the run need not be done."""
+        return write_report(self.path)
+
+    def evaluate(self, *, unseen: bool = False, generated: bool = False) -> evaluating.Evaluation:
+        """Score all final models again; see :func:`fedmosaic.api.evaluating.evaluate`.
+
+        Args:
+            unseen: score the tasks that no client trained on; the outcome is added to ``results.json``.
+            generated: score multiple choice by generated text, too, and compare.
+        """
+        return evaluating.evaluate(self.path, unseen=unseen, generated=generated, objects=self._objects)
+
+    def other_answers(
+        self, *, mix: Sequence[str | float] = (), average: int | None = None
+    ) -> other_answers.OtherAnswers:
+        """Score all final models with other weights; see :func:`fedmosaic.api.other_answers.other_answers`.
+
+        Args:
+            mix: weights of the method's two slots: ``"L"``, ``"M"``, or the weight of the received one.
+            average: answer with the mean of the weights after so many last rounds.
+        """
+        return other_answers.other_answers(self.path, mix=mix, average=average, objects=self._objects)
+
+    def adapt(
+        self,
+        task: str,
+        *,
+        seeds: int = 3,
+        steps: Sequence[int] = STEPS,
+        training: Mapping[str, Any] | None = None,
+    ) -> Adaptation:
+        """Fine-tune the run's merged adapters on one more task; see :meth:`adapt_each`."""
+        return self.adapt_each([task], seeds=seeds, steps=steps, training=training)[task]
+
+    def adapt_each(
+        self,
+        tasks: Sequence[str],
+        *,
+        seeds: int = 3,
+        steps: Sequence[int] = STEPS,
+        training: Mapping[str, Any] | None = None,
+    ) -> dict[str, Adaptation]:
+        """Fine-tune the run's merged adapters on each of some tasks by itself.
+
+        See :func:`fedmosaic.api.adapting.adapt`.
+
+        Args:
+            tasks: e.g. unseen ones.
+            seeds: orders of the training samples to average over.
+            steps: after how many steps to measure; 0 is the start.
+            training: other settings of the training than the run's.
+
+        Returns:
+            By task: mean test scores after each number of steps.
+        """
+        overrides = overrides_of(None, training=training)
+        return adapting.adapt(self.path, tasks, seeds=seeds, steps=steps, overrides=overrides, objects=self._objects)
+
+    def open(self, **options: Any) -> ClientRuntime:
+        """Return the runtime of the finished run: models, data, states; for the options see :func:`open_finished`."""
+        return open_finished(self.path, self._objects, **options)
+
+    def export(self, client_id: int, form: str, out: Path) -> None:
+        """Write a client's final model; see :meth:`ClientModel.export`."""
+        exporting.export(self.path, client_id, form, out, objects=self._objects)
+
+    @cached_property
+    def _album(self) -> InMemoryImages:
+        return InMemoryImages()
+
+    @cached_property
+    def _answering(self) -> ClientRuntime:
+        """Models that read what they are asked about, shared by all clients, which take turns in them."""
+        cache = Path(tempfile.mkdtemp(prefix="fedmosaic-"))  # what was asked about leaves no trace in the user's cache
+        weakref.finalize(self, shutil.rmtree, cache, ignore_errors=True)
+        return self.open(images=self._album, cache=cache)
+
+    def _ask(self, client_id: int, pictures: Sequence[Picture], question: str, **options: Any) -> str:
+        model = final_model(self._answering, client_id)
+        return answer(model, self._album, pictures, question, **options)
+
+
+class ClientModel:
+    """What a client takes away from a run.
+
+    Args:
+        run: the run.
+        spec: the client.
+
+    Attributes:
+        spec: its id, base model and tasks.
+    """
+
+    def __init__(self, run: Run, spec: ClientSpec) -> None:
+        self._run = run
+        self.spec = spec
+
+    def __repr__(self) -> str:
+        return f"ClientModel({str(self._run.path)!r}, client {self.spec.id}: {self.spec.model})"
+
+    def ask(
+        self,
+        image: Picture | Sequence[Picture] | None,
+        question: str,
+        options: Sequence[str] | None = None,
+        *,
+        max_tokens: int = 32,
+    ) -> str:
+        """Return the answer to a question about images.
+
+        Args:
+            image: a PIL image, a path, a list of these, or None for a question without images.
+            question: may say where each image stands with an ``<image>`` mark; else all stand in front.
+            options: the answers to choose from, the most likely of which is returned; None: the answer is generated.
+            max_tokens: longest generated answer.
+
+        Raises:
+            SettingsError: the run is not done, or question and images do not fit each other.
+            DataError: an image or an option cannot be used.
+            ModelError: the method's answers are no mixture of adapters, or the question is too long.
+        """
+        if max_tokens < 1:
+            raise SettingsError(f"max_tokens={max_tokens}: expected a whole number from 1")
+        several = isinstance(image, Sequence) and not isinstance(image, str)
+        pictures: Sequence[Any] = () if image is None else image if several else (image,)  # type: ignore[assignment]
+        return self._run._ask(self.spec.id, pictures, question, options=options, max_tokens=max_tokens)
+
+    @cached_property
+    def model(self) -> FinalModel:
+        """The base model with the client's adapter, loaded for this object alone; reads images of the run's data.
+
+        ``model.base.module`` is the transformers model.
+
+        Raises:
+            FedMosaicError: as :func:`~fedmosaic.federation.final_model.final_model` does.
+        """
+        return final_model(self._run.open(), self.spec.id)
+
+    def export(self, out: Path | str, kind: str = "lora") -> Path:
+        """Write the model for use without fedmosaic, into a new folder; its ``README.md`` says how to load it.
+
+        Args:
+            out: the folder.
+            kind: ``lora`` (a PEFT LoRA), ``merged`` (a whole checkpoint) or ``base`` (what a LoRA goes on).
+
+        Returns:
+            The folder.
+
+        Raises:
+            FedMosaicError: as :func:`fedmosaic.api.exporting.export` does.
+        """
+        self._run.export(self.spec.id, kind, Path(out))
+        return Path(out)

@@ -1,0 +1,24 @@
+"""The run beside a run: the same scenario by another method, to compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fedmosaic.config import RunSettings
+from fedmosaic.federation import RunFolder
+
+
+def reference_of(settings: RunSettings) -> RunSettings | None:
+    """Return the settings of the run beside one, if its scenario asks for one: all the same but the method."""
+    name = settings.scenario.reference
+    if not name or name == settings.method:
+        return None
+    changes: dict[str, Any] = {"method": name, "method_settings": {}}
+    return settings.model_copy(update=changes)
+
+
+def start_or_resume(settings: RunSettings, path: Path) -> RunFolder:
+    """Open the folder of a run, whether it is new or was interrupted."""
+    holds_run = (path / "settings.toml").is_file()
+    return RunFolder.resume(path, settings) if holds_run else RunFolder.create(path, settings)
