@@ -126,7 +126,12 @@ class Scenario(BaseModel):
 
     @classmethod
     def from_toml(cls, path: Path | str) -> Scenario:
-        """Read a scenario file; relative paths in it are relative to it, and its name is the file's if it gives none.
+        """Return the scenario in a file.
+
+        Relative paths in it are relative to it, and its name is the file's if it gives none.
+
+        Args:
+            path: the file.
 
         Raises:
             SettingsError: the file cannot be read, or its content is no scenario.

@@ -13,7 +13,7 @@ class InMemoryDataset:
 
     @classmethod
     def open(cls, options: DataOptions) -> Benchmark:
-        """Refuse to return what is in no folder.
+        """Return nothing: what is in no folder cannot be opened.
 
         Args:
             options: what the scenario says about its data.
