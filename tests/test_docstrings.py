@@ -12,7 +12,9 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "fedmosaic"
 
 CHECKED = (
+    "__init__.py",
     "adapters",
+    "api",
     "alignment",
     "config",
     "data",

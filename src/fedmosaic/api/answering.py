@@ -55,6 +55,10 @@ def answer(
 def with_marks(question: str, images: int) -> str:
     """Return the question with one mark per image, put in front where it has none.
 
+    Args:
+        question: with or without marks.
+        images: how many there are.
+
     Raises:
         SettingsError: the question is empty, or its marks are not as many as the images.
     """

@@ -79,6 +79,9 @@ def compare(
             be given no objects and no method classes. A script must then start below ``if __name__ == "__main__":``.
         progress: whether to print what is done.
 
+    Returns:
+        The comparison in its folder.
+
     Raises:
         FedMosaicError: something cannot be run (nothing is run then), or a run failed.
     """

@@ -15,7 +15,12 @@ from fedmosaic.nearest import hint
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds and half the width of its 95 % interval, which a single seed does not give."""
+    """A mean over seeds.
+
+    Attributes:
+        mean: in [0, 1].
+        ci95: half the width of its 95 % interval; None for a single seed.
+    """
 
     mean: float
     ci95: float | None
@@ -23,7 +28,14 @@ class Interval:
 
 @dataclass(frozen=True)
 class Against:
-    """The difference to the best other method, paired over seeds and tasks, with its 95 % interval."""
+    """The difference to the best other method, paired over seeds and tasks.
+
+    Attributes:
+        rival: that method.
+        mean: the difference, in [-1, 1].
+        low, high: ends of its 95 % interval.
+        significant: whether zero lies outside.
+    """
 
     rival: str
     mean: float
@@ -93,6 +105,9 @@ class Comparison:
 
     def row(self, method: str) -> Row:
         """Return the row of a method or variant.
+
+        Args:
+            method: its name.
 
         Raises:
             SettingsError: there is none; names the nearest.

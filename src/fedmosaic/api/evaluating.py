@@ -66,6 +66,9 @@ def evaluate(
         objects: what the run was given as objects.
         tell: shows what takes long.
 
+    Returns:
+        The scores, with intervals.
+
     Raises:
         SettingsError: the run is not done, there are no unseen tasks, or nothing to compare.
         FedMosaicError: data, models or states are missing, or have changed since the run.

@@ -83,6 +83,9 @@ class Run:
     def client(self, client_id: int) -> ClientModel:
         """Return a client's final model.
 
+        Args:
+            client_id: of the scenario.
+
         Raises:
             SettingsError: there is no such client.
         """
@@ -103,6 +106,9 @@ class Run:
         Args:
             unseen: score the tasks that no client trained on; the outcome is added to ``results.json``.
             generated: score multiple choice by generated text, too, and compare.
+
+        Returns:
+            The scores, with intervals.
         """
         return evaluating.evaluate(self.path, unseen=unseen, generated=generated, objects=self._objects)
 
@@ -114,6 +120,9 @@ class Run:
         Args:
             mix: weights of the method's two slots: ``"L"``, ``"M"``, or the weight of the received one.
             average: answer with the mean of the weights after so many last rounds.
+
+        Returns:
+            Self and Others, beside those of the run.
         """
         return other_answers.other_answers(self.path, mix=mix, average=average, objects=self._objects)
 
@@ -125,7 +134,17 @@ class Run:
         steps: Sequence[int] = STEPS,
         training: Mapping[str, Any] | None = None,
     ) -> Adaptation:
-        """Fine-tune the run's merged adapters on one more task; see :meth:`adapt_each`."""
+        """Fine-tune the run's merged adapters on one more task.
+
+        Args:
+            task: e.g. an unseen one.
+            seeds: orders of the training samples to average over.
+            steps: after how many steps to measure; 0 is the start.
+            training: other settings of the training than the run's.
+
+        Returns:
+            Mean test scores after each number of steps, from the merged adapters and from untrained ones.
+        """
         return self.adapt_each([task], seeds=seeds, steps=steps, training=training)[task]
 
     def adapt_each(
@@ -153,11 +172,21 @@ class Run:
         return adapting.adapt(self.path, tasks, seeds=seeds, steps=steps, overrides=overrides, objects=self._objects)
 
     def open(self, **options: Any) -> ClientRuntime:
-        """Return the runtime of the finished run: models, data, states; for the options see :func:`open_finished`."""
+        """Return the runtime of the finished run: models, data, states.
+
+        Args:
+            **options: those of :func:`fedmosaic.api.opening.open_finished`.
+        """
         return open_finished(self.path, self._objects, **options)
 
     def export(self, client_id: int, form: str, out: Path) -> None:
-        """Write a client's final model; see :meth:`ClientModel.export`."""
+        """Write a client's final model.
+
+        Args:
+            client_id: of the scenario.
+            form: as the ``kind`` of :meth:`ClientModel.export`.
+            out: new folder for it.
+        """
         exporting.export(self.path, client_id, form, out, objects=self._objects)
 
     @cached_property

@@ -23,6 +23,9 @@ def register_method(kind: type[Method[Any]]) -> type[Method[Any]]:
     Args:
         kind: the class. The same class, defined again (as in a notebook), takes the place of the earlier one.
 
+    Returns:
+        The class.
+
     Raises:
         SettingsError: it is no method, or its name is that of another one.
     """
@@ -31,6 +34,9 @@ def register_method(kind: type[Method[Any]]) -> type[Method[Any]]:
 
 def name_of(method: MethodChoice) -> str:
     """Return a method's name; a class is registered.
+
+    Args:
+        method: a name, or a class.
 
     Raises:
         SettingsError: it is neither a name nor a method class, or the class has the name of another one.

@@ -39,6 +39,9 @@ class Objects:
     def named_in(self, scenario: Scenario) -> Scenario:
         """Return a scenario that says what it takes from objects, as ``settings.toml`` shall show it.
 
+        Args:
+            scenario: as it was given.
+
         Raises:
             SettingsError: tasks were given, but the scenario has data of its own; or a model that no client uses.
         """
@@ -64,6 +67,9 @@ class Objects:
 
     def check(self, settings: RunSettings) -> None:
         """Make sure that everything is here that a run takes from objects, and that its engine can take them.
+
+        Args:
+            settings: of the run.
 
         Raises:
             SettingsError: something is missing, or the engine runs clients in other processes.
@@ -94,6 +100,9 @@ class Objects:
 
     def benchmark(self, scenario: Scenario) -> InMemoryBenchmark | None:
         """Return the given tasks as a benchmark, one for all runs of a scenario; None if none were given.
+
+        Args:
+            scenario: says which tasks clients train on, and which one is public.
 
         Raises:
             FedMosaicError: as :class:`~fedmosaic.data.in_memory.InMemoryBenchmark` does.

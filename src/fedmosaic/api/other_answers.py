@@ -67,6 +67,9 @@ def other_answers(
         objects: what the run was given as objects.
         tell: shows what takes long.
 
+    Returns:
+        Self and Others, beside those of the run.
+
     Raises:
         SettingsError: the run is not done, nothing is asked for, or the run has no such weights.
         FedMosaicError: data, models or states are missing, or have changed since the run.

@@ -10,7 +10,11 @@ from fedmosaic.federation import RunFolder
 
 
 def reference_of(settings: RunSettings) -> RunSettings | None:
-    """Return the settings of the run beside one, if its scenario asks for one: all the same but the method."""
+    """Return the settings of the run beside one, if its scenario asks for one: all the same but the method.
+
+    Args:
+        settings: of the run.
+    """
     name = settings.scenario.reference
     if not name or name == settings.method:
         return None
@@ -19,6 +23,14 @@ def reference_of(settings: RunSettings) -> RunSettings | None:
 
 
 def start_or_resume(settings: RunSettings, path: Path) -> RunFolder:
-    """Open the folder of a run, whether it is new or was interrupted."""
+    """Return the folder of a run, be it new or interrupted.
+
+    Args:
+        settings: of the run.
+        path: the folder.
+
+    Raises:
+        SettingsError: the folder holds another run.
+    """
     holds_run = (path / "settings.toml").is_file()
     return RunFolder.resume(path, settings) if holds_run else RunFolder.create(path, settings)

@@ -124,6 +124,9 @@ def resume(
         track: names of trackers: ``wandb``, ``mlflow``, ``tensorboard``, ``trackio``; the reference gets them, too.
         progress: whether to show how far the run is.
 
+    Returns:
+        The finished run.
+
     Raises:
         FedMosaicError: there is no run, it cannot go on like this, what it reads has changed or is missing, or it
             failed.
@@ -157,6 +160,9 @@ def load_run(
         tasks: as the run was given them, for :meth:`Run.evaluate`; so are ``images``.
         images: see ``tasks``.
         models: as the run was given them, for what needs models.
+
+    Returns:
+        The run; nothing of it is read before it is asked for.
 
     Raises:
         SettingsError: there is no run.

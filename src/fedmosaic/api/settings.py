@@ -18,6 +18,9 @@ _DEFAULT_REFERENCE = "sft"
 def scenario_of(given: Scenario | str | Path) -> Scenario:
     """Return a scenario, loaded if only its name or file is given.
 
+    Args:
+        given: a scenario, a built-in name, or a file.
+
     Raises:
         SettingsError: there is none of this name, or the file cannot be used.
     """

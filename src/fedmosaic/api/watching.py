@@ -38,18 +38,34 @@ class ProgressBar(Callback):
         self._bar = self.bars.add_task(settings.method, total=len(self._turns), state="starting")
 
     def on_step(self, record: Step) -> None:
-        """Show the loss."""
+        """Show the loss.
+
+        Args:
+            record: of the step.
+        """
         state = f"round {record.round}/{self._rounds}  client {record.client}  loss {record.loss:.3f}"
         self.bars.update(self._bar, state=state)
 
     def on_trained(self, record: Trained) -> None:
-        """Move on."""
+        """Move on.
+
+        Args:
+            record: of the client's round.
+        """
         self.bars.update(self._bar, completed=self._turns.index((record.round, record.client)) + 1)
 
 
 @contextmanager
 def shown(settings: RunSettings, *, progress: bool) -> Iterator[list[Callback]]:
-    """Give the callbacks that show a run while the block runs: a bar, or none."""
+    """Show a run while the block runs.
+
+    Args:
+        settings: of the run.
+        progress: whether to.
+
+    Yields:
+        The callbacks that do: a bar, or none.
+    """
     if not progress:
         yield []
         return
@@ -60,7 +76,11 @@ def shown(settings: RunSettings, *, progress: bool) -> Iterator[list[Callback]]:
 
 
 def teller(*, progress: bool) -> Teller:
-    """Return what tells of the work before a run: on the console, or nobody."""
+    """Return what tells of the work before a run: on the console, or nobody.
+
+    Args:
+        progress: whether to.
+    """
     if not progress:
         return SILENT
     console = Console(markup=False, emoji=False, highlight=False)

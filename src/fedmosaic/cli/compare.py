@@ -89,12 +89,13 @@ def compare(
         if rates and not earlier
         else []
     )
+    chosen = load_scenario(scenario)
     for each in names:
         METHODS.check(each.partition(":")[0])
     for each in track or ():
         TRACKERS.check(each)
     overrides = [*(Sweep.read(sweep).overrides() if sweep else ()), *(overrides or ())]
-    asked = resolve(load_scenario(scenario), overrides=overrides, rounds=rounds)
+    asked = resolve(chosen, overrides=overrides, rounds=rounds)
 
     from fedmosaic.api.background import run_all
     from fedmosaic.api.comparing import compared

@@ -13,7 +13,7 @@ class InMemoryDataset:
 
     @classmethod
     def open(cls, options: DataOptions) -> Benchmark:
-        """Return nothing: what is in no folder cannot be opened.
+        """Return nothing: what was given as objects is in no folder.
 
         Args:
             options: what the scenario says about its data.
