@@ -1,7 +1,4 @@
-"""FedMosaic that is told who does what: a method from outside the package, found by its entry point.
-
-``oracle-0.dist-info`` beside this file is what an installed package has; Python finds it for scripts of this folder.
-"""
+"""FedMosaic that is told who does what, for relevance_structure.py."""
 
 from __future__ import annotations
 

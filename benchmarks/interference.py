@@ -97,7 +97,9 @@ def markdown(results: dict[str, Any]) -> str:
         cells = [f"{gains[second]:+.0f}" if second in gains else "-" for second in names]
         lines.append(f"| {number} {first} | {100 * statistics.fmean(entry['alone']):.0f} | " + " | ".join(cells) + " |")
     means = [f"{statistics.fmean(each):+.1f} over {len(each)} pairs" for each in (alike, unlike)]
-    return "\n".join([*lines, "", f"Mean gain: {means[0]} of one skill in two looks, {means[1]} of unlike skills."])
+    return "\n".join(
+        [*lines, "", f"Mean gain: {means[0]} of one skill in two domains, {means[1]} of different skills."]
+    )
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def run(out: Path, *, names: list[str], models: list[str], steps: int, batch: in
     return {
         "command": f"python benchmarks/learnable.py --steps {steps} --batch {batch}",
         "models": models,
-        "bank": benchmark.images.fingerprint,
+        "bank": benchmark.images.collection,
         "steps": steps,
         "batch": batch,
         "tasks": {

@@ -41,6 +41,7 @@ from _runtime import frozen_probe_runtime
 from fedmosaic.config import load_scenario, resolve
 from fedmosaic.evaluation.statistics import mean_interval
 from fedmosaic.experiments.paired import paired_difference
+from fedmosaic.registry import METHODS
 from fedmosaic.relevance import Exposure, PrivacySettings
 from fedmosaic.relevance.sanitise import clipped_mean, subkey
 
@@ -156,6 +157,7 @@ if __name__ == "__main__":
     if arguments.markdown:
         print(show(json.loads(arguments.out.read_text())))
         raise SystemExit
+    METHODS.register(Oracle)
     result: dict[str, Any] = {
         "command": f"python benchmarks/relevance_structure.py --scenario {arguments.scenario} --seeds "
         + ",".join(map(str, arguments.seeds)),

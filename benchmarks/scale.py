@@ -285,10 +285,10 @@ def table(result: Row) -> str:
 NOTES = """\
 - **Clients**: synthetic, adapters of the three embedded base models in turn at rank 16 and two blocks (P and Q: 3,808
   values; A and B: 81,920, 198,656 or 107,520), normally distributed values with standard deviation 1, sketches of 1,024
-  numbers. Who learns from few learns from the 16 most similar, of those of its architecture for A and B.
+  numbers. With few peers a client learns from the 16 most similar, of those of its architecture for A and B.
 - **CPU seconds**: relevance (cosines, softmax) and every client's own mixture, P and Q over all clients, A and B within
   the architecture. Up to 1,000 clients it is the method's `aggregate`, from uploads to downloads; at 10,000 it is
-  `relevance/streamed.py`, which reads the adapters from files just written (so mostly from the system's page cache).
+  `relevance/column_store.py`, which reads the adapters from files just written (mostly from the system's page cache).
 - **Peak memory**: of the whole process, with Python, torch and the sketches; in memory also all uploads and downloads.
   At 10,000 all mixtures together are as large as all adapters. They are not kept, but go slab by slab to a sink that
   reads every value once; a server would send them on.

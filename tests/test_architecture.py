@@ -64,7 +64,16 @@ def imports(root):
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 def test_a_file_is_one_idea(path):
-    assert len(path.read_text().splitlines()) <= 320
+    assert lines_of_code(path.read_text()) <= 320
+
+
+def lines_of_code(text):
+    """Return the number of a file's lines that are neither blank nor part of a docstring."""
+    lines = {number for number, line in enumerate(text.splitlines(), start=1) if line.strip()}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            lines -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return len(lines)
 
 
 def test_nothing_unpickles():

@@ -50,7 +50,13 @@ class Trained:
 
 @dataclass(frozen=True)
 class Work:
-    """How far something is that takes long, e.g. ``image features``, 32 of 1024."""
+    """How far something is that takes long, e.g. ``image features``, 32 of 1024.
+
+    Attributes:
+        what: is worked on.
+        done: how many of them.
+        total: how many there are.
+    """
 
     what: str
     done: int
@@ -59,7 +65,11 @@ class Work:
 
 @dataclass(frozen=True)
 class Note:
-    """Something that the user should be told at once."""
+    """Something that the user should be told at once.
+
+    Attributes:
+        text: one line.
+    """
 
     text: str
 
@@ -84,13 +94,26 @@ def emit(kind: str, **fields: Any) -> None:
 
 
 def work(what: str, done: int, total: int) -> None:
-    """Tell how far something is that takes long, e.g. ``image features``, 32 of 1024."""
+    """Tell how far something is that takes long, e.g. ``image features``, 32 of 1024.
+
+    Args:
+        what: is worked on.
+        done: how many of them.
+        total: how many there are.
+    """
     emit("work", what=what, done=done, total=total)
 
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Call ``listener(event)`` for every event while the block runs."""
+    """Call ``listener(event)`` for every event while the block runs.
+
+    Args:
+        listener: hears every event.
+
+    Yields:
+        Nothing.
+    """
     _listeners.append(listener)
     try:
         yield

@@ -173,6 +173,6 @@ GATES = Registry("gates", noun="gate", package="fedmosaic.adapters", base="fedmo
 SKETCHES = Registry("sketches", noun="sketch", package="fedmosaic.relevance.sketches")
 METRICS = Registry("metrics", noun="metric of open answers", package="fedmosaic.evaluation.metrics")
 ENGINES = Registry("engines", noun="engine", package="fedmosaic.federation.engines")
-TRACKERS = Registry("trackers", noun="tracker", package="fedmosaic.trackers")
+TRACKERS = Registry("trackers", noun="tracker", package="fedmosaic.trackers", base="fedmosaic.trackers.base:Tracker")
 
 REGISTRIES = (METHODS, DATASETS, FAMILIES, GATES, SKETCHES, METRICS, ENGINES, TRACKERS)

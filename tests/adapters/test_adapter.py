@@ -410,7 +410,7 @@ def test_adapters_with_different_slots_take_turns_on_one_base(make_model, ids):
         ({"alpha": 0.0}, "alpha=0"),
         ({"dropout": 1.0}, "dropout=1"),
         ({"blocks": 5}, "only 4 layer"),
-        ({"gate": "magic"}, "'magic' is not a gate"),
+        ({"gate": "magic"}, "unknown gate 'magic'"),
         ({"slots": ()}, "at least one slot"),
         ({"modules": {"nope"}}, "q_proj"),
         ({"dtype": torch.int8}, "int8"),

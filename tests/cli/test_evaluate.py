@@ -16,7 +16,7 @@ from fedmosaic.methods.registry import make_method
 def ditto(tmp_path_factory):
     """A finished run of Ditto, whose clients answer with their personal slot alone."""
     two = SMALL.model_copy(update={"clients": SMALL.clients[:2]})
-    settings = small("ditto", rounds=2).model_copy(update={"scenario": two})
+    settings = small("ditto", rounds=1).model_copy(update={"scenario": two})
     folder = RunFolder.create(tmp_path_factory.mktemp("run") / "ditto", settings)
     engines.run(settings, folder)
     return folder.path

@@ -18,7 +18,7 @@ try:
 finally:
     print("loaded:", *({HEAVY} & set(sys.modules)))
 """
-VERBS = ("run", "compare", "report", "evaluate", "adapt", "align", "export", "ask", "tasks list", "tasks show")
+VERBS = ("run", "compare", "report", "evaluate", "adapt", "align", "export", "ask", "tasks list", "settings list")
 
 
 def light(*words, **environment):

@@ -32,7 +32,7 @@ def run(monkeypatch, capsys, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("other", ["gemma", "phi"])
+@pytest.mark.parametrize("other", ["gemma", pytest.param("phi", marks=pytest.mark.slow)])
 def test_unlike_text_models_are_aligned_on_text_and_this_is_said_once(run, tmp_path, other):
     path = make_scenario(tmp_path, "llama", other)
     told = "no bases are shipped for"

@@ -74,7 +74,10 @@ def counted(monkeypatch):
         step = (10 + settings.seed) * settings.training.batch_size * per_step
         return [SimpleNamespace(flops=step * settings.training.steps + 100 * fixed)] * settings.rounds
 
-    monkeypatch.setattr(equal_flops, "still", lambda settings: SimpleNamespace(settings=settings))
+    def still(settings):
+        return SimpleNamespace(settings=settings, with_settings=still)
+
+    monkeypatch.setattr(equal_flops, "still", still)
     monkeypatch.setattr(equal_flops, "rehearse", rehearse)
     return calls
 

@@ -80,13 +80,13 @@ def test_the_fields_sweeps_are_of_known_scenarios_methods_and_settings(path):
 def test_options_of_the_command_line_come_before_the_file(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     written(tmp_path / "mine.toml", 'scenario = "nowhere"\nmethods = ["stf"]\nseeds = [0]')
-    status, _, error = call(monkeypatch, capsys, "compare", "--sweep", "mine.toml")
-    assert (status, "nowhere" in error) == (2, True)
-    status, _, error = call(monkeypatch, capsys, "compare", "demo", "--sweep", "mine.toml")
-    assert (status, "'stf'" in error) == (2, True)
-    more = ["--methods", "sft", "--set", "training.stepz=3"]
-    status, _, error = call(monkeypatch, capsys, "compare", "demo", "--sweep", "mine.toml", *more)
-    assert (status, "training.stepz" in error) == (2, True)
+    for options, named in (
+        ([], "'stf'"),
+        (["--methods", "sft"], "'nowhere'"),
+        (["demo", "--methods", "sft", "--set", "training.stepz=3"], "training.stepz"),
+    ):
+        status, _, error = call(monkeypatch, capsys, "compare", "--sweep", "mine.toml", *options)
+        assert (status, named in error) == (2, True), error
     status, _, error = call(monkeypatch, capsys, "compare", "--sweep", "none.toml")
     assert (status, "cannot read sweep none.toml" in error) == (2, True)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]

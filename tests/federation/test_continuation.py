@@ -92,7 +92,7 @@ def test_a_run_that_goes_on_equals_one_started_with_both_numbers(copy, fresh, tm
     assert json.loads((folder.path / "results.round-0002.json").read_text())["rounds"] == 2
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["static", pytest.param("dynamic", marks=pytest.mark.slow)])
 def test_a_run_that_was_planned_longer_equals_one_that_ran_at_once(tmp_path, case):
     first = run(tmp_path / "parts", asked(case, "rounds=1", "planned_rounds=3"))
     before = first.settings
@@ -149,7 +149,10 @@ def test_an_interrupted_run_can_be_made_longer_too(fresh, tmp_path, monkeypatch)
     assert outcome(longer(tmp_path / "run", 3)) == fresh(asked("dynamic", "rounds=3", "planned_rounds=2"))
 
 
-@pytest.mark.parametrize("moment", ["before the settings", "after the settings", "while measuring again"])
+@pytest.mark.parametrize(
+    "moment",
+    [pytest.param("before the settings", marks=pytest.mark.slow), "after the settings", "while measuring again"],
+)
 def test_a_kill_while_it_is_changed_leaves_a_run_that_can_be_resumed(copy, fresh, monkeypatch, moment):
     path = copy("static")
     before = outcome(RunFolder(path))

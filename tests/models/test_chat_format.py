@@ -56,7 +56,7 @@ def ask(length=1, name="d"):
 # ---- marks
 
 
-@pytest.mark.parametrize("marks", [{"pad_token": None}, {"pad_token": "<eos>"}], ids=["none", "end mark"])
+@pytest.mark.parametrize("marks", [{"pad_token": None}, {"pad_token": "<eos>"}], ids=["none", "end token"])
 @pytest.mark.parametrize("template", [None, CHAT], ids=["plain", "chat"])
 def test_the_end_mark_pads_and_still_ends_answers(save, noise, marks, template):
     """In the labels, in the template's own text, and for the model's eyes."""
@@ -90,7 +90,7 @@ def test_an_end_mark_is_taken_from_the_generation_settings_if_it_is_a_special_to
 def test_without_an_end_mark_a_checkpoint_is_refused(save, noise, generation):
     """Token 250 is a part of words: to end answers with it would be wrong."""
     config = LlamaConfig(**SHAPE, bos_token_id=1, eos_token_id=250)
-    with pytest.raises(ModelError, match=r"^base model 'it' .*no end mark.*set eos_token in tokenizer_config"):
+    with pytest.raises(ModelError, match=r"^base model 'it' .*no end token.*set eos_token in tokenizer_config"):
         load(save(eos_token=None, config=config, generation=generation), noise)
 
 

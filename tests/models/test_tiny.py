@@ -152,15 +152,16 @@ def test_architecture_names_weights_and_shapes(tiny):
     assert other == architecture_name(build_module(family, vocabulary, seed=1).to(torch.bfloat16))
 
 
-def test_whoever_reads_along_sees_the_same_prompts_at_every_decoding_step(tiny, samples, monkeypatch):
+def test_an_adapter_is_told_the_same_prompts_at_every_decoding_step(tiny, samples, monkeypatch):
     read = []
 
-    @contextmanager
-    def record(prompt):
-        read.append([row.nonzero()[:, 0].tolist() for row in prompt])
-        yield
+    class Recorder:
+        @contextmanager
+        def reading(self, batch):
+            read.append([row.nonzero()[:, 0].tolist() for row in batch.prompt])
+            yield
 
-    monkeypatch.setattr(tiny, "reading", record)
+    monkeypatch.setattr(tiny, "adapter", Recorder())
     full, prompts = tiny.collate(samples), tiny.collate(samples, with_answers=False)
     expected = [list(range(int(last) + 1)) for last in prompts.last]
     tiny.loss(full)

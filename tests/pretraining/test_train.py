@@ -31,8 +31,8 @@ def copied(tiny):
 
 
 @pytest.fixture(scope="module")
-def bank(tmp_path_factory):
-    return open_public(tmp_path_factory.mktemp("public"))
+def bank(home):
+    return open_public(home)
 
 
 def test_learning_rate_rises_stays_and_falls():

@@ -1,12 +1,14 @@
 """Trackers are found by name, and a missing library is told before anything is written."""
 
+import subprocess
 import sys
 
 import pytest
 from tests.cli.calling import call
 
 from fedmosaic.errors import SettingsError
-from fedmosaic.trackers import Tracker, known_trackers, make_trackers, tracker_class
+from fedmosaic.registry import TRACKERS
+from fedmosaic.trackers import Tracker, make_trackers
 
 
 class Mine(Tracker):
@@ -25,34 +27,31 @@ class Mine(Tracker):
         pass
 
 
-class Entry:
-    def __init__(self, name, value):
-        self.name, self.value, self._value = name, "mine:Mine", value
-
-    def load(self):
-        return self._value
-
-
-def entries(*found):
-    return lambda group, name=None: [each for each in found if name in (None, each.name)]
-
-
 def test_all_are_known_and_none_is_imported():
-    assert known_trackers() == ["mlflow", "tensorboard", "trackio", "wandb"]
-    assert not {"fedmosaic.trackers.wandb", "fedmosaic.trackers.trackio", "wandb", "trackio"} & set(sys.modules)
+    code = "import sys; from fedmosaic.registry import TRACKERS; print(*TRACKERS); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names, modules = done.stdout.splitlines()
+    assert names.split() == ["mlflow", "tensorboard", "trackio", "wandb"]
+    assert not {"fedmosaic.trackers.wandb", "fedmosaic.trackers.trackio", "wandb", "mlflow"} & set(modules.split())
 
 
-def test_one_of_another_package_is_found(monkeypatch):
-    monkeypatch.setattr("fedmosaic.trackers.entry_points", entries(Entry("mine", Mine), Entry("wrong", dict)))
-    assert tracker_class("mine") is Mine
-    assert [type(each) for each in make_trackers(["mine", "mine"])] == [Mine]
-    with pytest.raises(SettingsError, match=r"'wrong' .* is not a fedmosaic Tracker class"):
-        tracker_class("wrong")
+def test_one_that_is_registered_is_found_and_made_once():
+    TRACKERS.register(Mine)
+    try:
+        assert [type(each) for each in make_trackers(["mine", "mine"])] == [Mine]
+    finally:
+        TRACKERS.unregister("mine")
+    with pytest.raises(SettingsError, match="expected a class derived from"):
+        TRACKERS.register(type("Other", (), {"name": "other"}))
 
 
-def test_a_name_that_is_not_known_is_told_with_the_nearest():
-    with pytest.raises(SettingsError, match=r"unknown tracker 'tensorbord'; .*'tensorboard'"):
-        make_trackers(["tensorbord"])
+def test_a_name_that_is_not_known_is_told_with_the_nearest(monkeypatch, capsys, tmp_path):
+    out = tmp_path / "run"
+    status, _, told = call(monkeypatch, capsys, "run", "mosaic40-small", "--track", "tensorbord", "--out", out)
+    assert status == 2
+    assert "unknown tracker 'tensorbord'" in told
+    assert "'tensorboard'" in told
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("name", ["wandb", "trackio", "mlflow"])

@@ -23,7 +23,7 @@ from fedmosaic.adapters.layer import AdaptedLinear, plain_weights
 def folded_in(adapter: Adapter, weights: SlotWeights) -> Iterator[None]:
     """Compute with the slots mixed as in :meth:`Adapter.mixed`, folded into the base weights where that is exact.
 
-    It is exact up to float32 rounding for fixed weights and gates that do not look at the input. Anything else (another
+    It is exact up to float32 rounding for fixed weights and gates that ignore the input. Anything else (another
     gate, a base that is no plain float32 linear, dropout switched on) computes inside the block as it does outside.
     The mix must not be changed inside the block.
 

@@ -1,4 +1,4 @@
-"""What a pass through an adapter depends on beside its input: one object that all linears of an adapter look at."""
+"""What a pass through an adapter depends on beside its input: one object that all linears of an adapter share."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class AdaptedLinear(nn.Module, ABC):
 
     @property
     def weight(self) -> Any:
-        """The base linear's weight: some models look at its dtype."""
+        """The base linear's weight: some models read its dtype."""
         return self.base.weight
 
     @property

@@ -147,7 +147,7 @@ def _parts(
 
 
 def _origin(folder: Path) -> dict[str, Any] | None:
-    """Return what an export of ours says of itself; None for LoRAs from elsewhere, and for those trained since."""
+    """Return the origin record of an export of ours; None for other LoRAs, and for those trained since."""
     try:
         origin = json.loads((folder / ORIGIN_FILE).read_text(encoding="utf-8"))
         own = isinstance(origin, dict) and origin.get("lora") == digest_of(folder / WEIGHTS_FILE)

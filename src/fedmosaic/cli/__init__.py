@@ -20,6 +20,7 @@ from fedmosaic.cli.export import export
 from fedmosaic.cli.libraries import silence_bars
 from fedmosaic.cli.report import report
 from fedmosaic.cli.run import run
+from fedmosaic.cli.settings import settings
 from fedmosaic.cli.tasks import tasks
 from fedmosaic.config.home import advice
 from fedmosaic.errors import DataError, FedMosaicError, ModelError, SettingsError
@@ -59,6 +60,7 @@ app.command()(align)
 app.command()(export)
 app.command()(ask)
 app.add_typer(tasks, name="tasks")
+app.add_typer(settings, name="settings")
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from fedmosaic.cli.progress import logging, teller
 from fedmosaic.cli.sweep import take_options
 from fedmosaic.config import load_scenario, resolve
 from fedmosaic.experiments.sweep_file import Sweep
-from fedmosaic.registry import METHODS
+from fedmosaic.registry import METHODS, TRACKERS
 
 if TYPE_CHECKING:
     from fedmosaic.experiments.sweep import Plan
@@ -58,7 +58,12 @@ def compare(
     rounds: Annotated[int | None, typer.Option(help="Communication rounds.")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="A setting: training.steps=10.")] = None,
     track: Annotated[
-        list[str] | None, typer.Option("--track", help="Log each run to wandb, mlflow, tensorboard or trackio.")
+        list[str] | None,
+        typer.Option(
+            "--track",
+            help="Log each run to wandb, mlflow, tensorboard or trackio; repeatable.",
+            autocompletion=completing.trackers,
+        ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time, each in its own process.")] = 2,
     sweep: Annotated[
@@ -87,6 +92,8 @@ def compare(
     chosen = load_scenario(scenario)
     for each in names:
         METHODS.check(each.partition(":")[0])
+    for each in track or ():
+        TRACKERS.check(each)
     overrides = [*(Sweep.read(sweep).overrides() if sweep else ()), *(overrides or ())]
     asked = resolve(chosen, overrides=overrides, rounds=rounds)
 

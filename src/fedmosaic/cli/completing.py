@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedmosaic.registry import ENGINES, METHODS
+from fedmosaic.registry import ENGINES, METHODS, TRACKERS
 
 
 def scenarios(incomplete: str) -> list[str]:
@@ -27,3 +27,8 @@ def listed_methods(incomplete: str) -> list[str]:
 def engines(incomplete: str) -> list[str]:
     """Return the engines that begin like this."""
     return [name for name in ENGINES if name.startswith(incomplete)]
+
+
+def trackers(incomplete: str) -> list[str]:
+    """Return the trackers that begin like this."""
+    return [name for name in TRACKERS if name.startswith(incomplete)]

@@ -32,14 +32,14 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score every client's final model; with --unseen the outcome is added to results.json."""
-    console = PlainConsole()
-    if not (mix or average):
-        _show_scores(run, unseen, generated, console)
-    elif unseen or generated:
+    if (mix or average) and (unseen or generated):
         raise SettingsError("--mix and --average score Self and Others; give them without --unseen and --generated")
-    else:
+    console = PlainConsole()
+    if mix or average:
         texts = lists.listed(mix, lists.name, option="--mix", expected="L, M or a weight from 0 to 1") if mix else []
         _show_other_answers(run, texts, average, console)
+    else:
+        _show_scores(run, unseen, generated, console)
 
 
 def _show_scores(run: Path, unseen: bool, generated: bool, console: PlainConsole) -> None:

@@ -14,6 +14,7 @@ from fedmosaic.cli import completing
 from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.libraries import silence_warnings
 from fedmosaic.config import load_scenario, resolve
+from fedmosaic.registry import TRACKERS
 
 if TYPE_CHECKING:
     from fedmosaic.federation import RunFolder
@@ -49,7 +50,12 @@ def run(
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out data records that cannot be used.")] = False,
     track: Annotated[
-        list[str] | None, typer.Option("--track", help="Log to wandb, mlflow, tensorboard or trackio; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--track",
+            help="Log to wandb, mlflow, tensorboard or trackio; repeatable.",
+            autocompletion=completing.trackers,
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
@@ -60,6 +66,8 @@ def run(
     given = {"method": method, "engine": engine, "rounds": rounds, "seed": seed}
     changed = partial(with_options, skip_bad=skip_bad, reference=reference)
     # Names and settings are refused before the libraries are loaded that it takes to run.
+    for each in track or ():
+        TRACKERS.check(each)
     asked = (
         None
         if resume
@@ -73,8 +81,7 @@ def run(
     from fedmosaic.report import final_table, write_report
     from fedmosaic.trackers import make_trackers
 
-    trackers = make_trackers(track or [])
-
+    trackers = make_trackers(track or ())
     folder: RunFolder | None
     if asked is None:
         folder = go_on(out, scenario, overrides=overrides or [], given=given, changed=changed, console=console)

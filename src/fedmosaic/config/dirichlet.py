@@ -39,6 +39,9 @@ def divide(
         seed: of the draw.
         sizes: number of train samples of each task; None: the built-in benchmark's.
 
+    Returns:
+        The divided scenario.
+
     Raises:
         SettingsError: a number makes no sense, there are fewer train samples than clients, or the base's tasks are
             divided already.

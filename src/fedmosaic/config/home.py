@@ -40,7 +40,11 @@ def home() -> Path:
 
 
 def advice(path: str) -> str:
-    """Return what to do about a file that cannot be written; empty where it is not in the cache folder."""
+    """Return what to do about a file that cannot be written; empty where it is not in the cache folder.
+
+    Args:
+        path: the file.
+    """
     try:
         return f"; it is in the cache folder: {_HOW}" if Path(path).is_relative_to(home_path()) else ""
     except SettingsError:

@@ -19,7 +19,11 @@ Reading = Callable[[str, Path], str]
 
 
 def folder(text: str, base: Path) -> str:
-    """Return a path as an absolute one; an empty text, which stands for none, stays empty.
+    """Return a path as an absolute one; an empty text, which means none, stays empty.
+
+    Args:
+        text: as it was written.
+        base: what a relative path is relative to.
 
     Raises:
         SettingsError: no file system has such a path.
@@ -32,6 +36,11 @@ def name_or_folder(text: str, base: Path, *, names: Container[str]) -> str:
 
     A path is what begins like one (``/``, ``.``, ``~``) and what names a folder that exists, unless it is a known name;
     all else may be the name of something that is neither built in nor here.
+
+    Args:
+        text: as it was written.
+        base: what a relative path is relative to.
+        names: the known names.
 
     Raises:
         SettingsError: no file system has such a path.
@@ -62,7 +71,11 @@ OF_SETTINGS: Mapping[tuple[str, ...], Reading] = {
 
 
 def expanded(text: str) -> Path:
-    """Return a path with its ``~`` replaced, if whose home folder that is is known."""
+    """Return a path with its ``~`` replaced, if that home folder is known.
+
+    Args:
+        text: as it was written.
+    """
     return Path(os.path.expanduser(text))  # noqa: PTH111 - pathlib's raises where it is not known
 
 

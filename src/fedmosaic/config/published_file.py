@@ -70,7 +70,7 @@ class _File(BaseModel):
 
 
 def from_published(entries: Any, source: str) -> dict[str, Any]:
-    """Turn the published list into the table of a scenario.
+    """Return the table of a scenario that the published list describes.
 
     Args:
         entries: what the file holds.

@@ -1,4 +1,4 @@
-"""Scenarios: who the clients are."""
+"""Scenarios: the clients, their base models and their tasks."""
 
 from __future__ import annotations
 
@@ -55,7 +55,11 @@ class ClientSpec(BaseModel):
         return self
 
     def rounds(self, last: int) -> range:
-        """The rounds in which the client takes part, in a run of ``last`` rounds."""
+        """Return the rounds in which the client takes part.
+
+        Args:
+            last: number of rounds of the run.
+        """
         return range(self.joins, min(self.leaves or last, last) + 1)
 
 
@@ -122,7 +126,12 @@ class Scenario(BaseModel):
 
     @classmethod
     def from_toml(cls, path: Path | str) -> Scenario:
-        """Read a scenario file; relative paths in it are relative to it, and its name is the file's if it gives none.
+        """Return the scenario in a file.
+
+        Relative paths in it are relative to it, and its name is the file's if it gives none.
+
+        Args:
+            path: the file.
 
         Raises:
             SettingsError: the file cannot be read, or its content is no scenario.
@@ -138,7 +147,14 @@ class Scenario(BaseModel):
         return validate(cls, {"name": path.stem, **table}, source=source)
 
     def client(self, client_id: int) -> ClientSpec:
-        """Return the client of this id."""
+        """Return the client of an id.
+
+        Args:
+            client_id: the id.
+
+        Raises:
+            SettingsError: there is none.
+        """
         for client in self.clients:
             if client.id == client_id:
                 return client

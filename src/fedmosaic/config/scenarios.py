@@ -31,11 +31,14 @@ def builtin_names() -> list[str]:
 
 
 def load_scenario(name: str) -> Scenario:
-    """Load a scenario by built-in name or from a ``.toml`` or published ``.json`` file.
+    """Return a scenario by built-in name or from a ``.toml`` or published ``.json`` file.
 
     ``NAME-dirichlet-CLIENTS`` and ``NAME-dirichlet-CLIENTS-ALPHA`` are any of them divided among so many clients. With
-    the built-in benchmark this is done here; else the scenario's ``division`` says what is to be done when the data
-    are at hand.
+    the built-in benchmark this is done here; else the scenario's ``division`` says what is to be done when the data are
+    at hand.
+
+    Args:
+        name: the name or the file.
 
     Raises:
         SettingsError: unknown name (with the nearest one), unreadable file, or invalid content.

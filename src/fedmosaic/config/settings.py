@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializ
 
 from fedmosaic.config.paths import OF_SETTINGS, folder, rooted
 from fedmosaic.config.scenario import Scenario
-from fedmosaic.config.validation import registered, validate
+from fedmosaic.config.validation import RegisteredName, registered, validate
 from fedmosaic.errors import SettingsError
 from fedmosaic.registry import ENGINES, GATES, METHODS, METRICS
 
@@ -24,7 +24,11 @@ Rate = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
 def whole(value: float) -> float:
-    """Return a number, as an int where it is whole."""
+    """Return a number, as an int where it is whole.
+
+    Args:
+        value: finite.
+    """
     return int(value) if value == int(value) else value
 
 
@@ -45,14 +49,18 @@ class TrainingSettings(_Settings):
     """The local loop of every client (docs/method-facts.md#training-loop)."""
 
     steps: Average = 25
-    """Optimiser steps of one client in one round; 4.5: rounds of 4 and of 5 steps take turns."""
+    """Optimiser steps of one client in one round; 4.5: rounds of 4 and of 5 steps take turns. The paper has 100 for
+    images and 30 or 50 for texts."""
     batch_size: Positive = 8
+    """Samples in a step; the paper has 4."""
     learning_rate: Rate = 3e-3
-    """Of conventional A and B."""
+    """Of conventional A and B; the paper has 2e-5 for images and 1e-4 or 3e-4 for texts, with far larger models."""
     colora_learning_rate: Rate = 1e-2
-    """Of Co-LoRA's P and Q."""
+    """Of Co-LoRA's P and Q; the paper has 5e-5 for images and 5e-4 for texts."""
     gate_learning_rate: Rate = 1e-2
+    """Of the gates; in the paper that of A and B."""
     weight_decay: Rate = 0.0
+    """Of the optimiser, AdamW."""
     max_grad_norm: Rate = 1.0
     """Gradient norm is clipped to this; 0 switches clipping off."""
     averaged_rounds: Positive = 1
@@ -72,12 +80,17 @@ class AdapterSettings(_Settings):
     """Shape and place of the adapters (docs/method-facts.md#adapters)."""
 
     rank: Positive = 16
+    """r of LoRA and Co-LoRA; the paper has 128 for images and 16 for texts."""
     alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 32.0
+    """An update is scaled by alpha / rank; the paper has 2 rank."""
     blocks: Annotated[int, Field(ge=0)] = 2
     """N_B; the last layer of each block carries Co-LoRA. 0 puts conventional LoRA everywhere. 2 is what the shipped
     bases of the embedded models are made for; the paper has 4."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
+    """Share of an adapter's inputs that are dropped in training."""
     gate: Annotated[str, registered(GATES)] = "scalar"
+    """What weighs two slots of a method that has a gate: one number per linear (``scalar``: the paper's), each sample's
+    prompt, or each token's input. ``step`` weighs a single slot: it is a method's own."""
     alignment: str = "joint"
     """Where Co-LoRA's frozen bases come from if there are several architectures: a mode of ``fedmosaic align`` (none,
     a, published, pivot, joint), or the folder of an alignment that it made."""
@@ -94,6 +107,7 @@ class EvaluationSettings(_Settings):
     samples_per_task: Annotated[int, Field(ge=1)] = 10
     """Samples per task at rounds other than the last."""
     batch_size: Positive = 64
+    """Samples that go through a model at once when it is scored."""
     open_metric: Annotated[str, registered(METRICS)] = "f1"
     """Score of open answers: token F1 (``f1``), or ROUGE-L (``rouge-l``)."""
     answer_tokens: Positive = 6
@@ -112,17 +126,23 @@ class ParticipationSettings(_Settings):
 class RunDefaults(_Settings):
     """What a scenario may give in ``[settings]``."""
 
-    method: Annotated[str, registered(METHODS)] = "fedmosaic"
+    method: Annotated[str, RegisteredName(METHODS)] = "fedmosaic"
+    """The federated method; its own settings are ``method.KEY``."""
+    # Not a validator: what a method from elsewhere has run can be read and reported where it is not installed.
     method_settings: dict[str, Any] = Field(default_factory=dict)
     engine: Annotated[str, registered(ENGINES)] = "in-process"
+    """What runs the clients."""
     rounds: Positive = 20
+    """Communication rounds; the paper has 20, and 4 on Fed-LLM-Large."""
     planned_rounds: Annotated[int, Field(ge=0)] = 0
     """The rounds over which samples arrive, milestones are spaced and privacy noise is calibrated; 0: ``rounds``. A run
     that goes on after its last round keeps what it was planned for; later rounds train on all that has arrived."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Of everything random."""
     threads: Positive = 1
     """Threads of one process; results are reproducible bit for bit at an equal number only."""
     device: str = "cpu"
+    """Where models compute, as torch calls it: ``cpu``, ``cuda``, ``cuda:1``."""
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     adapter: AdapterSettings = AdapterSettings()
@@ -161,7 +181,11 @@ class RunSettings(RunDefaults):
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def with_rates(self, factor: float) -> RunSettings:
-        """The settings with the adapters' learning rates times ``factor``; the gate's stays."""
+        """Return the settings with the adapters' learning rates multiplied; the gate's stays.
+
+        Args:
+            factor: >= 0.
+        """
         rates = {name: factor * getattr(self.training, name) for name in ("learning_rate", "colora_learning_rate")}
         return self.model_copy(update={"training": self.training.model_copy(update=rates)})
 
@@ -171,7 +195,14 @@ class RunSettings(RunDefaults):
 
     @classmethod
     def from_toml(cls, path: Path) -> RunSettings:
-        """Read ``settings.toml`` of a run folder."""
+        """Return the settings in ``settings.toml`` of a run folder.
+
+        Args:
+            path: the file.
+
+        Raises:
+            SettingsError: it is missing, damaged or invalid.
+        """
         try:
             return validate(cls, tomllib.loads(path.read_text(encoding="utf-8")), source=str(path))
         except FileNotFoundError:
@@ -181,7 +212,7 @@ class RunSettings(RunDefaults):
 
 
 def resolve(scenario: Scenario, *, overrides: Sequence[str] = (), **explicit: Any) -> RunSettings:
-    """Combine defaults, the scenario's ``[settings]`` and the command line, in this order.
+    """Return the settings of a run: defaults, the scenario's ``[settings]`` and the command line, in this order.
 
     Relative paths are taken to be relative to the working folder; those of scenario files are absolute by now.
 
@@ -190,17 +221,26 @@ def resolve(scenario: Scenario, *, overrides: Sequence[str] = (), **explicit: An
         overrides: ``key=value`` strings with dotted keys, e.g. ``training.steps=10``, ``method.temperature=0.2``
             or ``scenario.protocol=static``.
         explicit: top-level values given as options of their own; None means "not given".
+
+    Raises:
+        SettingsError: an unknown key or name, or an unusable value.
     """
     table = defaults_of(scenario)
     table["scenario"] = rooted(scenario.model_dump(mode="json"), Path.cwd(), _ALWAYS_PATHS)
     for override in overrides:
         _apply_override(table, override)
     table.update({key: value for key, value in explicit.items() if value is not None})
-    return validate(RunSettings, table, source="the settings")
+    settings = validate(RunSettings, table, source="the settings")
+    METHODS.check(settings.method)
+    return settings
 
 
 def defaults_of(scenario: Scenario) -> dict[str, Any]:
-    """Return a scenario's ``[settings]`` as a table of :class:`RunDefaults`; ``[settings.method]`` are the method's."""
+    """Return a scenario's ``[settings]`` as a table of :class:`RunDefaults`; ``[settings.method]`` are the method's.
+
+    Args:
+        scenario: the scenario.
+    """
     table = copy.deepcopy(scenario.settings)
     if isinstance(table.get("method"), Mapping):
         table["method_settings"] = table.pop("method")
@@ -211,7 +251,15 @@ _ALWAYS_PATHS = {("data",): folder, ("clients", "*", "start"): folder}
 
 
 def varied(settings: RunSettings, overrides: Sequence[str]) -> RunSettings:
-    """Return the settings with some changed by ``key=value`` strings with dotted keys."""
+    """Return the settings with some changed.
+
+    Args:
+        settings: of a run.
+        overrides: ``key=value`` strings with dotted keys.
+
+    Raises:
+        SettingsError: an unknown key or an unusable value.
+    """
     table = settings.model_dump(mode="json")
     for override in overrides:
         _apply_override(table, override)

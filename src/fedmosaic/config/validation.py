@@ -1,10 +1,11 @@
-"""Tables that people write, checked against their models; a wrong one becomes one message that says what to change."""
+"""Validation of user-written tables; an error becomes one message that says what to change."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -21,7 +22,7 @@ _UNKNOWN_KEY = {"extra_forbidden", "unexpected_keyword_argument"}
 
 
 def validate(model: type[M], table: Mapping[str, Any], *, source: str, below: str = "") -> M:
-    """Validate a table, turning pydantic's report into one message a user can act on.
+    """Return a validated table; pydantic's report becomes one message a user can act on.
 
     Args:
         model: what the table is to become.
@@ -52,20 +53,35 @@ def explain(error: ValidationError, model: type[Any], *, below: str = "") -> str
     return "; ".join(_describe(model, dict(problem), below) for problem in inner)
 
 
-def registered(registry: Registry) -> AfterValidator:
-    """Return what makes a setting's string the name of something registered; nothing is imported for it.
+@dataclass(frozen=True)
+class RegisteredName:
+    """Takes a name of something registered; nothing is imported for it.
 
     Args:
         registry: which names there are.
     """
 
-    def check(name: str) -> str:
+    registry: Registry
+
+    def __call__(self, name: str) -> str:
+        """Return the name.
+
+        Raises:
+            PydanticCustomError: there is none of this name.
+        """
         try:
-            return registry.check(name)
+            return self.registry.check(name)
         except SettingsError as error:
             raise PydanticCustomError("unknown_name", "{reason}", {"reason": str(error)}) from None
 
-    return AfterValidator(check)
+
+def registered(registry: Registry) -> AfterValidator:
+    """Return what makes a setting's string the name of something registered.
+
+    Args:
+        registry: of the kind.
+    """
+    return AfterValidator(RegisteredName(registry))
 
 
 def _holds_others(place: tuple[int | str, ...], places: Sequence[tuple[int | str, ...]]) -> bool:

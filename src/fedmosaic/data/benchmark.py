@@ -16,14 +16,14 @@ from fedmosaic.registry import DATASETS
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """What a scenario, or a command, says about the data that it wants.
+    """Options of a dataset, from a scenario or a command.
 
     Attributes:
         home: the folder for everything that fedmosaic makes itself.
         folder: the user's data folder, if one is given.
         skip_bad: leave out records that cannot be used, instead of refusing them.
         open_tasks: tasks whose answers are open even where the question lists options.
-        public: the task whose train samples everybody may see; empty for none.
+        public: the task whose train samples server and clients may all see; empty for none.
     """
 
     home: Path
@@ -44,26 +44,29 @@ class Dataset(Protocol):
 
     @classmethod
     def open(cls, options: DataOptions) -> Benchmark:
-        """Open the data.
+        """Open the data and return the benchmark.
+
+        Args:
+            options: from the scenario or command.
 
         Raises:
-            SettingsError: the options are not enough.
+            SettingsError: an option is missing.
             DataError: the data cannot be built or read.
         """
         ...
 
 
 class Benchmark(Protocol):
-    """A set of tasks. ``images`` gives the images that the samples name."""
+    """A set of tasks and the images that their samples name."""
 
     @property
     def name(self) -> str:
-        """What scenarios and settings call it."""
+        """The name in scenarios and settings."""
         ...
 
     @property
     def images(self) -> ImageSource:
-        """Gives the images of all samples by their keys."""
+        """The source of the images of all samples."""
         ...
 
     def task_names(self) -> list[str]:
@@ -77,16 +80,23 @@ class Benchmark(Protocol):
     def task(self, name: str) -> Task:
         """Return one task, seen or unseen.
 
+        Args:
+            name: the task's name.
+
         Raises:
-            SettingsError: there is no such task; names near ones.
+            SettingsError: there is no such task; names similar ones.
         """
         ...
 
     def public(self, count: int, seed: int) -> Sequence[Sample]:
         """Return public samples, which server and clients may all see; the same for the same arguments.
 
+        Args:
+            count: number of samples.
+            seed: of the draw.
+
         Raises:
-            SettingsError: the benchmark has none.
+            SettingsError: the benchmark has none, or too few.
         """
         ...
 
@@ -100,11 +110,12 @@ def load_benchmark(
     open_tasks: Collection[str] = (),
     public: str = "",
 ) -> Benchmark:
-    """Load a benchmark by name.
+    """Load a benchmark by name and return it.
 
     Args:
-        name: of a dataset: ``mosaic40`` (built below ``home`` on first use), ``published`` (read from ``folder``), ...
-        home: as the others, see :class:`DataOptions`.
+        name: a dataset's name: ``mosaic40`` (built below ``home`` on first use), ``published`` (read from ``folder``),
+            ...
+        home: the folder for everything that fedmosaic makes itself.
         folder: the user's data folder.
         skip_bad: whether to leave out bad records.
         open_tasks: tasks whose answers are open.
@@ -119,7 +130,7 @@ def load_benchmark(
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> SettingsError:
-    """Return the error for a name that does not exist, listing near ones.
+    """Return the error for a name that does not exist, listing similar ones.
 
     Args:
         what: what was asked for, e.g. ``task``.

@@ -71,7 +71,7 @@ class AdapterFactory:
         return self._adapters[spec.model]
 
     def _attached(self, model: str) -> Adapter:
-        method, base, alignment = self._assets.method, self._assets.pool.model(model), self.alignment
+        method, base = self._assets.method, self._assets.pool.model(model)
         settings = method.adapter_settings(self._assets.settings.adapter)
         adapter = Adapter.attach(
             base.module,
@@ -85,9 +85,9 @@ class AdapterFactory:
             seed=seeding.derive(self._assets.settings.seed, "adapter"),
             architecture=base.architecture,
         )
-        try:
-            if alignment is not None:
-                adapter.load_basis(alignment.basis(base.architecture))
+        try:  # settings that do not fit have been refused: now the bases, which it may take long to make
+            if self.alignment is not None:
+                adapter.load_basis(self.alignment.basis(base.architecture))
         except FedMosaicError:
             adapter.detach()
             raise

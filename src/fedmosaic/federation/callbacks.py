@@ -102,7 +102,7 @@ class Measured:
 
     @classmethod
     def from_scores(cls, measurement: Measurement, tasks: Mapping[int, Sequence[str]]) -> Measured:
-        """From scores by task.
+        """Return the means of scores by task.
 
         Args:
             measurement: of one round.
@@ -124,14 +124,22 @@ class Measured:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The run can go on after this round."""
+    """The run can go on after a round.
+
+    Attributes:
+        round: from 1; 0 before the first.
+    """
 
     round: int
 
 
 @dataclass(frozen=True)
 class Warned:
-    """Something went wrong that does not stop the run."""
+    """Something went wrong that does not stop the run.
+
+    Attributes:
+        text: one line.
+    """
 
     text: str
 
@@ -160,31 +168,67 @@ class Callback:
     optional: ClassVar[bool] = False
 
     def on_run_start(self, record: RunStart) -> None:
-        """The run begins or goes on."""
+        """The run begins or goes on.
+
+        Args:
+            record: settings and folder.
+        """
 
     def on_round_start(self, record: RoundStart) -> None:
-        """A round begins."""
+        """A round begins.
+
+        Args:
+            record: which round.
+        """
 
     def on_step(self, record: Step) -> None:
-        """A client has taken a step."""
+        """A client has taken a step.
+
+        Args:
+            record: whose step, and its loss.
+        """
 
     def on_trained(self, record: Trained) -> None:
-        """A client has trained its round."""
+        """A client has trained its round.
+
+        Args:
+            record: whose round, and its loss.
+        """
 
     def on_round_end(self, record: RoundEnd) -> None:
-        """All clients have trained the round."""
+        """All clients have trained the round.
+
+        Args:
+            record: costs, privacy, relevance.
+        """
 
     def on_measure(self, record: Measured) -> None:
-        """The clients' models have been scored: before the first round and after each."""
+        """The clients' models have been scored: before the first round and after each.
+
+        Args:
+            record: Self and Others.
+        """
 
     def on_checkpoint(self, record: Checkpoint) -> None:
-        """The run can go on after this round, whatever happens."""
+        """The run can go on after this round, whatever happens.
+
+        Args:
+            record: which round.
+        """
 
     def on_warning(self, record: Warned) -> None:
-        """Something went wrong that does not stop the run."""
+        """Something went wrong that does not stop the run.
+
+        Args:
+            record: what to say.
+        """
 
     def on_run_end(self, record: RunEnd) -> None:
-        """The run is done, or had to stop; called once after :meth:`on_run_start`."""
+        """The run is done, or had to stop; called once after :meth:`on_run_start`.
+
+        Args:
+            record: the results.
+        """
 
 
 class Callbacks(Callback):
@@ -212,40 +256,40 @@ class Callbacks(Callback):
             yield
 
     def on_run_start(self, record: RunStart) -> None:
-        """Tell all."""
+        """See :meth:`Callback.on_run_start`."""
         self._started = True
         self._tell("on_run_start", record)
 
     def on_round_start(self, record: RoundStart) -> None:
-        """Tell all."""
+        """See :meth:`Callback.on_round_start`."""
         self._tell("on_round_start", record)
 
     def on_step(self, record: Step) -> None:
-        """Tell all."""
+        """See :meth:`Callback.on_step`."""
         self._tell("on_step", record)
 
     def on_trained(self, record: Trained) -> None:
-        """Tell all."""
+        """See :meth:`Callback.on_trained`."""
         self._tell("on_trained", record)
 
     def on_round_end(self, record: RoundEnd) -> None:
-        """Tell all."""
+        """See :meth:`Callback.on_round_end`."""
         self._tell("on_round_end", record)
 
     def on_measure(self, record: Measured) -> None:
-        """Tell all."""
+        """See :meth:`Callback.on_measure`."""
         self._tell("on_measure", record)
 
     def on_checkpoint(self, record: Checkpoint) -> None:
-        """Tell all."""
+        """See :meth:`Callback.on_checkpoint`."""
         self._tell("on_checkpoint", record)
 
     def on_warning(self, record: Warned) -> None:
-        """Tell all."""
+        """See :meth:`Callback.on_warning`."""
         self._tell("on_warning", record)
 
     def on_run_end(self, record: RunEnd) -> None:
-        """Tell all, unless the run has not even begun."""
+        """See :meth:`Callback.on_run_end`; nobody is told if the run has not even begun."""
         if self._started:
             self._tell("on_run_end", record)
 

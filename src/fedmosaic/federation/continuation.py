@@ -13,8 +13,9 @@ from pathlib import Path
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation.assets import Assets, AssetsOf
-from fedmosaic.federation.run_folder import RunFolder, differences
+from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.runtime import ClientRuntime
+from fedmosaic.federation.settings_differences import differences
 
 
 def continued(before: RunSettings, asked: RunSettings) -> RunSettings:

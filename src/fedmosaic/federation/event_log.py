@@ -28,14 +28,23 @@ from fedmosaic.federation.results import PrivacyAccount, PrivacySpent, parsed
 
 @dataclass(frozen=True)
 class Resumed:
-    """The run went on after this round."""
+    """The run went on after a round.
+
+    Attributes:
+        round: the last one that was done.
+    """
 
     round: int
 
 
 @dataclass(frozen=True)
 class Changed:
-    """The run was let go on beyond its end."""
+    """The run was let go on beyond its end.
+
+    Attributes:
+        rounds: its new number of rounds.
+        planned: the number that it was planned for.
+    """
 
     rounds: int
     planned: int
@@ -48,7 +57,11 @@ class Interrupted:
 
 @dataclass(frozen=True)
 class Failed:
-    """The run had to stop."""
+    """The run had to stop.
+
+    Attributes:
+        error: why, in one line.
+    """
 
     error: str
 
@@ -76,7 +89,12 @@ class Finished(Headline):
 
 @dataclass(frozen=True)
 class PrivacyTold:
-    """What the uploads up to a round tell: a round and a :class:`~fedmosaic.federation.results.PrivacyAccount`."""
+    """What the uploads up to a round tell: :class:`~fedmosaic.federation.results.PrivacyAccount` and the round.
+
+    Attributes:
+        round: from 1.
+        guarantee, epsilon, delta, per_client: of the account.
+    """
 
     round: int
     guarantee: str
@@ -136,50 +154,59 @@ class EventLog(Callback):
         self._last: Headline | None = None
 
     def on_run_start(self, record: RunStart) -> None:
-        """Write down that a run goes on."""
+        """Write down that a run goes on. See :meth:`Callback.on_run_start`."""
         if record.round is not None:
             append(self._path, Resumed(record.round))
 
     def on_round_start(self, record: RoundStart) -> None:
-        """Write down which round begins."""
+        """Write down which round begins. See :meth:`Callback.on_round_start`."""
         append(self._path, record)
 
     def on_trained(self, record: Trained) -> None:
-        """Write down who has trained."""
+        """Write down who has trained. See :meth:`Callback.on_trained`."""
         append(self._path, record)
 
     def on_round_end(self, record: RoundEnd) -> None:
-        """Write down what the uploads tell, where somebody keeps account."""
+        """Write down what the uploads tell, where somebody keeps account. See :meth:`Callback.on_round_end`."""
         if (told := record.privacy) is not None and told.per_client:
             append(self._path, PrivacyTold(record.round, told.guarantee, told.epsilon, told.delta, told.per_client))
 
     def on_measure(self, record: Measured) -> None:
-        """Write down Self and Others."""
+        """Write down Self and Others. See :meth:`Callback.on_measure`."""
         append(self._path, headline(record))
 
     def on_checkpoint(self, record: Checkpoint) -> None:
-        """Write down from where the run can go on."""
+        """Write down from where the run can go on. See :meth:`Callback.on_checkpoint`."""
         append(self._path, record)
 
     def on_warning(self, record: Warned) -> None:
-        """Write down the warning."""
+        """Write down the warning. See :meth:`Callback.on_warning`."""
         append(self._path, record)
 
     def on_run_end(self, record: RunEnd) -> None:
-        """Write down that the run is done, if it is."""
+        """Write down that the run is done, if it is. See :meth:`Callback.on_run_end`."""
         if record.measured is not None and record.results is not None:
             append(self._path, Finished(**vars(headline(record.measured))))
 
 
 def headline(measured: Measured) -> Headline:
-    """Self and Others of one round in a line."""
+    """Return Self and Others of one round, to four places.
+
+    Args:
+        measured: of the round.
+    """
     everyone = len(measured.clients) == measured.of
     self_, others = (None if mean is None else round(mean, 4) for mean in (measured.self_mean, measured.others_mean))
     return Headline(measured.round, self_, others, clients=None if everyone else measured.clients)
 
 
 def append(path: Path, what: Happening) -> None:
-    """Append one line; it is written whole or, if the process dies, not read back."""
+    """Append one line; it is written whole or, if the process dies, not read back.
+
+    Args:
+        path: ``events.jsonl``.
+        what: what happened.
+    """
     fields = {name.rstrip("_"): value for name, value in dataclasses.asdict(what).items()}
     if fields.get("clients", ()) is None:
         del fields["clients"]
@@ -190,6 +217,9 @@ def append(path: Path, what: Happening) -> None:
 
 def read(path: Path) -> Iterator[Line]:
     """Yield all whole lines of a file; lines of a kind that is not known, from a later version, are left out.
+
+    Args:
+        path: ``events.jsonl``; it need not be there.
 
     Raises:
         RunError: a line lacks something or holds what it should not.

@@ -30,7 +30,8 @@ class RunHistory:
         bytes_up, bytes_down: tensors and schemas of all rounds and clients.
         flops: of all local training and of the server.
         privacy: client -> what its uploads up to now tell about one of its samples.
-        train_seconds, evaluation_seconds: inside the clients; ``seconds``: the whole run.
+        train_seconds, evaluation_seconds: inside the clients.
+        seconds: of the whole run.
     """
 
     tasks: Mapping[int, Sequence[str]]
@@ -105,7 +106,7 @@ class RunHistory:
 
     @classmethod
     def from_json(cls, tasks: Mapping[int, Sequence[str]], table: Mapping[str, Any], *, path: Path) -> RunHistory:
-        """From a checkpoint; JSON's keys are text, clients are numbers.
+        """Return the history of a checkpoint; JSON's keys are text, clients are numbers.
 
         Args:
             tasks: each client's own tasks.
@@ -137,7 +138,11 @@ class RunHistory:
         )
 
     def privacy_account(self, guarantee: str) -> PrivacyAccount | None:
-        """What is promised, the largest epsilon, and each client's; None if nothing is said of privacy."""
+        """Return what is promised, the largest epsilon, and each client's; None if nothing is said of privacy.
+
+        Args:
+            guarantee: what the method promises, in words; empty if it says nothing.
+        """
         if not guarantee:
             return None
         clients = {client: self.privacy[client] for client in sorted(self.privacy)}
@@ -146,7 +151,7 @@ class RunHistory:
         return PrivacyAccount(guarantee, epsilon, delta, clients)
 
     def results(self, settings: RunSettings, samples: SampleScores, *, guarantee: str = "") -> RunResults:
-        """What came out of the run.
+        """Return what came out of the run.
 
         Args:
             settings: the run's.

@@ -78,7 +78,12 @@ class PrivacyAccount:
 
 @dataclass(frozen=True)
 class InitialScores:
-    """Self and Others of the base models, of the clients that are there at the end; None if nobody has such tasks."""
+    """Scores of the base models, means over the clients that are there at the end; None if nobody has such tasks.
+
+    Attributes:
+        self_: on the clients' own tasks.
+        others: on the other clients' tasks.
+    """
 
     self_: Annotated[float | None, Field(alias="self")] = None
     others: float | None = None
@@ -130,7 +135,7 @@ class RunResults:
 
     @classmethod
     def from_json(cls, table: Mapping[str, Any], *, path: Path, advice: str) -> RunResults:
-        """The record of a ``results.json``.
+        """Return the record of a ``results.json``.
 
         Args:
             table: its content.
@@ -146,7 +151,7 @@ class RunResults:
 
 
 def parsed(kind: type[Record], table: Mapping[str, Any], *, path: Path, advice: str) -> Record:
-    """Turn a table that was read from one of our own files into its record; what the record does not know is left out.
+    """Return the record of a table that was read from one of our own files; what a record does not know is left out.
 
     Args:
         kind: the record.

@@ -22,6 +22,7 @@ from fedmosaic.errors import SettingsError
 from fedmosaic.federation import event_log
 from fedmosaic.federation.event_log import Changed, Happening, Line
 from fedmosaic.federation.results import RunResults
+from fedmosaic.federation.settings_differences import differences
 from fedmosaic.io import (
     folder_written_atomically,
     load_json,
@@ -48,7 +49,11 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, settings: RunSettings) -> RunFolder:
-        """Start a new run.
+        """Return the folder of a new run, with its settings in it.
+
+        Args:
+            path: new or empty.
+            settings: of the run.
 
         Raises:
             SettingsError: the folder holds something already, or cannot be made.
@@ -66,6 +71,9 @@ class RunFolder:
     def check_free(path: Path) -> None:
         """Refuse a folder that holds anything.
 
+        Args:
+            path: the folder; it need not be there.
+
         Raises:
             SettingsError: naming the folder.
         """
@@ -75,7 +83,7 @@ class RunFolder:
 
     @classmethod
     def resume(cls, path: Path, settings: RunSettings) -> RunFolder:
-        """Go on with a run.
+        """Return the folder of a run to go on with.
 
         Args:
             path: its folder.
@@ -92,7 +100,10 @@ class RunFolder:
 
     @classmethod
     def holding_run(cls, path: Path) -> RunFolder:
-        """Open a folder that must hold a run.
+        """Return a folder that must hold a run.
+
+        Args:
+            path: the folder.
 
         Raises:
             SettingsError: it holds none; says what is there instead.
@@ -111,6 +122,9 @@ class RunFolder:
         """Let the run go on with other settings; results that it had under the old ones are kept beside.
 
         A kill in between leaves the run as it was before, or with the new settings; both can be resumed.
+
+        Args:
+            settings: with which it goes on.
 
         Raises:
             SettingsError: another process is running in the folder, or it cannot be written.
@@ -157,7 +171,11 @@ class RunFolder:
         return self.path / "events.jsonl"
 
     def log(self, what: Happening) -> None:
-        """Append one line to ``events.jsonl``."""
+        """Append one line to ``events.jsonl``.
+
+        Args:
+            what: what happened.
+        """
         event_log.append(self.event_log, what)
 
     def events(self) -> Iterator[Line]:
@@ -165,7 +183,11 @@ class RunFolder:
         return event_log.read(self.event_log)
 
     def write_rounds(self, rows: Sequence[Mapping[str, object]]) -> None:
-        """Write ``rounds.csv``: one row per measured round and client."""
+        """Write ``rounds.csv``: one row per measured round and client.
+
+        Args:
+            rows: with equal keys; nothing is written if there are none.
+        """
         if not rows:
             return
         text = io.StringIO()
@@ -175,7 +197,11 @@ class RunFolder:
         write_atomically(self.path / "rounds.csv", text.getvalue())
 
     def write_scores(self, scores: Mapping[int, Mapping[str, Sequence[float]]]) -> None:
-        """Write ``scores.json``: the final score of every test sample, by client and task."""
+        """Write ``scores.json``: the final score of every test sample.
+
+        Args:
+            scores: client -> task -> score of each sample, in [0, 1].
+        """
         table = {str(client): scores[client] for client in sorted(scores)}
         write_atomically(self.path / "scores.json", json.dumps(table) + "\n")
 
@@ -188,7 +214,13 @@ class RunFolder:
         return {int(client): tasks for client, tasks in table.items()}
 
     def write_relevance(self, round_: int, weights: Tensor, similarity: Tensor | None) -> None:
-        """Write one round's relevance matrices as ``relevance/round-0007.npz`` (plain arrays)."""
+        """Write one round's relevance matrices as ``relevance/round-0007.npz`` (plain arrays).
+
+        Args:
+            round_: whose uploads were compared.
+            weights: (N, N), in ascending order of the client ids.
+            similarity: (N, N), of which the weights were made; None if there is none.
+        """
         arrays = {"weights": weights.numpy()}
         if similarity is not None:
             arrays["similarity"] = similarity.numpy()
@@ -207,7 +239,13 @@ class RunFolder:
     # ---- checkpoints ---------------------------------------------------------------------------------------------
 
     def save_checkpoint(self, round_: int, progress: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Store the server's state after ``round_``; earlier checkpoints but the last go."""
+        """Store the server's state after a round; earlier checkpoints but the last go.
+
+        Args:
+            round_: the last that is done.
+            progress: the history, in the form of JSON.
+            tensors: the method's state.
+        """
         target = self.checkpoints / f"round-{round_:04d}"
         with folder_written_atomically(target) as folder:
             save_tensors(folder / "server.safetensors", tensors)
@@ -241,7 +279,11 @@ class RunFolder:
     # ---- results -------------------------------------------------------------------------------------------------
 
     def write_results(self, results: RunResults) -> None:
-        """Write ``results.json``; its existence means that the run is done."""
+        """Write ``results.json``; its existence means that the run is done.
+
+        Args:
+            results: of the run.
+        """
         write_atomically(self.path / "results.json", json.dumps(results.as_json(), indent=2) + "\n")
 
     def results(self) -> RunResults | None:
@@ -265,20 +307,3 @@ def environment() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "packages": {name: version(name) for name in packages},
     }
-
-
-def differences(old: RunSettings, new: RunSettings) -> str:
-    """Return, for an error, in which values two settings differ; empty if in none."""
-    return _differences(old.model_dump(mode="json"), new.model_dump(mode="json"))
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str:
-    found = []
-    for key in sorted({*old, *new}):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            if inner := _differences(before, after, f"{prefix}{key}."):
-                found.append(inner)
-        elif before != after:
-            found.append(f"{prefix}{key}: {before!r} there, {after!r} asked" if not isinstance(before, list) else key)
-    return "; ".join(found)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from flwr.app import Message, RecordDict
@@ -19,29 +17,13 @@ from fedmosaic.federation import participation, wire
 from fedmosaic.federation.assets import Assets, AssetsOf
 from fedmosaic.federation.callbacks import Callback, Checkpoint, Measured, Relevance, RoundEnd, RoundStart, RunStart
 from fedmosaic.federation.history import RunHistory
+from fedmosaic.federation.peers import Peer, check_fit, introduction
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.server_context import ServerContext
 from fedmosaic.federation.upload_store import UploadStore
 from fedmosaic.methods.base import Aggregation, Upload, Uploads
 
-_MAX_VALUES = 2**31
 _SECONDS_BETWEEN_POLLS = 0.5
-
-
-@dataclass(frozen=True)
-class Peer:
-    """A client as the server knows it: what it said of itself, checked against the scenario."""
-
-    client: int
-    node: int
-    architecture: str
-    alignment: str
-    shapes: Mapping[str, tuple[int, ...]]
-
-    @property
-    def title(self) -> str:
-        """For error texts."""
-        return f"client {self.client}"
 
 
 class Server:
@@ -106,12 +88,11 @@ class Server:
         """Ask every node who it is; all clients of the scenario must be there, each once."""
         nodes = list(self.grid.get_node_ids())
         replies = self._exchange("query.hello", ((node, wire.pack({"run": self._run})) for node in nodes), round_=0)
-        peers = sorted((_introduction(node, content) for node, content in replies), key=lambda peer: peer.client)
+        peers = sorted((introduction(node, content) for node, content in replies), key=lambda peer: peer.client)
         present, wanted = [peer.client for peer in peers], sorted(c.id for c in self.settings.scenario.clients)
         if present != wanted:
             raise RunError(f"the scenario needs the clients {wanted}, but {present} answered")
-        _check_shared_shapes(peers)
-        _check_alignment(peers)
+        check_fit(peers)
         return peers
 
     def _aggregate(
@@ -285,36 +266,3 @@ def _among(everyone: Sequence[int], uploads: Uploads, matrix: Tensor) -> Tensor:
     whole = torch.full((len(everyone), len(everyone)), torch.nan, dtype=matrix.dtype)
     whole[places[:, None], places] = matrix
     return whole
-
-
-def _introduction(node: int, content: RecordDict) -> Peer:
-    sender = f"node {node}"
-    expected = {"client": int, "architecture": str, "model": str, "alignment": str, "upload": str}
-    said = wire.meta(content, expected, sender=sender)
-    shapes = wire.shapes_from_json(said["upload"], sender=sender)
-    values = sum(map(math.prod, shapes.values()))
-    if values > _MAX_VALUES:
-        raise WireError(f"{sender} announces uploads of {values} values; the limit is {_MAX_VALUES}")
-    return Peer(said["client"], node, said["architecture"], said["alignment"], shapes)
-
-
-def _check_shared_shapes(peers: Sequence[Peer]) -> None:
-    """Tensors that clients may combine must have one shape: shared ones everywhere, others within an architecture."""
-    seen: dict[tuple[str, str], tuple[str, tuple[int, ...]]] = {}
-    for peer in peers:
-        for name, shape in peer.shapes.items():
-            scope = peer.architecture if name.startswith("layer.") else ""
-            other, known = seen.setdefault((scope, name), (peer.title, shape))
-            if known != shape:
-                raise RunError(f"{peer.title} has {name!r} with shape {shape}, {other} with {known}; ranks must agree")
-
-
-def _check_alignment(peers: Sequence[Peer]) -> None:
-    """P and Q can be mixed only between clients whose frozen bases belong together."""
-    for peer in peers[1:]:
-        if peer.alignment != peers[0].alignment:
-            raise RunError(
-                f"{peer.title} uses the alignment {peer.alignment or 'none'}, {peers[0].title} "
-                f"{peers[0].alignment or 'none'}; make one with fedmosaic align and give its folder to all sites as "
-                "adapter.alignment"
-            )

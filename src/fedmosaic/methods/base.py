@@ -27,10 +27,14 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class MethodSettings:
-    """Base of all methods' settings; fields are what ``--set method.KEY=VALUE`` can change."""
+    """Base of all methods' settings; fields can be changed with ``--set method.KEY=VALUE``."""
 
     def public_needed(self, training: TrainingSettings) -> int:
-        """The number of public samples that the clients or the server read in a round; 0: the data need have none."""
+        """Return the number of public samples that a round needs; 0: the data need have none.
+
+        Args:
+            training: of the clients.
+        """
         return 0
 
 
@@ -39,7 +43,13 @@ S = TypeVar("S", bound=MethodSettings)
 
 @dataclass(frozen=True)
 class Upload:
-    """What the server last heard of one client."""
+    """The last upload of one client.
+
+    Attributes:
+        client: its id.
+        architecture: name of its base model's architecture.
+        tensors: by name, as :meth:`Method.upload_shapes` announces.
+    """
 
     client: int
     architecture: str
@@ -57,7 +67,7 @@ class Upload:
 
 
 class ServerState(Protocol):
-    """What the server has in a round beside the uploads.
+    """The server's state in a round, beside the uploads.
 
     Attributes:
         tensors: what the last round's :class:`Aggregation` asked to keep.
@@ -73,11 +83,17 @@ class ServerState(Protocol):
         ...
 
     def trainee(self, client: int, *, rate: float = 1.0) -> Client:
-        """A client of the server's own, untrained, with the base model of ``client`` and public samples only.
+        """Return a client of the server's own, untrained, with public samples only.
 
-        For methods that distil on the server. Trainees of one architecture take turns in the same adapter modules:
-        load the slots of one, use it, go on to the next. Their costs count as the run's. ``rate`` is a factor of the
-        clients' learning rates.
+        For methods that distil on the server. Trainees of one architecture take turns in the same adapter modules: load
+        the slots of one, use it, go on to the next. Their costs count as the run's.
+
+        Args:
+            client: a client, whose base model is used.
+            rate: factor of the clients' learning rates.
+
+        Returns:
+            The trainee.
         """
         ...
 
@@ -115,7 +131,7 @@ class _Joined(Mapping[int, Tensors]):
         return self._first[client] if client in self._first else self._second[client]
 
     def __iter__(self) -> Iterator[int]:
-        return iter(dict.fromkeys([*self._first, *self._second]))
+        return iter(dict.fromkeys([*self._second, *self._first]))
 
     def __len__(self) -> int:
         return len({*self._first, *self._second})
@@ -146,23 +162,51 @@ class Uploads(Mapping[int, Upload]):
         return len(self._by_client)
 
     def since(self, round_: int) -> Uploads:
-        """Those made in a round or later."""
+        """Return the uploads made in a round or later.
+
+        Args:
+            round_: the first round.
+        """
         return Uploads(upload for upload in self.values() if upload.round >= round_)
 
     def updated(self, newer: Uploads) -> Uploads:
-        """These, with the newer ones in place of the same clients'."""
+        """Return these uploads, with newer ones in place of the same clients'.
+
+        Args:
+            newer: the newer ones; their clients may be new.
+        """
         return Uploads({**self, **newer}.values())
 
     def towards(self, receivers: Collection[int]) -> Uploads:
-        """The same, of which only some clients receive what is made."""
+        """Return the same uploads with other receivers.
+
+        Args:
+            receivers: clients whose downloads will be sent.
+        """
         return Uploads(self.values(), receivers)
 
     def stack(self, name: str, clients: Sequence[int] | None = None) -> Tensor:
-        """(N, ...) the tensor ``name`` of the given clients, default all."""
+        """Return one tensor of several clients.
+
+        Args:
+            name: of the tensor.
+            clients: ids; None: all.
+
+        Returns:
+            (N, ...).
+        """
         return torch.stack([self[client].tensors[name] for client in (self if clients is None else clients)])
 
     def matrix(self, names: Sequence[str], clients: Sequence[int]) -> Tensor:
-        """(N, V) the tensors ``names`` of the given clients, one after another in one row per client."""
+        """Return several tensors of several clients, flattened and concatenated in one row per client.
+
+        Args:
+            names: of the tensors.
+            clients: ids, at least one.
+
+        Returns:
+            (N, V).
+        """
         like = [self[clients[0]].tensors[name] for name in names]
         matrix = torch.empty(len(clients), sum(tensor.numel() for tensor in like), dtype=like[0].dtype)
         for client, row in zip(clients, matrix, strict=True):
@@ -170,19 +214,31 @@ class Uploads(Mapping[int, Upload]):
         return matrix
 
     def unflattened(self, row: Tensor, names: Sequence[str], client: int) -> dict[str, Tensor]:
-        """A row of :meth:`matrix` as tensors of the shapes that this client's have."""
+        """Return a row of :meth:`matrix` as tensors.
+
+        Args:
+            row: (V,).
+            names: of the tensors.
+            client: whose shapes they have.
+
+        Returns:
+            By name.
+        """
         like = [self[client].tensors[name] for name in names]
         parts = torch.split(row, [tensor.numel() for tensor in like])
         return {name: part.view_as(tensor) for name, part, tensor in zip(names, parts, like, strict=True)}
 
     def comparable(self, *, across_architectures: bool) -> list[tuple[list[int], list[str]]]:
-        """Group clients whose tensors mean the same, as ``(clients, tensor names)``.
+        """Return groups of clients whose tensors mean the same.
 
         Co-LoRA's P and Q can be combined by all clients that hold them; conventional A and B only by clients of one
         architecture (docs/method-facts.md#aggregation). Tensors that are not adapter weights (a sketch) are left out.
 
         Args:
             across_architectures: False keeps P and Q within an architecture, too.
+
+        Returns:
+            ``(clients, tensor names)`` of each group.
         """
         holders: dict[tuple[str, str], list[int]] = {}
         for client, upload in self.items():
@@ -199,6 +255,9 @@ class Uploads(Mapping[int, Upload]):
 
 class Method(ABC, Generic[S]):
     """One federated algorithm.
+
+    Args:
+        settings: an instance of ``Settings``.
 
     Class attributes (``answers_with`` and ``colora`` may be set on an instance, where they depend on its settings):
         name: as given on the command line.
@@ -246,6 +305,9 @@ class Method(ABC, Generic[S]):
     def check(self, settings: RunSettings) -> None:
         """Refuse, before anything starts, settings of a run that the method could not carry to its end.
 
+        Args:
+            settings: of the run.
+
         Raises:
             SettingsError: says why.
         """
@@ -286,55 +348,95 @@ class Method(ABC, Generic[S]):
         return settings.model_copy(update=own | ({"gate": self.gate} if self.gate else {}))
 
     def receive(self, client: Client, download: Tensors) -> None:
-        """Take up what the server sent; ``download`` is empty in the first round. Default: into the travelling slot."""
+        """Take up a download. Default: load it into the communicated slot.
+
+        Args:
+            client: the client.
+            download: by name; empty in the first round.
+        """
         if self.communicated is not None and download:
             client.adapter.load_slot(self.communicated, download)
 
     @abstractmethod
     def train(self, client: Client, budget: Budget) -> None:
-        """Train on this round's batches."""
+        """Train on this round's batches.
+
+        Args:
+            client: the client.
+            budget: number of steps.
+        """
 
     @contextmanager
     def answering(self, client: Client) -> Iterator[BaseModel]:
-        """The model that the client has, for evaluation. Default: its base model with :attr:`answers_with`."""
+        """Yield the model that answers for a client, for evaluation. Default: its base model with :attr:`answers_with`.
+
+        Args:
+            client: the client.
+        """
         with folded_in(client.adapter, self.answers_with):
             yield client.base
 
     def upload(self, client: Client) -> dict[str, Tensor]:
-        """What leaves the client after training. Default: the travelling slot."""
+        """Return the tensors that leave the client after training. Default: the communicated slot.
+
+        Args:
+            client: the client.
+        """
         return {} if self.communicated is None else client.adapter.slot_tensors(self.communicated)
 
     def upload_shapes(self, adapter: Adapter) -> TensorShapes:
-        """Names and shapes of everything that :meth:`upload` may return."""
+        """Return names and shapes of everything that :meth:`upload` may return.
+
+        Args:
+            adapter: the client's.
+        """
         return {} if self.communicated is None else adapter.schema(self.communicated)
 
     def download_shapes(self, adapter: Adapter) -> TensorShapes:
-        """Names and shapes of everything that the server may send."""
+        """Return names and shapes of everything that the server may send.
+
+        Args:
+            adapter: the client's.
+        """
         return {} if self.communicated is None else adapter.schema(self.communicated)
 
     # ---- server half ---------------------------------------------------------------------------------------------
 
     @abstractmethod
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
-        """Turn the uploads into one download per client that made one; pure: same inputs, same outputs.
+        """Return one download per client that made an upload; pure: same inputs, same outputs.
 
         Where all clients train in every round, the uploads are those of the round before. Else they are each client's
         last one, and only ``uploads.receivers``, the clients that train next, are sent their downloads.
+
+        Args:
+            uploads: of the clients.
+            state: what the server keeps, and its trainees.
         """
 
     def welcome(self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
-        """What a client without an upload receives, when others have made some. Default: the uniform mean.
+        """Return the download of a client without an upload, when others have made some. Default: the uniform mean.
 
         Args:
             architecture: the newcomer's.
-            shapes: of what it will upload; means are sent of adapter tensors among these only.
+            shapes: of its uploads; means are sent of adapter tensors among these only.
             uploads: the others'; Co-LoRA's P and Q count from all, other tensors from the same architecture.
+
+        Returns:
+            By name.
         """
         return uniform_mean(architecture, shapes, uploads)
 
 
 def mean_within_architecture(uploads: Uploads) -> dict[int, dict[str, Tensor]]:
-    """Uniform mean of every tensor over the clients of one architecture, for each of them."""
+    """Return the uniform mean of every tensor over the clients of one architecture, for each of them.
+
+    Args:
+        uploads: of a round.
+
+    Returns:
+        By client.
+    """
     downloads: dict[int, dict[str, Tensor]] = {client: {} for client in uploads}
     for clients, names in uploads.comparable(across_architectures=False):
         for name in names:
@@ -345,7 +447,16 @@ def mean_within_architecture(uploads: Uploads) -> dict[int, dict[str, Tensor]]:
 
 
 def uniform_mean(architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
-    """Uniform mean, for a client that has not uploaded anything, of every adapter tensor that others have for it."""
+    """Return the uniform mean of every adapter tensor that others have for a client without an upload.
+
+    Args:
+        architecture: the client's.
+        shapes: of its uploads.
+        uploads: the others'.
+
+    Returns:
+        By name; tensors that nobody has are left out.
+    """
     means = {}
     for name, shape in shapes.items():
         found = [

@@ -41,12 +41,12 @@ class Ditto(Method[DittoSettings]):
     Settings = DittoSettings
 
     def train(self, client: Client, budget: Budget) -> None:
-        """Train the shared slot by itself and the personal one with the pull."""
+        """Train the shared slot by itself and the personal one with the pull. See :meth:`Method.train`."""
         pull = proximal("personal", client.snapshot("shared"), self.settings.pull)
         for batch in client.batches(budget):
             client.step(batch, slots=("shared",), mix="shared")
             client.step(batch, slots=("personal",), mix="personal", penalty=pull)
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
-        """Average within each architecture."""
+        """Average within each architecture. See :meth:`Method.aggregate`."""
         return Aggregation(downloads=mean_within_architecture(uploads))

@@ -1,4 +1,4 @@
-"""What the server halves of distillation methods share: the clients of each architecture as teachers and students.
+"""Shared by the server halves of distillation methods: the clients of each architecture as teachers and students.
 
 As in the papers (FedDF, arXiv 2006.07242; PerAda; TAKFL), students have a learning rate of their own, which decays, and
 of a student's weights on the way those are kept that answer other public samples best, from which it has not learned.
@@ -25,7 +25,7 @@ _HELD_OUT_SHARE = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class DistillationSettings(MethodSettings):
-    """What all methods that distil on public samples can be told."""
+    """Settings of all methods that distil on public samples."""
 
     public_samples: Annotated[int, Field(ge=1)] | None = None
     """Of each round, seen once; None: a fifth of what a client trains on in it, the study's 80 for 400."""
@@ -33,20 +33,32 @@ class DistillationSettings(MethodSettings):
     """Learning rate of the server's students, as a factor of the clients'; chosen on validation samples."""
 
     def public_count(self, training: TrainingSettings) -> int:
-        """The number of public samples of a round."""
+        """Return the number of public samples that a round learns from.
+
+        Args:
+            training: of the clients.
+        """
         return self.public_samples or max(1, round(_PUBLIC_SHARE * training.steps * training.batch_size))
 
     def held_out_batches(self, training: TrainingSettings) -> int:
-        """The number of batches of further public samples, by which students are judged."""
+        """Return the number of batches of further public samples, on which students are evaluated.
+
+        Args:
+            training: of the clients.
+        """
         return max(1, round(_HELD_OUT_SHARE * self.public_count(training) / training.batch_size))
 
     def public_needed(self, training: TrainingSettings) -> int:
-        """Those to learn from, and those held out."""
+        """Return the number of samples to learn from and held out. See :meth:`MethodSettings.public_needed`."""
         return self.public_count(training) + self.held_out_batches(training) * training.batch_size
 
 
 def by_architecture(uploads: Uploads) -> dict[str, list[int]]:
-    """Return the clients of each architecture, in ascending order."""
+    """Return the clients of each architecture, in ascending order.
+
+    Args:
+        uploads: of a round.
+    """
     groups: dict[str, list[int]] = {}
     for client, upload in uploads.items():
         groups.setdefault(upload.architecture, []).append(client)
@@ -57,10 +69,10 @@ class EnsembleDistiller:
     """The public samples of a round, and the server's models of every architecture, which teach and learn on them.
 
     Args:
-        uploads: the round's; each client's travelling slot.
+        uploads: the round's, with each client's communicated slot.
         state: gives the models.
         settings: how many samples, and the students' learning rate; a quarter as many are held out beside them.
-        slot: the name of the travelling slot, in which all teach and learn.
+        slot: name of the communicated slot, with which all teach and learn.
 
     Attributes:
         groups: the clients of each architecture.
@@ -83,11 +95,14 @@ class EnsembleDistiller:
             self.batches[architecture], self._held_out[architecture] = _public_batches(reader, settings)
 
     def lessons(self, *, temperature: float, pooled: Pooled) -> dict[str, Lesson]:
-        """Return what the clients of each architecture say, with the weights that they uploaded.
+        """Return the predictions of the clients of each architecture, with the weights that they uploaded.
 
         Args:
             temperature: T.
             pooled: what is averaged over the clients of an architecture.
+
+        Returns:
+            By architecture.
         """
         return {
             architecture: self.lesson(
@@ -107,19 +122,41 @@ class EnsembleDistiller:
         temperature: float,
         pooled: Pooled = "probabilities",
     ) -> Lesson:
-        """Return what models of one architecture with the given weights say."""
+        """Return the pooled predictions of models of one architecture with the given weights.
+
+        Args:
+            architecture: its name.
+            voters: weights of the communicated slot of each model.
+            temperature: T.
+            pooled: what is averaged over the models.
+        """
         teacher, batches = self._model(architecture), self.batches[architecture]
         return lesson(teacher, voters, batches, slot=self._slot, temperature=temperature, pooled=pooled)
 
     def targets(
         self, architecture: str, lessons: Sequence[Lesson], *, temperature: float, strength: float = 1.0
     ) -> Targets:
-        """Return lessons as what a student of an architecture shall predict."""
+        """Return predictions as targets in the tokens of a student.
+
+        Args:
+            architecture: the student's.
+            lessons: the predictions.
+            temperature: T.
+            strength: factor of their part of the loss.
+        """
         base, batches = self._bases[architecture], self.batches[architecture]
         return targets(lessons, base, batches, temperature=temperature, strength=strength)
 
     def learn(self, architecture: str, start: Mapping[str, Tensor], goals: Sequence[Targets]) -> dict[str, Tensor]:
-        """Return the best of what a student is at the start, half-way and at the end, with fresh optimiser moments."""
+        """Return a student's best weights of those at the start, half-way and at the end.
+
+        It starts with fresh optimiser moments.
+
+        Args:
+            architecture: the student's.
+            start: its initial weights.
+            goals: what it learns.
+        """
         student, batches = self._model(architecture), self.batches[architecture]
         student.adapter.load_slot(self._slot, start)
         steps = (len(batches) // 2, len(batches))
@@ -127,7 +164,12 @@ class EnsembleDistiller:
         return self.best(architecture, [start, *learned])
 
     def best(self, architecture: str, candidates: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """Return the weights with the least cross-entropy of the held-out public samples' answers."""
+        """Return the weights with the least cross-entropy on the held-out public samples' answers.
+
+        Args:
+            architecture: of the weights.
+            candidates: weights of the communicated slot, at least one.
+        """
         if len(candidates) == 1:
             return dict(candidates[0])
         judge, losses = self._model(architecture), []
@@ -152,24 +194,24 @@ def _public_batches(reader: Client, settings: DistillationSettings) -> tuple[lis
 
 
 def taught_by_all(
-    means: dict[int, dict[str, Tensor]], room: EnsembleDistiller, *, temperature: float, pooled: Pooled
+    means: dict[int, dict[str, Tensor]], distiller: EnsembleDistiller, *, temperature: float, pooled: Pooled
 ) -> dict[int, dict[str, Tensor]]:
-    """Let the mean of each architecture learn from the clients of all architectures.
+    """Return each architecture's mean after it has learned from the clients of all architectures.
 
     Args:
-        means: for each client, that of its architecture.
-        room: where they teach and learn.
+        means: by client, the mean of its architecture.
+        distiller: holds the teachers, the students and the public samples.
         temperature: T.
-        pooled: what is averaged over the clients of an architecture; over architectures it is probabilities.
+        pooled: what is averaged over the clients of an architecture; over architectures probabilities are averaged.
 
     Returns:
-        what each client receives.
+        The download of each client.
     """
-    lessons = list(room.lessons(temperature=temperature, pooled=pooled).values())
+    lessons = list(distiller.lessons(temperature=temperature, pooled=pooled).values())
     downloads = {}
-    for architecture in room.students:
-        clients = room.groups[architecture]
-        goal = room.targets(architecture, lessons, temperature=temperature)
-        learned = room.learn(architecture, means[clients[0]], [goal])
+    for architecture in distiller.students:
+        clients = distiller.groups[architecture]
+        goal = distiller.targets(architecture, lessons, temperature=temperature)
+        learned = distiller.learn(architecture, means[clients[0]], [goal])
         downloads.update(dict.fromkeys(clients, learned))
     return downloads

@@ -1,8 +1,8 @@
-"""Is a question like those that a client was trained on?
+"""Novelty detection: whether a question is like those that a client was trained on.
 
-A question is familiar if the nearest of the client's known questions is no farther than, but for a few, known questions
-are from each other. Distances are cosines of what the frozen base model makes of the prompts, seen from their mean.
-(Nearest-neighbour novelty detection; the embeddings never leave the client.)
+A question is familiar if its nearest known question is at least as similar as all but a few known questions are to
+their nearest. Similarities are cosines of the frozen base model's embeddings of the prompts, after their mean is
+subtracted. The embeddings never leave the client.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from torch import Tensor
 
 
 def familiar(asked: Tensor, known: Tensor, *, novelty_quantile: float) -> Tensor:
-    """Tell for each question whether it is familiar.
+    """Return for each question whether it is familiar.
 
     Args:
         asked: (B, d) embeddings of questions.
-        known: (K, d) those of known ones, K >= 1; to a single one all questions are familiar.
+        known: (K, d) embeddings of known questions, K >= 1; to a single one all questions are familiar.
         novelty_quantile: share of the known ones that may be called unfamiliar to the others, in [0, 1).
 
     Returns:
@@ -31,7 +31,16 @@ def familiar(asked: Tensor, known: Tensor, *, novelty_quantile: float) -> Tensor
 
 
 def remember(known: Tensor | None, new: Tensor, most: int) -> Tensor:
-    """Return known embeddings with new ones (N, d) added; of too many, ``most`` that torch's generator draws."""
+    """Return known embeddings with new ones added.
+
+    Args:
+        known: (K, d), or None.
+        new: (N, d).
+        most: of more than these, as many are drawn by torch's generator.
+
+    Returns:
+        (min(K + N, most), d).
+    """
     together = new if known is None else torch.cat([known, new])
     if len(together) <= most:
         return together

@@ -22,10 +22,10 @@ class FedAvg(Method[MethodSettings]):
     answers_with = "shared"
 
     def train(self, client: Client, budget: Budget) -> None:
-        """Train the shared slot from the received mean."""
+        """Train the shared slot from the received mean. See :meth:`Method.train`."""
         for batch in client.batches(budget):
             client.step(batch, slots=("shared",), mix=self.answers_with)
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
-        """Average within each architecture."""
+        """Average within each architecture. See :meth:`Method.aggregate`."""
         return Aggregation(downloads=mean_within_architecture(uploads))

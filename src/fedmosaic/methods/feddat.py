@@ -56,12 +56,15 @@ class FedDat(Method[FedDatSettings]):
     Settings = FedDatSettings
 
     def receive(self, client: Client, download: Tensors) -> None:
-        """Take up the shared slot and keep a frozen copy of it."""
+        """Take up the shared slot and keep a frozen copy of it. See :meth:`Method.receive`."""
         super().receive(client, download)
         client.adapter.copy_slot("shared", "received")
 
     def train(self, client: Client, budget: Budget) -> None:
-        """Train the shared slot with the DAT as its teacher, then the local one the other way round."""
+        """Train the shared slot with the DAT as its teacher, then the local one the other way round.
+
+        See :meth:`Method.train`.
+        """
         for batch in client.batches(budget):
             dat = client.predict(batch, mix=_DAT).logits
             shared = self._step(client, batch, "shared", mix="shared", teacher=dat)
@@ -80,5 +83,5 @@ class FedDat(Method[FedDatSettings]):
         return logits[0]
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
-        """Average within each architecture."""
+        """Average within each architecture. See :meth:`Method.aggregate`."""
         return Aggregation(downloads=mean_within_architecture(uploads))

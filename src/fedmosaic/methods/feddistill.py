@@ -40,13 +40,13 @@ class FedDistill(Method[FedDistillSettings]):
     Settings = FedDistillSettings
 
     def train(self, client: Client, budget: Budget) -> None:
-        """Train the shared slot from what was received."""
+        """Train the shared slot from what was received. See :meth:`Method.train`."""
         for batch in client.batches(budget):
             client.step(batch, slots=("shared",), mix=self.answers_with)
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
-        """Average within each architecture, and let each mean learn from all clients."""
+        """Average within each architecture, and let each mean learn from all clients. See :meth:`Method.aggregate`."""
         means = mean_within_architecture(uploads)
-        room = EnsembleDistiller(uploads, state, self.settings, "shared")
-        learned = taught_by_all(means, room, temperature=self.settings.temperature, pooled="probabilities")
+        distiller = EnsembleDistiller(uploads, state, self.settings, "shared")
+        learned = taught_by_all(means, distiller, temperature=self.settings.temperature, pooled="probabilities")
         return Aggregation(downloads=learned)

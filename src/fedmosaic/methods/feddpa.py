@@ -42,6 +42,7 @@ class FedDpaSettings(MethodSettings):
     by_instance: bool = True
     """Whether a follows the instance; else it is 0.5 as in training."""
     instances: Annotated[int, Field(ge=1)] = 5
+    """Training instances to which a test instance is compared."""
     scale: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Of the mean cosine; the largest a."""
 
@@ -62,7 +63,10 @@ class FedDpa(Method[FedDpaSettings]):
         return not self.settings.by_instance
 
     def train(self, client: Client, budget: Budget) -> None:
-        """Train the shared slot, then the local one; of an odd number of steps the shared slot gets one more."""
+        """Train the shared slot, then the local one; of an odd number of steps the shared slot gets one more.
+
+        See :meth:`Method.train`.
+        """
         seen: list[Sample] = []
         for step, batch in enumerate(client.batches(budget)):
             if 2 * step < budget.steps:
@@ -77,7 +81,10 @@ class FedDpa(Method[FedDpaSettings]):
 
     @contextmanager
     def answering(self, client: Client) -> Iterator[BaseModel]:
-        """The base model with both slots, weighed for each instance; before the first training by halves."""
+        """The base model with both slots, weighed for each instance; before the first training by halves.
+
+        See :meth:`Method.answering`.
+        """
         if "instances" in client.memory:
             yield InstanceWeighted(client, lambda samples: self._weights(client, samples))
         else:
@@ -85,7 +92,7 @@ class FedDpa(Method[FedDpaSettings]):
                 yield model
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
-        """Average within each architecture."""
+        """Average within each architecture. See :meth:`Method.aggregate`."""
         return Aggregation(downloads=mean_within_architecture(uploads))
 
     def _weights(self, client: Client, samples: Sequence[Sample]) -> dict[str, Tensor]:

@@ -56,7 +56,7 @@ class FedMktSettings(DistillationSettings):
     """Factor of the cross-entropy with the true answer; the rest is the selected distribution's."""
 
     def public_needed(self, training: TrainingSettings) -> int:
-        """None are held out."""
+        """Return the number of public samples; none are held out. See :meth:`MethodSettings.public_needed`."""
         return self.public_count(training)
 
 
@@ -71,15 +71,19 @@ class FedMkt(Method[FedMktSettings]):
     Settings = FedMktSettings
 
     def size(self, training: TrainingSettings) -> Size:
-        """How much knowledge travels."""
+        """Return the size of the knowledge that is exchanged.
+
+        Args:
+            training: of the clients.
+        """
         return Size(self.settings.public_count(training), self.settings.answer_tokens, self.settings.top)
 
     def receive(self, client: Client, download: Tensors) -> None:
-        """Lay the server's knowledge aside until training."""
+        """Keep the server's knowledge until training. See :meth:`Method.receive`."""
         client.memory.update({_RECEIVED + name: tensor for name, tensor in download.items()})
 
     def train(self, client: Client, budget: Budget) -> None:
-        """Learn from the server, then from own samples; then say what is known of public samples."""
+        """Learn from the server, then from own samples; then predict the public samples. See :meth:`Method.train`."""
         self._learn_from_server(client)
         for batch in client.batches(budget):
             client.step(batch, slots=("local",), mix="local")
@@ -87,19 +91,22 @@ class FedMkt(Method[FedMktSettings]):
         client.memory = {**self._knowledge(client, public).tensors(), "round": torch.tensor(client.round)}
 
     def upload(self, client: Client) -> dict[str, Tensor]:
-        """The knowledge, and no weights."""
+        """The knowledge, and no weights. See :meth:`Method.upload`."""
         return {name: client.memory[name] for name in self.upload_shapes(client.adapter)}
 
     def upload_shapes(self, adapter: Adapter) -> TensorShapes:
-        """The knowledge's."""
+        """The knowledge's. See :meth:`Method.upload_shapes`."""
         return self.size(self.resources.settings.training).shapes()
 
     def download_shapes(self, adapter: Adapter) -> TensorShapes:
-        """The knowledge's."""
+        """The knowledge's. See :meth:`Method.download_shapes`."""
         return self.upload_shapes(adapter)
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
-        """Let each server model learn from the best client for each public sample, and say what it knows then."""
+        """Let each server model learn from the best client for each public sample, and then predict the samples.
+
+        See :meth:`Method.aggregate`.
+        """
         groups = by_architecture(uploads)
         servers = {name: self._server_model(state, name, clients[0]) for name, clients in groups.items()}
         public = {name: self._public(server, state.round - 1) for name, server in servers.items()}
@@ -163,7 +170,13 @@ class FedMkt(Method[FedMktSettings]):
 
 @dataclass(frozen=True)
 class Source:
-    """TopKPredictions of public samples, and the base model that has it, with the samples as it reads them."""
+    """Top-k predictions of public samples, with the base model that made them.
+
+    Attributes:
+        base: the base model.
+        batches: the samples as it reads them.
+        knowledge: the predictions.
+    """
 
     base: BaseModel
     batches: Sequence[LocalBatch]
@@ -171,11 +184,14 @@ class Source:
 
 
 def select(sources: Sequence[Source], loss: Tensor) -> list[Lesson]:
-    """Return what each source teaches: the samples on which it is best of all, and better than the student (DualMinCE).
+    """Return the lessons of each source: the samples on which it is best, and better than the student (DualMinCE).
 
     Args:
-        sources: about the same samples.
-        loss: (samples,) of the student.
+        sources: of the same samples.
+        loss: (samples,) the student's.
+
+    Returns:
+        One lesson for each source.
     """
     lowest, best = torch.stack([source.knowledge.loss for source in sources]).min(0)
     lessons = []

@@ -16,11 +16,11 @@ Facts of the paper and of its release: docs/method-facts.md#relevance.
 Uploads are each client's last one. A newcomer, who has no sketch yet, receives the others' uniform mean instead.
 
 Ablations: ``relevance = "uniform"`` (no sketch, w_ij = 1 / (N - 1)), ``colora = false`` (conventional LoRA everywhere,
-so that only clients of one architecture learn from each other), ``gate = false`` (b = 1/2 for ever).
+so that only clients of one architecture learn from each other), ``gate = false`` (b = 1/2, fixed).
 
-Beyond the paper: with ``restart`` = rho > 0 a round starts from L_k <- (1 - rho) L_k + rho G_k, so that what is learned
-meets and gathers instead of growing apart for ever. With uniform weights and rho = (N - 1) / N it is FedAvg's start.
-The gate hardly moves from 1/2, where L_k drowns what G_k knows of the others' tasks. So answers can be given with a
+Beyond the paper: with ``restart`` = rho > 0 a round starts from L_k <- (1 - rho) L_k + rho G_k, so that local slots
+stay close to each other instead of diverging. With uniform weights and rho = (N - 1) / N it is FedAvg's start.
+The gate hardly moves from 1/2, where L_k dominates G_k also on the others' tasks. So answers can be given with a
 larger ``share`` of G_k, or with ``answers = "familiarity"`` by G_k alone where the client has trained on nothing like
 the question; training then mixes with b = 1/2.
 """
@@ -85,8 +85,11 @@ class FedMosaicSettings(MethodSettings):
     ema: Annotated[float, Field(gt=0, le=1)] = 0.5
     """a: weight of this round's sketch."""
     relevance: Literal["rela", "uniform"] = "rela"
+    """Weights from sketches, or equal ones without sketches."""
     colora: bool = True
+    """Whether block-end layers carry Co-LoRA, whose P and Q are shared between architectures."""
     gate: bool = True
+    """Whether a gate is learned; else both slots have weight 1/2."""
     restart: Annotated[float, Field(ge=0, le=1)] = 0.0
     """rho: how far the local slot starts a round from what was received; 0 is the paper's."""
     share: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -100,26 +103,33 @@ class FedMosaicSettings(MethodSettings):
     novelty_quantile: Annotated[float, Field(ge=0, lt=1)] = 0.02
     """Of ``familiarity``: share of the known questions that may be called unfamiliar."""
     probe_on: Literal["arrivals", "batches"] = "arrivals"
-    """What the probe looks at: the samples that are new in a round, or training batches."""
+    """What the probe reads: the samples that are new in a round, or training batches."""
     probe_samples: Count = 32
-    """Of ``arrivals``: how many are looked at in a round, on average; all, if there are fewer."""
+    """Of ``arrivals``: how many are read in a round, on average; all, if there are fewer."""
     probe_every: Count = 10
     """Of ``batches``: the first one of a round and every so many after it."""
     sketch: SketchKind = "projection"
+    """How the probe's gradient is compressed."""
     sketch_size: Count = 1024
     """Length of a ``projection``."""
     subset_ratio: Annotated[float, Field(gt=0, le=1)] = 0.4
     """Share of the gradient's entries in a ``subset``."""
     sanitise: Sanitise = "private"
+    """How sketches are sanitised: clipping and calibrated noise, clipping alone, or the paper's noise."""
     clip: Positive = 0.1
     """Largest norm of one sample's sketch."""
     paper_noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
     """Of ``sanitise = "paper"``: standard deviation of the noise on each sample's unclipped sketch. No guarantee."""
     privacy: PrivacySettings = DEFAULT_PRIVACY
+    """The privacy budget, of ``sanitise = "private"``."""
 
 
 class FedMosaic(Method[FedMosaicSettings]):
-    """RELA + Co-LoRA."""
+    """RELA + Co-LoRA.
+
+    Args:
+        settings: of the method.
+    """
 
     name = "fedmosaic"
     title = "FedMosaic"
@@ -148,7 +158,7 @@ class FedMosaic(Method[FedMosaicSettings]):
         return GUARANTEES[self.settings.sanitise] if self._sketches else ""
 
     def check(self, settings: RunSettings) -> None:
-        """A run that is to stop when its epsilon is spent would not get beyond the rounds its noise is planned for."""
+        """Refuse a run that would be stopped by its privacy budget before its last round. See :meth:`Method.check`."""
         privacy = self.settings.privacy
         spends = self._sketches and self.settings.sanitise == "private" and self.settings.probe_on == "batches"
         if not spends or privacy.when_spent != "stop" or settings.rounds <= settings.horizon:
@@ -162,7 +172,10 @@ class FedMosaic(Method[FedMosaicSettings]):
             )
 
     def receive(self, client: Client, download: Tensors) -> None:
-        """G := what was received; what was not received is a copy of L. Then L goes a part of the way to G."""
+        """Load what was received into G, a copy of L where nothing was; then move L towards G by ``restart``.
+
+        See :meth:`Method.receive`.
+        """
         own = client.snapshot("local")
         received = {**own, **download}
         client.adapter.load_slot("personal_global", received)
@@ -171,20 +184,26 @@ class FedMosaic(Method[FedMosaicSettings]):
         client.adapter.load_slot("local", start)
 
     def train(self, client: Client, budget: Budget) -> None:
-        """Train L and the gate; let the probe look at new samples, or at every m-th batch; remember what was asked."""
+        """Train L and the gate; then sketch the probe's gradient, and remember questions for ``familiarity``.
+
+        See :meth:`Method.train`.
+        """
         seen: list[Sequence[Sample]] = []
         for batch in client.batches(budget):
             client.step(batch, slots=("local",), mix=self._trains_with, gate=self._gated)
             seen.append(batch.samples)
         if self._sketches:
             probed = [sample for batch in seen[:: self.settings.probe_every] for sample in batch]
-            self._observe(client, self._look(client, probed))
+            self._update_sketch(client, self._probe_batch(client, probed))
         if self.settings.answers == "familiarity":
             self._remember(client, [sample for batch in seen for sample in batch])
 
     @contextmanager
     def answering(self, client: Client) -> Iterator[BaseModel]:
-        """The base model with both slots, or for unfamiliar questions with the received one alone."""
+        """The base model with both slots, or for unfamiliar questions with the received one alone.
+
+        See :meth:`Method.answering`.
+        """
         if "known" in client.memory:
             yield InstanceWeighted(client, lambda samples: self._by_familiarity(client, samples))
         else:
@@ -192,19 +211,22 @@ class FedMosaic(Method[FedMosaicSettings]):
                 yield model
 
     def upload(self, client: Client) -> dict[str, Tensor]:
-        """The local slot and the running sketch."""
+        """The local slot and the running sketch. See :meth:`Method.upload`."""
         sketch = {"sketch": client.memory["sketch"]} if self._sketches else {}
         return {**client.snapshot("local"), **sketch}
 
     def upload_shapes(self, adapter: Adapter) -> TensorShapes:
-        """The local slot's, and the sketch's."""
+        """The local slot's, and the sketch's. See :meth:`Method.upload_shapes`."""
         if not self._sketches:
             return adapter.schema("local")
         size = self.settings.sketch_size if self.settings.sketch == "projection" else self._probe.sketch.size
         return {**adapter.schema("local"), "sketch": (size,)}
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
-        """Mix the others' adapters for each client by relevance."""
+        """Weigh the others' adapters for each client by relevance, and send the weighted sums.
+
+        See :meth:`Method.aggregate`.
+        """
         if sum(upload.size for upload in uploads.values()) > _MOST_VALUES_IN_MEMORY:
             return self._aggregate_through_disk(uploads, state)
         similarity = self.similarity(uploads)
@@ -239,7 +261,14 @@ class FedMosaic(Method[FedMosaicSettings]):
         return relevance_weights(cosines, temperature=self.settings.temperature, most=self.settings.peers, itself=rows)
 
     def similarity(self, uploads: Uploads) -> Tensor:
-        """(N, N) of the clients' tasks; all alike without sketches."""
+        """Return the similarity of the clients' tasks; all ones without sketches.
+
+        Args:
+            uploads: of the clients.
+
+        Returns:
+            (N, N) in the order of the uploads.
+        """
         return cosine_similarity(uploads.stack("sketch")) if self._sketches else torch.ones(len(uploads), len(uploads))
 
     def _weights(self, similarity: Tensor) -> Tensor:
@@ -283,8 +312,8 @@ class FedMosaic(Method[FedMosaicSettings]):
             ),
         )
 
-    def _look(self, client: Client, probed: Sequence[Sample]) -> ProbeBatch:
-        """What is new since the probe last looked, or each sample of the probed batches once."""
+    def _probe_batch(self, client: Client, probed: Sequence[Sample]) -> ProbeBatch:
+        """Return what is new since the probe's last pass, or each sample of the probed batches once."""
         if self.settings.probe_on == "batches":
             return ProbeBatch(list({id(sample): sample for sample in probed}.values()), rate=1.0, again=True)
         last = client.memory.get("probed", torch.tensor(0))
@@ -295,10 +324,10 @@ class FedMosaic(Method[FedMosaicSettings]):
     def _rate(self, count: int) -> float:
         return min(1.0, self.settings.probe_samples / max(count, 1))
 
-    def _observe(self, client: Client, look: ProbeBatch) -> None:
+    def _update_sketch(self, client: Client, batch: ProbeBatch) -> None:
         """Mix this round's release into the running sketch; without one the sketch stays as it is, zero at first."""
         flops, releases = self._probe.flops, self._releases(client)
-        seen = releases(look, client.memory, round_=client.round)
+        seen = releases(batch, client.memory, round_=client.round)
         before = client.memory.get("sketch", torch.zeros(self._probe.sketch.size) if seen is None else seen)
         client.memory["sketch"] = before if seen is None else torch.lerp(before, seen, self.settings.ema)
         client.meter.privacy = releases.report(client.memory)

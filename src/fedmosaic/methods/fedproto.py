@@ -8,11 +8,10 @@
 Round 1 has no prototypes, so it is plain CE. Weights stay with the client. f_k(x) is taken from the training step in
 which x was drawn last, as in the authors' code: a second pass over the samples would cost a third of the training.
 Original: f is the network's own embedding, of equal size everywhere; classes are known to all; the answer is that of
-the nearest prototype. Here the embedding goes
-through a random projection R_m to a common size, drawn from the run's seed for each width of h; a class is the text of
-an answer, named by a hash of 24 bits, so that the server needs no list of answers (a guessed answer can be checked
-against a hash, though); the model answers with its own head. At most ``classes`` classes travel in either direction:
-those with the most samples.
+the nearest prototype. Here the embedding goes through a random projection R_m to a common size, drawn from the run's
+seed for each width of h; a class is the text of an answer, named by a hash of 24 bits, so that the server needs no list
+of answers (a guessed answer can be checked against a hash, though); the model answers with its own head. At most
+``classes`` classes are sent in either direction: those with the most samples.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerSt
 from fedmosaic.models.base import output_matrix
 from fedmosaic.training import Budget, Client, LocalBatch, cross_entropy
 
-_HASHES = 2**24  # whole numbers below it are exact in float32, in which they travel
+_HASHES = 2**24  # whole numbers below it are exact in float32, in which they are sent
 _RECEIVED = "server."
 _NAMES = ("prototypes", "classes", "counts")
 
@@ -61,11 +60,14 @@ class FedProto(Method[FedProtoSettings]):
     Settings = FedProtoSettings
 
     def receive(self, client: Client, download: Tensors) -> None:
-        """Keep the common prototypes for training."""
+        """Keep the common prototypes for training. See :meth:`Method.receive`."""
         client.memory.update({_RECEIVED + name: tensor for name, tensor in download.items()})
 
     def train(self, client: Client, budget: Budget) -> None:
-        """Train towards the answers and their prototypes, and average the embeddings on the way."""
+        """Train towards the answers and their prototypes, and average the embeddings on the way.
+
+        See :meth:`Method.train`.
+        """
         memory, project = client.memory, self._projection(client)
         common = Prototypes.read({name: memory.get(_RECEIVED + name, torch.zeros(0)) for name in _NAMES})
         seen: dict[Sample, Tensor] = {}
@@ -83,32 +85,32 @@ class FedProto(Method[FedProtoSettings]):
         client.memory = own.tensors(self.settings.classes, self.settings.dimension)
 
     def upload(self, client: Client) -> dict[str, Tensor]:
-        """The prototypes and the number of samples behind each, and no weights."""
+        """The prototypes and the number of samples behind each, and no weights. See :meth:`Method.upload`."""
         return dict(client.memory)
 
     def upload_shapes(self, adapter: Adapter) -> TensorShapes:
-        """The prototypes'."""
+        """The prototypes'. See :meth:`Method.upload_shapes`."""
         rows = self.settings.classes
         return {"prototypes": (rows, self.settings.dimension), "classes": (rows,), "counts": (rows,)}
 
     def download_shapes(self, adapter: Adapter) -> TensorShapes:
-        """The prototypes'."""
+        """The prototypes'. See :meth:`Method.download_shapes`."""
         return self.upload_shapes(adapter)
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
-        """Average each class over the clients that have it, weighted by their samples."""
+        """Average each class over the clients that have it, weighted by their samples. See :meth:`Method.aggregate`."""
         return Aggregation(downloads=dict.fromkeys(uploads, self._common(uploads)))
 
     def welcome(self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
-        """The same prototypes, which fit every model."""
+        """The same prototypes, which fit every model. See :meth:`Method.welcome`."""
         return self._common(uploads)
 
     def _common(self, uploads: Uploads) -> dict[str, Tensor]:
-        said = [Prototypes.read(upload.tensors) for upload in uploads.values()]
+        sent = [Prototypes.read(upload.tensors) for upload in uploads.values()]
         common = Prototypes.mean(
-            [mean for each in said for mean in each.means.values()],
-            [label for each in said for label in each.means],
-            [count for each in said for count in each.counts.values()],
+            [mean for each in sent for mean in each.means.values()],
+            [label for each in sent for label in each.means],
+            [count for each in sent for count in each.counts.values()],
         )
         return common.tensors(self.settings.classes, self.settings.dimension)
 
@@ -145,6 +147,9 @@ class Prototypes:
             embeddings: n of (d,).
             classes: n.
             counts: n numbers of samples that each stands for; default: 1.
+
+        Returns:
+            The prototypes.
         """
         totals: dict[int, float] = {}
         sums: dict[int, Tensor] = {}
@@ -156,7 +161,11 @@ class Prototypes:
 
     @classmethod
     def read(cls, tensors: Tensors) -> Prototypes:
-        """Return what was sent as :meth:`tensors`; rows without samples are empty."""
+        """Return the prototypes of a message; rows without samples are left out.
+
+        Args:
+            tensors: as :meth:`tensors` returns them.
+        """
         means, classes, counts = (tensors[name] for name in _NAMES)
         filled = (counts > 0).nonzero()[:, 0].tolist()
         return cls(
@@ -164,7 +173,15 @@ class Prototypes:
         )
 
     def tensors(self, rows: int, dimension: int) -> dict[str, Tensor]:
-        """Return the classes with the most samples as (rows, d) means, (rows,) classes and (rows,) counts."""
+        """Return the classes with the most samples as a message.
+
+        Args:
+            rows: the largest number of classes.
+            dimension: d.
+
+        Returns:
+            ``prototypes`` (rows, d), ``classes`` (rows,) and ``counts`` (rows,); unused rows are zero.
+        """
         chosen = sorted(self.counts, key=lambda label: (-self.counts[label], label))[:rows]
         means, classes, counts = torch.zeros(rows, dimension), torch.zeros(rows), torch.zeros(rows)
         for row, label in enumerate(chosen):
@@ -173,7 +190,12 @@ class Prototypes:
 
 
 def class_of(answer: str, seed: int) -> int:
-    """Return the class of an answer's text, the same on all clients of a run."""
+    """Return the class of an answer, the same on all clients of a run.
+
+    Args:
+        answer: its text.
+        seed: the run's.
+    """
     return seeding.derive(seed, "class", answer) % _HASHES
 
 
@@ -184,6 +206,9 @@ def pull(embeddings: Tensor, classes: Sequence[int], prototypes: Prototypes) -> 
         embeddings: (B, d), through which gradients flow.
         classes: B.
         prototypes: fixed.
+
+    Returns:
+        ().
     """
     known = [row for row, label in enumerate(classes) if label in prototypes.means]
     if not known:

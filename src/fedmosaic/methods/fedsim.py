@@ -33,7 +33,7 @@ class FedSim(Method[MethodSettings]):
     heterogeneity = "tasks"
 
     def train(self, client: Client, budget: Budget) -> None:
-        """Train both slots jointly on the summed logits."""
+        """Train both slots jointly on the summed logits. See :meth:`Method.train`."""
         for batch in client.batches(budget):
             client.descend(partial(self._loss, client, batch), batch, slots=("shared", "personal"))
 
@@ -43,11 +43,11 @@ class FedSim(Method[MethodSettings]):
 
     @contextmanager
     def answering(self, client: Client) -> Iterator[BaseModel]:
-        """The base model with the logits of both slots summed."""
+        """The base model with the logits of both slots summed. See :meth:`Method.answering`."""
         yield _Summed(client)
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
-        """Average within each architecture."""
+        """Average within each architecture. See :meth:`Method.aggregate`."""
         return Aggregation(downloads=mean_within_architecture(uploads))
 
 

@@ -37,12 +37,15 @@ class FlexLora(RankedLora[FlexLoraSettings]):
     Settings = FlexLoraSettings
 
     def train(self, client: Client, budget: Budget) -> None:
-        """Train the client's ranks."""
+        """Train the client's ranks. See :meth:`Method.train`."""
         for batch in client.batches(budget):
             client.step(batch, slots=("shared",), mix="shared")
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
-        """Send each client the best approximation of the mean update that its rank allows."""
+        """Send each client the best approximation of the mean update that its rank allows.
+
+        See :meth:`Method.aggregate`.
+        """
         downloads: dict[int, dict[str, Tensor]] = {client: {} for client in uploads}
         for clients, name in pairs(uploads):
             held = [pair(uploads[client], name) for client in clients]
@@ -52,7 +55,10 @@ class FlexLora(RankedLora[FlexLoraSettings]):
         return Aggregation(downloads=downloads)
 
     def welcome(self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
-        """A newcomer's start: the mean update in the adapter's rank, of which it takes its first ranks."""
+        """A newcomer's start: the mean update in the adapter's rank, of which it takes its first ranks.
+
+        See :meth:`Method.welcome`.
+        """
         peers = Uploads([upload for upload in uploads.values() if upload.architecture == architecture])
         start: dict[str, Tensor] = {}
         for clients, name in pairs(peers):

@@ -10,10 +10,10 @@ Server:
 
     K = sum_j w_j K_j,   w_j = 1 / (N ||H K_j H||)
 
-Round 1 has no K, so it is plain CE. Nothing but Gram matrices travels, so models may differ in everything. Original:
+Round 1 has no K, so it is plain CE. Nothing but Gram matrices is sent, so models may differ in everything. Original:
 local losses are self-supervised, on unlabelled samples, and the public set is fixed. Here the local loss is that of the
 answers, a representation is what the head reads where the answer is predicted, and every round has other public samples
-(a K is compared on those of which it was made). The weights keep a model of large activations from ruling the mean.
+(a K is compared on those of which it was made). The weights keep a model of large activations from dominating the mean.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class HeteroSsflSettings(MethodSettings):
     """n of a round."""
 
     def public_needed(self, training: TrainingSettings) -> int:
-        """n, whatever a client trains on."""
+        """Return n, whatever a client trains on. See :meth:`MethodSettings.public_needed`."""
         return self.public_samples
 
 
 class HeteroSsfl(Method[HeteroSsflSettings]):
-    """One local LoRA per client; representations of public samples are drawn together."""
+    """One local LoRA per client; representations of public samples are aligned."""
 
     name = "hetero-ssfl"
     title = "Hetero-SSFL"
@@ -58,11 +58,14 @@ class HeteroSsfl(Method[HeteroSsflSettings]):
     Settings = HeteroSsflSettings
 
     def receive(self, client: Client, download: Tensors) -> None:
-        """Keep the common Gram matrix for training."""
+        """Keep the common Gram matrix for training. See :meth:`Method.receive`."""
         client.memory = {"common": download["gram"]} if download else {}
 
     def train(self, client: Client, budget: Budget) -> None:
-        """Train on the answers and the alignment; then compare this round's public samples with each other."""
+        """Train on the answers and the alignment; then compare this round's public samples with each other.
+
+        See :meth:`Method.train`.
+        """
         references: Sequence[Reference | None] = self._references(client) or [None]
         for batch, reference in zip(client.batches(budget), cycle(references), strict=False):
 
@@ -78,23 +81,23 @@ class HeteroSsfl(Method[HeteroSsflSettings]):
         client.memory = {"gram": gram(torch.cat([client.predict(each, mix="local").embeddings for each in public]))}
 
     def upload(self, client: Client) -> dict[str, Tensor]:
-        """The Gram matrix, and no weights."""
+        """The Gram matrix, and no weights. See :meth:`Method.upload`."""
         return dict(client.memory)
 
     def upload_shapes(self, adapter: Adapter) -> TensorShapes:
-        """The Gram matrix's."""
+        """The Gram matrix's. See :meth:`Method.upload_shapes`."""
         return {"gram": (self.settings.public_samples, self.settings.public_samples)}
 
     def download_shapes(self, adapter: Adapter) -> TensorShapes:
-        """The Gram matrix's."""
+        """The Gram matrix's. See :meth:`Method.download_shapes`."""
         return self.upload_shapes(adapter)
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
-        """Average the Gram matrices, each at unit norm."""
+        """Average the Gram matrices, each at unit norm. See :meth:`Method.aggregate`."""
         return Aggregation(downloads=dict.fromkeys(uploads, self._common(uploads)))
 
     def welcome(self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
-        """The same matrix, which fits every model."""
+        """The same matrix, which fits every model. See :meth:`Method.welcome`."""
         return self._common(uploads)
 
     def _common(self, uploads: Uploads) -> dict[str, Tensor]:
@@ -117,29 +120,63 @@ class HeteroSsfl(Method[HeteroSsflSettings]):
 
 @dataclass(frozen=True)
 class Reference:
-    """Some public samples, and the common Gram matrix of them."""
+    """Some public samples and their common Gram matrix.
+
+    Attributes:
+        batch: the n samples.
+        gram: (n, n).
+    """
 
     batch: LocalBatch
     gram: Tensor
 
 
 def gram(embeddings: Tensor) -> Tensor:
-    """Return the (n, n) inner products of (n, d) representations."""
+    """Return the inner products of representations.
+
+    Args:
+        embeddings: (n, d).
+
+    Returns:
+        (n, n) in float32.
+    """
     rows = embeddings.float()
     return rows.matmul(rows.T)
 
 
 def centred(grams: Tensor) -> Tensor:
-    """Return HKH of a Gram matrix (n, n): that of the representations without their mean."""
+    """Return HKH of a Gram matrix: that of the representations without their mean.
+
+    Args:
+        grams: (n, n).
+
+    Returns:
+        (n, n).
+    """
     return grams - grams.mean(0, keepdim=True) - grams.mean(1, keepdim=True) + grams.mean()
 
 
 def unit(grams: Tensor) -> Tensor:
-    """Return a Gram matrix (n, n) scaled so that ||HKH|| is 1."""
+    """Return a Gram matrix scaled so that ||HKH|| is 1.
+
+    Args:
+        grams: (n, n).
+
+    Returns:
+        (n, n).
+    """
     size: Tensor = centred(grams).norm()
     return grams / size.clamp(min=torch.finfo(grams.dtype).tiny)
 
 
 def cka(one: Tensor, other: Tensor) -> Tensor:
-    """Return the centred kernel alignment of two Gram matrices (n, n): 1 if they are equal up to scale, else less."""
+    """Return the centred kernel alignment of two Gram matrices.
+
+    Args:
+        one: (n, n).
+        other: (n, n).
+
+    Returns:
+        (), 1 if they are equal up to scale, else less.
+    """
     return (centred(unit(one)) * centred(unit(other))).sum()

@@ -46,11 +46,11 @@ class HetLora(RankedLora[HetLoraSettings]):
     Settings = HetLoraSettings
 
     def rank(self, client: Client) -> int:
-        """The rank that pruning has left."""
+        """Return the rank that pruning has left. See :meth:`RankedLora.rank`."""
         return int(client.memory.get("rank", super().rank(client)))
 
     def train(self, client: Client, budget: Budget) -> None:
-        """Train with the tail penalised, and prune the tail if it has shrunk."""
+        """Train with the tail penalised, and prune the tail if it has shrunk. See :meth:`Method.train`."""
         rank = self.rank(client)
         cut = max(int(self.settings.gamma * rank), min(self.settings.r_min, rank))
 
@@ -72,7 +72,10 @@ class HetLora(RankedLora[HetLoraSettings]):
         client.optimiser.load_moments(padded(truncated(moments, rank), sizes))
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
-        """Average zero-padded pairs, those with larger updates more; each client gets its own ranks."""
+        """Average zero-padded pairs, those with larger updates more; each client gets its own ranks.
+
+        See :meth:`Method.aggregate`.
+        """
         downloads: dict[int, dict[str, Tensor]] = {client: {} for client in uploads}
         for clients, name in pairs(uploads):
             held = [pair(uploads[client], name) for client in clients]
@@ -86,7 +89,15 @@ class HetLora(RankedLora[HetLoraSettings]):
 
 
 def tail(adapter: Adapter, cut: int) -> Tensor:
-    """Sum over all linears of ||B[:, cut:]|| ||A[cut:, :]||."""
+    """Return the sum over all linears of ||B[:, cut:]|| ||A[cut:, :]||.
+
+    Args:
+        adapter: with the slot ``shared``.
+        cut: the first rank of the tail.
+
+    Returns:
+        ().
+    """
     slot = adapter.parameters("shared")
     norms = [
         slot[name.removesuffix(".A") + ".B"][:, cut:].norm() * down[cut:].norm()
@@ -97,7 +108,15 @@ def tail(adapter: Adapter, cut: int) -> Tensor:
 
 
 def product_norm(down: Tensor, up: Tensor) -> Tensor:
-    """||B A||_F from the small products: tr((B^T B)(A A^T)) is its square."""
+    """Return ||B A||_F from the small products: tr((B^T B)(A A^T)) is its square.
+
+    Args:
+        down: A (r, in).
+        up: B (out, r).
+
+    Returns:
+        ().
+    """
     return ((up.T @ up) * (down @ down.T)).sum().clamp(min=0).sqrt()
 
 

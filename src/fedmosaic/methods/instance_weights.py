@@ -1,4 +1,4 @@
-"""A client's model whose slots weigh differently in every answer, by the prompt."""
+"""A client's model whose slot weights depend on the prompt."""
 
 from __future__ import annotations
 

@@ -43,13 +43,22 @@ class NeflSettings(MethodSettings):
 
 @dataclass(frozen=True)
 class Submodel:
-    """The first ranks of the adapters of the first layers."""
+    """The first ranks of the adapters of the first layers.
+
+    Attributes:
+        layers: how many layers.
+        rank: how many ranks.
+    """
 
     layers: int
     rank: int
 
     def of(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return what the submodel contains of tensors named ``layer.{i}...``."""
+        """Return the part of an adapter that the submodel contains.
+
+        Args:
+            tensors: named ``layer.{i}...``.
+        """
         inside = {name: tensor for name, tensor in tensors.items() if int(name.split(".")[1]) < self.layers}
         return truncated(inside, self.rank)
 
@@ -67,7 +76,11 @@ class Nefl(Method[NeflSettings]):
     Settings = NeflSettings
 
     def submodel(self, client: Client) -> Submodel:
-        """The client's tier."""
+        """Return the submodel of a client's tier.
+
+        Args:
+            client: the client.
+        """
         ratio = self.settings.ratios[position(client) % len(self.settings.ratios)]
         width, depth = {"width": (ratio, 1.0), "depth": (1.0, ratio), "both": (ratio**0.5, ratio**0.5)}[
             self.settings.scaling
@@ -77,7 +90,10 @@ class Nefl(Method[NeflSettings]):
         )
 
     def receive(self, client: Client, download: Tensors) -> None:
-        """Take up what was received, or the submodel of the common start, and zeros outside of it."""
+        """Take up what was received, or the submodel of the common start, and zeros outside of it.
+
+        See :meth:`Method.receive`.
+        """
         pairs = {name: tensor for name, tensor in download.items() if is_slot_tensor(name)}
         steps = {name: tensor for name, tensor in download.items() if name not in pairs}
         own = self.submodel(client).of(pairs or client.snapshot("shared"))
@@ -85,25 +101,28 @@ class Nefl(Method[NeflSettings]):
         client.adapter.load_gate({**client.adapter.gate_tensors(), **steps})
 
     def train(self, client: Client, budget: Budget) -> None:
-        """Train the submodel and its step sizes."""
+        """Train the submodel and its step sizes. See :meth:`Method.train`."""
         for batch in client.batches(budget):
             client.step(batch, slots=("shared",), mix="gate", gate=True)
 
     def upload(self, client: Client) -> dict[str, Tensor]:
-        """The submodel."""
+        """The submodel. See :meth:`Method.upload`."""
         return self.submodel(client).of({**client.snapshot("shared"), **client.adapter.gate_tensors()})
 
     def upload_shapes(self, adapter: Adapter) -> TensorShapes:
-        """The whole adapter's, step sizes included; submodels have less."""
+        """The whole adapter's, step sizes included; submodels have less. See :meth:`Method.upload_shapes`."""
         steps = {name: tuple(tensor.shape) for name, tensor in adapter.gate_tensors().items()}
         return {**adapter.schema("shared"), **steps}
 
     def download_shapes(self, adapter: Adapter) -> TensorShapes:
-        """As for the upload."""
+        """As for the upload. See :meth:`Method.download_shapes`."""
         return self.upload_shapes(adapter)
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
-        """Average every element over the submodels that contain it, and step sizes over equal submodels."""
+        """Average every element over the submodels that contain it, and step sizes over equal submodels.
+
+        See :meth:`Method.aggregate`.
+        """
         groups: dict[tuple[object, str], list[int]] = {}
         for client, upload in uploads.items():
             submodel = frozenset((name, tensor.shape) for name, tensor in upload.tensors.items())
@@ -118,5 +137,5 @@ class Nefl(Method[NeflSettings]):
         return Aggregation(downloads=downloads)
 
     def welcome(self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
-        """A newcomer's start: the mean over the submodels that have an element."""
+        """A newcomer's start: the mean over the submodels that have an element. See :meth:`Method.welcome`."""
         return elementwise_welcome(architecture, shapes, uploads)

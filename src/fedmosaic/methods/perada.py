@@ -52,15 +52,18 @@ class PerAda(Method[PerAdaSettings]):
     Settings = PerAdaSettings
 
     def train(self, client: Client, budget: Budget) -> None:
-        """Train both slots on every batch, each with its own loss."""
+        """Train both slots on every batch, each with its own loss. See :meth:`Method.train`."""
         pull = proximal("personal", client.snapshot("shared"), 2 * self.settings.lam)
         for batch in client.batches(budget):
             client.step(batch, slots=("shared",), mix="shared")
             client.step(batch, slots=("personal",), mix="personal", penalty=pull)
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
-        """Average theta within each architecture, and let each mean learn from all clients."""
+        """Average theta within each architecture, and let each mean learn from all clients.
+
+        See :meth:`Method.aggregate`.
+        """
         means = mean_within_architecture(uploads)
-        room = EnsembleDistiller(uploads, state, self.settings, "shared")
-        learned = taught_by_all(means, room, temperature=self.settings.temperature, pooled="logits")
+        distiller = EnsembleDistiller(uploads, state, self.settings, "shared")
+        learned = taught_by_all(means, distiller, temperature=self.settings.temperature, pooled="logits")
         return Aggregation(downloads=learned)

@@ -1,7 +1,7 @@
-"""LoRA pairs of different ranks: prefixes, zero padding, and who has which rank. No method by itself.
+"""LoRA pairs of different ranks: prefixes, zero padding, and each client's rank. Not a method by itself.
 
 A pair of rank r_k is held in the adapter's slot of rank r >= r_k with the rows of A and the columns of B beyond r_k at
-zero. There both gradients are zero, too, so training keeps them there; only the prefix travels.
+zero. There both gradients are zero, too, so training keeps them there; only the prefix is sent.
 """
 
 from __future__ import annotations
@@ -44,6 +44,12 @@ class RankedLora(Method[R]):
     def rank(self, client: Client) -> int:
         """The client's rank r_k.
 
+        Args:
+            client: the client.
+
+        Returns:
+            r_k, at most the adapter's rank.
+
         Raises:
             SettingsError: it is larger than the adapter's.
         """
@@ -57,26 +63,38 @@ class RankedLora(Method[R]):
         return most if last == 0 else round(least + (most - least) * place / last)
 
     def receive(self, client: Client, download: Tensors) -> None:
-        """Take up what was received, or the first ranks of the common start, and zeros beyond."""
+        """Take up what was received, or the first ranks of the common start, and zeros beyond.
+
+        See :meth:`Method.receive`.
+        """
         own = truncated(download or client.snapshot("shared"), self.rank(client))
         client.adapter.load_slot("shared", padded(own, client.adapter.schema("shared")))
 
     def upload(self, client: Client) -> dict[str, Tensor]:
-        """The client's ranks."""
+        """The client's ranks. See :meth:`Method.upload`."""
         return truncated(client.snapshot("shared"), self.rank(client))
 
     def welcome(self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
-        """A newcomer's start: the mean over those who have an element."""
+        """A newcomer's start: the mean over those who have an element. See :meth:`Method.welcome`."""
         return elementwise_welcome(architecture, shapes, uploads)
 
 
 def position(client: Client) -> int:
-    """The client's place in the scenario, from 0."""
+    """Return a client's position in the scenario, from 0.
+
+    Args:
+        client: the client.
+    """
     return [spec.id for spec in client.settings.scenario.clients].index(client.id)
 
 
 def truncated(tensors: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
-    """Return the first ranks: rows of each A (or its moments), columns of each B; numbers as they are."""
+    """Return the first ranks of LoRA pairs: rows of each A, columns of each B; scalars stay as they are.
+
+    Args:
+        tensors: A and B by name, or their moments.
+        rank: how many ranks.
+    """
 
     def prefix(name: str, tensor: Tensor) -> Tensor:
         if tensor.ndim == 0:
@@ -87,7 +105,12 @@ def truncated(tensors: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
 
 
 def padded(tensors: Mapping[str, Tensor], shapes: TensorShapes) -> dict[str, Tensor]:
-    """Return tensors of these names and shapes: the given values first, zeros beyond them."""
+    """Return tensors with zeros beyond the given values.
+
+    Args:
+        tensors: the given values; a name may be missing.
+        shapes: names and shapes of the result.
+    """
     full = {}
     for name, shape in shapes.items():
         full[name] = torch.zeros(shape)
@@ -97,7 +120,11 @@ def padded(tensors: Mapping[str, Tensor], shapes: TensorShapes) -> dict[str, Ten
 
 
 def mean_over_holders(tensors: Sequence[Tensor]) -> Tensor:
-    """Return the mean of each element over the tensors that are large enough to contain it."""
+    """Return the mean of each element over the tensors that are large enough to contain it.
+
+    Args:
+        tensors: of the same number of dimensions.
+    """
     shape = [max(sizes) for sizes in zip(*(tensor.shape for tensor in tensors), strict=True)]
     total, holders = torch.zeros(shape), torch.zeros(shape)
     for tensor in tensors:
@@ -110,14 +137,27 @@ def mean_over_holders(tensors: Sequence[Tensor]) -> Tensor:
 def elementwise_welcome(
     architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads
 ) -> dict[str, Tensor]:
-    """Return what a newcomer whose tensors may be smaller than ``shapes`` can cut its own out of."""
+    """Return the tensors from which a newcomer, whose own may be smaller, takes its part.
+
+    Args:
+        architecture: the newcomer's.
+        shapes: by name, of the whole adapter.
+        uploads: the others'.
+    """
     peers = [upload.tensors for upload in uploads.values() if upload.architecture == architecture]
     held = {name: [tensors[name] for tensors in peers if name in tensors] for name in shapes}
     return {name: mean_over_holders(tensors) for name, tensors in held.items() if tensors}
 
 
 def pair(upload: Upload, name: str) -> tuple[Tensor, Tensor]:
-    """Return A (r, in) of this name and its B (out, r).
+    """Return one client's A and B of a linear.
+
+    Args:
+        upload: the client's.
+        name: of A.
+
+    Returns:
+        A (r, in) and B (out, r).
 
     Raises:
         WireError: there is no B, or their ranks differ.
@@ -132,7 +172,14 @@ def pair(upload: Upload, name: str) -> tuple[Tensor, Tensor]:
 
 
 def pairs(uploads: Uploads) -> list[tuple[list[int], str]]:
-    """Return, for every A of every architecture, who holds it and its name."""
+    """Return the clients that hold each A, for every A of every architecture.
+
+    Args:
+        uploads: of a round.
+
+    Returns:
+        Clients, and the name of A.
+    """
     return [
         (clients, name)
         for clients, names in uploads.comparable(across_architectures=False)

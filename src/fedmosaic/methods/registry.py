@@ -25,7 +25,11 @@ def method_classes() -> dict[str, type[Method[Any]]]:
 
 
 def make_method(name: str, settings: Mapping[str, Any]) -> Method[Any]:
-    """Build the method of this name with these settings.
+    """Return a method of a name with settings.
+
+    Args:
+        name: as given on the command line.
+        settings: the settings that differ from their defaults.
 
     Raises:
         SettingsError: unknown method (with the nearest name), unknown key or unusable value.

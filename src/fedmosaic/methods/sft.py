@@ -22,10 +22,10 @@ class Sft(Method[MethodSettings]):
     heterogeneity = "tasks, base models"
 
     def train(self, client: Client, budget: Budget) -> None:
-        """Train the local slot."""
+        """Train the local slot. See :meth:`Method.train`."""
         for batch in client.batches(budget):
             client.step(batch, slots=("local",), mix=self.answers_with)
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
-        """Send nothing."""
+        """Send nothing. See :meth:`Method.aggregate`."""
         return Aggregation(downloads={})

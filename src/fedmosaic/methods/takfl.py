@@ -6,10 +6,10 @@ A device prototype is an architecture here. For each, from its clients' mean the
     tau_j   = theta_j - theta_avg
     theta   = theta_avg + sum_j lam_j tau_j
 
-p_j is the softmax of the mean logits of the clients of architecture j at T, p_avg what theta_avg itself says at T_self.
-Every tau_j starts anew from theta_avg, and p_avg never moves. Of the lam with sum_j lam_j = 1 on a lattice of about 15
-points that is chosen which does best on held-out public samples (the paper: on validation data). Original: all weights
-are trained, in several passes. Here LoRA weights are, in one; teachers of another tokenizer are translated
+p_j is the softmax of the mean logits of the clients of architecture j at T, p_avg the prediction of theta_avg itself at
+T_self. Every tau_j starts anew from theta_avg, and p_avg never moves. Of the lam with sum_j lam_j = 1 on a lattice of
+about 15 points that is chosen which does best on held-out public samples (the paper: on validation data). Original: all
+weights are trained, in several passes. Here LoRA weights are, in one; teachers of another tokenizer are translated
 (:mod:`fedmosaic.training.token_alignment`).
 """
 
@@ -59,37 +59,40 @@ class Takfl(Method[TakflSettings]):
     Settings = TakflSettings
 
     def train(self, client: Client, budget: Budget) -> None:
-        """Train the shared slot from what was received."""
+        """Train the shared slot from what was received. See :meth:`Method.train`."""
         for batch in client.batches(budget):
             client.step(batch, slots=("shared",), mix=self.answers_with)
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
-        """Average within each architecture, and add what each mean learns from each group of teachers."""
+        """Average within each architecture, and add what each mean learns from each group of teachers.
+
+        See :meth:`Method.aggregate`.
+        """
         means = mean_within_architecture(uploads)
-        room = EnsembleDistiller(uploads, state, self.settings, "shared")
-        lessons = list(room.lessons(temperature=self.settings.temperature, pooled="logits").values())
+        distiller = EnsembleDistiller(uploads, state, self.settings, "shared")
+        lessons = list(distiller.lessons(temperature=self.settings.temperature, pooled="logits").values())
         choices = mixtures(len(lessons)) if self.settings.lam is None else [(self.settings.lam,) * len(lessons)]
         downloads: dict[int, dict[str, Tensor]] = {}
-        for architecture in room.students:
-            clients = room.groups[architecture]
+        for architecture in distiller.students:
+            clients = distiller.groups[architecture]
             mean = means[clients[0]]
-            vectors = self._task_vectors(room, architecture, mean, lessons)
-            merged = room.best(architecture, [_merged(mean, vectors, lam) for lam in choices])
+            vectors = self._task_vectors(distiller, architecture, mean, lessons)
+            merged = distiller.best(architecture, [_merged(mean, vectors, lam) for lam in choices])
             downloads.update(dict.fromkeys(clients, merged))
         return Aggregation(downloads=downloads)
 
     def _task_vectors(
-        self, room: EnsembleDistiller, architecture: str, mean: dict[str, Tensor], lessons: list[Lesson]
+        self, distiller: EnsembleDistiller, architecture: str, mean: dict[str, Tensor], lessons: list[Lesson]
     ) -> list[dict[str, Tensor]]:
         """Return tau_j for each group j of teachers."""
-        own = room.lesson(architecture, [mean], temperature=self.settings.self_temperature)
-        keep = room.targets(
+        own = distiller.lesson(architecture, [mean], temperature=self.settings.self_temperature)
+        keep = distiller.targets(
             architecture, [own], temperature=self.settings.self_temperature, strength=self.settings.gamma
         )
         vectors = []
         for lesson in lessons:
-            goal = room.targets(architecture, [lesson], temperature=self.settings.temperature)
-            learned = room.learn(architecture, mean, [goal, keep])
+            goal = distiller.targets(architecture, [lesson], temperature=self.settings.temperature)
+            learned = distiller.learn(architecture, mean, [goal, keep])
             vectors.append({name: learned[name] - tensor for name, tensor in mean.items()})
         return vectors
 

@@ -33,7 +33,7 @@ class Batch:
     Attributes:
         input_ids: (B, T) long.
         attention_mask: (B, T) long; 0 at padding.
-        labels: (B, T) long; the token itself inside an answer (with its end mark), -100 elsewhere. Not shifted.
+        labels: (B, T) long; the token itself inside an answer (with its end token), -100 elsewhere. Not shifted.
         vision: further inputs by name, e.g. ``features`` (images, 4, 256) or ``pixel_values``.
         slot_weights: (B,) how much of each adapter slot enters each row's output, by slot; None: as the adapter is set.
     """

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from fedmosaic.data.sample import IMAGE_MARK
 from fedmosaic.errors import ModelError
 from fedmosaic.models.base import IGNORED
-from fedmosaic.models.faults import blaming
+from fedmosaic.models.library_errors import model_errors
 
 Turns = Sequence[tuple[str, str]]
 
@@ -103,7 +103,9 @@ class ChatFormat:
         Raises:
             ModelError: the template raises, e.g. because it needs a system message; with the template's message.
         """
-        with blaming("the chat template cannot render a question", advice="mend it, or remove it for plain prompts"):
+        with model_errors(
+            "the chat template cannot render a question", advice="mend it, or remove it for plain prompts"
+        ):
             text = self._template_owner.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         return str(text)
 

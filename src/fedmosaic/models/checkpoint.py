@@ -20,8 +20,8 @@ from fedmosaic.data.sample import IMAGE_MARK, Sample
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, freeze, output_matrix, pad_right
 from fedmosaic.models.chat_format import ChatFormat, Turns
+from fedmosaic.models.end_tokens import complete_end_tokens, known_tokens
 from fedmosaic.models.fingerprint import architecture_name
-from fedmosaic.models.marks import complete_marks, known_tokens
 from fedmosaic.models.pixels import fit_image
 from fedmosaic.models.positions import check_lengths, position_limit
 
@@ -59,7 +59,7 @@ class CheckpointModel(BaseModel):
         processor: Any,
         images: ImageSource,
     ) -> None:
-        complete_marks(tokenizer, module)
+        complete_end_tokens(tokenizer, module)
         self.name = name
         self.module = freeze(module)
         self.tokenizer = tokenizer

@@ -31,13 +31,13 @@ class Family(ABC):
 
     @classmethod
     def folder(cls) -> Path:
-        """Return where its configuration, weights and tokenizer are; another package's family says its own."""
+        """Return the folder of configuration, weights and tokenizer; families of other packages override it."""
         return ASSETS / cls.name
 
     @staticmethod
     @abstractmethod
     def text_config(**shared: Any) -> PreTrainedConfig:
-        """Make the language model's configuration.
+        """Return the language model's configuration.
 
         Args:
             shared: settings that all families share, e.g. ``vocab_size``.

@@ -14,11 +14,11 @@ from fedmosaic.data.images import ImageSource
 from fedmosaic.errors import ModelError
 from fedmosaic.models.base import BaseModel, find_decoder
 from fedmosaic.models.device import check_device
-from fedmosaic.models.faults import blaming
+from fedmosaic.models.end_tokens import complete_end_tokens
 from fedmosaic.models.features import Features
 from fedmosaic.models.files import WEIGHTS, check_fit, check_weights
 from fedmosaic.models.fingerprint import architecture_name
-from fedmosaic.models.marks import complete_marks
+from fedmosaic.models.library_errors import model_errors
 from fedmosaic.models.read import AUTO, load_checkpoint, read_config
 from fedmosaic.models.stack import decoder_layers
 from fedmosaic.models.tiny import TinyModel
@@ -36,12 +36,12 @@ def load_base_model(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str = torch.float32,
 ) -> BaseModel:
-    """Load a frozen base model.
+    """Load a frozen base model and return it.
 
     Args:
         name: an embedded model (``tiny-llama``, ...), or the folder of a transformers checkpoint.
         images: where the samples' images are.
-        home: the cache folder (features of the embedded models' frozen tower are kept there).
+        home: the cache folder (for the features of the embedded models' frozen tower).
         device: where the model computes.
         dtype: of its weights, as torch's or by its name; ``auto`` for what the checkpoint is stored in.
 
@@ -64,9 +64,11 @@ def find_base_model(name: str) -> Path:
         name: an embedded model, or the folder of a transformers checkpoint.
 
     Raises:
-        ModelError: there is no such model; names the nearest.
+        ModelError: there is no such model; names the most similar.
     """
-    with blaming(f"base model {name!r} cannot be opened"):  # no such user behind ~, a name too long, no permission ...
+    with model_errors(
+        f"base model {name!r} cannot be opened"
+    ):  # no such user behind ~, a name too long, no permission ...
         folder = FAMILIES.load(name).folder() if name in FAMILIES else Path(name).expanduser()
         if not (folder / "config.json").is_file():
             raise ModelError(_unknown(name, folder))
@@ -82,10 +84,10 @@ def load_tiny(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str = torch.float32,
 ) -> TinyModel:
-    """Load an embedded model, or one of them that was saved with ``save_pretrained``.
+    """Load an embedded model, or one of them that was saved with ``save_pretrained``, and return it.
 
     Args:
-        name: how it shall be called.
+        name: how the user calls it.
         folder: config, weights (with or without the tower's) and tokenizer.
         images: where the samples' images are.
         home: the cache folder.
@@ -95,11 +97,11 @@ def load_tiny(
     Raises:
         ModelError: weights are missing, damaged or do not fit the configuration.
     """
-    with blaming(f"base model {name!r}: its weights in {folder} do not load"):
+    with model_errors(f"base model {name!r}: its weights in {folder} do not load"):
         module: Any = read_module(folder)
-    with blaming(f"base model {name!r}: its tokenizer in {folder} cannot be used"):
+    with model_errors(f"base model {name!r}: its tokenizer in {folder} cannot be used"):
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-        complete_marks(tokenizer, module)
+        complete_end_tokens(tokenizer, module)
     architecture, tower = architecture_name(module), module.model.vision_tower
     for part in (module.model.multi_modal_projector, module.model.language_model, module.lm_head):
         part.to(_float(dtype))
@@ -144,7 +146,13 @@ def _whole(folder: Path) -> LlavaForConditionalGeneration:
 
 
 def save_without_tower(module: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write what :func:`read_module` reads: configuration, fp16 weights without the tower's, and the tokenizer."""
+    """Write what :func:`read_module` reads: configuration, fp16 weights without the tower's, and the tokenizer.
+
+    Args:
+        module: the model.
+        tokenizer: its tokenizer.
+        folder: is made if it does not exist.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tied = module.all_tied_weights_keys
     state = {

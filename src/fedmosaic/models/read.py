@@ -24,9 +24,9 @@ from fedmosaic.data.images import ImageSource
 from fedmosaic.errors import ModelError
 from fedmosaic.models.base import find_decoder
 from fedmosaic.models.checkpoint import CheckpointModel
-from fedmosaic.models.faults import blaming
 from fedmosaic.models.files import check_files, check_fit, read_table
 from fedmosaic.models.fingerprint import architecture_name
+from fedmosaic.models.library_errors import model_errors
 from fedmosaic.models.stack import layer_list
 
 AUTO = "auto"
@@ -83,13 +83,13 @@ def read_config(name: str, folder: Path) -> PreTrainedConfig:
     advice = (
         "code inside a checkpoint is never run here: use a model of a type that transformers has" if own_code else ""
     )
-    with blaming(f"base model {name!r}: {folder / 'config.json'} cannot be used", advice=advice):
+    with model_errors(f"base model {name!r}: {folder / 'config.json'} cannot be used", advice=advice):
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)  # type: ignore[no-any-return]
 
 
 def _module(name: str, folder: Path, kind: Any, dtype: torch.dtype | str) -> Any:
     advice = "config.json and the weights must be of one checkpoint"
-    with blaming(f"its weights in {folder} do not load", advice=advice), _without_reports():
+    with model_errors(f"its weights in {folder} do not load", advice=advice), _without_reports():
         module, loaded = kind.from_pretrained(
             folder,
             dtype=dtype,
@@ -115,14 +115,16 @@ def _without_reports() -> Iterator[None]:
 
 
 def _tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
-    with blaming(f"base model {name!r}: its tokenizer in {folder} cannot be used", advice="expected is tokenizer.json"):
+    with model_errors(
+        f"base model {name!r}: its tokenizer in {folder} cannot be used", advice="expected is tokenizer.json"
+    ):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     return tokenizer
 
 
 def _processor(name: str, folder: Path) -> Any:
     advice = "expected are preprocessor_config.json or processor_config.json, and tokenizer.json"
-    with blaming(f"base model {name!r}: its processor in {folder} cannot be used", advice=advice):
+    with model_errors(f"base model {name!r}: its processor in {folder} cannot be used", advice=advice):
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)  # type: ignore[no-untyped-call]
         if not isinstance(processor, ProcessorMixin):
             raise ModelError(

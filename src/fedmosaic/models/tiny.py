@@ -63,7 +63,7 @@ class TinyModel(BaseModel):
         doubtful = [sample for sample in samples if self._may_be_long(sample)]
         prompts, answers = ([getattr(sample, part) for sample in doubtful] for part in ("prompt", "answer"))
         pairs = zip(self._encode(prompts), self._encode(answers), strict=True)
-        lengths = [2 + len(_expanded(prompt)) + len(answer) for prompt, answer in pairs]  # 2: start and end marks
+        lengths = [2 + len(_expanded(prompt)) + len(answer) for prompt, answer in pairs]  # 2: start and end tokens
         check_lengths(self.name, self.limit, [sample.id for sample in doubtful], lengths)
         self.features.prepare(key for sample in samples for key in sample.images)
 
@@ -77,7 +77,7 @@ class TinyModel(BaseModel):
         return self._batch(turns, keys, ids)
 
     def collate_dialogues(self, dialogues: Sequence[Dialogue]) -> Batch:
-        """See :meth:`BaseModel.collate_dialogues`; an end mark follows the last answer only."""
+        """See :meth:`BaseModel.collate_dialogues`; an end token follows the last answer only."""
         texts = iter(self._encode([text for dialogue in dialogues for turn in dialogue.turns for text in turn]))
         turns = [[(next(texts), next(texts)) for _ in dialogue.turns] for dialogue in dialogues]
         for dialogue_turns in turns:

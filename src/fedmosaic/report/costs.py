@@ -10,19 +10,31 @@ from fedmosaic.report.text import MISSING, duration, flops, size
 
 
 def cost_rows(record: RunRecord) -> list[tuple[str, list[str]]]:
-    """(what, [this run's, the reference's if there is one]) for the table of costs."""
+    """Return (what, [this run's, the reference's if there is one]) for the table of costs.
+
+    Args:
+        record: the run.
+    """
     columns = [_costs(each) for each in (record, record.reference) if each is not None]
     return [(what, [column[what] for column in columns]) for what in columns[0]]
 
 
 def times_reference(record: RunRecord) -> str:
-    """Training FLOPs as a multiple of the reference's, or an empty text."""
+    """Return training FLOPs as a multiple of the reference's, or an empty text.
+
+    Args:
+        record: the run.
+    """
     mine, other = record.costs, record.as_long.costs if record.as_long else None
     return f"{mine.flops / other.flops:.2f} times local only" if mine and other and other.flops else ""
 
 
 def elapsed(record: RunRecord) -> float | None:
-    """Wall-clock seconds; of a run that is not done, from its first to its latest event."""
+    """Return wall-clock seconds; of a run that is not done, from its first to its latest event.
+
+    Args:
+        record: the run.
+    """
     if record.costs is not None:
         return record.costs.seconds
     times = _times(record)
@@ -30,18 +42,30 @@ def elapsed(record: RunRecord) -> float | None:
 
 
 def started(record: RunRecord) -> str:
-    """When the run was started."""
+    """Return when the run was started.
+
+    Args:
+        record: the run.
+    """
     times = _times(record)
     return datetime.fromtimestamp(times[0], UTC).strftime("%Y-%m-%d %H:%M UTC") if times else MISSING
 
 
 def resumed(record: RunRecord) -> list[int]:
-    """Rounds after which the run was interrupted and taken up again."""
+    """Return rounds after which the run was interrupted and taken up again.
+
+    Args:
+        record: the run.
+    """
     return [line.what.round for line in record.events if isinstance(line.what, Resumed)]
 
 
 def messages(record: RunRecord) -> int:
-    """How many uploads there were so far, which is also the number of downloads."""
+    """Return how many uploads there were so far, which is also the number of downloads.
+
+    Args:
+        record: the run.
+    """
     counted = record.costs.messages if record.costs else None
     return record.messages(record.round) if counted is None else counted
 

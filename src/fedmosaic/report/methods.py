@@ -35,7 +35,7 @@ original does and what is adapted here. A method of your own: [add-a-method.md](
 
 ## What they are
 
-⇅ marks the slot that travels; all others never leave the client. Settings are changed with `--set method.NAME=VALUE`.
+⇅ marks the communicated slot; all others never leave the client. Settings are changed with `--set method.NAME=VALUE`.
 Clients always differ in their samples; the last column says what else a method is made for. Where base models differ,
 methods that do not name them work within groups of equal base models.
 
@@ -110,7 +110,7 @@ def lines_of_code(source: str) -> int:
 
 
 def measure(settings: RunSettings) -> Cost:
-    """Rehearse a round, and weigh what would travel."""
+    """Rehearse a round, and count the bytes that would be sent."""
     steady, clients = steady_round(still(settings)), settings.scenario.clients
     names = {name for upload in steady.uploads.values() for name in upload.tensors}
     return Cost(

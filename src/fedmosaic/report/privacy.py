@@ -9,13 +9,21 @@ from fedmosaic.report.text import MISSING
 
 
 def promise(record: RunRecord) -> str:
-    """What the method promises, e.g. ``no guarantee: ...``; empty if it says nothing."""
+    """Return what the method promises, e.g. ``no guarantee: ...``; empty if it says nothing.
+
+    Args:
+        record: the run.
+    """
     account = _account(record)
     return account.guarantee if account else ""
 
 
 def line(record: RunRecord) -> str:
-    """The promise and the largest epsilon of all clients in one line; empty if the method says nothing."""
+    """Return the promise and the largest epsilon of all clients in one line; empty if the method says nothing.
+
+    Args:
+        record: the run.
+    """
     account = _account(record)
     if account is None or account.epsilon is None:
         return promise(record)
@@ -23,7 +31,11 @@ def line(record: RunRecord) -> str:
 
 
 def rows(record: RunRecord) -> list[tuple[int, str, str, str]]:
-    """(client, epsilon, delta, noise multiplier) of each client that keeps account."""
+    """Return (client, epsilon, delta, noise multiplier) of each client that keeps account.
+
+    Args:
+        record: the run.
+    """
     account = _account(record)
     return [
         (client, _number(told.epsilon), _number(told.delta), _number(told.noise_multiplier))

@@ -77,7 +77,11 @@ class RunRecord:
         return max([0, *measured, *kept])
 
     def messages(self, until: int) -> int:
-        """How many messages the clients have sent up to a round, and as many received: one for each that trained."""
+        """Return how many messages clients have sent up to a round, and as many received: one for each that trained.
+
+        Args:
+            until: the round.
+        """
         return sum(count for round_, count in self._trained.items() if round_ <= until)
 
     @cached_property
@@ -86,25 +90,43 @@ class RunRecord:
         return {round_: len(ids) for round_, ids in participation.schedule(self.settings).items()}
 
     def last_round(self, metric: Metric) -> int | None:
-        """The last round after which ``metric`` was measured; the base models (round 0) do not count."""
+        """Return the last round after which ``metric`` was measured; the base models (round 0) do not count.
+
+        Args:
+            metric: which values.
+        """
         return max((round_ for round_ in self.values[metric] if round_ > 0), default=None)
 
     def members(self, metric: Metric) -> tuple[int, ...]:
-        """The clients that means are over, ascending: those with a value after the last round, or else at the start.
+        """Return the clients that means are over, ascending: those with a value after the last round, or at the start.
 
         Clients join and leave. A difference of means is one only between means over the same clients.
+
+        Args:
+            metric: which values.
         """
         last = self.last_round(metric)
         return tuple(sorted(self.values[metric].get(0 if last is None else last, {})))
 
     def mean(self, metric: Metric, round_: int | None, clients: Sequence[int] | None) -> float | None:
-        """The mean over these clients, None unless every one of them was measured; or over whoever was measured."""
+        """Return the mean over clients, None unless every one of them was measured; or over whoever was measured.
+
+        Args:
+            metric: which values.
+            round_: of the run; None: of no round.
+            clients: whose values; None: of whoever was measured.
+        """
         measured = self.values[metric].get(-1 if round_ is None else round_, {})
         chosen = list(measured) if clients is None else clients
         return statistics.fmean(measured[each] for each in chosen) if chosen and set(chosen) <= set(measured) else None
 
     def curve(self, metric: Metric, clients: Sequence[int] | None) -> list[tuple[int, float]]:
-        """(round, mean) where there is one; the clients are those of :meth:`mean`."""
+        """Return (round, mean) where there is one; the clients are those of :meth:`mean`.
+
+        Args:
+            metric: which values.
+            clients: whose values; None: of whoever was measured.
+        """
         points = ((round_, self.mean(metric, round_, clients)) for round_ in sorted(self.values[metric]))
         return [(round_, value) for round_, value in points if value is not None]
 
@@ -116,7 +138,10 @@ class RunRecord:
 
 
 def read_run(path: Path) -> RunRecord:
-    """Read a run folder and the reference run in it.
+    """Return what a run folder says, and the reference run in it.
+
+    Args:
+        path: the folder.
 
     Raises:
         SettingsError: ``path`` is not a run folder.

@@ -17,7 +17,13 @@ _MOST_NAMED = 8
 class Gain:
     """One of Self and Others of one client, or of the mean over clients; fractions in [0, 1], None if not measured.
 
-    All three are over the same ``clients`` and the same tasks.
+    All three are over the same clients and the same tasks.
+
+    Attributes:
+        start: of the base models.
+        local: after local-only training.
+        final: after the method.
+        clients: ascending.
     """
 
     start: float | None
@@ -38,7 +44,15 @@ class Gain:
 
 @dataclass(frozen=True)
 class FinalRow:
-    """One row; ``client`` None is the mean over clients."""
+    """One row.
+
+    Attributes:
+        client: its id; None for the mean over clients.
+        model: short name of its base model.
+        tasks: its own.
+        self_: on its own tasks.
+        others: on the other clients' tasks.
+    """
 
     client: int | None
     model: str
@@ -48,7 +62,11 @@ class FinalRow:
 
 
 def final_rows(record: RunRecord) -> list[FinalRow]:
-    """One row for each client, ascending by id."""
+    """Return one row for each client, ascending by id.
+
+    Args:
+        record: the run.
+    """
     rows = []
     for client in record.clients:
         spec = record.settings.scenario.client(client)
@@ -57,12 +75,21 @@ def final_rows(record: RunRecord) -> list[FinalRow]:
 
 
 def mean_row(record: RunRecord) -> FinalRow:
-    """The means over the clients that are there at the end: nobody who has left counts at the start either."""
+    """Return the means over the clients that are there at the end: nobody who has left counts at the start either.
+
+    Args:
+        record: the run.
+    """
     return FinalRow(None, "", (), *_gains(record, record.members("self"), record.members("others")))
 
 
 def whom(record: RunRecord, clients: Sequence[int]) -> str:
-    """Which clients a mean is over, if not all: ``1 of 3 clients (2)``, ``20 of 100 clients``; else an empty text."""
+    """Return which clients a mean is over, if not all: ``1 of 3 clients (2)``, ``20 of 100 clients``; else nothing.
+
+    Args:
+        record: the run.
+        clients: that the mean is over.
+    """
     count = len(record.clients)
     if len(clients) in (0, count):
         return ""
@@ -71,7 +98,12 @@ def whom(record: RunRecord, clients: Sequence[int]) -> str:
 
 
 def means_over(record: RunRecord, mean: FinalRow) -> str:
-    """Which clients the mean row is over, in a few words; empty if all."""
+    """Return which clients the mean row is over, in a few words; empty if all.
+
+    Args:
+        record: the run.
+        mean: the row of means.
+    """
     gains = {"Self": mean.self_, "Others": mean.others}
     parts = {name: whom(record, gain.clients) or "all clients" for name, gain in gains.items() if gain.clients}
     if set(parts.values()) <= {"all clients"}:
@@ -82,13 +114,22 @@ def means_over(record: RunRecord, mean: FinalRow) -> str:
 
 
 def wins(rows: list[FinalRow], metric: Literal["self_", "others"]) -> tuple[int, int]:
-    """(clients that end higher than after local-only training, clients for which both were measured)."""
+    """Return (clients that end higher than after local-only training, clients for which both were measured).
+
+    Args:
+        rows: of single clients.
+        metric: Self or Others.
+    """
     gains = [gain for row in rows if (gain := getattr(row, metric).over_local) is not None]
     return sum(gain > 0 for gain in gains), len(gains)
 
 
 def short_model(name: str) -> str:
-    """The last part of a checkpoint path or hub name; embedded models' names stay as they are."""
+    """Return the last part of a checkpoint path or hub name; embedded models' names stay as they are.
+
+    Args:
+        name: of a base model.
+    """
     return PurePath(name).name or name
 
 

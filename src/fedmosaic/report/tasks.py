@@ -11,7 +11,17 @@ from fedmosaic.report.record import RunRecord
 
 @dataclass(frozen=True)
 class TaskRow:
-    """One task's final scores, means over the clients that count; fractions in [0, 1], None if not known."""
+    """One task's final scores, means over the clients that count; fractions in [0, 1], None if not known.
+
+    Attributes:
+        task: its name.
+        owners: the clients that train on it.
+        self_: of the owners' models.
+        self_local: the same of the reference.
+        others: of the other clients' models.
+        others_local: the same of the reference.
+        unseen: of all clients' models, of a task that nobody trained on.
+    """
 
     task: str
     owners: tuple[int, ...]
@@ -23,7 +33,11 @@ class TaskRow:
 
 
 def task_rows(record: RunRecord) -> list[TaskRow]:
-    """One row for each task that was scored, the clients' tasks in their order first; empty if not done."""
+    """Return one row for each task that was scored, the clients' tasks in their order first; empty if not done.
+
+    Args:
+        record: the run.
+    """
     if record.results is None:
         return []
     mine, local = record.results, record.as_long.results if record.as_long else None

@@ -7,12 +7,20 @@ _MINUS = "\u2212"
 
 
 def percent(fraction: float | None) -> str:
-    """A fraction in [0, 1] as percent with one decimal, without the sign: 0.7123 -> ``71.2``."""
+    """Return a fraction as percent with one decimal, without the sign: 0.7123 -> ``71.2``.
+
+    Args:
+        fraction: in [0, 1]; None: not known.
+    """
     return MISSING if fraction is None else f"{fraction * 100:.1f}".replace("-", _MINUS)
 
 
 def points(difference: float | None) -> str:
-    """A difference of fractions in percentage points, signed: 0.031 -> ``+3.1``."""
+    """Return a difference of fractions in percentage points, signed: 0.031 -> ``+3.1``.
+
+    Args:
+        difference: in [-1, 1]; None: not known.
+    """
     if difference is None:
         return MISSING
     rounded = round(difference * 100, 1)
@@ -20,23 +28,39 @@ def points(difference: float | None) -> str:
 
 
 def direction(difference: float | None) -> str:
-    """``up``, ``down`` or ``same``, of the difference as shown."""
+    """Return ``up``, ``down`` or ``same``, of the difference as shown.
+
+    Args:
+        difference: in [-1, 1]; None: not known.
+    """
     rounded = round((difference or 0.0) * 100, 1)
     return "up" if rounded > 0 else "down" if rounded < 0 else "same"
 
 
 def size(count: float | None) -> str:
-    """Bytes with a decimal unit: 1536000 -> ``1.54 MB``."""
+    """Return bytes with a decimal unit: 1536000 -> ``1.54 MB``.
+
+    Args:
+        count: of bytes; None: not known.
+    """
     return _scaled(count, ("B", "kB", "MB", "GB", "TB", "PB"))
 
 
 def flops(count: float | None) -> str:
-    """Floating-point operations: 3.2e12 -> ``3.20 TFLOP``."""
+    """Return floating-point operations with a unit: 3.2e12 -> ``3.20 TFLOP``.
+
+    Args:
+        count: of operations; None: not known.
+    """
     return _scaled(count, ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP"))
 
 
 def duration(seconds: float | None) -> str:
-    """Time in the two largest units that matter: 3725 -> ``1 h 2 min``."""
+    """Return time in the two largest units that matter: 3725 -> ``1 h 2 min``.
+
+    Args:
+        seconds: how many; None: not known.
+    """
     if seconds is None:
         return MISSING
     if seconds < 59.95:
@@ -49,7 +73,12 @@ def duration(seconds: float | None) -> str:
 
 
 def plural(count: int, word: str) -> str:
-    """``1 client``, ``2 clients``."""
+    """Return ``1 client`` or ``2 clients``.
+
+    Args:
+        count: how many.
+        word: for one of them.
+    """
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 

@@ -8,7 +8,11 @@ from fedmosaic.report.text import direction, percent, plural, points
 
 
 def status(record: RunRecord) -> str:
-    """How far the run is."""
+    """Return how far the run is.
+
+    Args:
+        record: the run.
+    """
     rounds = record.settings.rounds
     if record.results is not None:
         return f"finished, {plural(rounds, 'round')}"
@@ -16,7 +20,11 @@ def status(record: RunRecord) -> str:
 
 
 def sentences(record: RunRecord) -> list[str]:
-    """One sentence on Self and one on Others, as far as measured."""
+    """Return one sentence on Self and one on Others, as far as measured.
+
+    Args:
+        record: the run.
+    """
     mean, rows = mean_row(record), final_rows(record)
     found = [
         _sentence(record, "self", "their own tasks (Self)", mean.self_, wins(rows, "self_")),

@@ -94,19 +94,19 @@ class Tracker(Callback):
     # ---- what a run tells ----------------------------------------------------------------------------------------
 
     def on_run_start(self, record: RunStart) -> None:
-        """Begin with the settings."""
+        """Begin with the settings. See :meth:`Callback.on_run_start`."""
         self._settings = record.settings
         self._schedule = participation.schedule(record.settings)
         self._before: dict[tuple[int, int], int] = {}
         self.open(record, parameters(record.settings))
 
     def on_step(self, record: Step) -> None:
-        """Log the client's loss."""
+        """Log the client's loss. See :meth:`Callback.on_step`."""
         at = self._steps_before(record.client, record.round) + record.step
         self.scalars({f"loss/client-{record.client}": record.loss}, axis=f"step/client-{record.client}", at=at)
 
     def on_round_end(self, record: RoundEnd) -> None:
-        """Log costs, what uploads tell, and who learns from whom."""
+        """Log costs, what uploads tell, and who learns from whom. See :meth:`Callback.on_round_end`."""
         costs = record.costs
         values: dict[str, float] = {
             "cost/bytes-up": costs.total_bytes_up or 0,
@@ -122,7 +122,7 @@ class Tracker(Callback):
             self.image("relevance", heat_image(record.relevance.weights), at=record.relevance.round)
 
     def on_measure(self, record: Measured) -> None:
-        """Log Self, Others, and each client's."""
+        """Log Self, Others, and each client's. See :meth:`Callback.on_measure`."""
         means = {"scores/self": record.self_mean, "scores/others": record.others_mean}
         values = {name: mean for name, mean in means.items() if mean is not None}
         values |= {f"self/client-{client}": score for client, score in record.own.items()}
@@ -130,7 +130,7 @@ class Tracker(Callback):
         self.scalars(values, axis=ROUND, at=record.round)
 
     def on_run_end(self, record: RunEnd) -> None:
-        """Finish."""
+        """Finish. See :meth:`Callback.on_run_end`."""
         self.close(done=record.results is not None)
 
     def _steps_before(self, client: int, round_: int) -> int:
@@ -142,7 +142,7 @@ class Tracker(Callback):
 
 
 def library(module: str, *, extra: str) -> Any:
-    """Import a tracker's library.
+    """Return a tracker's library, imported.
 
     Args:
         module: its name.
@@ -161,7 +161,11 @@ def library(module: str, *, extra: str) -> Any:
 
 
 def title(settings: RunSettings) -> str:
-    """A short name of a run: scenario, method, seed."""
+    """Return a short name of a run: scenario, method, seed.
+
+    Args:
+        settings: of the run.
+    """
     return f"{settings.scenario.name}-{settings.method}-seed{settings.seed}"
 
 
@@ -185,7 +189,11 @@ def kept_id(folder: Path, tracker: str, make: Callable[[], str] = secrets.token_
 
 
 def parameters(settings: RunSettings) -> dict[str, Parameter]:
-    """The settings by dotted name, e.g. ``training.steps``; of the clients only how many they are."""
+    """Return the settings by dotted name, e.g. ``training.steps``; of the clients only how many they are.
+
+    Args:
+        settings: of the run.
+    """
     table = settings.model_dump(mode="json")
     table["scenario"]["clients"] = len(settings.scenario.clients)
     return dict(sorted(_flat(table).items()))

@@ -32,7 +32,7 @@ class MLflow(Tracker):
         self._waiting: list[Any] = []
 
     def open(self, run: RunStart, parameters: Mapping[str, Parameter]) -> None:
-        """Make the run, or take it up again."""
+        """Make the run, or take it up again. See :meth:`Tracker.open`."""
         logging.getLogger("mlflow.store").setLevel(logging.WARNING)  # it tells how it makes its tables
         self._uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{run.folder.resolve() / 'mlflow.db'}"
         self._client = self._library.MlflowClient(tracking_uri=self._uri)
@@ -43,18 +43,18 @@ class MLflow(Tracker):
             self._client.log_batch(self._run, params=params[start : start + _MOST_AT_ONCE["params"]])
 
     def scalars(self, values: Mapping[str, float], *, axis: str, at: int) -> None:
-        """Keep numbers until the round ends: one call for each step would take longer than the step."""
+        """Keep numbers until the round ends: one call a step would take longer. See :meth:`Tracker.scalars`."""
         now = int(time.time() * 1000)
         self._waiting += [self._library.entities.Metric(name, value, now, at) for name, value in values.items()]
         if axis == ROUND or len(self._waiting) >= _MOST_AT_ONCE["metrics"]:
             self._flush()
 
     def image(self, name: str, pixels: Pixels, *, at: int) -> None:
-        """Log an image."""
+        """Log an image. See :meth:`Tracker.image`."""
         self._client.log_image(self._run, pixels, key=name, step=at)
 
     def close(self, *, done: bool) -> None:
-        """End the run."""
+        """End the run. See :meth:`Tracker.close`."""
         self._flush()
         self._client.set_terminated(self._run, status="FINISHED" if done else "KILLED")
 

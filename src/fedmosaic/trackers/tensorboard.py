@@ -23,7 +23,7 @@ class TensorBoard(Tracker):
         self._folder = Path()
 
     def open(self, run: RunStart, parameters: Mapping[str, Parameter]) -> None:
-        """Begin a file, with the settings as hyper-parameters and as text."""
+        """Begin a file, with the settings as hyper-parameters and as text. See :meth:`Tracker.open`."""
         self._folder = run.folder / "tensorboard"
         self._writer = self._library.SummaryWriter(str(self._folder))
         for summary in self._library.summary.hparams(dict(parameters), dict.fromkeys(_METRICS, 0.0)):
@@ -31,17 +31,17 @@ class TensorBoard(Tracker):
         self._writer.add_text("settings", f"```\n{run.settings.to_toml()}\n```")
 
     def scalars(self, values: Mapping[str, float], *, axis: str, at: int) -> None:
-        """Add numbers; TensorBoard has one axis for each name."""
+        """Add numbers; TensorBoard has one axis for each name. See :meth:`Tracker.scalars`."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, at)
 
     def image(self, name: str, pixels: Pixels, *, at: int) -> None:
-        """Add an image."""
+        """Add an image. See :meth:`Tracker.image`."""
         self._writer.add_image(name, pixels, at, dataformats="HWC")
         self._writer.flush()  # once a round
 
     def close(self, *, done: bool) -> None:
-        """Write what is left."""
+        """Write what is left. See :meth:`Tracker.close`."""
         self._writer.close()
 
     @property

@@ -23,7 +23,7 @@ class Trackio(Tracker):
         self._project = os.environ.get("TRACKIO_PROJECT", _PROJECT)
 
     def open(self, run: RunStart, parameters: Mapping[str, Parameter]) -> None:
-        """Begin the run, or take it up again: Trackio knows runs by name."""
+        """Begin the run, or take it up again: Trackio knows runs by name. See :meth:`Tracker.open`."""
         self._run = self._library.init(
             project=self._project,
             name=f"{title(run.settings)}-{kept_id(run.folder, self.name)}",
@@ -33,15 +33,15 @@ class Trackio(Tracker):
         )
 
     def scalars(self, values: Mapping[str, float], *, axis: str, at: int) -> None:
-        """Log numbers, with the axis that they are over."""
+        """Log numbers, with the axis that they are over. See :meth:`Tracker.scalars`."""
         self._run.log({**values, axis: at}, step=at)
 
     def image(self, name: str, pixels: Pixels, *, at: int) -> None:
-        """Log an image."""
+        """Log an image. See :meth:`Tracker.image`."""
         self._run.log({name: self._library.Image(pixels)}, step=at)
 
     def close(self, *, done: bool) -> None:
-        """End the run."""
+        """End the run. See :meth:`Tracker.close`."""
         self._run.finish()
 
     @property

@@ -23,7 +23,7 @@ class WandB(Tracker):
         self._axes: dict[str, str] = {}
 
     def open(self, run: RunStart, parameters: Mapping[str, Parameter]) -> None:
-        """Begin the run, or take it up again."""
+        """Begin the run, or take it up again. See :meth:`Tracker.open`."""
         self._run = self._library.init(
             project=os.environ.get("WANDB_PROJECT", _PROJECT),
             name=title(run.settings),
@@ -35,7 +35,7 @@ class WandB(Tracker):
         )
 
     def scalars(self, values: Mapping[str, float], *, axis: str, at: int) -> None:
-        """Log numbers over their own axis: W&B's one count of steps would mix steps and rounds."""
+        """Log numbers over their own axis: W&B's would mix steps and rounds. See :meth:`Tracker.scalars`."""
         for name in values:
             if self._axes.setdefault(name, "") != axis:
                 self._run.define_metric(name, step_metric=axis)
@@ -43,9 +43,9 @@ class WandB(Tracker):
         self._run.log({**values, axis: at})
 
     def image(self, name: str, pixels: Pixels, *, at: int) -> None:
-        """Log an image."""
+        """Log an image. See :meth:`Tracker.image`."""
         self._run.log({name: self._library.Image(pixels), ROUND: at})
 
     def close(self, *, done: bool) -> None:
-        """End the run."""
+        """End the run. See :meth:`Tracker.close`."""
         self._run.finish(exit_code=0 if done else 1)

@@ -13,5 +13,5 @@ class Mosaic40Dataset:
 
     @classmethod
     def open(cls, options: DataOptions) -> Benchmark:
-        """Open the benchmark below the home folder; see :func:`open_mosaic40`."""
+        """Open the benchmark below the home folder and return it. See :meth:`Dataset.open`."""
         return open_mosaic40(options.home)

@@ -14,10 +14,13 @@ class PublishedDataset:
 
     @classmethod
     def open(cls, options: DataOptions) -> Benchmark:
-        """Open the folder.
+        """Open the data folder and return its benchmark.
+
+        Args:
+            options: ``folder`` is required.
 
         Raises:
-            SettingsError: none is given.
+            SettingsError: no folder is given.
             DataError: it holds no task.
         """
         if options.folder is None:

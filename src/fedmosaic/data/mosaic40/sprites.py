@@ -18,7 +18,6 @@ from PIL import Image
 from fedmosaic.errors import DataError
 
 SIZE = 58  # pixels of a sprite; an image of the bank is 64 x 64
-VENDORS = ("colour", "line", "flat")  # OpenMoji, OpenMoji without its colour layer, Twemoji
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "gray", "black")
 

@@ -16,7 +16,7 @@ _LONGEST = 400
 
 
 @contextmanager
-def blaming(what: str, *, advice: str = "") -> Iterator[None]:
+def model_errors(what: str, *, advice: str = "") -> Iterator[None]:
     """Return a context that turns any exception inside it into a :class:`ModelError` of one line.
 
     Args:

@@ -10,7 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from fedmosaic.errors import ModelError, SettingsError
 from fedmosaic.models.device import check_device
-from fedmosaic.models.faults import blaming
+from fedmosaic.models.library_errors import model_errors
 from fedmosaic.models.load import load_base_model
 from fedmosaic.pretraining.tokenizers import fit_tokenizer
 
@@ -205,10 +205,10 @@ def test_devices_that_are_there_are_accepted():
 
 @pytest.mark.parametrize("error", [Exception("a\n b"), RecursionError(), KeyError("x"), RuntimeError("y" * 9000)])
 def test_whatever_a_library_raises_is_one_line(error):
-    with pytest.raises(ModelError, match=r"^it: .*; do that$") as caught, blaming("it", advice="do that"):
+    with pytest.raises(ModelError, match=r"^it: .*; do that$") as caught, model_errors("it", advice="do that"):
         raise error
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
     assert caught.value.__cause__ is error
-    with pytest.raises(KeyboardInterrupt), blaming("it"):
+    with pytest.raises(KeyboardInterrupt), model_errors("it"):
         raise KeyboardInterrupt

@@ -10,32 +10,32 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from fedmosaic.errors import ModelError
 
 
-def complete_marks(tokenizer: PreTrainedTokenizerBase, module: PreTrainedModel) -> None:
-    """Give a tokenizer the end mark and the padding that it lacks.
+def complete_end_tokens(tokenizer: PreTrainedTokenizerBase, module: PreTrainedModel) -> None:
+    """Give a tokenizer the end token and the padding that it lacks.
 
-    Without an end mark an answer has no end: it is taken from the model's generation settings or configuration where
-    they name one of the tokenizer's special tokens, and is refused elsewhere. What pads is never read (masks and labels
-    are made from the rows' lengths), so the end mark does it: real end marks stay what they are.
+    A missing end token is taken from the model's generation settings or configuration where they name one of the
+    tokenizer's special tokens; elsewhere the tokenizer is refused, as answers would have no end. Padding is never read
+    (masks and labels are made from the rows' lengths), so the end token serves as padding without loss.
 
     Args:
         tokenizer: is completed in place.
         module: its model.
 
     Raises:
-        ModelError: there is no end mark, or the model has no embedding for it.
+        ModelError: there is no end token, or the model has no embedding for it.
     """
     rows = known_tokens(module)
     if not _known(tokenizer, tokenizer.eos_token):
         found = next((mark for mark in _stated(module) if _special(tokenizer, mark)), None)
         if found is None:
             raise ModelError(
-                "the tokenizer has no end mark (eos_token), and neither generation_config.json nor config.json names a "
-                "special token of it, so its answers would have no end; set eos_token in tokenizer_config.json"
+                "the tokenizer has no end token (eos_token), and neither generation_config.json nor config.json names "
+                "a special token of it, so its answers would have no end; set eos_token in tokenizer_config.json"
             )
         tokenizer.eos_token = str(tokenizer.convert_ids_to_tokens(found))
     if int(tokenizer.eos_token_id) >= rows:
         raise ModelError(
-            f"the tokenizer's end mark {tokenizer.eos_token!r} is token {tokenizer.eos_token_id}, but the model has "
+            f"the tokenizer's end token {tokenizer.eos_token!r} is token {tokenizer.eos_token_id}, but the model has "
             f"only {rows} embeddings; tokenizer and weights must be those of one checkpoint"
         )
     if not _known(tokenizer, tokenizer.pad_token) or int(tokenizer.pad_token_id) >= rows:

@@ -1,0 +1,97 @@
+"""The clients as the server knows them: what each says of itself, and whether all fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from flwr.app import RecordDict
+
+from fedmosaic.errors import RunError, WireError
+from fedmosaic.federation import wire
+
+_MAX_VALUES = 2**31
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A client as the server knows it: what it said of itself, checked against the scenario.
+
+    Attributes:
+        client: its id.
+        node: the engine's number of it.
+        architecture: of its base model.
+        alignment: digest of its bases; empty if it has none.
+        shapes: of its upload's tensors.
+    """
+
+    client: int
+    node: int
+    architecture: str
+    alignment: str
+    shapes: Mapping[str, tuple[int, ...]]
+
+    @property
+    def title(self) -> str:
+        """For error texts."""
+        return f"client {self.client}"
+
+
+def introduction(node: int, content: RecordDict) -> Peer:
+    """Return a client that has introduced itself.
+
+    Args:
+        node: that has answered.
+        content: of its answer to ``query.hello``.
+
+    Raises:
+        WireError: it does not say what it should.
+    """
+    sender = f"node {node}"
+    expected = {"client": int, "architecture": str, "model": str, "alignment": str, "upload": str}
+    said = wire.meta(content, expected, sender=sender)
+    shapes = wire.shapes_from_json(said["upload"], sender=sender)
+    values = 0
+    for shape in shapes.values():
+        count = 1
+        for length in shape:
+            count *= length
+        values += count
+    if values > _MAX_VALUES:
+        raise WireError(f"{sender} announces uploads of {values} values; the limit is {_MAX_VALUES}")
+    return Peer(said["client"], node, said["architecture"], said["alignment"], shapes)
+
+
+def check_fit(peers: Sequence[Peer]) -> None:
+    """Make sure that the clients' uploads can be combined.
+
+    Args:
+        peers: all clients.
+
+    Raises:
+        RunError: names two that do not fit.
+    """
+    _check_shared_shapes(peers)
+    _check_alignment(peers)
+
+
+def _check_shared_shapes(peers: Sequence[Peer]) -> None:
+    """Tensors that clients may combine must have one shape: shared ones everywhere, others within an architecture."""
+    seen: dict[tuple[str, str], tuple[str, tuple[int, ...]]] = {}
+    for peer in peers:
+        for name, shape in peer.shapes.items():
+            scope = peer.architecture if name.startswith("layer.") else ""
+            other, known = seen.setdefault((scope, name), (peer.title, shape))
+            if known != shape:
+                raise RunError(f"{peer.title} has {name!r} with shape {shape}, {other} with {known}; ranks must agree")
+
+
+def _check_alignment(peers: Sequence[Peer]) -> None:
+    """P and Q can be mixed only between clients whose frozen bases belong together."""
+    for peer in peers[1:]:
+        if peer.alignment != peers[0].alignment:
+            raise RunError(
+                f"{peer.title} uses the alignment {peer.alignment or 'none'}, {peers[0].title} "
+                f"{peers[0].alignment or 'none'}; make one with fedmosaic align and give its folder to all sites as "
+                "adapter.alignment"
+            )
