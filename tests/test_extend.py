@@ -54,6 +54,7 @@ def python(checkout, *words):
     subprocess.run([sys.executable, *words], check=True, cwd=checkout, env=environment)
 
 
+@pytest.mark.slow
 def test_a_dataset_and_a_gate_take_one_file_each(checkout):
     assert [Path(name).parts[0] for name in FILES] == ["src", "shades.toml", "src"]
     python(checkout, "-c", USE)

@@ -45,6 +45,7 @@ def test_bases_have_the_adapters_names_and_shapes(models, joint):
             adapter.detach()
 
 
+@pytest.mark.slow
 def test_the_same_call_gives_the_same_bases_and_leaves_the_models_alone(models, samples):
     pair = {name: models[name] for name in ("tiny-llama", "tiny-gemma")}
     before = {name: model.loss(model.collate(samples[:4])).item() for name, model in models.items()}
@@ -103,6 +104,7 @@ def permuted(model, home):
     return TinyModel("twin", twin.module, twin.tokenizer, twin.features)
 
 
+@pytest.mark.slow
 def test_p_and_q_give_the_same_model_in_a_twin_with_shuffled_features(models, samples, features_home):
     model = models["tiny-llama"]
     twin = permuted(model, features_home)

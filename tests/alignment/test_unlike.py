@@ -36,6 +36,7 @@ def three(models):
     return aligned(models, "llama", "gemma", "phi")
 
 
+@pytest.mark.slow
 def test_shared_modules_are_aligned_between_those_that_have_them(models, three):
     common, split = {"o_proj", "down_proj"}, {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"}
     assert modules(three, "llama") == modules(three, "gemma") == common | split

@@ -17,6 +17,8 @@ from fedmosaic.federation.final_model import final_model
 from fedmosaic.pretraining.tokenizers import fit_tokenizer
 from fedmosaic.training import ClientState
 
+pytestmark = pytest.mark.slow  # whole runs
+
 WORDS = "which is the odd one out ? options : bird fish tool boat answer : first second red green a Choice list [ , ]"
 
 

@@ -11,6 +11,8 @@ from fedmosaic.experiments.other_answers import slot_weights
 from fedmosaic.federation import RunFolder, engines
 from fedmosaic.methods.registry import make_method
 
+pytestmark = pytest.mark.slow  # whole runs
+
 
 @pytest.fixture(scope="module")
 def ditto(tmp_path_factory):

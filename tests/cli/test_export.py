@@ -25,6 +25,8 @@ from fedmosaic.federation.adapter_factory import AdapterFactory
 from fedmosaic.federation.client_node import ClientNode
 from fedmosaic.federation.final_model import final_model
 
+pytestmark = pytest.mark.slow  # whole runs
+
 QUESTION = "which image is the odd one out ? options : first second answer :"
 
 

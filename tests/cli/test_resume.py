@@ -9,6 +9,8 @@ from tests.text_only import make_data, make_models
 
 from fedmosaic.federation import RunFolder
 
+pytestmark = pytest.mark.slow  # whole runs
+
 SHORT = ["--set", "training.steps=1", "--set", "adapter.alignment=none", "--set", "adapter.rank=2", "--quiet"]
 
 

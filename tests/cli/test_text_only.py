@@ -8,6 +8,8 @@ from tests.text_only import make_scenario
 
 from fedmosaic.federation import alignment
 
+pytestmark = pytest.mark.slow  # whole runs
+
 PUBLIC = ("feddistill", "fedmkt", "hetero-ssfl", "perada", "takfl")
 
 

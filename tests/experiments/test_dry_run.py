@@ -19,6 +19,7 @@ MOVING = SMALL.model_copy(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["hetero-ssfl", "fedmosaic"])
 def test_a_rehearsal_counts_what_the_run_spends(tmp_path, monkeypatch, method):
     """With a client that joins, one that leaves, rounds that not all train in, and steps that differ between rounds."""

@@ -14,6 +14,8 @@ from fedmosaic.federation.participation import schedule
 from fedmosaic.io import load_tensors
 from fedmosaic.report import final_table, write_report
 
+pytestmark = pytest.mark.slow  # whole runs
+
 TIMES = dict.fromkeys(("seconds", "train_seconds", "evaluation_seconds"))
 
 

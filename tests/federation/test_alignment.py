@@ -14,6 +14,8 @@ from fedmosaic.federation import Assets, ClientRuntime, RunFolder, engines
 from fedmosaic.federation import assets as assets_module
 from fedmosaic.federation.client_node import ClientNode
 
+pytestmark = pytest.mark.slow  # whole runs
+
 SMALL = FOUR.model_copy(update={"clients": FOUR.clients[1:3]})  # one client of each architecture
 
 

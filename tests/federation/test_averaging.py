@@ -14,6 +14,8 @@ from fedmosaic.federation.final_model import final_model
 from fedmosaic.io import load_tensors
 from fedmosaic.training import ClientState, averaged
 
+pytestmark = pytest.mark.slow  # whole runs
+
 ROUNDS = 4
 CLIENTS = SMALL.clients[:2]
 PAIR = SMALL.model_copy(update={"clients": CLIENTS})

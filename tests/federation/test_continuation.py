@@ -15,6 +15,8 @@ from fedmosaic.federation.continuation import check_can_go_on, continued, explan
 from fedmosaic.io import load_tensors
 from fedmosaic.methods.registry import make_method
 
+pytestmark = pytest.mark.slow  # whole runs
+
 TIMES = ("seconds", "train_seconds", "evaluation_seconds")
 PAIR = SMALL.model_copy(update={"clients": (SMALL.clients[3], SMALL.clients[2])})
 CASES = {

@@ -96,6 +96,7 @@ def test_what_the_sketches_tell_is_in_the_results_and_the_events(finished):
     assert finished["sft"][1]["privacy"] is None
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_results_and_another_seed_others(finished, tmp_path):
     path, results = finished["fedmosaic"]
     again = run(tmp_path / "again", small())

@@ -117,6 +117,7 @@ def test_other_packages_make_another_edition(monkeypatch: pytest.MonkeyPatch) ->
 KNOWN = {"v9-0a27c54f": ("5ea7144805b98768189c7a3b4a36db46", "6195928e3958ca555968eeb1fdee7710")}
 
 
+@pytest.mark.slow
 def test_the_recipe_does_not_change_without_a_new_version(mosaic: Mosaic40, public_bank: build.PublicBank) -> None:
     edition = build._edition()
     if edition not in KNOWN:
