@@ -5,7 +5,7 @@ kind; their names are read from the files without importing them, so that settin
 names are completed before any heavy library is loaded. Other packages add theirs by entry points, for instance
 
     [project.entry-points."fedmosaic.methods"]
-    fedprox = "my_package.fedprox:FedProx"
+    mrmtl = "my_package.mrmtl:MrMtl"
 
 and a notebook by ``METHODS.register(FedProx)``. What each kind must be able to do says docs/extend.md.
 """

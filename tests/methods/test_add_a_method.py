@@ -27,7 +27,7 @@ def installed(tmp_path_factory):
         (source / name).write_text(text)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     offline = ["--no-index", "--no-deps", "--no-build-isolation", "--target", str(target)]
-    subprocess.run([*pip, *offline, str(source / "fedprox")], check=True)
+    subprocess.run([*pip, *offline, str(source / "mrmtl")], check=True)
     return target
 
 
@@ -39,19 +39,19 @@ def found(installed, monkeypatch):
 
 
 def test_it_takes_at_most_sixty_lines():
-    assert set(FILES) == {"fedprox/pyproject.toml", "fedprox/fedprox.py"}
+    assert set(FILES) == {"mrmtl/pyproject.toml", "mrmtl/mrmtl.py"}
     assert sum(len(text.splitlines()) for text in FILES.values()) <= 60
 
 
 def test_the_package_is_found_and_works_as_it_says(found):
-    assert method_classes()["fedprox"].__module__ == "fedprox"
+    assert method_classes()["mrmtl"].__module__ == "mrmtl"
     moved = {}
-    for mu in (0.0, 100.0):
-        lab = Lab("fedprox", {"mu": mu}, steps=10, max_grad_norm=0.0)
+    for lam in (0.0, 100.0):
+        lab = Lab("mrmtl", {"lam": lam}, steps=10, max_grad_norm=0.0)
         clients = [lab.client(number) for number in range(2)]
-        start = clients[0].snapshot("shared")
+        start = clients[0].snapshot("own")
         uploads = Uploads([lab.train(client) for client in clients])
-        moved[mu] = distance(uploads[0].tensors, start)
+        moved[lam] = distance(uploads[0].tensors, start)
         downloads = lab.method.aggregate(uploads, None).downloads
         for name in start:
             torch.testing.assert_close(downloads[0][name], uploads.stack(name).mean(0))
@@ -66,4 +66,4 @@ def test_the_command_of_the_page_works(installed, tmp_path):
     subprocess.run(
         [sys.executable, "-m", "fedmosaic", *words], check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths}
     )
-    assert (tmp_path / "runs" / "fedprox" / "results.json").is_file()
+    assert (tmp_path / "runs" / "mrmtl" / "results.json").is_file()

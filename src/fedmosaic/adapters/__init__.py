@@ -2,14 +2,15 @@
 
 from fedmosaic.adapters.adapter import Adapter
 from fedmosaic.adapters.build import Adapted
-from fedmosaic.adapters.folding import folded_in
+from fedmosaic.adapters.folding import base_changed, folded_in
 from fedmosaic.adapters.forward_context import SlotWeights
 from fedmosaic.adapters.layer import AdaptedLinear, CoLoraLinear, LoraLinear
-from fedmosaic.adapters.placement import Placement, Target, block_ends, find_targets
+from fedmosaic.adapters.placement import EVERY_LAYER, Placement, Target, block_ends, find_targets
 from fedmosaic.adapters.slots import Slot
 from fedmosaic.adapters.tensors import TensorShapes, is_shared, is_slot_tensor
 
 __all__ = [
+    "EVERY_LAYER",
     "Adapted",
     "AdaptedLinear",
     "Adapter",
@@ -20,6 +21,7 @@ __all__ = [
     "SlotWeights",
     "Target",
     "TensorShapes",
+    "base_changed",
     "block_ends",
     "find_targets",
     "folded_in",

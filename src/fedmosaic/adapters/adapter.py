@@ -36,7 +36,8 @@ class Adapter:
         placement: layers, block ends and targets.
         attached: whether the model currently computes with this adapter.
         training: whether dropout is on (see :meth:`train`).
-        opened: the slots (and ``gate``) that :meth:`train_only` last let require gradients.
+        opened: the slots (and ``gate``) that :meth:`train_only` last let require gradients, and ``-LETTER`` of those of
+            their tensors that it did not.
     """
 
     def __init__(self, model: nn.Module, decoder: nn.Module, slots: Sequence[Slot], shape: AdapterShape) -> None:
@@ -340,12 +341,15 @@ class Adapter:
 
     # ---- training
 
-    def train_only(self, *slots: str, gate: bool = False) -> dict[str, list[nn.Parameter]]:
+    def train_only(
+        self, *slots: str, gate: bool = False, frozen: Collection[str] = ()
+    ) -> dict[str, list[nn.Parameter]]:
         """Let exactly these slots (and the gates) require gradients, and drop the gradients of all others.
 
         Args:
             slots: names of those that train.
             gate: whether the gates train.
+            frozen: letters of tensors of these slots that do not, e.g. ``A``.
 
         Returns:
             The trainable parameters as ``lora``, ``colora`` and ``gate``, so that each can have its own learning rate;
@@ -357,12 +361,13 @@ class Adapter:
         groups: dict[str, list[nn.Parameter]] = {}
         for slot in slots:
             self._check_slot(slot)
-        self.opened = (*slots, "gate") if gate else slots
+        self.opened = (*slots, *(["gate"] if gate else []), *(f"-{letter}" for letter in frozen))
         for group, members in self.named_groups().items():
             groups[group] = []
             for name, parameter in members.items():
-                owner = name.partition("/")[0]
-                parameter.requires_grad_(gate if group == "gate" else owner in slots)
+                owner, letter = name.partition("/")[0], name.rpartition(".")[2]
+                trained = gate if group == "gate" else owner in slots and letter not in frozen
+                parameter.requires_grad_(trained)
                 if parameter.requires_grad:
                     groups[group].append(parameter)
                 else:

@@ -8,15 +8,16 @@ adapted weights, and a float32 base: in bfloat16 the sum would round most of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fedmosaic.adapters.adapter import Adapter
 from fedmosaic.adapters.forward_context import SlotWeights
 from fedmosaic.adapters.layer import AdaptedLinear, plain_weights
+from fedmosaic.errors import ModelError
 
 
 @contextmanager
@@ -42,6 +43,38 @@ def folded_in(adapter: Adapter, weights: SlotWeights) -> Iterator[None]:
         finally:
             for adapted in adapter.linears():
                 adapted.put(adapted.linear)
+
+
+@contextmanager
+def base_changed(adapter: Adapter, changes: Mapping[str, Tensor]) -> Iterator[None]:
+    """Compute with updates of any rank added to the base weights inside the block; after it these are as before.
+
+    Args:
+        adapter: of the base model.
+        changes: (out, in) each, by the name that the tensors of a linear begin with, e.g. ``layer.0.q_proj``; the
+            adapter's scale alpha / r is applied here, as to ``B A``.
+
+    Raises:
+        ModelError: a base linear is not a plain one (quantised), so nothing can be added to its weight.
+    """
+    linears = {adapted.target.prefix: adapted.linear for adapted in adapter.linears()}
+    saved: list[tuple[Tensor, Tensor]] = []
+    try:
+        with torch.no_grad():
+            for name, change in changes.items():
+                weight = plain_weights(linears[name].base)[0]
+                if weight is None:
+                    raise ModelError(
+                        f"{name} is a {type(linears[name].base).__name__} to whose weight nothing can be added; use a "
+                        "base model of plain linears (not quantised), or a method that does not merge updates"
+                    )
+                saved.append((weight, weight.clone()))
+                weight.copy_(weight.double() + linears[name].scale * change.to(weight.device).double())
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, before in saved:
+                weight.copy_(before)
 
 
 def _foldable(linear: AdaptedLinear) -> bool:

@@ -256,7 +256,7 @@ class LoraLinear(AdaptedLinear):
         return len(self.context.active) * rank * wide
 
     def _trained_cost(self, rank: int, wide: int) -> int:
-        return self._trained("A") * rank * wide
+        return rank * (self._trained("A") * self._sizes[0] + self._trained("B") * self._sizes[1])
 
 
 class CoLoraLinear(AdaptedLinear):

@@ -57,16 +57,22 @@ class Placement:
     targets: tuple[Target, ...]
 
 
+EVERY_LAYER = -1
+"""Number of blocks of a decoder whose every layer is a block: all carry Co-LoRA, whatever their number."""
+
+
 def block_ends(layers: int, blocks: int) -> tuple[int, ...]:
     """Return the last layer of each block: ``k * (L // N_B) - 1`` for k < N_B, and ``L - 1`` (FedMosaic, Co-LoRA).
 
     Args:
         layers: number of decoder layers L.
-        blocks: number of blocks N_B; 0 means no Co-LoRA anywhere.
+        blocks: number of blocks N_B; 0 means no Co-LoRA anywhere, :data:`EVERY_LAYER` everywhere.
 
     Raises:
         SettingsError: more blocks than layers, or a negative number.
     """
+    if blocks == EVERY_LAYER:
+        return tuple(range(layers))
     if blocks < 0:
         raise SettingsError(f"blocks={blocks}: expected 0 (no Co-LoRA) or a positive number")
     if blocks > layers:
@@ -84,7 +90,8 @@ def find_targets(decoder: nn.Module, *, blocks: int, modules: Collection[str] | 
 
     Args:
         decoder: the decoder stack; of a whole language model (also an encoder-decoder one) its decoder is taken.
-        blocks: number of blocks N_B, each ending in one Co-LoRA layer; 0 for conventional LoRA everywhere.
+        blocks: number of blocks N_B, each ending in one Co-LoRA layer; 0 for conventional LoRA everywhere,
+            :data:`EVERY_LAYER` for Co-LoRA everywhere.
         modules: names of the projections to adapt, e.g. ``{"q_proj", "v_proj"}``; None adapts all.
 
     Returns:

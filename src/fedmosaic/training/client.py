@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -188,6 +188,7 @@ class Client:
         slots: Sequence[str],
         mix: SlotWeights,
         gate: bool = False,
+        frozen: Collection[str] = (),
         penalty: Penalty | None = None,
     ) -> None:
         """Take one optimiser step on the answer loss.
@@ -197,13 +198,14 @@ class Client:
             slots: the slots that train; all others, and the base model, stay frozen.
             mix: how the slots enter the output.
             gate: whether the gate trains too.
+            frozen: letters of tensors of these slots that stay as they are, e.g. ``A``.
             penalty: added to the loss, e.g. a pull towards received weights.
         """
 
         def objective() -> Tensor:
             return self.loss(batch, mix=mix)
 
-        self.descend(objective, batch, slots=slots, gate=gate, penalty=penalty)
+        self.descend(objective, batch, slots=slots, gate=gate, frozen=frozen, penalty=penalty)
 
     def descend(
         self,
@@ -212,6 +214,7 @@ class Client:
         *,
         slots: Sequence[str],
         gate: bool = False,
+        frozen: Collection[str] = (),
         penalty: Penalty | None = None,
     ) -> None:
         """Take one optimiser step on any loss made of :meth:`answers`, :meth:`loss` and :meth:`predict`.
@@ -221,9 +224,10 @@ class Client:
             batch: what it learns from (for the meter).
             slots: the slots that train.
             gate: whether the gate trains too.
+            frozen: letters of tensors of these slots that stay as they are, e.g. ``A``.
             penalty: added to the loss, but not to the reported one.
         """
-        self.adapter.train_only(*slots, gate=gate)
+        self.adapter.train_only(*slots, gate=gate, frozen=frozen)
         loss = objective()
         self.meter.loss_sum += loss.item()
         self.meter.samples += len(batch.samples)
