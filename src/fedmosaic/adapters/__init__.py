@@ -8,6 +8,7 @@ from fedmosaic.adapters.layer import AdaptedLinear, CoLoraLinear, LoraLinear
 from fedmosaic.adapters.placement import Placement, Target, block_ends, find_targets
 from fedmosaic.adapters.slots import Slot
 from fedmosaic.adapters.tensors import TensorShapes, is_shared, is_slot_tensor
+from fedmosaic.adapters.tower import TowerSite
 
 __all__ = [
     "Adapted",
@@ -20,6 +21,7 @@ __all__ = [
     "SlotWeights",
     "Target",
     "TensorShapes",
+    "TowerSite",
     "block_ends",
     "find_targets",
     "folded_in",
