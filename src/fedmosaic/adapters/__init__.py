@@ -8,6 +8,7 @@ from fedmosaic.adapters.layer import AdaptedLinear, CoLoraLinear, LoraLinear
 from fedmosaic.adapters.placement import EVERY_LAYER, Placement, Target, block_ends, find_targets
 from fedmosaic.adapters.slots import Slot
 from fedmosaic.adapters.tensors import TensorShapes, is_shared, is_slot_tensor
+from fedmosaic.adapters.tower import TowerSite
 
 __all__ = [
     "EVERY_LAYER",
@@ -21,6 +22,7 @@ __all__ = [
     "SlotWeights",
     "Target",
     "TensorShapes",
+    "TowerSite",
     "base_changed",
     "block_ends",
     "find_targets",

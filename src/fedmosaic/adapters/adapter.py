@@ -15,8 +15,10 @@ from fedmosaic.adapters.gate import gated_pair
 from fedmosaic.adapters.layer import CoLoraLinear
 from fedmosaic.adapters.slots import Slot, checked_slots
 from fedmosaic.adapters.tensors import TensorShapes, copies, load_strictly
+from fedmosaic.adapters.tower import TowerLinear, TowerSite
 from fedmosaic.errors import SettingsError
 from fedmosaic.models.base import Batch
+from fedmosaic.models.interface import Interface
 
 
 class Adapter:
@@ -68,6 +70,7 @@ class Adapter:
         architecture: str,
         modules: Collection[str] | None = None,
         dtype: torch.dtype = torch.float32,
+        tower: TowerSite | None = None,
     ) -> Adapter:
         """Put adapters into a model's decoder, in place, and freeze everything else.
 
@@ -87,6 +90,7 @@ class Adapter:
             architecture: equal on two clients exactly if ``layer.*`` tensors can be exchanged between them.
             modules: names of the projections to adapt, e.g. ``{"q_proj", "v_proj"}``; None adapts all.
             dtype: of the adapters' weights, whatever the model's is.
+            tower: the model's vision-language interface, if it gets a tower adapter, and its basis.
 
         Returns:
             The adapter, attached.
@@ -99,7 +103,7 @@ class Adapter:
         pair = gated_pair(gate, gated, names)
         shape = AdapterShape(
             slots=names, rank=rank, alpha=alpha, blocks=blocks, dropout=dropout, gate=gate, gated=pair, seed=seed,
-            architecture=architecture, modules=modules, dtype=dtype,
+            architecture=architecture, modules=modules, dtype=dtype, tower=tower,
         )  # fmt: skip
         adapter = cls(model, decoder, slots, shape)
         adapter.mix("gate" if pair else {names[0]: 1.0})
@@ -137,6 +141,11 @@ class Adapter:
     def linears(self) -> tuple[Adapted, ...]:
         """Return all adapted linears with their places, in the order of the placement."""
         return self._adapted
+
+    @property
+    def interface(self) -> Interface | None:
+        """The vision-language interface that carries a tower adapter, if one does."""
+        return None if self.shape.tower is None else self.shape.tower.interface
 
     def train(self, mode: bool = True) -> None:
         """Switch the adapters' dropout on or off; the base model's mode is not touched.
@@ -235,9 +244,15 @@ class Adapter:
         Args:
             batch: what is computed inside; with ``slot_weights`` these count instead of the mix.
         """
-        weights = batch.slot_weights
-        with self.prompt(batch.prompt), nullcontext() if weights is None else self.mixed_by_sample(weights):
-            yield
+        weights, context = batch.slot_weights, self._context
+        former = context.image_rows
+        if weights is not None and self.interface is not None:
+            context.image_rows = self.interface.sequences(batch.input_ids)
+        try:
+            with self.prompt(batch.prompt), nullcontext() if weights is None else self.mixed_by_sample(weights):
+                yield
+        finally:
+            context.image_rows = former
 
     # ---- tensors out and in
 
@@ -274,8 +289,9 @@ class Adapter:
     def slot_tensors(self, slot: str) -> dict[str, Tensor]:
         """Return copies of a slot's tensors.
 
-        Co-LoRA tensors are named ``block.{k}.{module}.P`` (r, r) and ``.Q`` (r,), the same in every architecture; the
-        others ``layer.{i}.{module}.A`` (r, in) and ``.B`` (out, r). See :func:`~fedmosaic.adapters.is_shared`.
+        Co-LoRA tensors are named ``block.{k}.{module}.P`` (r, r) and ``.Q`` (r,), the same in every architecture, and
+        a tower adapter's ``tower.{name}.P`` and ``.Q``, the same in all that have the tower; the others
+        ``layer.{i}.{module}.A`` (r, in) and ``.B`` (out, r). See :func:`~fedmosaic.adapters.is_shared`.
 
         Args:
             slot: its name.
@@ -310,7 +326,10 @@ class Adapter:
         self.load_slot(target, self.parameters(source))
 
     def gate_tensors(self) -> dict[str, Tensor]:
-        """Return copies of the gates' parameters: ``layer.{i}.{module}.beta`` (), ``.s`` () or ``.w`` (in,)."""
+        """Return copies of the gates' parameters: ``layer.{i}.{module}.beta`` (), ``.s`` () or ``.w`` (in,).
+
+        A tower adapter's is ``tower.{name}.beta`` or ``.s``.
+        """
         return copies(self._gates())
 
     def load_gate(self, tensors: Mapping[str, Tensor]) -> None:
@@ -352,8 +371,8 @@ class Adapter:
             frozen: letters of tensors of these slots that do not, e.g. ``A``.
 
         Returns:
-            The trainable parameters as ``lora``, ``colora`` and ``gate``, so that each can have its own learning rate;
-            a group may be empty.
+            The trainable parameters as ``lora``, ``colora``, ``gate`` and, where there is a tower adapter, ``tower``,
+            so that each can have its own learning rate; a group may be empty.
 
         Raises:
             SettingsError: there is no such slot.
@@ -375,12 +394,14 @@ class Adapter:
         return groups
 
     def named_groups(self) -> dict[str, dict[str, nn.Parameter]]:
-        """Return everything that could be trained, as ``lora``, ``colora`` and ``gate``, by unique names.
+        """Return everything that could be trained, in the groups of :meth:`train_only`, by unique names.
 
         The names are ``{slot}/{name}`` with the names of :meth:`slot_tensors`, and ``gate/{name}``; an optimiser's
         state can be kept under them.
         """
         groups: dict[str, dict[str, nn.Parameter]] = {"lora": {}, "colora": {}, "gate": {}}
+        if self.interface is not None:
+            groups["tower"] = {}
         for adapted in self._adapted:
             for slot in self.shape.slots:
                 for letter, parameter in adapted.linear.slot(slot).items():
@@ -402,7 +423,7 @@ class Adapter:
         return {
             f"{adapted.target.prefix}.{letter}": basis
             for adapted in self._adapted
-            if isinstance(adapted.linear, CoLoraLinear)
+            if isinstance(adapted.linear, CoLoraLinear) and not isinstance(adapted.linear, TowerLinear)
             for letter, basis in (("A", adapted.linear.A), ("B", adapted.linear.B))
         }
 

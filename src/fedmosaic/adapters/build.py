@@ -14,7 +14,9 @@ from fedmosaic.adapters.forward_context import ForwardContext
 from fedmosaic.adapters.gate import make_gate
 from fedmosaic.adapters.layer import AdaptedLinear, CoLoraLinear, LoraLinear
 from fedmosaic.adapters.placement import Placement, Target, find_targets
+from fedmosaic.adapters.tower import SCALE, TowerLinear, TowerSite, TowerTarget, lifted
 from fedmosaic.errors import ModelError, SettingsError
+from fedmosaic.registry import GATES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,7 @@ class AdapterShape:
         architecture: name of the base model's architecture.
         modules: projections to adapt, or None for all.
         dtype: of the adapters' weights.
+        tower: where a tower adapter goes, and its basis; None without one.
 
     Raises:
         SettingsError: a value is out of range.
@@ -49,6 +52,7 @@ class AdapterShape:
     architecture: str
     modules: Collection[str] | None
     dtype: torch.dtype
+    tower: TowerSite | None = None
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -66,13 +70,13 @@ class Adapted:
     """One adapted linear and its place in the model.
 
     Attributes:
-        target: what :func:`find_targets` says of it.
+        target: what :func:`find_targets` says of it; or the linear at the vision-language interface.
         path: dotted path in the whole model.
         parent: the module that holds it.
         linear: the adapted linear (the frozen one is ``linear.base``).
     """
 
-    target: Target
+    target: Target | TowerTarget
     path: str
     parent: nn.Module
     linear: AdaptedLinear
@@ -112,7 +116,7 @@ def build(
         context: shared by all linears of the adapter.
 
     Returns:
-        The placement, and the adapted linears in its order.
+        The placement, and the adapted linears in its order; the tower adapter's comes last.
 
     Raises:
         ModelError: the decoder is not part of the model, has no usable structure, or carries an adapter already.
@@ -129,13 +133,15 @@ def build(
             path = f"{prefix}.{target.path}" if prefix else target.path
             parent, base = model.get_submodule(path.rpartition(".")[0]), model.get_submodule(path)
             yield Adapted(target, path, parent, _linear(base, target, shape, context))
+        if shape.tower is not None:
+            yield _tower(model, shape.tower, shape, context)
 
     return placement, tuple(adapted())
 
 
 def _linear(base: nn.Module, target: Target, shape: AdapterShape, context: ForwardContext) -> AdaptedLinear:
     """Make one adapted linear, on the base linear's device and in its mode."""
-    device = next((tensor.device for tensor in (*base.parameters(), *base.buffers())), torch.device("cpu"))
+    device = _device(base)
     draw = lora_pair if target.block is None else colora_pair
     down, up = draw(target, shape.rank, seed=shape.seed, architecture=shape.architecture)
     linear = (LoraLinear if target.block is None else CoLoraLinear)(
@@ -150,3 +156,29 @@ def _linear(base: nn.Module, target: Target, shape: AdapterShape, context: Forwa
     )
     linear.training = base.training
     return linear
+
+
+def _tower(model: nn.Module, site: TowerSite, shape: AdapterShape, context: ForwardContext) -> Adapted:
+    """Make the linear at the vision-language interface; a gate is the same for all of its inputs."""
+    path = site.interface.path
+    parent, base = model.get_submodule(path.rpartition(".")[0]), model.get_submodule(path)
+    device = _device(base)
+    down = site.basis.to(device, shape.dtype)
+    up = lifted(base, down)
+    kind = "scalar" if shape.gate != "none" and GATES.load(shape.gate).by_input else shape.gate
+    linear = TowerLinear(
+        base,
+        down,
+        up,
+        slots=shape.slots,
+        scale=SCALE,
+        dropout=shape.dropout,
+        context=context,
+        gate=make_gate(kind, down.shape[1], context, device, shape.dtype),
+    )
+    linear.training = base.training
+    return Adapted(TowerTarget(path, site.interface.tower, down.shape[1], up.shape[0]), path, parent, linear)
+
+
+def _device(base: nn.Module) -> torch.device:
+    return next((tensor.device for tensor in (*base.parameters(), *base.buffers())), torch.device("cpu"))

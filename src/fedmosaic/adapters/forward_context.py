@@ -54,6 +54,7 @@ class ForwardContext:
         weights: their fixed weights; empty when ``gated``.
         gated: whether each linear's gate weighs the slots instead.
         by_sample: (B, slots) weights of each sample of the batch, instead of ``weights``.
+        image_rows: (N,) the sample of each row that the projector reads, where samples have weights of their own.
         prompt: set while a sample gate may need it.
     """
 
@@ -61,6 +62,7 @@ class ForwardContext:
     weights: tuple[float, ...] = ()
     gated: bool = False
     by_sample: Tensor | None = None
+    image_rows: Tensor | None = None
     prompt: Prompt | None = None
 
     @property

@@ -198,12 +198,16 @@ class AdaptedLinear(nn.Module, ABC):
             logit=self.gate(rows) if context.gated and self.gate is not None else None,
             weight=weight,
             bias=bias,
-            gates=None if context.uniform else context.tensor(rows.shape[0], x.device, self.dtype),
+            gates=None if context.uniform else self._weights(rows.shape[0], x.device),
             scale=self.scale * context.factor,
             dtype=torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.dtype,
         )
         result = self._compute(call)
         return result.view(*x.shape[:-1], result.shape[-1])
+
+    def _weights(self, rows: int, device: torch.device) -> Tensor:
+        """Return the fixed weights of the slots, (slots,) or (rows, slots)."""
+        return self.context.tensor(rows, device, self.dtype)
 
     def _register(self, slot: str, **tensors: Tensor) -> None:
         for letter, tensor in tensors.items():

@@ -3,8 +3,8 @@
     W' = W + scale * up @ down        bias' = bias + scale * offset
 
 Co-LoRA's Q makes an offset. Where a linear has no bias to take it up, the architecture may know a setting that gives it
-one (Llama's ``attention_bias`` and ``mlp_bias``); where it knows none, merging would change what the model computes and
-is refused.
+one (Llama's ``attention_bias`` and ``mlp_bias``, LLaVA's ``multimodal_projector_bias``); where it knows none, merging
+would change what the model computes and is refused.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from fedmosaic.adapters.layer import Folded
 from fedmosaic.errors import ModelError
 
 _BIAS_SETTINGS = ("attention_bias", "mlp_bias")
+_PROJECTOR_BIAS = "multimodal_projector_bias"
 
 
 class Merged(NamedTuple):
@@ -66,7 +67,8 @@ def merged(adapter: Adapter, module: PreTrainedModel) -> Merged:
             unmergeable[adapted.path] = branch
     if not unmergeable:
         return Merged(changes, None)
-    config, names = _with_biases(module, unmergeable)
+    entry = adapter.interface.path if adapter.interface else None
+    config, names = _with_biases(module, unmergeable, projector=entry in unmergeable)
     changes |= {name: torch.zeros(shape, dtype=module.dtype) for name, shape in names.items()}
     for path, branch in unmergeable.items():
         name = f"{path}.bias"
@@ -90,7 +92,7 @@ def _added(own: Tensor, change: Tensor) -> Tensor:
 
 
 def _with_biases(
-    module: PreTrainedModel, needed: Mapping[str, Folded]
+    module: PreTrainedModel, needed: Mapping[str, Folded], *, projector: bool
 ) -> tuple[PreTrainedConfig, dict[str, torch.Size]]:
     """Return a configuration that gives these linears a bias, and names and shapes of all tensors that it adds.
 
@@ -102,6 +104,8 @@ def _with_biases(
     for name in _BIAS_SETTINGS:
         if getattr(text, name, None) is False:
             setattr(text, name, True)
+    if projector and getattr(config, _PROJECTOR_BIAS, None) is False:
+        setattr(config, _PROJECTOR_BIAS, True)
     with torch.device("meta"):
         twin = type(module)(config)
     own = {name.replace(".base.", ".") for name, _ in module.named_parameters()}

@@ -15,14 +15,16 @@ TensorShapes = Mapping[str, tuple[int, ...]]
 
 
 def is_shared(name: str) -> bool:
-    """Return whether a slot tensor means the same in every architecture (Co-LoRA's P and Q).
+    """Return whether a slot tensor means the same in every architecture that has it (P and Q).
+
+    Those of blocks have one name in all; those of a tower adapter have the tower's.
 
     The names of all others start with ``layer.``; they fit clients of the same architecture only.
 
     Args:
         name: of the tensor.
     """
-    return name.startswith("block.") and name.endswith((".P", ".Q"))
+    return name.startswith(("block.", "tower.")) and name.endswith((".P", ".Q"))
 
 
 def is_slot_tensor(name: str) -> bool:

@@ -59,6 +59,8 @@ class TrainingSettings(_Settings):
     """Of Co-LoRA's P and Q; the paper has 5e-5 for images and 5e-4 for texts."""
     gate_learning_rate: Rate = 1e-2
     """Of the gates; in the paper that of A and B."""
+    tower_learning_rate: Rate = 1e-3
+    """Of the tower adapter's P and Q."""
     weight_decay: Rate = 0.0
     """Of the optimiser, AdamW."""
     max_grad_norm: Rate = 1.0
@@ -86,6 +88,9 @@ class AdapterSettings(_Settings):
     blocks: Annotated[int, Field(ge=0)] = 2
     """N_B; the last layer of each block carries Co-LoRA. 0 puts conventional LoRA everywhere. 2 is what the shipped
     bases of the embedded models are made for; the paper has 4."""
+    tower_rank: Annotated[int, Field(ge=0)] = 0
+    """r of the tower adapter, Co-LoRA at the input of vision-language models' projectors, at most the width of the
+    tower's features (256 in the embedded models); 0, as published: none."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
     """Share of an adapter's inputs that are dropped in training."""
     gate: Annotated[str, registered(GATES)] = "scalar"
@@ -186,7 +191,8 @@ class RunSettings(RunDefaults):
         Args:
             factor: >= 0.
         """
-        rates = {name: factor * getattr(self.training, name) for name in ("learning_rate", "colora_learning_rate")}
+        names = ("learning_rate", "colora_learning_rate", "tower_learning_rate")
+        rates = {name: factor * getattr(self.training, name) for name in names}
         return self.model_copy(update={"training": self.training.model_copy(update=rates)})
 
     def to_toml(self) -> str:

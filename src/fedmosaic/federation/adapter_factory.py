@@ -14,6 +14,7 @@ from fedmosaic.alignment import Alignment, is_alignment
 from fedmosaic.config import ClientSpec
 from fedmosaic.errors import FedMosaicError
 from fedmosaic.federation.assets import Assets
+from fedmosaic.federation.tower_basis import tower_site
 from fedmosaic.training import ClientState
 
 
@@ -73,6 +74,8 @@ class AdapterFactory:
     def _attached(self, model: str) -> Adapter:
         method, base = self._assets.method, self._assets.pool.model(model)
         settings = method.adapter_settings(self._assets.settings.adapter)
+        run = self._assets.settings
+        tower = tower_site(base, settings.tower_rank, home=self._assets.cache, device=run.device, dtype=run.model.dtype)
         adapter = Adapter.attach(
             base.module,
             base.decoder,
@@ -84,6 +87,7 @@ class AdapterFactory:
             gate=settings.gate if method.answers_with == "gate" else "none",
             seed=seeding.derive(self._assets.settings.seed, "adapter"),
             architecture=base.architecture,
+            tower=tower,
         )
         try:  # settings that do not fit have been refused: now the bases, which it may take long to make
             if self.alignment is not None:

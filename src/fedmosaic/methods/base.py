@@ -231,8 +231,9 @@ class Uploads(Mapping[int, Upload]):
     def comparable(self, *, across_architectures: bool) -> list[tuple[list[int], list[str]]]:
         """Return groups of clients whose tensors mean the same.
 
-        Co-LoRA's P and Q can be combined by all clients that hold them; conventional A and B only by clients of one
-        architecture (docs/method-facts.md#aggregation). Tensors that are not adapter weights (a sketch) are left out.
+        P and Q of Co-LoRA and of tower adapters can be combined by all clients that hold them; conventional A and B
+        only by clients of one architecture (docs/method-facts.md#aggregation). Tensors that are not adapter weights
+        (a sketch) are left out.
 
         Args:
             across_architectures: False keeps P and Q within an architecture, too.
@@ -259,12 +260,14 @@ class Method(ABC, Generic[S]):
     Args:
         settings: an instance of ``Settings``.
 
-    Class attributes (``answers_with`` and ``colora`` may be set on an instance, where they depend on its settings):
+    Class attributes (``answers_with``, ``colora`` and ``across_architectures`` may be set on an instance, where they
+    depend on its settings):
         name: as given on the command line.
         title: for tables.
         slots: the adapter's slots; at most one travels.
         answers_with: how the slots are mixed when the client's model answers (and by default when it trains).
         colora: whether block-end layers carry Co-LoRA instead of conventional LoRA.
+        across_architectures: whether the server combines P and Q over clients of all architectures; for newcomers.
         gate: kind of gate where ``answers_with`` is ``"gate"``; empty: the run's setting ``adapter.gate``.
         elastic: whether clients may leave out, or send and receive smaller, tensors than :meth:`upload_shapes` and
             :meth:`download_shapes` announce (ranks or depths that differ between clients or change in a run).
@@ -277,6 +280,7 @@ class Method(ABC, Generic[S]):
     slots: ClassVar[tuple[Slot, ...]]
     answers_with: SlotWeights
     colora: bool = False
+    across_architectures: bool = False
     gate: ClassVar[str] = ""
     elastic: ClassVar[bool] = False
     heterogeneity: ClassVar[str] = ""
@@ -420,12 +424,13 @@ class Method(ABC, Generic[S]):
         Args:
             architecture: the newcomer's.
             shapes: of its uploads; means are sent of adapter tensors among these only.
-            uploads: the others'; Co-LoRA's P and Q count from all, other tensors from the same architecture.
+            uploads: the others'; P and Q count from all if the method combines them so, other tensors from the same
+                architecture.
 
         Returns:
             By name.
         """
-        return uniform_mean(architecture, shapes, uploads)
+        return uniform_mean(architecture, shapes, uploads, across_architectures=self.across_architectures)
 
 
 def mean_within_architecture(uploads: Uploads) -> dict[int, dict[str, Tensor]]:
@@ -437,8 +442,21 @@ def mean_within_architecture(uploads: Uploads) -> dict[int, dict[str, Tensor]]:
     Returns:
         By client.
     """
+    return mean_of_comparable(uploads, across_architectures=False)
+
+
+def mean_of_comparable(uploads: Uploads, *, across_architectures: bool) -> dict[int, dict[str, Tensor]]:
+    """Return the uniform mean of every tensor over the clients in whose models it means the same, for each of them.
+
+    Args:
+        uploads: of a round.
+        across_architectures: False keeps P and Q within an architecture, too.
+
+    Returns:
+        By client.
+    """
     downloads: dict[int, dict[str, Tensor]] = {client: {} for client in uploads}
-    for clients, names in uploads.comparable(across_architectures=False):
+    for clients, names in uploads.comparable(across_architectures=across_architectures):
         for name in names:
             mean = uploads.stack(name, clients).mean(0)
             for client in clients:
@@ -446,13 +464,16 @@ def mean_within_architecture(uploads: Uploads) -> dict[int, dict[str, Tensor]]:
     return downloads
 
 
-def uniform_mean(architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
+def uniform_mean(
+    architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads, *, across_architectures: bool = True
+) -> dict[str, Tensor]:
     """Return the uniform mean of every adapter tensor that others have for a client without an upload.
 
     Args:
         architecture: the client's.
         shapes: of its uploads.
         uploads: the others'.
+        across_architectures: False counts P and Q from the same architecture only, too.
 
     Returns:
         By name; tensors that nobody has are left out.
@@ -463,7 +484,7 @@ def uniform_mean(architecture: str, shapes: Mapping[str, tuple[int, ...]], uploa
             upload.tensors[name]
             for upload in uploads.values()
             if is_slot_tensor(name) and name in upload.tensors and upload.tensors[name].shape == shape
-            if is_shared(name) or upload.architecture == architecture
+            if (across_architectures and is_shared(name)) or upload.architecture == architecture
         ]
         if found:
             means[name] = torch.stack(found).mean(0)

@@ -8,8 +8,9 @@ Client k, with local slot L_k (trained), received slot G_k (frozen) and a gate b
 Server, from the uploads of the round:
 
     S_ij = cos(s_i, s_j),   w_ij = softmax_{j != i}(S_ij / tau)
-    G_i  = sum_{j != i} w_ij L_j      P and Q of Co-LoRA over all clients; A and B of the other layers, with the
-                                      softmax taken again, over the clients of the same architecture
+    G_i  = sum_{j != i} w_ij L_j      P and Q of Co-LoRA over all clients (of a tower adapter: all with the tower);
+                                      A and B of the other layers, with the softmax taken again, over the clients of
+                                      the same architecture
 
 Where a client has no peer to learn from, G_i is a copy of its own L_i; so it is in the first round.
 Facts of the paper and of its release: docs/method-facts.md#relevance.
@@ -136,6 +137,7 @@ class FedMosaic(Method[FedMosaicSettings]):
     slots = (Slot("local", communicated=True), Slot("personal_global", communicated=False))
     answers_with: SlotWeights = "gate"
     colora = True
+    across_architectures = True
     heterogeneity = "tasks, architectures and tokenizers"
     Settings = FedMosaicSettings
 

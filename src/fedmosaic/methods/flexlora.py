@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from fedmosaic.methods.base import Aggregation, ServerState, Uploads
-from fedmosaic.methods.ranks import RankedLora, RankSettings, padded, pair, pairs
+from fedmosaic.methods.ranks import RankedLora, RankSettings, means_of_others, padded, pair, pairs
 from fedmosaic.training import Budget, Client
 
 
@@ -46,7 +46,7 @@ class FlexLora(RankedLora[FlexLoraSettings]):
 
         See :meth:`Method.aggregate`.
         """
-        downloads: dict[int, dict[str, Tensor]] = {client: {} for client in uploads}
+        downloads = means_of_others(uploads)
         for clients, name in pairs(uploads):
             held = [pair(uploads[client], name) for client in clients]
             svd = svd_of_mean(held)
@@ -60,7 +60,7 @@ class FlexLora(RankedLora[FlexLoraSettings]):
         See :meth:`Method.welcome`.
         """
         peers = Uploads([upload for upload in uploads.values() if upload.architecture == architecture])
-        start: dict[str, Tensor] = {}
+        start = next(iter(means_of_others(peers).values()), {})
         for clients, name in pairs(peers):
             start |= _best(svd_of_mean([pair(peers[client], name) for client in clients]), name, shapes[name][0])
         return start

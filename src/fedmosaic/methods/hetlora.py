@@ -24,7 +24,7 @@ from torch import Tensor
 
 from fedmosaic.adapters import Adapter
 from fedmosaic.methods.base import Aggregation, ServerState, Uploads
-from fedmosaic.methods.ranks import RankedLora, RankSettings, padded, pair, pairs, truncated
+from fedmosaic.methods.ranks import RankedLora, RankSettings, means_of_others, padded, pair, pairs, truncated
 from fedmosaic.training import Budget, Client
 
 
@@ -76,7 +76,7 @@ class HetLora(RankedLora[HetLoraSettings]):
 
         See :meth:`Method.aggregate`.
         """
-        downloads: dict[int, dict[str, Tensor]] = {client: {} for client in uploads}
+        downloads = means_of_others(uploads)
         for clients, name in pairs(uploads):
             held = [pair(uploads[client], name) for client in clients]
             sizes = torch.stack([product_norm(down, up) for down, up in held])

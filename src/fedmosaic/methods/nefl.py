@@ -57,10 +57,14 @@ class Submodel:
         """Return the part of an adapter that the submodel contains.
 
         Args:
-            tensors: named ``layer.{i}...``.
+            tensors: named ``layer.{i}...``, and a tower adapter's.
         """
-        inside = {name: tensor for name, tensor in tensors.items() if int(name.split(".")[1]) < self.layers}
+        inside = {name: tensor for name, tensor in tensors.items() if self._reaches(name)}
         return truncated(inside, self.rank)
+
+    def _reaches(self, name: str) -> bool:
+        kind, place, *_ = name.split(".")
+        return kind != "layer" or int(place) < self.layers  # a tower adapter is part of every submodel
 
 
 class Nefl(Method[NeflSettings]):

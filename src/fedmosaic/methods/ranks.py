@@ -89,7 +89,7 @@ def position(client: Client) -> int:
 
 
 def truncated(tensors: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
-    """Return the first ranks of LoRA pairs: rows of each A, columns of each B; scalars stay as they are.
+    """Return the first ranks of LoRA pairs: rows of each A, columns of each B; all else stays as it is.
 
     Args:
         tensors: A and B by name, or their moments.
@@ -97,7 +97,7 @@ def truncated(tensors: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
     """
 
     def prefix(name: str, tensor: Tensor) -> Tensor:
-        if tensor.ndim == 0:
+        if tensor.ndim == 0 or not name.endswith((".A", ".B")):
             return tensor
         return tensor[:rank] if name.endswith(".A") else tensor[:, :rank]
 
@@ -132,6 +132,24 @@ def mean_over_holders(tensors: Sequence[Tensor]) -> Tensor:
         total[inside] += tensor
         holders[inside] += 1
     return total / holders.clamp(min=1)
+
+
+def means_of_others(uploads: Uploads) -> dict[int, dict[str, Tensor]]:
+    """Return the uniform mean of what has no ranks that differ, a tower adapter's P and Q, within each architecture.
+
+    Args:
+        uploads: of a round.
+
+    Returns:
+        By client.
+    """
+    downloads: dict[int, dict[str, Tensor]] = {client: {} for client in uploads}
+    for clients, names in uploads.comparable(across_architectures=False):
+        for name in names:
+            if not name.endswith((".A", ".B")):
+                mean = uploads.stack(name, clients).mean(0)
+                downloads |= {client: {**downloads[client], name: mean} for client in clients}
+    return downloads
 
 
 def elementwise_welcome(

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
@@ -16,6 +17,7 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Pr
 
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import ModelError
+from fedmosaic.models.interface import Interface, find_interface
 from fedmosaic.models.stack import layer_list
 
 if TYPE_CHECKING:
@@ -98,6 +100,11 @@ class AnswerLogits(NamedTuple):
 
 class AttachedAdapter(Protocol):
     """The part of an adapter that a base model uses; :class:`fedmosaic.adapters.Adapter` has it."""
+
+    @property
+    def interface(self) -> Interface | None:
+        """The vision-language interface that carries a tower adapter, if one does."""
+        ...
 
     def reading(self, batch: Batch) -> AbstractContextManager[None]:
         """Return a context in which the batch is computed, with the slots' weights that depend on it.
@@ -293,6 +300,15 @@ class BaseModel(ABC):
     def end_tokens(self) -> Tensor:
         """Return the token ids that end an answer."""
         return torch.tensor([self.tokenizer.eos_token_id])
+
+    @cached_property
+    def interface(self) -> Interface | None:
+        """Where the projector reads the vision tower's features; None for text models. Asked first without an adapter.
+
+        Raises:
+            ModelError: the model reads images, but its projector is of a kind that is not known here.
+        """
+        return find_interface(self.module)
 
     @property
     def device(self) -> torch.device:

@@ -3,8 +3,8 @@
 Counted from the modules, adapters included: a matrix with k elements costs 2k operations per token in the forward
 pass, 2k in the backward pass for the gradient of its input, and 2k more for its own gradient if it is trained.
 Attention costs 4 T^2 d per layer and sequence forwards and twice that backwards. Norms, activations and the embedding
-look-up are left out, as usual. The base is frozen, so there is no backward pass below the first layer that holds
-trained weights.
+look-up are left out, as usual; so are the vision tower and the projector, but for an adapter there. The base is
+frozen, so there is no backward pass below the first layer that holds trained weights.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ class BatchShape:
         sequences: number of rows.
         length: tokens of a row, padding included.
         head_tokens: number of positions at which the head is computed.
+        image_tokens: number of positions that hold an image's tokens, where a tower adapter reads them; else 0.
     """
 
     sequences: int
     length: int
     head_tokens: int
+    image_tokens: int = 0
 
     @property
     def tokens(self) -> int:
@@ -53,6 +55,19 @@ class _LayerCost:
     from_input: int  # those of linears that read the layer's input
 
 
+def batch_shape(model: BaseModel, batch: Batch) -> BatchShape:
+    """Return the size of a batch with its answers.
+
+    Args:
+        model: with or without adapters.
+        batch: of the model's tokens.
+    """
+    sequences, length = batch.input_ids.shape
+    interface = None if model.adapter is None else model.adapter.interface
+    images = 0 if interface is None else len(interface.sequences(batch.input_ids))
+    return BatchShape(sequences, length, int((batch.labels != IGNORED).sum()), images)
+
+
 def forward_flops(model: BaseModel, shape: BatchShape) -> int:
     """Return the operations of one forward pass through decoder and head.
 
@@ -65,7 +80,8 @@ def forward_flops(model: BaseModel, shape: BatchShape) -> int:
     layers = decoder_layers(model.decoder)
     matrices = sum(_layer_cost(layer, frozenset()).all for layer in layers)
     attention = len(layers) * _attention_flops(model, shape)
-    return 2 * shape.tokens * matrices + attention + _head_flops(model, shape)
+    entry = 2 * shape.image_tokens * _entry_cost(model)[0] if shape.image_tokens else 0
+    return 2 * shape.tokens * matrices + attention + _head_flops(model, shape) + entry
 
 
 def train_step_flops(model: BaseModel, shape: BatchShape) -> int:
@@ -79,16 +95,18 @@ def train_step_flops(model: BaseModel, shape: BatchShape) -> int:
     """
     input_linears = _input_linears(model)
     costs = [_layer_cost(layer, input_linears) for layer in decoder_layers(model.decoder)]
-    first = next((index for index, cost in enumerate(costs) if cost.trained), None)
+    entry = _entry_cost(model)[1] if shape.image_tokens else 0
+    first = 0 if entry else next((index for index, cost in enumerate(costs) if cost.trained), None)
     if first is None:
         return forward_flops(model, shape)
     reached = costs[first:]
-    # Nothing below the first trained layer needs a gradient, so neither does that layer's input.
-    inputs = sum(cost.all for cost in reached) - reached[0].from_input
+    # Nothing below the first trained layer needs a gradient, so neither does that layer's input; but images' tokens do
+    # where a tower adapter is trained.
+    inputs = sum(cost.all for cost in reached) - (0 if entry else reached[0].from_input)
     weights = sum(cost.trained for cost in reached)
     attention = 2 * len(reached) * _attention_flops(model, shape)
     backward = 2 * shape.tokens * (inputs + weights) + attention + _head_flops(model, shape)
-    return forward_flops(model, shape) + backward
+    return forward_flops(model, shape) + backward + 2 * shape.image_tokens * entry
 
 
 @runtime_checkable
@@ -98,6 +116,34 @@ class Counted(Protocol):
     def multiply_adds(self) -> tuple[int, int]:
         """Return the multiply-adds per token of the forward pass, and of the gradients of trained weights."""
         ...
+
+
+@runtime_checkable
+class CountedEntry(Protocol):
+    """An adapted linear at the entry of a projector, below which nothing needs a gradient."""
+
+    def entry_multiply_adds(self) -> tuple[int, int]:
+        """Return the multiply-adds per row of the branches: forwards, and backwards (0 if they are not trained)."""
+        ...
+
+
+def _entry_cost(model: BaseModel) -> tuple[int, int]:
+    """Return what a tower adapter adds, in multiply-adds per image token forwards and backwards; 0 without one.
+
+    Backwards it is the way through the rest of the projector, too; forwards the projector is there in any case, and
+    left out like the tower.
+    """
+    interface = None if model.adapter is None else model.adapter.interface
+    if interface is None:
+        return 0, 0
+    linear = model.module.get_submodule(interface.path)
+    if not isinstance(linear, CountedEntry):
+        return 0, 0
+    forwards, backwards = linear.entry_multiply_adds()
+    projector = model.module.get_submodule(interface.projector)
+    own = {id(parameter) for parameter in linear.parameters()}
+    rest = sum(each.numel() for each in projector.parameters() if each.ndim == 2 and id(each) not in own)
+    return forwards, backwards + rest if backwards else 0
 
 
 def _layer_cost(layer: nn.Module, input_linears: frozenset[str]) -> _LayerCost:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 _SAMPLED = 64  # numbers read from each tensor
@@ -33,8 +34,18 @@ def weights_digest(module: nn.Module) -> str:
     Args:
         module: any.
     """
-    digest = hashlib.blake2b(digest_size=16)
-    for name, parameter in module.named_parameters():
+    return parameters_digest(module.named_parameters())
+
+
+def parameters_digest(named: Iterable[tuple[str, Tensor]], more: str = "") -> str:
+    """Return the digest (32 hexadecimal digits) described at :func:`architecture_name`.
+
+    Args:
+        named: parameters with their names.
+        more: what else it covers.
+    """
+    digest = hashlib.blake2b(more.encode(), digest_size=16)
+    for name, parameter in named:
         flat = parameter.detach().flatten()
         values = flat[:: max(1, flat.numel() // _SAMPLED)][:_SAMPLED]
         digest.update(f"{name} {tuple(parameter.shape)}".encode())

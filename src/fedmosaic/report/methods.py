@@ -166,7 +166,8 @@ def _plain(value: object) -> str:
 def _in_words(names: Iterable[str]) -> str:
     """Letters of adapter tensors (``A, B``), and the first word of everything else."""
     kinds = {
-        name.rpartition(".")[2] if name.startswith(("layer.", "block.")) else re.split(r"\W", name)[0] for name in names
+        name.rpartition(".")[2] if name.startswith(("layer.", "block.", "tower.")) else re.split(r"\W", name)[0]
+        for name in names
     }
     return ", ".join(sorted(kinds))
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from fedmosaic.data.images import ImageSource
 from fedmosaic.data.sample import Sample
 from fedmosaic.models import BaseModel, Batch, load_base_model
-from fedmosaic.models.base import IGNORED
-from fedmosaic.models.cost import BatchShape, forward_flops, train_step_flops
+from fedmosaic.models.cost import batch_shape, forward_flops, train_step_flops
 from fedmosaic.models.device import check_device
 from fedmosaic.models.wrapper import twin
 
@@ -102,10 +101,10 @@ class ModelPool:
             trained: names what requires gradients now; None: a forward pass only, else forward and backward.
             mix: names how slots are mixed now.
         """
-        sequences, length = batch.input_ids.shape
-        shape = BatchShape(sequences, length, head_tokens=int((batch.labels != IGNORED).sum()))
+        model = self.model(name)
+        shape = batch_shape(model, batch)
         key = (name, trained, mix, shape)
         if key not in self._flops:
             count = forward_flops if trained is None else train_step_flops
-            self._flops[key] = count(self.model(name), shape)
+            self._flops[key] = count(model, shape)
         return self._flops[key]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fedmosaic.config import TrainingSettings
 
 Groups = Mapping[str, Mapping[str, nn.Parameter]]
-"""Parameters by group (``lora``, ``colora``, ``gate``) and name."""
+"""Parameters by group (``lora``, ``colora``, ``gate``, ``tower``) and name."""
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
@@ -35,6 +35,7 @@ class SlotOptimiser:
             "lora": settings.learning_rate,
             "colora": settings.colora_learning_rate,
             "gate": settings.gate_learning_rate,
+            "tower": settings.tower_learning_rate,
         }
         self._adamw = torch.optim.AdamW(
             [

@@ -1,0 +1,105 @@
+"""The vision-language interface: where a projector reads the features of the vision tower, found from the structure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from fedmosaic.errors import ModelError
+from fedmosaic.models.fingerprint import parameters_digest
+from fedmosaic.models.stack import linear_features
+
+
+class _Kind(NamedTuple):
+    """Endings of module paths."""
+
+    tower: str
+    projector: str
+    first: str  # within the projector
+
+
+_KINDS = (
+    _Kind("vision_tower", "multi_modal_projector", "linear_1"),  # LLaVA
+    _Kind("vision_model", "connector", "modality_projection.proj"),  # Idefics 3, SmolVLM
+    _Kind("visual", "visual.merger", "mlp.0"),  # Qwen2-VL, Qwen2.5-VL
+)
+_OF_FEATURES = ("vision_feature_layer", "vision_feature_select_strategy", "scale_factor")
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """The first linear of a model's projector.
+
+    Attributes:
+        path: of the linear in the model.
+        projector: path of the projector.
+        tower: names the space of the tower's features: equal for two models exactly when these mean the same in both.
+        features: width of the features, d_tower.
+        image_token: id of the tokens whose embeddings the projector gives, one for each of its rows.
+    """
+
+    path: str
+    projector: str
+    tower: str
+    features: int
+    image_token: int
+
+    def sequences(self, input_ids: Tensor) -> Tensor:
+        """Return, for each row that the projector reads, the sequence that it belongs to.
+
+        Args:
+            input_ids: (B, T), with as many image tokens as the projector reads rows, in their order.
+
+        Returns:
+            (N,) long.
+        """
+        return (input_ids == self.image_token).nonzero()[:, 0]
+
+
+def find_interface(module: PreTrainedModel) -> Interface | None:
+    """Return a model's vision-language interface; None for text models.
+
+    Args:
+        module: without an adapter at its projector.
+
+    Raises:
+        ModelError: the model reads images, but its projector does not begin with a linear that is known here.
+    """
+    if getattr(module.config, "vision_config", None) is None:
+        return None
+    for kind in _KINDS:
+        tower, projector = _ending(module, kind.tower), _ending(module, kind.projector)
+        if tower is None or projector is None:
+            continue
+        path = f"{projector}.{kind.first}"
+        linear = dict(module.named_modules()).get(path)
+        sizes = None if linear is None else linear_features(linear)
+        token = getattr(module.config, "image_token_id", getattr(module.config, "image_token_index", None))
+        if sizes is not None and token is not None:
+            name = _tower_name(module, tower, path, sizes[0])
+            return Interface(path, projector, name, sizes[0], int(token))
+    raise ModelError(
+        f"{type(module).__name__} has no projector that a tower adapter fits: expected one that begins with a linear, "
+        "as LLaVA's, Idefics 3's, SmolVLM's and Qwen2-VL's do; set adapter.tower_rank=0"
+    )
+
+
+def _ending(module: nn.Module, ending: str) -> str | None:
+    return next((name for name, _ in module.named_modules() if f".{name}".endswith(f".{ending}")), None)
+
+
+def _tower_name(module: PreTrainedModel, tower: str, linear: str, features: int) -> str:
+    """Return 12 hex digits of everything that the features at the linear depend on, but for the pictures' sizes."""
+    after = f"{linear.rpartition('.')[0]}."  # a merger lies within its tower
+
+    def weights() -> Iterator[tuple[str, Tensor]]:
+        for name, parameter in module.get_submodule(tower).named_parameters():
+            if not f"{tower}.{name}".startswith(after):
+                yield name, parameter
+
+    settings = [getattr(module.config, name, None) for name in _OF_FEATURES]
+    return parameters_digest(weights(), f"{features} {settings}")[:12]
