@@ -4,9 +4,9 @@
     python benchmarks/field.py ablations alignment static homo    # with the learning rates of the second
     python benchmarks/field.py --markdown               # the tables of what is done
 
-A table is ``fedmosaic compare --sweep FILE`` with a file of ``benchmarks/sweeps``. A run takes 3 to 6 CPU-minutes, and all tables
-together 20 CPU-hours. They need not be spent at once: finished runs are kept in ``results/field/TABLE.jsonl.gz``, and
-any machine goes on from there, as long as its package ships the same models.
+A table is ``fedmosaic compare --sweep FILE`` with a file of ``benchmarks/sweeps``. A run takes 3 to 6 CPU-minutes, and
+all tables together 20 CPU-hours. They need not be spent at once: finished runs are kept in
+``results/field/TABLE.jsonl.gz``, and any machine goes on from there, as long as its package ships the same models.
 """
 
 from __future__ import annotations

@@ -39,6 +39,7 @@ CHECKED = (
     "report/verdict.py",
     "seeding.py",
     "trackers",
+    "training",
 )
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -1,7 +1,7 @@
 """As many steps for each method as spend what local training spends: in the whole run, the server included.
 
 A budget is the FLOPs of ``sft`` with the comparison's settings and the run's seed. What a run will spend is counted by
-a rehearsal with base models that compute nothing (docs/decisions/0013-equal-flops.md).
+a dry run with null models (docs/decisions/0013-equal-flops.md).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fedmosaic.config import RunSettings, whole
 from fedmosaic.errors import SettingsError
-from fedmosaic.experiments.dry_run import rehearse, still
+from fedmosaic.experiments.dry_run import dry_run, with_null_models
 from fedmosaic.experiments.sweep import Plan
 from fedmosaic.io import write_atomically
 
@@ -136,15 +136,15 @@ def _between(within: float, over: float, tried: Mapping[int, float], aim: float)
 
 
 def flops_of_run(settings: RunSettings) -> float:
-    """FLOPs of a whole run, all clients and the server, as its results will say; by a rehearsal."""
-    return sum(each.flops for each in rehearse(still(settings)))
+    """FLOPs of a whole run, all clients and the server, as its results will say; by a dry run."""
+    return sum(each.flops for each in dry_run(with_null_models(settings)))
 
 
 def _fitted_run(settings: RunSettings, allowed: float) -> tuple[float, float]:
-    assets = still(settings)  # one for all tries: models are loaded and samples are read only once
+    assets = with_null_models(settings)  # one for all tries: models are loaded and samples are read only once
 
     def count(steps: float) -> float:
-        return sum(each.flops for each in rehearse(assets.with_settings(with_steps(settings, steps))))
+        return sum(each.flops for each in dry_run(assets.with_settings(with_steps(settings, steps))))
 
     return fitted(count, settings.training.steps, allowed)
 

@@ -1,8 +1,8 @@
-"""docs/methods.md: what every built-in method is and costs, from the code and from rounds that are rehearsed for it.
+"""docs/methods.md: what every built-in method is and costs, from the code and from dry runs.
 
     python -m fedmosaic.report.methods docs/methods.md
 
-The first table is read off the classes; the second is counted in a rehearsal of the demo scenario: bytes and FLOPs of
+The first table is read off the classes; the second is counted in a dry run of the demo scenario: bytes and FLOPs of
 its second round, the first in which there is something to receive.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmosaic.config import RunSettings, load_scenario, resolve
-from fedmosaic.experiments.dry_run import steady_round, still
+from fedmosaic.experiments.dry_run import steady_round, with_null_models
 from fedmosaic.federation import wire
 from fedmosaic.io import write_atomically
 from fedmosaic.methods.base import Method
@@ -111,7 +111,7 @@ def lines_of_code(source: str) -> int:
 
 def measure(settings: RunSettings) -> Cost:
     """Rehearse a round, and count the bytes that would be sent."""
-    steady, clients = steady_round(still(settings)), settings.scenario.clients
+    steady, clients = steady_round(with_null_models(settings)), settings.scenario.clients
     names = {name for upload in steady.uploads.values() for name in upload.tensors}
     return Cost(
         sends=_in_words(names) or "nothing",
