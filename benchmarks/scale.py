@@ -293,8 +293,8 @@ NOTES = """\
   At 10,000 all mixtures together are as large as all adapters. They are not kept, but passed in blocks of columns to a
   function that reads every value once.
 - **A run's server** holds neither uploads nor customised downloads in memory: each upload is a file
-  (`federation/upload_store.py`) and the mixtures are read from disk when they are sent (`methods/mixtures.py`). Its peak
-  does not grow with the clients: 584 MB with 100 and 583 MB with 200 clients of 1 MB each
+  (`federation/upload_store.py`) and the mixtures are read from disk when they are sent (`methods/mixtures.py`). Its
+  peak does not grow with the clients: 584 MB with 100 and 583 MB with 200 clients of 1 MB each
   (`tests/federation/test_flat_memory.py`). The table's rows marked as in memory are `aggregate` without these files.
 - **Times a copy**: CPU seconds over those in which one thread copies as many bytes as adapters come in and mixtures go
   out (speed measured in the same process): the limit of memory bandwidth. Dense mixing does 2 N operations per value
