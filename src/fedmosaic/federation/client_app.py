@@ -28,7 +28,12 @@ app = ClientApp()
 
 @app.query("hello")
 def hello(message: Message, context: Context) -> Message:
-    """Introduce this client."""
+    """Return an introduction of this client: id, base model and shapes of its uploads.
+
+    Args:
+        message: from the server.
+        context: of this node.
+    """
     me = _node(context)
     alignment = me.runtime.adapters.alignment
     shapes = {name: list(shape) for name, shape in me.runtime.assets.method.upload_shapes(me.adapter).items()}
@@ -43,7 +48,12 @@ def hello(message: Message, context: Context) -> Message:
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Train one round."""
+    """Train one round and return the upload with its metrics.
+
+    Args:
+        message: from the server.
+        context: of this node.
+    """
     me = _node(context)
     asked = wire.meta(message.content, {"round": int, "run": str}, sender="the server")
     method = me.runtime.assets.method
@@ -64,7 +74,12 @@ def train(message: Message, context: Context) -> Message:
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
-    """Score this client's model."""
+    """Return the scores of this client's model.
+
+    Args:
+        message: from the server.
+        context: of this node.
+    """
     me = _node(context)
     expected = {"round": int, "run": str, "others": bool, "count": int}
     asked = wire.meta(message.content, expected, sender="the server")
