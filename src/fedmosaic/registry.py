@@ -1,4 +1,4 @@
-"""Everything that is chosen by a name in the settings, found in one way.
+"""Registries of everything that settings choose by name: methods, datasets, gates, metrics, engines, trackers, ...
 
 Whatever is registered is a class with ``name = "..."`` in its body. The built-in ones are the files of one package per
 kind; their names are read from the files without importing them, so that settings are checked, help is printed and
@@ -7,7 +7,7 @@ names are completed before any heavy library is loaded. Other packages add their
     [project.entry-points."fedmosaic.methods"]
     mrmtl = "my_package.mrmtl:MrMtl"
 
-and a notebook by ``METHODS.register(FedProx)``. What each kind must be able to do says docs/extend.md.
+and a notebook by ``METHODS.register(FedProx)``. The interface of each kind is described in docs/extend.md.
 """
 
 from __future__ import annotations
@@ -57,10 +57,13 @@ class Registry:
         return name in self._built_in or name in self._registered or name in self._entry_points()
 
     def check(self, name: str) -> str:
-        """Return the name.
+        """Return a name unchanged, after checking that it is registered.
+
+        Args:
+            name: as in the settings.
 
         Raises:
-            SettingsError: there is none of this name; says the nearest and all others.
+            SettingsError: there is none of this name; names the nearest and all others.
         """
         if name not in self:
             known = list(self)
@@ -70,7 +73,10 @@ class Registry:
         return name
 
     def load(self, name: str) -> Any:
-        """Return the class of a name.
+        """Return the class of a name; it is imported now.
+
+        Args:
+            name: as in the settings.
 
         Raises:
             SettingsError: there is none of this name, or an entry point does not hold what it should.
@@ -89,7 +95,10 @@ class Registry:
         )
 
     def register(self, kind: C) -> C:
-        """Add a class in this process, maybe as a decorator; the same class, defined again, takes its own place.
+        """Register a class in this process and return it, so that this is a decorator too.
+
+        Args:
+            kind: a class with ``name = "..."``; the same class, defined again, replaces itself.
 
         Raises:
             SettingsError: the class has no name, is of another kind, or its name is taken.
@@ -102,7 +111,11 @@ class Registry:
         return kind
 
     def unregister(self, name: str) -> None:
-        """Take out a class that :meth:`register` added; without effect on any other."""
+        """Remove a class that :meth:`register` added; other names are ignored.
+
+        Args:
+            name: of the class.
+        """
         self._registered.pop(name, None)
 
     @cached_property

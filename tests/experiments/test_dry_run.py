@@ -1,4 +1,4 @@
-"""A rehearsal against the real run: the same FLOPs to the last, and nothing is written."""
+"""A dry run against the real run: the same FLOPs to the last, and nothing is written."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 from tests.federation.scenario import SMALL
 
 from fedmosaic.config import resolve
-from fedmosaic.experiments.dry_run import rehearse, steady_round, still
+from fedmosaic.experiments.dry_run import dry_run, steady_round, with_null_models
 from fedmosaic.federation import RunFolder, engines
 
 MOVING = SMALL.model_copy(
@@ -21,7 +21,7 @@ MOVING = SMALL.model_copy(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["hetero-ssfl", "fedmosaic"])
-def test_a_rehearsal_counts_what_the_run_spends(tmp_path, monkeypatch, method):
+def test_a_dry_run_counts_what_the_run_spends(tmp_path, monkeypatch, method):
     """With a client that joins, one that leaves, rounds that not all train in, and steps that differ between rounds."""
     settings = resolve(
         MOVING,
@@ -40,7 +40,7 @@ def test_a_rehearsal_counts_what_the_run_spends(tmp_path, monkeypatch, method):
     empty = tmp_path / "empty"
     empty.mkdir()
     monkeypatch.chdir(empty)
-    rounds = list(rehearse(still(settings)))
+    rounds = list(dry_run(with_null_models(settings)))
     assert len(rounds) == settings.rounds
     assert sum(each.flops for each in rounds) == spent
     assert list(empty.iterdir()) == []
@@ -48,7 +48,7 @@ def test_a_rehearsal_counts_what_the_run_spends(tmp_path, monkeypatch, method):
 
 def test_a_steady_round_has_something_to_receive():
     settings = resolve(SMALL, method="hetero-ssfl", overrides=["training.batch_size=2", "method.public_samples=4"])
-    first, second = next(rehearse(still(settings))), steady_round(still(settings))
+    first, second = next(dry_run(with_null_models(settings))), steady_round(with_null_models(settings))
     assert not first.downloads
     assert set(second.downloads) == set(second.uploads) == {0, 1, 2, 3}
     assert second.flops > 1.3 * first.flops  # every step is aligned, too

@@ -63,22 +63,22 @@ def test_a_cost_that_does_not_grow_ends_the_search():
 
 @pytest.fixture
 def counted(monkeypatch):
-    """Costs by method, in place of rehearsals: FLOPs per step of one round, and of a round without any."""
+    """Costs by method, in place of dry runs: FLOPs per step of one round, and of a round without any."""
     costs = {"sft": (1.0, 0.0), "fedavg": (1.0, 0.0), "ditto": (2.0, 0.0), "fedmkt": (1.0, 7.0), "takfl": (1.0, 30.0)}
     calls = []
 
-    def rehearse(assets):
+    def dry_run(assets):
         settings = assets.settings
         calls.append((settings.method, settings.seed))
         per_step, fixed = costs[settings.method]
         step = (10 + settings.seed) * settings.training.batch_size * per_step
         return [SimpleNamespace(flops=step * settings.training.steps + 100 * fixed)] * settings.rounds
 
-    def still(settings):
-        return SimpleNamespace(settings=settings, with_settings=still)
+    def with_null_models(settings):
+        return SimpleNamespace(settings=settings, with_settings=with_null_models)
 
-    monkeypatch.setattr(equal_flops, "still", still)
-    monkeypatch.setattr(equal_flops, "rehearse", rehearse)
+    monkeypatch.setattr(equal_flops, "with_null_models", with_null_models)
+    monkeypatch.setattr(equal_flops, "dry_run", dry_run)
     return calls
 
 

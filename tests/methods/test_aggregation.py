@@ -92,11 +92,13 @@ def test_a_client_whose_sketch_says_nothing_gets_the_uniform_mean_and_others_are
 @pytest.mark.parametrize("name", ["fedmosaic", "fedavg"])
 def test_a_newcomer_receives_the_uniform_mean_of_those_whose_tensors_it_can_use(name):
     method, shapes = make_method(name, {}), {P: (2, 2), A: (2, 5), "sketch": (2,)}
-    welcome = method.welcome("large", shapes, four())
-    torch.testing.assert_close(welcome, {P: torch.full((2, 2), 15 / 4), A: torch.full((2, 5), 8.0)})
+    means = method.initial_download("large", shapes, four())
+    torch.testing.assert_close(means, {P: torch.full((2, 2), 15 / 4), A: torch.full((2, 5), 8.0)})
     # Nobody has its architecture, or its rank.
-    torch.testing.assert_close(method.welcome("huge", {**shapes, A: (2, 9)}, four()), {P: torch.full((2, 2), 15 / 4)})
-    assert method.welcome("large", {P: (3, 3)}, four()) == {}
+    torch.testing.assert_close(
+        method.initial_download("huge", {**shapes, A: (2, 9)}, four()), {P: torch.full((2, 2), 15 / 4)}
+    )
+    assert method.initial_download("large", {P: (3, 3)}, four()) == {}
 
 
 def test_uploads_are_known_by_their_rounds():

@@ -30,21 +30,24 @@ def test_with_no_learning_it_is_fedavg():
             assert_close(downloads[client][name], mean)
 
 
-def test_every_architecture_comes_closer_to_what_all_clients_say_in_its_own_tokens(keep_last):
+def test_every_architecture_comes_closer_to_what_all_clients_predict_in_its_own_tokens(keep_last):
     lab = make()
     uploads = noisy(lab)
     server = lab.server()
     downloads = lab.method.aggregate(uploads, server).downloads
     assert same(downloads[0], downloads[1])
-    means, room = mean_within_architecture(uploads), EnsembleDistiller(uploads, server, lab.method.settings, "shared")
-    lessons = list(room.lessons(temperature=2.0, pooled="probabilities").values())
+    means, distiller = (
+        mean_within_architecture(uploads),
+        EnsembleDistiller(uploads, server, lab.method.settings, "shared"),
+    )
+    predictions = list(distiller.predictions_by_architecture(temperature=2.0, mean_of="probabilities").values())
     for client in (0, 2):
         model = server.trainee(client)
-        goal = room.targets(model.base.architecture, lessons, temperature=2.0)
+        goal = distiller.targets(model.base.architecture, predictions, temperature=2.0)
         gaps = []
         for tensors in (means[client], downloads[client]):
             model.adapter.load_slot("shared", tensors)
-            logits = [model.predict(b, mix="shared").logits for b in room.batches[model.base.architecture]]
+            logits = [model.predict(b, mix="shared").logits for b in distiller.batches[model.base.architecture]]
             each = zip(logits, goal.probabilities, goal.weights, strict=True)
             gaps.append(float(sum(divergence(*one, 2.0) for one in each)))
         assert gaps[1] < gaps[0]
@@ -55,14 +58,14 @@ def test_targets_are_the_mean_distribution_of_the_clients_of_one_architecture():
     uploads = Uploads(
         Upload(c.id, "narrow", lab.noise(c, "shared", c.id), 1, 1) for c in (lab.client(0), lab.client(1))
     )
-    room = EnsembleDistiller(uploads, lab.server(), lab.method.settings, "shared")
-    (lesson,) = room.lessons(temperature=2.0, pooled="probabilities").values()
-    goal = room.targets("narrow", [lesson], temperature=2.0)
+    distiller = EnsembleDistiller(uploads, lab.server(), lab.method.settings, "shared")
+    (prediction,) = distiller.predictions_by_architecture(temperature=2.0, mean_of="probabilities").values()
+    goal = distiller.targets("narrow", [prediction], temperature=2.0)
     teacher = lab.client(0)
     each = []
     for upload in uploads.values():
         teacher.adapter.load_slot("shared", upload.tensors)
-        each.append((teacher.predict(room.batches["narrow"][0], mix="shared").logits / 2).softmax(-1))
+        each.append((teacher.predict(distiller.batches["narrow"][0], mix="shared").logits / 2).softmax(-1))
     assert_close(goal.probabilities[0], sum(each) / 2)
 
 
@@ -77,7 +80,7 @@ def test_other_public_samples_in_every_round_and_their_cost_is_metered(keep_last
     assert distance(one[0], lab.method.aggregate(uploads, lab.server(round_=3)).downloads[0]) > 0
 
 
-def test_only_architectures_that_receive_are_taught_but_all_teach():
+def test_only_architectures_that_receive_are_students_but_all_are_teachers():
     lab = make()
     uploads = noisy(lab)
     everyone = lab.method.aggregate(uploads, lab.server()).downloads

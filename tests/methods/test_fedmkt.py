@@ -38,7 +38,7 @@ def test_only_knowledge_travels_in_the_shapes_that_were_announced():
         for tensors in (uploads[client.id].tensors, aggregation.downloads[client.id]):
             assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == announced
         assert lab.method.download_shapes(client.adapter) == announced
-        # What is said is what the client would answer after its training, on this round's public samples.
+        # The knowledge is what the client would answer after its training, on this round's public samples.
         again = TopKPredictions.of(
             client, client.public_batches(8), mix="local", size=lab.method.size(lab.settings.training)
         )
@@ -51,18 +51,22 @@ def test_each_sample_is_taught_by_the_best_source_that_beats_the_student():
     sources = []
     for client, losses in ((narrow, [1.0, 5, 2, 9, 1, 1, 1, 1]), (foreign, [2.0, 4, 3, 8, 2, 2, 2, 2])):
         batches = client.public_batches(8)
-        said = TopKPredictions.of(client, batches, mix="local", size=lab.method.size(lab.settings.training))
+        probabilities = TopKPredictions.of(client, batches, mix="local", size=lab.method.size(lab.settings.training))
         sources.append(
-            Source(client.base, batches, TopKPredictions(said.probabilities, said.tokens, torch.tensor(losses)))
+            Source(
+                client.base,
+                batches,
+                TopKPredictions(probabilities.probabilities, probabilities.tokens, torch.tensor(losses)),
+            )
         )
     student_loss = torch.tensor([3.0, 4.5, 1.0, 8.0, 0, 0, 0, 0])
     expected = ([0], [1])  # sample 0 from narrow, 1 from foreign; at 2, 3 and further no one is better
-    for lesson, source, samples in zip(select(sources, student_loss), sources, expected, strict=True):
+    for prediction, source, samples in zip(select(sources, student_loss), sources, expected, strict=True):
         row = 0
-        for batch, said in zip(source.batches, lesson.probabilities, strict=True):
+        for batch, probabilities in zip(source.batches, prediction.probabilities, strict=True):
             rows = (batch.inputs.labels >= 0).nonzero()[:, 0]
             for index in range(len(batch.samples)):
-                assert bool((said[rows == index].sum(-1) > 0).all()) == (row in samples)
+                assert bool((probabilities[rows == index].sum(-1) > 0).all()) == (row in samples)
                 row += 1
 
 
@@ -71,14 +75,16 @@ def test_the_loss_has_the_label_term_and_nothing_else_where_nobody_is_better():
     client = lab.client(0)
     batches = client.public_batches(8)
     worse = TopKPredictions.of(client, batches, mix="local", size=lab.method.size(lab.settings.training))
-    lessons = select([Source(client.base, batches, worse)], worse.loss - 1)
+    predictions = select([Source(client.base, batches, worse)], worse.loss - 1)
     expected = [0.9 * client.loss(batch, mix="local").item() for batch in batches[:1]]
-    lab.method._learn(client, batches[:1], [type(lessons[0])(client.base, batches[:1], lessons[0].probabilities[:1])])
+    lab.method._learn(
+        client, batches[:1], [type(predictions[0])(client.base, batches[:1], predictions[0].probabilities[:1])]
+    )
     assert client.meter.loss == pytest.approx(expected[0], rel=1e-5)
     pure = make(lam=0.0)
     other = pure.client(0)
     before = other.snapshot("local")
-    pure.method._learn(other, batches, lessons)
+    pure.method._learn(other, batches, predictions)
     assert same(other.snapshot("local"), before)
 
 
@@ -121,7 +127,7 @@ def test_the_server_uses_the_public_samples_of_the_uploads_round_and_only_fresh_
     stale = type(uploads[1])(1, "narrow", uploads[1].tensors, 12, round=0)
     two = lab.method.aggregate(Uploads([*fresh.values(), stale]), lab.server())
     assert same(two.downloads[0], one.downloads[0])
-    assert same(two.downloads[1], one.downloads[0])  # it receives, but what it said was about other samples
+    assert same(two.downloads[1], one.downloads[0])  # it receives, but its knowledge was of other samples
 
 
 def test_the_server_teaches_before_the_clients_own_training_on_the_samples_of_the_round_before():

@@ -34,7 +34,7 @@ def test_the_server_averages_each_class_over_its_owners_by_their_samples():
     assert common.means[7].tolist() == [(3 * 1 + 1 * 5) / 4] * 8
     assert common.means[9].tolist() == [2.0] * 8
     assert common.means[4].tolist() == [6.0] * 8
-    assert same(method.welcome("new", {}, uploads), downloads[0])
+    assert same(method.initial_download("new", {}, uploads), downloads[0])
 
 
 def test_only_the_most_frequent_classes_travel_and_absent_ones_stay_absent():

@@ -64,7 +64,7 @@ def test_ranks_that_a_narrow_linear_cannot_use_are_zero():
 
 def test_a_newcomer_gets_the_mean_update_in_the_adapters_rank():
     uploads = random_uploads((1, 2))
-    start = make_method("flexlora", {}).welcome("x", {A: (4, 7), B: (5, 4)}, uploads)
+    start = make_method("flexlora", {}).initial_download("x", {A: (4, 7), B: (5, 4)}, uploads)
     assert start[A].shape == (4, 7)
     assert_close(start[B] @ start[A], mean_product(uploads), atol=1e-5, rtol=1e-4)
 

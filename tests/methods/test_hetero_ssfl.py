@@ -59,7 +59,7 @@ def test_the_server_averages_at_unit_norm_over_the_clients_of_the_last_round():
     expected = sum(each / torch.linalg.matrix_norm(h @ each @ h) for each in grams) / 3
     downloads = method.aggregate(uploads, None).downloads
     assert_close(downloads[1]["gram"], expected)
-    assert_close(method.welcome("new", {}, uploads)["gram"], expected)
+    assert_close(method.initial_download("new", {}, uploads)["gram"], expected)
     late = Uploads([*uploads.values(), Upload(3, "a3", {"gram": 9 * torch.eye(8)}, round=4)])
     again = method.aggregate(late, None).downloads
     assert_close(again[3]["gram"], expected)

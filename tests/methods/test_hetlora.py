@@ -46,10 +46,10 @@ def test_a_newcomer_gets_each_element_from_those_who_have_it():
     uploads = Uploads(
         [upload(0, [[3.0, 0.0]], [[2.0], [0.0]]), upload(1, [[1.0, 2.0], [5.0, 6.0]], [[4.0, 7.0], [0.0, 8.0]])]
     )
-    start = make_method("hetlora", {}).welcome("x", {A: (4, 2), B: (2, 4)}, uploads)
+    start = make_method("hetlora", {}).initial_download("x", {A: (4, 2), B: (2, 4)}, uploads)
     torch.testing.assert_close(start[A], torch.tensor([[2.0, 1.0], [5.0, 6.0]]))
     torch.testing.assert_close(start[B], torch.tensor([[3.0, 7.0], [0.0, 8.0]]))
-    assert make_method("hetlora", {}).welcome("y", {A: (4, 2), B: (2, 4)}, uploads) == {}
+    assert make_method("hetlora", {}).initial_download("y", {A: (4, 2), B: (2, 4)}, uploads) == {}
 
 
 def test_the_norm_of_a_product_needs_no_large_product():

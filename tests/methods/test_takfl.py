@@ -61,11 +61,11 @@ def test_the_shift_is_lam_times_the_sum_of_one_task_vector_per_group_each_from_t
     lab = make(lam=0.4)
     uploads = noisy(lab)
     found = shifts(lab, uploads)
-    room = EnsembleDistiller(uploads, lab.server(), lab.method.settings, "shared")
+    distiller = EnsembleDistiller(uploads, lab.server(), lab.method.settings, "shared")
     mean = mean_within_architecture(uploads)[0]
     vectors = [
-        task_vector(lab, room.batches["narrow"], room.targets("narrow", [lesson], temperature=3.0), mean)
-        for lesson in room.lessons(temperature=3.0, pooled="logits").values()
+        task_vector(lab, distiller.batches["narrow"], distiller.targets("narrow", [prediction], temperature=3.0), mean)
+        for prediction in distiller.predictions_by_architecture(temperature=3.0, mean_of="logits").values()
     ]
     zero = {name: torch.zeros_like(tensor) for name, tensor in mean.items()}
     assert len(vectors) == 2
@@ -117,7 +117,7 @@ def test_the_shift_is_linear_in_lam(keep_last):
     assert all(distance(two[c], one[c]) > 1e-3 for c in one)
 
 
-def test_clients_train_the_slot_that_travels():
+def test_clients_train_the_communicated_slot():
     lab = make()
     client = lab.client(0)
     before = client.snapshot("shared")

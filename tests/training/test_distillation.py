@@ -6,7 +6,14 @@ import torch.nn.functional as F
 from tests.methods.lab import Lab
 from torch.testing import assert_close
 
-from fedmosaic.training.distillation import Lesson, Targets, distil, divergence, lesson, targets
+from fedmosaic.training.distillation import (
+    DistillationTargets,
+    TeacherPredictions,
+    distil,
+    distillation_targets,
+    divergence,
+    ensemble_predictions,
+)
 
 
 @pytest.fixture
@@ -28,39 +35,41 @@ def test_divergence_is_t_squared_kl_and_counts_tokens_by_weight():
     assert torch.equal(logits.grad, torch.zeros(6, 5))
 
 
-def test_a_lesson_is_the_mean_over_teachers_without_dropout(lab):
+def test_an_ensemble_prediction_is_the_mean_over_teachers_without_dropout(lab):
     teacher = lab.client(0)
     teacher.adapter.train()
     batches = teacher.public_batches(6)
-    voters = [lab.noise(teacher, "shared", seed) for seed in (1, 2)]
+    teachers = [lab.noise(teacher, "shared", seed) for seed in (1, 2)]
     logits = []
-    for tensors in voters:
+    for tensors in teachers:
         teacher.adapter.load_slot("shared", tensors)
         teacher.adapter.train(False)
         with teacher.adapter.mixed({"shared": 1.0}), torch.no_grad():
             logits.append([teacher.base.answer_logits(batch.inputs).logits / 2 for batch in batches])
         teacher.adapter.train()
     made = {
-        pooled: lesson(teacher, voters, batches, slot="shared", temperature=2.0, pooled=pooled)
-        for pooled in ("probabilities", "logits")
+        mean_of: ensemble_predictions(teacher, teachers, batches, slot="shared", temperature=2.0, mean_of=mean_of)
+        for mean_of in ("probabilities", "logits")
     }
     for index, (one, two) in enumerate(zip(*logits, strict=True)):
         assert_close(made["probabilities"].probabilities[index], (one.softmax(-1) + two.softmax(-1)) / 2)
         assert_close(made["logits"].probabilities[index], ((one + two) / 2).softmax(-1))
-    assert made["logits"].votes == 2
+    assert made["logits"].teachers == 2
 
 
 def test_targets_are_the_teachers_probabilities_and_are_not_softened_again(lab):
     teacher = lab.client(0)
     batches = teacher.public_batches(6)
-    said = lesson(teacher, [lab.noise(teacher, "shared")], batches, slot="shared", temperature=2.0, pooled="logits")
-    made = targets([said], teacher.base, batches, temperature=2.0)
-    for probabilities, weights, teachers in zip(made.probabilities, made.weights, said.probabilities, strict=True):
+    predicted = ensemble_predictions(
+        teacher, [lab.noise(teacher, "shared")], batches, slot="shared", temperature=2.0, mean_of="logits"
+    )
+    made = distillation_targets([predicted], teacher.base, batches, temperature=2.0)
+    for probabilities, weights, teachers in zip(made.probabilities, made.weights, predicted.probabilities, strict=True):
         assert_close(probabilities, teachers)
         assert_close(weights, torch.ones(len(weights)))
 
 
-def test_targets_of_two_vocabularies_weigh_teachers_by_votes_in_the_students_own_tokens(lab):
+def test_targets_of_two_vocabularies_weigh_teachers_by_their_number_in_the_students_own_tokens(lab):
     narrow, foreign = lab.client(0), lab.client(1)
     here, there = narrow.public_batches(4), foreign.public_batches(4)
     count = int((here[0].inputs.labels >= 0).sum())
@@ -68,9 +77,12 @@ def test_targets_of_two_vocabularies_weigh_teachers_by_votes_in_the_students_own
     from_narrow[:, 5] = 1.0
     from_foreign[:, 31 - 7] = 0.75
     from_foreign[:, 3] = 0.25  # 28 in reverse, which the other vocabulary does not have
-    lessons = [Lesson(narrow.base, here, [from_narrow], votes=3), Lesson(foreign.base, there, [from_foreign], votes=1)]
+    predictions = [
+        TeacherPredictions(narrow.base, here, [from_narrow], teachers=3),
+        TeacherPredictions(foreign.base, there, [from_foreign], teachers=1),
+    ]
     for student, batches, five, seven in ((narrow, here, 5, 7), (foreign, there, 26, 24)):
-        made = targets(lessons, student.base, batches)
+        made = distillation_targets(predictions, student.base, batches)
         assert_close(made.probabilities[0].sum(-1), torch.ones(count))
         total = 3.75 if student is narrow else 4.0
         assert_close(made.probabilities[0][:, five], torch.full((count,), 3 / total))
@@ -81,8 +93,10 @@ def test_targets_of_two_vocabularies_weigh_teachers_by_votes_in_the_students_own
 def test_a_student_learns_from_teachers_of_another_vocabulary(lab):
     teacher, student = lab.client(0), lab.client(1)
     here, there = teacher.public_batches(16), student.public_batches(16)
-    said = lesson(teacher, [lab.noise(teacher, "shared")], here, slot="shared", temperature=1.0, pooled="logits")
-    goal = targets([said], student.base, there)
+    probabilities = ensemble_predictions(
+        teacher, [lab.noise(teacher, "shared")], here, slot="shared", temperature=1.0, mean_of="logits"
+    )
+    goal = distillation_targets([probabilities], student.base, there)
 
     def gap():
         logits = [student.predict(batch, mix="shared").logits for batch in there]
@@ -103,7 +117,10 @@ def test_the_label_part_is_cross_entropy_and_parts_add_up(lab):
     answers = student.predict(batch, mix="shared")
     probabilities = torch.randn(answers.logits.shape, generator=torch.Generator().manual_seed(0)).softmax(-1)
     ones = torch.ones(len(probabilities))
-    goals = [Targets([probabilities], [ones], 2.0, 0.5), Targets([probabilities], [ones], 4.0, 0.1)]
+    goals = [
+        DistillationTargets([probabilities], [ones], 2.0, 0.5),
+        DistillationTargets([probabilities], [ones], 4.0, 0.1),
+    ]
     distil(student, [batch], goals, slot="shared", label=0.9)
     expected = 0.9 * F.cross_entropy(answers.logits, answers.targets)
     expected += 0.5 * divergence(answers.logits, probabilities, ones, 2.0)

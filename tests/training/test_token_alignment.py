@@ -14,7 +14,7 @@ from fedmosaic.data.sample import Sample
 from fedmosaic.models.base import IGNORED, Batch, pad_right
 from fedmosaic.models.vision_weights import ASSETS
 from fedmosaic.training import LocalBatch
-from fedmosaic.training.token_alignment import TokenAligner, answer_tokens, characters_before, matching_words
+from fedmosaic.training.token_alignment import TokenAligner, answer_tokens, characters_before, matching_tokens
 
 NAMES = ("tiny-llama", "tiny-qwen2", "tiny-gemma")
 PAIRS = list(permutations(NAMES, 2))
@@ -52,7 +52,7 @@ def token(model, word):
     return found
 
 
-def say(model, batch, **words):
+def predicting(model, batch, **words):
     """Predictions with this probability on these words at every answer token."""
     count = int((batch.inputs.labels != IGNORED).sum())
     probabilities = torch.zeros(count, model.module.get_output_embeddings().out_features)
@@ -65,9 +65,9 @@ def say(model, batch, **words):
 def test_mass_lands_on_the_same_words_and_the_end_on_the_end(readers, source, target):
     one, other = readers[source], readers[target]
     here, there = read(one), read(other)
-    said = say(one, here, yes=0.5, second=0.2, red=0.1)
-    said[:, one.tokenizer.eos_token_id] = 0.2
-    translated = TokenAligner(one, other)(said, here, there)
+    probabilities = predicting(one, here, yes=0.5, second=0.2, red=0.1)
+    probabilities[:, one.tokenizer.eos_token_id] = 0.2
+    translated = TokenAligner(one, other)(probabilities, here, there)
     starts = [0]
     for tokens in answer_tokens(there)[:-1]:
         starts.append(starts[-1] + len(tokens))
@@ -85,7 +85,7 @@ def test_mass_lands_on_the_same_words_and_the_end_on_the_end(readers, source, ta
 def test_positions_with_a_target_are_those_where_some_token_was_predicted_from_the_same_text(readers, source, target):
     one, other = readers[source], readers[target]
     here, there = read(one), read(other)
-    translated = TokenAligner(one, other)(say(one, here, yes=1.0), here, there)
+    translated = TokenAligner(one, other)(predicting(one, here, yes=1.0), here, there)
 
     def texts(model, tokens):  # the oracle: what stands before each token, spelled out by the tokenizer
         return ["".join(model.tokenizer.decode(tokens[:i]).split()) for i in range(len(tokens))]
@@ -102,27 +102,29 @@ def test_positions_with_a_target_are_those_where_some_token_was_predicted_from_t
 def test_equal_tokenizers_translate_into_themselves_bit_for_bit(readers, name):
     batch = read(readers[name], (*ANSWERS, "extraordinarily unknown"))
     count = int((batch.inputs.labels != IGNORED).sum())
-    said = torch.rand(count, len(readers[name].tokenizer), generator=torch.Generator().manual_seed(0)).softmax(-1)
-    assert torch.equal(TokenAligner(readers[name], reader(name))(said, batch, batch), said)
+    probabilities = torch.rand(count, len(readers[name].tokenizer), generator=torch.Generator().manual_seed(0)).softmax(
+        -1
+    )
+    assert torch.equal(TokenAligner(readers[name], reader(name))(probabilities, batch, batch), probabilities)
 
 
 def test_logits_beyond_the_vocabulary_are_cut_or_empty(readers):
     small, large = readers["tiny-llama"], reader("tiny-llama", extra=3)
     batch = read(small)
-    said = say(small, batch, yes=1.0)
-    wide = TokenAligner(small, large)(said, batch, batch)
-    assert torch.equal(wide, torch.nn.functional.pad(said, (0, 3)))
-    assert torch.equal(TokenAligner(large, small)(wide, batch, batch), said)
+    probabilities = predicting(small, batch, yes=1.0)
+    wide = TokenAligner(small, large)(probabilities, batch, batch)
+    assert torch.equal(wide, torch.nn.functional.pad(probabilities, (0, 3)))
+    assert torch.equal(TokenAligner(large, small)(wide, batch, batch), probabilities)
 
 
 def test_probability_without_a_counterpart_is_dropped(readers):
     one, other = readers["tiny-qwen2"], readers["tiny-llama"]
     here, there = read(one), read(other)
-    said = say(one, here, yes=0.25)
-    said[:, one.tokenizer.convert_tokens_to_ids("x")] = 0.5
-    said[:, one.tokenizer.pad_token_id] = 0.25
-    assert one.tokenizer.convert_tokens_to_ids("x") not in matching_words(one.tokenizer, other.tokenizer)
-    assert TokenAligner(one, other)(said, here, there).sum(1).max() == pytest.approx(0.25)
+    probabilities = predicting(one, here, yes=0.25)
+    probabilities[:, one.tokenizer.convert_tokens_to_ids("x")] = 0.5
+    probabilities[:, one.tokenizer.pad_token_id] = 0.25
+    assert one.tokenizer.convert_tokens_to_ids("x") not in matching_tokens(one.tokenizer, other.tokenizer)
+    assert TokenAligner(one, other)(probabilities, here, there).sum(1).max() == pytest.approx(0.25)
 
 
 def test_what_follows_an_unknown_word_is_left_out_but_for_the_end(readers):
@@ -138,10 +140,10 @@ def test_translated_predictions_are_never_more_than_probabilities(seed):
     samples = make_samples(seed, 3)
     here, there = (LocalBatch(samples, model.collate(samples)) for model in (narrow, foreign))
     count = int((here.inputs.labels != IGNORED).sum())
-    said = torch.randn(count, 24, generator=torch.Generator().manual_seed(seed)).softmax(-1)
-    translated = TokenAligner(narrow, foreign)(said, here, there)
+    probabilities = torch.randn(count, 24, generator=torch.Generator().manual_seed(seed)).softmax(-1)
+    translated = TokenAligner(narrow, foreign)(probabilities, here, there)
     assert bool((translated >= 0).all())
     # All but the padding token has a counterpart: 31 less the number, and the end.
-    torch.testing.assert_close(translated[:, 8:].flip(1), said[:, 2:])
-    torch.testing.assert_close(translated[:, 1], said[:, 1])
-    torch.testing.assert_close(translated.sum(1), 1 - said[:, 0])
+    torch.testing.assert_close(translated[:, 8:].flip(1), probabilities[:, 2:])
+    torch.testing.assert_close(translated[:, 1], probabilities[:, 1])
+    torch.testing.assert_close(translated.sum(1), 1 - probabilities[:, 0])

@@ -7,9 +7,9 @@ from tests.methods.lab import Lab
 from torch.testing import assert_close
 
 from fedmosaic.errors import WireError
-from fedmosaic.training.top_k_predictions import Size, TopKPredictions
+from fedmosaic.training.top_k_predictions import TopKPredictions, TopKSize
 
-SIZE = Size(samples=6, tokens=3, top=40)  # more than the vocabulary of 24; answers have two or three tokens
+SIZE = TopKSize(samples=6, tokens=3, top=40)  # more than the vocabulary of 24; answers have two or three tokens
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def client():
     return client
 
 
-def test_everything_said_is_found_again_after_travelling(client):
+def test_predictions_are_the_same_after_communication(client):
     batches = client.public_batches(6)
     tensors = TopKPredictions.of(client, batches, mix="local", size=SIZE).tensors()
     assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == SIZE.shapes()
@@ -28,9 +28,9 @@ def test_everything_said_is_found_again_after_travelling(client):
     knowledge = TopKPredictions.read(tensors, vocabulary=24, sender="client 0")
     dense = knowledge.dense(batches, vocabulary=24, chosen=torch.ones(6, dtype=torch.bool))
     row = 0
-    for batch, said in zip(batches, dense, strict=True):
+    for batch, probabilities in zip(batches, dense, strict=True):
         answers = client.predict(batch, mix="local")
-        assert_close(said, answers.logits.softmax(-1))
+        assert_close(probabilities, answers.logits.softmax(-1))
         each = F.cross_entropy(answers.logits, answers.targets, reduction="none")
         for index in range(len(batch.samples)):
             assert_close(knowledge.loss[row], each[answers.rows == index].sum())
@@ -39,13 +39,13 @@ def test_everything_said_is_found_again_after_travelling(client):
 
 def test_the_top_k_sum_to_one_longer_answers_are_cut_and_samples_that_are_not_chosen_are_left_out(client):
     batches = client.public_batches(6)
-    knowledge = TopKPredictions.of(client, batches, mix="local", size=Size(6, 2, 3))
+    knowledge = TopKPredictions.of(client, batches, mix="local", size=TopKSize(6, 2, 3))
     chosen = torch.tensor([True, True, False, True, True, False])
     row = 0
-    for batch, said in zip(batches, knowledge.dense(batches, vocabulary=24, chosen=chosen), strict=True):
+    for batch, probabilities in zip(batches, knowledge.dense(batches, vocabulary=24, chosen=chosen), strict=True):
         answers = client.predict(batch, mix="local")
         for index in range(len(batch.samples)):
-            mine = said[answers.rows == index]
+            mine = probabilities[answers.rows == index]
             kept = min(2, len(mine)) if chosen[row] else 0
             assert_close(mine.sum(-1), torch.tensor([1.0] * kept + [0.0] * (len(mine) - kept)))
             if kept:
@@ -55,11 +55,11 @@ def test_the_top_k_sum_to_one_longer_answers_are_cut_and_samples_that_are_not_ch
 
 
 def test_the_best_of_several_is_chosen_for_each_sample():
-    def said(*loss):
+    def with_loss(*loss):
         marks = torch.tensor(loss)[:, None, None]
         return TopKPredictions(marks.expand(3, 1, 2), marks.expand(3, 1, 2).long(), torch.tensor(loss))
 
-    best = TopKPredictions.best([said(1.0, 5.0, 3.0), said(2.0, 4.0, 3.5)])
+    best = TopKPredictions.best([with_loss(1.0, 5.0, 3.0), with_loss(2.0, 4.0, 3.5)])
     assert best.loss.tolist() == [1.0, 4.0, 3.0]
     assert best.probabilities[:, 0, 0].tolist() == [1.0, 4.0, 3.0]
 

@@ -27,7 +27,13 @@ STEPS = (0, 10, 25, 50, 100, 150, 200)
 
 @dataclass(frozen=True)
 class Adaptation:
-    """Mean test score over architectures and seeds at each number of steps; empty for a start that was left out."""
+    """Mean test scores over architectures and seeds at each number of steps.
+
+    Attributes:
+        task: the new task.
+        merged: steps -> score, from the merged adapters.
+        scratch: steps -> score, from the untrained adapter; empty if it was left out.
+    """
 
     task: str
     merged: dict[int, float]
@@ -47,7 +53,7 @@ def adapt(
     steps: Sequence[int] = STEPS,
     scratch: bool = True,
 ) -> Adaptation:
-    """Fine-tune on a task from the merged adapters of a run, and from scratch.
+    """Return the scores of fine-tuning on a task from the merged adapters of a run, and from scratch.
 
     Args:
         runtime: of the run, whose folder holds the clients' final states.
@@ -89,7 +95,7 @@ def adapt(
 def merged_start(
     scenario: Scenario, spec: ClientSpec, start: ClientState, slot: str, states: Mapping[int, ClientState]
 ) -> ClientState:
-    """Return the state of a newcomer who starts from the mean of what all clients know.
+    """Return the state of a newcomer who starts from the mean of all clients' weights.
 
     Args:
         scenario: of the run.

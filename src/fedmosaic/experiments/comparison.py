@@ -1,4 +1,4 @@
-"""What came out of several methods on one scenario over several seeds, under one budget."""
+"""Results of several methods on one scenario over several seeds, under one budget."""
 
 from __future__ import annotations
 
@@ -99,7 +99,11 @@ def _settings(plans: Sequence[Plan], variant: str) -> dict[str, float]:
 
 
 def mean_steps(steps: Iterable[float]) -> float:
-    """Mean of the steps per round of several runs, in hundredths, as a whole number where it is one."""
+    """Return the mean of the steps per round of several runs, in hundredths, as a whole number where it is one.
+
+    Args:
+        steps: of each run.
+    """
     return whole(round(statistics.fmean(steps), 2))
 
 
@@ -110,7 +114,11 @@ def _spent(plans: Sequence[Plan], results: Results) -> dict[str, float] | None:
 
 
 def outside_budget(comparison: Mapping[str, Any]) -> list[str]:
-    """One line for each variant whose runs do not lie within :data:`~fedmosaic.experiments.equal_flops.WINDOW`."""
+    """Return a line for each variant whose runs are not within :data:`~fedmosaic.experiments.equal_flops.WINDOW`.
+
+    Args:
+        comparison: as :func:`compare` returns it.
+    """
     least, most = WINDOW
     return [
         f"{row['method']} spent {100 * spent['least']:.1f} to {100 * spent['most']:.1f} % of its budget; expected "
@@ -128,7 +136,11 @@ def _row(results: Results) -> dict[str, Any]:
 
 
 def interval(values: Sequence[float | None]) -> dict[str, float | None] | None:
-    """Mean and half width of the 95 % interval, which one value does not give; None without any value."""
+    """Return mean and half width of the 95 % interval, None for a single value; None without any value.
+
+    Args:
+        values: one per seed; None is left out.
+    """
     known = [value for value in values if value is not None]
     if not known:
         return None
@@ -192,6 +204,10 @@ def rates_of(path: Path, chosen: Mapping[str, RunSettings]) -> dict[str, dict[fl
 def steps_of_rates(path: Path, chosen: Mapping[str, RunSettings]) -> dict[str, float]:
     """Return the steps per round with which an earlier comparison has tried the rates that :func:`rates_of` returns.
 
+    Args:
+        path: its ``comparison.json``.
+        chosen: settings by variant.
+
     Raises:
         SettingsError: it does not say so.
     """
@@ -208,7 +224,11 @@ def steps_of_rates(path: Path, chosen: Mapping[str, RunSettings]) -> dict[str, f
 
 
 def rates_of_other_steps(then: Mapping[str, float], plans: Sequence[Plan]) -> list[str]:
-    """What to say of variants whose learning rates were chosen with other steps per round than they will run with.
+    """Return a line for each variant whose learning rates were chosen with other steps per round than it will run with.
+
+    Args:
+        then: variant -> steps per round with which its rates were chosen.
+        plans: the runs to come.
 
     Raises:
         SettingsError: the steps differ by more than a fifth; the best rates are others then.
@@ -224,7 +244,12 @@ def rates_of_other_steps(then: Mapping[str, float], plans: Sequence[Plan]) -> li
 
 
 def write_comparison(folder: Path, comparison: Mapping[str, Any]) -> None:
-    """Write ``comparison.json`` and ``comparison.csv``."""
+    """Write ``comparison.json`` and ``comparison.csv``.
+
+    Args:
+        folder: where to.
+        comparison: as :func:`compare` returns it.
+    """
     write_atomically(folder / "comparison.json", json.dumps(comparison, indent=2) + "\n")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""A run in memory, for its costs: who trains when, and what is uploaded and sent, are those of the real one."""
+"""A dry run: a run in memory for its costs, with the participants, uploads and downloads of the real one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fedmosaic.training import ClientState, NullModelPool
 
 @dataclass(frozen=True)
 class Round:
-    """What a round costs, and what travels in it.
+    """What a round costs, and what is communicated in it.
 
     Attributes:
         flops: of all clients and the server.
@@ -35,8 +35,8 @@ class Round:
     uploads: Uploads
 
 
-def still(settings: RunSettings) -> Assets:
-    """Return assets whose base models compute nothing: they count the same FLOPs in a fraction of the time.
+def with_null_models(settings: RunSettings) -> Assets:
+    """Return assets whose base models are null models: the same FLOPs are counted in a fraction of the time.
 
     Args:
         settings: of the run.
@@ -44,7 +44,7 @@ def still(settings: RunSettings) -> Assets:
     return Assets(settings, pool=NullModelPool)
 
 
-def rehearse(assets: Assets) -> Iterator[Round]:
+def dry_run(assets: Assets) -> Iterator[Round]:
     """Yield the rounds of a run; nothing is scored, and nothing is written.
 
     Args:
@@ -64,7 +64,7 @@ def rehearse(assets: Assets) -> Iterator[Round]:
             newcomers = [clients[client] for client in training if uploads and client not in uploads]
             answer = answer.with_downloads(
                 {
-                    me.spec.id: method.welcome(me.base.architecture, method.upload_shapes(me.adapter), uploads)
+                    me.spec.id: method.initial_download(me.base.architecture, method.upload_shapes(me.adapter), uploads)
                     for me in newcomers
                 }
             )
@@ -91,4 +91,4 @@ def steady_round(assets: Assets) -> Round:
     Args:
         assets: of the run.
     """
-    return next(islice(rehearse(assets), 1, None))
+    return next(islice(dry_run(assets), 1, None))

@@ -1,7 +1,7 @@
 """As many steps for each method as spend what local training spends: in the whole run, the server included.
 
 A budget is the FLOPs of ``sft`` with the comparison's settings and the run's seed. What a run will spend is counted by
-a rehearsal with base models that compute nothing (docs/decisions/0013-equal-flops.md).
+a dry run with null models (docs/decisions/0013-equal-flops.md).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fedmosaic.config import RunSettings, whole
 from fedmosaic.errors import SettingsError
-from fedmosaic.experiments.dry_run import rehearse, still
+from fedmosaic.experiments.dry_run import dry_run, with_null_models
 from fedmosaic.experiments.sweep import Plan
 from fedmosaic.io import write_atomically
 
@@ -31,7 +31,13 @@ _MOST_TRIES = 30
 
 @dataclass(frozen=True)
 class Allowance:
-    """What one run may spend, what it will, and the steps per round with which it does."""
+    """The budget of one run.
+
+    Attributes:
+        allowed: FLOPs that the run may spend.
+        spent: FLOPs that it will spend, by a dry run.
+        steps: steps per round with which it does.
+    """
 
     allowed: float
     spent: float
@@ -62,6 +68,10 @@ class EqualFlops:
     def count(self, chosen: Mapping[str, RunSettings], *, seeds: Sequence[int]) -> None:
         """Find the steps of each variant with each seed.
 
+        Args:
+            chosen: settings by variant.
+            seeds: of the runs.
+
         Raises:
             SettingsError: a variant spends more than the budget with one step in each round; all such are named.
         """
@@ -81,7 +91,11 @@ class EqualFlops:
         write_atomically(self._path, json.dumps({key: vars(each) for key, each in self._kept.items()}, indent=1))
 
     def applied(self, plan: Plan) -> Plan:
-        """The run with the steps that were counted for it."""
+        """Return the run with the steps that were found for it.
+
+        Args:
+            plan: one of the counted variants and seeds.
+        """
         found = self._allowances[plan.variant, plan.seed]
         return replace(plan, settings=with_steps(plan.settings, found.steps), allowed=found.allowed)
 
@@ -136,21 +150,30 @@ def _between(within: float, over: float, tried: Mapping[int, float], aim: float)
 
 
 def flops_of_run(settings: RunSettings) -> float:
-    """FLOPs of a whole run, all clients and the server, as its results will say; by a rehearsal."""
-    return sum(each.flops for each in rehearse(still(settings)))
+    """Return the FLOPs of a whole run, all clients and the server, by a dry run.
+
+    Args:
+        settings: of the run.
+    """
+    return sum(each.flops for each in dry_run(with_null_models(settings)))
 
 
 def _fitted_run(settings: RunSettings, allowed: float) -> tuple[float, float]:
-    assets = still(settings)  # one for all tries: models are loaded and samples are read only once
+    assets = with_null_models(settings)  # one for all tries: models are loaded and samples are read only once
 
     def count(steps: float) -> float:
-        return sum(each.flops for each in rehearse(assets.with_settings(with_steps(settings, steps))))
+        return sum(each.flops for each in dry_run(assets.with_settings(with_steps(settings, steps))))
 
     return fitted(count, settings.training.steps, allowed)
 
 
 def with_steps(settings: RunSettings, steps: float) -> RunSettings:
-    """The settings with other steps per round; a whole number stays one."""
+    """Return the settings with other steps per round; a whole number stays one.
+
+    Args:
+        settings: of a run.
+        steps: per round.
+    """
     return settings.model_copy(update={"training": settings.training.model_copy(update={"steps": whole(steps)})})
 
 

@@ -12,7 +12,13 @@ _RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of the paired differences and its 95 % interval."""
+    """Mean of the paired differences and its 95 % interval.
+
+    Attributes:
+        mean: of the differences of scores, in [-1, 1].
+        low: lower end of the interval.
+        high: upper end of the interval.
+    """
 
     mean: float
     low: float
@@ -24,7 +30,7 @@ class Difference:
         return self.low > 0 or self.high < 0
 
     def in_points(self) -> str:
-        """A difference of accuracies in points, with a star if significant: ``-3.6* [-4.9, -2.4]``."""
+        """Return a difference of accuracies in points, with a star if significant: ``-3.6* [-4.9, -2.4]``."""
         mean, low, high = (100 * each for each in (self.mean, self.low, self.high))
         return f"{mean:+.1f}{'*' if self.significant else ''} [{low:+.1f}, {high:+.1f}]"
 
@@ -32,7 +38,7 @@ class Difference:
 def paired_difference(
     mine: Sequence[Mapping[str, float]], theirs: Sequence[Mapping[str, float]], *, seed: int = 0
 ) -> Difference:
-    """Mean difference of two methods' scores over seeds and tasks, with a bootstrap interval.
+    """Return the mean difference of two methods' scores over seeds and tasks, with a bootstrap interval.
 
     Seeds and tasks are drawn anew independently of each other, both with all their pairs ("pigeonhole" bootstrap, Owen
     2007): a task that is easy for one method is so for all seeds, and a seed is lucky for many tasks. With a single

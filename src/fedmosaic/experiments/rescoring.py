@@ -22,6 +22,9 @@ from fedmosaic.models import BaseModel
 def unseen_tasks(assets: Assets) -> list[str]:
     """Return the tasks of a run's benchmark that no client of the run trained on.
 
+    Args:
+        assets: of the run.
+
     Raises:
         SettingsError: there are none.
     """
@@ -36,7 +39,11 @@ def unseen_tasks(assets: Assets) -> list[str]:
 
 
 def check_choices(assets: Assets, tasks: Sequence[str]) -> None:
-    """Make sure that there is something for :func:`agreement`.
+    """Check that there are samples for :func:`agreement`.
+
+    Args:
+        assets: of the run.
+        tasks: their names.
 
     Raises:
         SettingsError: no question of these tasks has options.
@@ -50,7 +57,7 @@ def check_choices(assets: Assets, tasks: Sequence[str]) -> None:
 
 
 def examine(runtime: ClientRuntime, tasks: Sequence[str], *, rounds: int) -> Summary:
-    """Score the models of all clients there after the last round on the given tasks, on all samples of the run's split.
+    """Return scores of all clients present after the last round on the given tasks, on all samples of the run's split.
 
     Args:
         runtime: of the run.
@@ -95,6 +102,11 @@ def _scores(runtime: ClientRuntime, tasks: Sequence[str], rounds: int) -> dict[i
 def agreement(runtime: ClientRuntime, tasks: Sequence[str], *, rounds: int) -> tuple[float, float, float]:
     """Compare scoring by likelihood with scoring by generated text on the clients' own multiple-choice samples.
 
+    Args:
+        runtime: of the run.
+        tasks: their names; a client is scored on its own ones and on unseen ones.
+        rounds: the run's last round.
+
     Returns:
         Share of equal verdicts (right or wrong), accuracy by likelihood, accuracy by generated text.
     """
@@ -125,7 +137,12 @@ def _verdicts(model: BaseModel, samples: Sequence[Sample], size: int = 32) -> li
 
 
 def prepare(assets: Assets, tasks: Sequence[str]) -> None:
-    """Let the base models do beforehand what they can for the samples that score a run."""
+    """Compute beforehand what the base models can for the samples that score a run, e.g. image features.
+
+    Args:
+        assets: of the run.
+        tasks: their names.
+    """
     split = assets.settings.evaluation.split
     samples = [sample for task in tasks for sample in assets.benchmark.task(task).split(split)]
     assets.pool.prepare(assets.settings.scenario.models, samples)

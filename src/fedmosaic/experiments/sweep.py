@@ -16,15 +16,21 @@ from fedmosaic.io import folder_written_atomically
 
 @dataclass(frozen=True)
 class Plan:
-    """One run of a comparison."""
+    """One run of a comparison.
+
+    Attributes:
+        variant: a method's name, or ``name:key=value:...`` with settings that differ from its defaults.
+        seed: of the run.
+        settings: of the run, with this seed.
+        path: its run folder.
+        allowed: FLOPs that the run may spend, all clients and the server together; None: any.
+    """
 
     variant: str
-    """A method's name, or ``name:key=value:...`` with settings that differ from its defaults."""
     seed: int
     settings: RunSettings
     path: Path
     allowed: float | None = None
-    """FLOPs that the run may spend, all clients and the server together; None: any."""
 
     @property
     def method(self) -> str:
@@ -33,7 +39,7 @@ class Plan:
 
 
 def variants(base: RunSettings, names: Sequence[str]) -> dict[str, RunSettings]:
-    """The settings of each variant.
+    """Return the settings of each variant.
 
     Args:
         base: settings of all runs but for the method and its settings.
@@ -53,7 +59,13 @@ def _dotted(change: str) -> str:
 
 
 def plan(chosen: Mapping[str, RunSettings], *, seeds: Sequence[int], out: Path) -> list[Plan]:
-    """Lay out all runs; those of one seed come together, so that partial results compare like with like."""
+    """Return all runs, ordered by seed, so that partial results compare like with like.
+
+    Args:
+        chosen: settings by variant.
+        seeds: of the runs.
+        out: the parent of the run folders.
+    """
     return [
         Plan(name, seed, settings.model_copy(update={"seed": seed}), out / f"{_file_name(name)}-seed{seed}")
         for seed in seeds
@@ -66,7 +78,7 @@ def _file_name(variant: str) -> str:
 
 
 def check_begun(plans: Sequence[Plan], assets: AssetsOf = Assets) -> None:
-    """Make sure that the runs that were begun are those of the plans, on the data and models that are there now.
+    """Check that the runs that have started are those of the plans, on the data and models that are there now.
 
     Args:
         plans: the runs.
@@ -113,7 +125,17 @@ def take_finished(plans: Sequence[Plan], earlier: Path, assets: AssetsOf = Asset
 def rate_plans(
     chosen: Mapping[str, RunSettings], *, factors: Sequence[float], seed: int, out: Path
 ) -> dict[str, dict[float, Plan]]:
-    """Lay out runs that score each variant with all its learning rates times each factor, on validation samples."""
+    """Return runs that score each variant with all its learning rates times each factor, on validation samples.
+
+    Args:
+        chosen: settings by variant.
+        factors: of the learning rates.
+        seed: of the runs.
+        out: the parent of the run folders.
+
+    Returns:
+        Variant -> factor -> run.
+    """
     return {
         name: {
             factor: Plan(name, seed, _validated(settings, factor, seed), out / f"{_file_name(name)}-rates-x{factor:g}")
@@ -129,7 +151,11 @@ def _validated(settings: RunSettings, factor: float, seed: int) -> RunSettings:
 
 
 def rate_scores(plans: Mapping[float, Plan]) -> dict[float, float]:
-    """Factor -> mean of the final Self and Others, of the runs that are done."""
+    """Return factor -> mean of the final Self and Others, for the runs that are finished.
+
+    Args:
+        plans: the runs of one variant by factor.
+    """
     scores = {}
     for factor, each in plans.items():
         if results := RunFolder(each.path).results():
@@ -141,10 +167,19 @@ def rate_scores(plans: Mapping[float, Plan]) -> dict[float, float]:
 def at_best_rates(
     chosen: Mapping[str, RunSettings], scores: Mapping[str, Mapping[float, float]]
 ) -> dict[str, RunSettings]:
-    """The settings of each variant with its learning rates times its best factor; as they are where none was tried."""
+    """Return each variant's settings with its learning rates times its best factor; unchanged where none was tried.
+
+    Args:
+        chosen: settings by variant.
+        scores: variant -> factor -> validation score.
+    """
     return {name: settings.with_rates(best_rate(scores.get(name, {}))) for name, settings in chosen.items()}
 
 
 def best_rate(scores: Mapping[float, float]) -> float:
-    """The factor of the learning rates with the highest score; 1 where none was tried."""
+    """Return the factor of the learning rates with the highest score; 1 where none was tried.
+
+    Args:
+        scores: by factor.
+    """
     return max(scores, key=scores.__getitem__, default=1.0)

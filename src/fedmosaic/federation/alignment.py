@@ -111,7 +111,7 @@ def make_alignment(
     device: torch.device | str = "cpu",
     dtype: str = "float32",
 ) -> Alignment:
-    """Align base models on the built-in public samples.
+    """Return the alignment of base models on the built-in public samples.
 
     Args:
         names: of base models, as ``load_base_model`` takes them.
@@ -140,9 +140,17 @@ def models_and_public_samples(
     device: torch.device | str = "cpu",
     dtype: str = "float32",
 ) -> tuple[dict[str, BaseModel], list[Sample]]:
-    """Return base models and built-in public samples that they are ready to read; arguments as above.
+    """Return base models and built-in public samples that they are ready to read.
 
     If any of the models reads text only, so are the samples: all models have to read the same.
+
+    Args:
+        names: of base models, as ``load_base_model`` takes them.
+        samples: how many public samples.
+        home: the cache folder.
+        seed: of the choice of samples.
+        device: where the models compute.
+        dtype: of their weights.
     """
     public = _Public(home)
     models = {

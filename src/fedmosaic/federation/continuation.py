@@ -46,7 +46,12 @@ def continued(before: RunSettings, asked: RunSettings) -> RunSettings:
 
 
 def is_done(path: Path, settings: RunSettings) -> bool:
-    """Whether a folder holds the results of a run with these settings."""
+    """Return whether a folder holds the results of a run with these settings.
+
+    Args:
+        path: of the folder.
+        settings: of the run.
+    """
     folder = RunFolder(path)
     return folder.results() is not None and folder.settings.digest == settings.digest
 
@@ -55,8 +60,8 @@ def check_can_go_on(path: Path, settings: RunSettings, assets: AssetsOf = Assets
     """Make sure that the run in a folder can take these settings; nothing is changed.
 
     Args:
-        path: the folder.
-        settings: with which it shall go on.
+        path: of the run folder.
+        settings: with which the run shall go on.
         assets: opens what it reads.
 
     Raises:
@@ -75,7 +80,11 @@ def check_can_go_on(path: Path, settings: RunSettings, assets: AssetsOf = Assets
 
 
 def go_on(path: Path, settings: RunSettings) -> RunFolder:
-    """Give a run the settings with which it goes on, if it does not have them yet.
+    """Write the settings with which a run goes on, if it does not have them yet, and return its folder.
+
+    Args:
+        path: of the run folder.
+        settings: with which the run goes on.
 
     Raises:
         SettingsError: another process is running in the folder.
@@ -87,7 +96,12 @@ def go_on(path: Path, settings: RunSettings) -> RunFolder:
 
 
 def explanation(before: RunSettings, after: RunSettings) -> str:
-    """Return what more rounds mean, in one line."""
+    """Return what more rounds mean, in one line.
+
+    Args:
+        before: settings so far.
+        after: settings with which the run goes on.
+    """
     start = f"going on to round {after.rounds} instead of {before.rounds}"
     if after.horizon == after.rounds:
         return f"{start}, as planned: equal to a run that is started with --rounds {after.rounds}"

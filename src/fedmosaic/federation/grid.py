@@ -53,7 +53,11 @@ class InProcessGrid(Grid):
         }
 
     def set_run(self, run: Run) -> None:
-        """Remember the run."""
+        """Set the run.
+
+        Args:
+            run: given out by :attr:`run`.
+        """
         self._run = run
 
     @property
@@ -70,7 +74,15 @@ class InProcessGrid(Grid):
     def create_message(
         self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
     ) -> Message:
-        """Build a message from the server."""
+        """Return a message from the server.
+
+        Args:
+            content: of the message.
+            message_type: e.g. ``train``.
+            dst_node_id: the receiving node.
+            group_id: the round.
+            ttl: seconds that the message is valid.
+        """
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
@@ -78,7 +90,11 @@ class InProcessGrid(Grid):
         return list(self._contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Deliver each message, run its client, keep the reply for :meth:`pull_messages`."""
+        """Deliver each message, run its client, keep the reply for :meth:`pull_messages`, and return the messages' ids.
+
+        Args:
+            messages: from the server.
+        """
         ids = []
         for message in messages:
             message_id = self._stamp(message)
@@ -89,11 +105,20 @@ class InProcessGrid(Grid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Return, once, the replies to these messages."""
+        """Return, once, the replies to these messages.
+
+        Args:
+            message_ids: as :meth:`push_messages` returned them.
+        """
         return [self._replies.pop(message_id) for message_id in list(message_ids) if message_id in self._replies]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Deliver all messages and return all replies; ``timeout`` is met by construction."""
+        """Deliver messages and return their replies.
+
+        Args:
+            messages: from the server.
+            timeout: ignored, as every message is answered at once.
+        """
         return self.pull_messages(self.push_messages(messages))
 
     def _stamp(self, message: Message) -> str:

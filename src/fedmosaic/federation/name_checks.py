@@ -12,6 +12,9 @@ from fedmosaic.models import find_base_model
 def check_names(settings: RunSettings) -> None:
     """Check the names of methods, their settings, base models and alignment.
 
+    Args:
+        settings: of the run.
+
     Raises:
         SettingsError: a method, one of its settings or an alignment is not known; names the nearest.
         ModelError: a base model is not known; names the nearest.
@@ -28,6 +31,10 @@ def check_names(settings: RunSettings) -> None:
 
 def check_tasks(scenario: Scenario, benchmark: Benchmark) -> None:
     """Check the names of tasks that no client trains on, which nothing else would miss.
+
+    Args:
+        scenario: of the run.
+        benchmark: its data.
 
     Raises:
         SettingsError: the data have no such task; names near ones.

@@ -109,7 +109,7 @@ class Server:
         aggregation = self.context.aggregate(uploads, state, round_)
         progress.flops += self.context.spent.flops - before
         newcomers = {
-            peer.client: self.context.method.welcome(peer.architecture, peer.shapes, uploads)
+            peer.client: self.context.method.initial_download(peer.architecture, peer.shapes, uploads)
             for peer in training
             if peer.client not in uploads
         }

@@ -21,7 +21,12 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run or resume the run whose folder ``run_config["out"]`` names, and write its results."""
+    """Run or resume the run whose folder ``run_config["out"]`` names, and write its results.
+
+    Args:
+        grid: connects the server with the nodes.
+        context: its ``run_config`` has ``out`` and ``settings``.
+    """
     settings = validate(RunSettings, tomllib.loads(str(context.run_config["settings"])), source="the run's settings")
     serve(grid, settings, RunFolder(Path(str(context.run_config["out"]))))
 

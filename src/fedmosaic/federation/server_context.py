@@ -1,4 +1,4 @@
-"""What a method's server half may compute with: its own base models and public samples, metered."""
+"""The resources of a method's server half: its own base models and public samples, metered."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class ServerContext:
         return trainee
 
     def aggregate(self, uploads: Uploads, tensors: Mapping[str, Tensor], round_: int) -> Aggregation:
-        """Let the method make a round's downloads, reproducibly, and meter what it costs.
+        """Return the method's aggregation for a round, made with a fixed random seed, and meter its cost.
 
         Args:
             uploads: each client's last one.

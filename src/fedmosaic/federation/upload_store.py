@@ -74,6 +74,9 @@ class UploadStore:
     def store(self, upload: Upload) -> Upload:
         """Write an upload.
 
+        Args:
+            upload: its client and round name the file.
+
         Returns:
             The same upload, whose tensors are read from disk when they are asked for.
         """
@@ -84,13 +87,21 @@ class UploadStore:
     def load(self, client: int, round_: int) -> Mapping[str, Tensor]:
         """Return the tensors that a client uploaded in a round.
 
+        Args:
+            client: its id.
+            round_: from 1.
+
         Raises:
             RunError: they are not there, or damaged.
         """
         return StoredTensors(self._path(client, round_))
 
     def keep_only(self, needed: Collection[tuple[int, int]]) -> None:
-        """Delete all uploads but those named by (client, round)."""
+        """Delete all other uploads.
+
+        Args:
+            needed: (client, round) of the uploads that stay.
+        """
         for folder in self.folder.glob("client-*"):
             client = int(folder.name.removeprefix("client-"))
             for path in folder.iterdir():

@@ -1,4 +1,4 @@
-"""What crosses the wire: named tensors as one flat array and a schema, validated in full before any use.
+"""The message format: named tensors as one flat array and a schema, validated in full before any use.
 
 One array per message, because Flower's cost is per array, not per byte. What a peer declares is never trusted: the
 npy header, the byte length, the names, the shapes and the values are all checked, and memory is bounded by what the
@@ -22,7 +22,7 @@ from fedmosaic.adapters import TensorShapes
 from fedmosaic.errors import WireError
 
 PRIVACY = "privacy."
-"""Start of the names of metrics that say what an upload tells about a sample."""
+"""Prefix of the names of metrics that describe the privacy of an upload."""
 
 _STYPE = "numpy.ndarray"
 _DTYPE = np.dtype("<f4")
@@ -30,11 +30,11 @@ _HEADER_SLACK = 256
 
 
 def pack(meta: Mapping[str, int | float | str], tensors: Mapping[str, Tensor] | None = None) -> RecordDict:
-    """Build a message's content.
+    """Return a message's content.
 
     Args:
         meta: what the message is about (round, client, ...).
-        tensors: floating-point tensors; they travel as float32 in the order of their names.
+        tensors: floating-point tensors; they are sent as float32 in the order of their names.
     """
     content = RecordDict({"meta": ConfigRecord(dict(meta))})
     if tensors:
@@ -47,7 +47,11 @@ def pack(meta: Mapping[str, int | float | str], tensors: Mapping[str, Tensor] | 
 
 
 def size(content: RecordDict) -> int:
-    """Bytes of the tensors and their schema in a message's content."""
+    """Return the bytes of the tensors and their schema in a message's content.
+
+    Args:
+        content: of the message.
+    """
     arrays = sum(len(array.data) for record in content.array_records.values() for array in record.values())
     schema = content.config_records.get("schema")
     return arrays + (len(str(schema["tensors"])) if schema else 0)
@@ -55,6 +59,11 @@ def size(content: RecordDict) -> int:
 
 def meta(content: RecordDict, expected: Mapping[str, type], *, sender: str) -> dict[str, Any]:
     """Return the message's ``meta`` table after checking that it has the expected keys and types.
+
+    Args:
+        content: of the message.
+        expected: type by key.
+        sender: for the error text.
 
     Raises:
         WireError: a key is missing or of another type.
@@ -102,7 +111,11 @@ def unpack(
 
 
 def metrics(content: RecordDict, *, sender: str) -> dict[str, float]:
-    """Return a record of finite numbers.
+    """Return the metrics of a message: finite numbers by name.
+
+    Args:
+        content: of the message.
+        sender: for the error text.
 
     Raises:
         WireError: the record is missing, or holds a list or a value that is not finite.
@@ -119,6 +132,10 @@ def metrics(content: RecordDict, *, sender: str) -> dict[str, float]:
 def scores(content: RecordDict, *, sender: str) -> dict[str, tuple[float, ...]]:
     """Return the scores of single samples by task, each in [0, 1].
 
+    Args:
+        content: of the message.
+        sender: for the error text.
+
     Raises:
         WireError: the record is missing, empty, or holds anything else.
     """
@@ -132,19 +149,33 @@ def scores(content: RecordDict, *, sender: str) -> dict[str, tuple[float, ...]]:
 
 
 def add_metrics(content: RecordDict, values: Mapping[str, float]) -> RecordDict:
-    """Add a record of numbers to a message's content and return the content."""
+    """Add a record of numbers to a message's content and return the content.
+
+    Args:
+        content: of the message.
+        values: by name.
+    """
     content["metrics"] = MetricRecord(dict(values))
     return content
 
 
 def add_scores(content: RecordDict, values: Mapping[str, Sequence[float]]) -> RecordDict:
-    """Add the scores of single samples by task to a message's content and return the content."""
+    """Add the scores of single samples by task to a message's content and return the content.
+
+    Args:
+        content: of the message.
+        values: each sample's score, by task.
+    """
     content["scores"] = MetricRecord({task: list(each) for task, each in values.items()})
     return content
 
 
 def shapes_from_json(text: str, *, sender: str) -> dict[str, tuple[int, ...]]:
-    """Read ``{name: [int, ...]}``.
+    """Return the shapes in a JSON text ``{name: [int, ...]}``.
+
+    Args:
+        text: JSON.
+        sender: for the error text.
 
     Raises:
         WireError: the text is anything else.

@@ -264,7 +264,7 @@ class Method(ABC, Generic[S]):
     depend on its settings):
         name: as given on the command line.
         title: for tables.
-        slots: the adapter's slots; at most one travels.
+        slots: the adapter's slots; at most one is communicated.
         answers_with: how the slots are mixed when the client's model answers (and by default when it trains).
         colora: whether block-end layers carry Co-LoRA instead of conventional LoRA.
         across_architectures: whether the server combines P and Q over clients of all architectures; for newcomers.
@@ -418,7 +418,9 @@ class Method(ABC, Generic[S]):
             state: what the server keeps, and its trainees.
         """
 
-    def welcome(self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
+    def initial_download(
+        self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads
+    ) -> dict[str, Tensor]:
         """Return the download of a client without an upload, when others have made some. Default: the uniform mean.
 
         Args:

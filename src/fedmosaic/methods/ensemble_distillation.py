@@ -16,7 +16,14 @@ from torch import Tensor
 from fedmosaic.config import TrainingSettings
 from fedmosaic.methods.base import MethodSettings, ServerState, Uploads
 from fedmosaic.training.client import Client, LocalBatch
-from fedmosaic.training.distillation import Lesson, Pooled, Targets, distil, lesson, targets
+from fedmosaic.training.distillation import (
+    DistillationTargets,
+    EnsembleMean,
+    TeacherPredictions,
+    distil,
+    distillation_targets,
+    ensemble_predictions,
+)
 from fedmosaic.training.losses import cross_entropy
 
 _PUBLIC_SHARE = 0.2
@@ -66,7 +73,7 @@ def by_architecture(uploads: Uploads) -> dict[str, list[int]]:
 
 
 class EnsembleDistiller:
-    """The public samples of a round, and the server's models of every architecture, which teach and learn on them.
+    """Distils ensembles of clients on the server: the clients of each architecture as teachers, each mean as student.
 
     Args:
         uploads: the round's, with each client's communicated slot.
@@ -94,60 +101,66 @@ class EnsembleDistiller:
         for architecture, reader in readers.items():
             self.batches[architecture], self._held_out[architecture] = _public_batches(reader, settings)
 
-    def lessons(self, *, temperature: float, pooled: Pooled) -> dict[str, Lesson]:
+    def predictions_by_architecture(
+        self, *, temperature: float, mean_of: EnsembleMean
+    ) -> dict[str, TeacherPredictions]:
         """Return the predictions of the clients of each architecture, with the weights that they uploaded.
 
         Args:
             temperature: T.
-            pooled: what is averaged over the clients of an architecture.
+            mean_of: what is averaged over the clients of an architecture.
 
         Returns:
             By architecture.
         """
         return {
-            architecture: self.lesson(
+            architecture: self.predictions(
                 architecture,
                 [self._uploads[client].tensors for client in clients],
                 temperature=temperature,
-                pooled=pooled,
+                mean_of=mean_of,
             )
             for architecture, clients in self.groups.items()
         }
 
-    def lesson(
+    def predictions(
         self,
         architecture: str,
-        voters: Sequence[Mapping[str, Tensor]],
+        teachers: Sequence[Mapping[str, Tensor]],
         *,
         temperature: float,
-        pooled: Pooled = "probabilities",
-    ) -> Lesson:
-        """Return the pooled predictions of models of one architecture with the given weights.
+        mean_of: EnsembleMean = "probabilities",
+    ) -> TeacherPredictions:
+        """Return the mean prediction of models of one architecture with the given weights.
 
         Args:
             architecture: its name.
-            voters: weights of the communicated slot of each model.
+            teachers: weights of the communicated slot of each model.
             temperature: T.
-            pooled: what is averaged over the models.
+            mean_of: what is averaged over the models.
         """
         teacher, batches = self._model(architecture), self.batches[architecture]
-        return lesson(teacher, voters, batches, slot=self._slot, temperature=temperature, pooled=pooled)
+        return ensemble_predictions(
+            teacher, teachers, batches, slot=self._slot, temperature=temperature, mean_of=mean_of
+        )
 
     def targets(
-        self, architecture: str, lessons: Sequence[Lesson], *, temperature: float, strength: float = 1.0
-    ) -> Targets:
+        self, architecture: str, predictions: Sequence[TeacherPredictions], *, temperature: float, strength: float = 1.0
+    ) -> DistillationTargets:
         """Return predictions as targets in the tokens of a student.
 
         Args:
             architecture: the student's.
-            lessons: the predictions.
+            predictions: of the teachers.
             temperature: T.
-            strength: factor of their part of the loss.
+            strength: factor of their term in the loss.
         """
         base, batches = self._bases[architecture], self.batches[architecture]
-        return targets(lessons, base, batches, temperature=temperature, strength=strength)
+        return distillation_targets(predictions, base, batches, temperature=temperature, strength=strength)
 
-    def learn(self, architecture: str, start: Mapping[str, Tensor], goals: Sequence[Targets]) -> dict[str, Tensor]:
+    def learn(
+        self, architecture: str, start: Mapping[str, Tensor], targets: Sequence[DistillationTargets]
+    ) -> dict[str, Tensor]:
         """Return a student's best weights of those at the start, half-way and at the end.
 
         It starts with fresh optimiser moments.
@@ -155,12 +168,12 @@ class EnsembleDistiller:
         Args:
             architecture: the student's.
             start: its initial weights.
-            goals: what it learns.
+            targets: the loss is the sum of their terms.
         """
         student, batches = self._model(architecture), self.batches[architecture]
         student.adapter.load_slot(self._slot, start)
         steps = (len(batches) // 2, len(batches))
-        learned = distil(student, batches, goals, slot=self._slot, decay=True, snapshots_after=steps)
+        learned = distil(student, batches, targets, slot=self._slot, decay=True, snapshots_after=steps)
         return self.best(architecture, [start, *learned])
 
     def best(self, architecture: str, candidates: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -172,14 +185,14 @@ class EnsembleDistiller:
         """
         if len(candidates) == 1:
             return dict(candidates[0])
-        judge, losses = self._model(architecture), []
+        model, losses = self._model(architecture), []
         for tensors in candidates:
-            judge.adapter.load_slot(self._slot, tensors)
-            losses.append(sum(self._held_out_loss(judge, batch) for batch in self._held_out[architecture]))
+            model.adapter.load_slot(self._slot, tensors)
+            losses.append(sum(self._held_out_loss(model, batch) for batch in self._held_out[architecture]))
         return dict(candidates[losses.index(min(losses))])
 
-    def _held_out_loss(self, judge: Client, batch: LocalBatch) -> float:
-        return len(batch.samples) * float(cross_entropy(judge.predict(batch, mix=self._slot)))
+    def _held_out_loss(self, model: Client, batch: LocalBatch) -> float:
+        return len(batch.samples) * float(cross_entropy(model.predict(batch, mix=self._slot)))
 
     def _model(self, architecture: str) -> Client:
         return self._state.trainee(self.groups[architecture][0], rate=self._rate)
@@ -193,25 +206,25 @@ def _public_batches(reader: Client, settings: DistillationSettings) -> tuple[lis
     return batches[:-held_out], batches[-held_out:]
 
 
-def taught_by_all(
-    means: dict[int, dict[str, Tensor]], distiller: EnsembleDistiller, *, temperature: float, pooled: Pooled
+def distil_from_all(
+    means: dict[int, dict[str, Tensor]], distiller: EnsembleDistiller, *, temperature: float, mean_of: EnsembleMean
 ) -> dict[int, dict[str, Tensor]]:
     """Return each architecture's mean after it has learned from the clients of all architectures.
 
     Args:
         means: by client, the mean of its architecture.
-        distiller: holds the teachers, the students and the public samples.
+        distiller: of the round.
         temperature: T.
-        pooled: what is averaged over the clients of an architecture; over architectures probabilities are averaged.
+        mean_of: what is averaged over the clients of an architecture; over architectures probabilities are averaged.
 
     Returns:
         The download of each client.
     """
-    lessons = list(distiller.lessons(temperature=temperature, pooled=pooled).values())
+    predictions = list(distiller.predictions_by_architecture(temperature=temperature, mean_of=mean_of).values())
     downloads = {}
     for architecture in distiller.students:
         clients = distiller.groups[architecture]
-        goal = distiller.targets(architecture, lessons, temperature=temperature)
-        learned = distiller.learn(architecture, means[clients[0]], [goal])
+        target = distiller.targets(architecture, predictions, temperature=temperature)
+        learned = distiller.learn(architecture, means[clients[0]], [target])
         downloads.update(dict.fromkeys(clients, learned))
     return downloads

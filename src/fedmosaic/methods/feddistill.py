@@ -17,7 +17,7 @@ from pydantic import Field
 
 from fedmosaic.adapters import Slot
 from fedmosaic.methods.base import Aggregation, Method, ServerState, Uploads, mean_within_architecture
-from fedmosaic.methods.ensemble_distillation import DistillationSettings, EnsembleDistiller, taught_by_all
+from fedmosaic.methods.ensemble_distillation import DistillationSettings, EnsembleDistiller, distil_from_all
 from fedmosaic.training import Budget, Client
 
 
@@ -48,5 +48,5 @@ class FedDistill(Method[FedDistillSettings]):
         """Average within each architecture, and let each mean learn from all clients. See :meth:`Method.aggregate`."""
         means = mean_within_architecture(uploads)
         distiller = EnsembleDistiller(uploads, state, self.settings, "shared")
-        learned = taught_by_all(means, distiller, temperature=self.settings.temperature, pooled="probabilities")
+        learned = distil_from_all(means, distiller, temperature=self.settings.temperature, mean_of="probabilities")
         return Aggregation(downloads=learned)

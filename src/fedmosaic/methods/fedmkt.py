@@ -1,6 +1,6 @@
 """FedMKT (Fan et al., COLING 2025, arXiv 2406.02224), adapted to vision-language models of equal rank.
 
-Client k trains phi_k on its own samples; phi_k stays with it. Then it says what it predicts on public samples x:
+Client k trains phi_k on its own samples; phi_k stays with it. Then it uploads its predictions on public samples x:
 
     p_k(x)  the top-k probabilities of each answer token,   l_k(x) = -log P_k(answer | x)
 
@@ -35,9 +35,9 @@ from fedmosaic.methods.base import Aggregation, Method, ServerState, Tensors, Up
 from fedmosaic.methods.ensemble_distillation import DistillationSettings, by_architecture
 from fedmosaic.models import BaseModel
 from fedmosaic.training import Budget, Client, ClientState, LocalBatch
-from fedmosaic.training.distillation import Lesson, distil, targets
+from fedmosaic.training.distillation import TeacherPredictions, distil, distillation_targets
 from fedmosaic.training.token_alignment import vocabulary_size
-from fedmosaic.training.top_k_predictions import Size, TopKPredictions
+from fedmosaic.training.top_k_predictions import TopKPredictions, TopKSize
 
 _RECEIVED = "server."
 
@@ -47,9 +47,9 @@ class FedMktSettings(DistillationSettings):
     """Values of the paper."""
 
     top: Annotated[int, Field(ge=1)] = 128
-    """Tokens whose probabilities travel, for each token of an answer."""
+    """Number k of tokens whose probabilities are communicated, for each token of an answer."""
     answer_tokens: Annotated[int, Field(ge=1)] = 4
-    """First tokens of each public answer that travel, end mark included; mosaic40's have two."""
+    """First tokens of each public answer that are communicated, end token included; mosaic40's have two."""
     server_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """Of the server's models, which learn from the beginning, not only what clients' means lack."""
     lam: Annotated[float, Field(ge=0, le=1)] = 0.9
@@ -61,7 +61,7 @@ class FedMktSettings(DistillationSettings):
 
 
 class FedMkt(Method[FedMktSettings]):
-    """One local LoRA per client; knowledge on public samples travels both ways."""
+    """One local LoRA per client; knowledge on public samples is communicated both ways."""
 
     name = "fedmkt"
     title = "FedMKT"
@@ -70,13 +70,13 @@ class FedMkt(Method[FedMktSettings]):
     heterogeneity = "architectures, tokenizers and adapters"
     Settings = FedMktSettings
 
-    def size(self, training: TrainingSettings) -> Size:
+    def size(self, training: TrainingSettings) -> TopKSize:
         """Return the size of the knowledge that is exchanged.
 
         Args:
             training: of the clients.
         """
-        return Size(self.settings.public_count(training), self.settings.answer_tokens, self.settings.top)
+        return TopKSize(self.settings.public_count(training), self.settings.answer_tokens, self.settings.top)
 
     def receive(self, client: Client, download: Tensors) -> None:
         """Keep the server's knowledge until training. See :meth:`Method.receive`."""
@@ -132,7 +132,7 @@ class FedMkt(Method[FedMktSettings]):
         return TopKPredictions.of(client, batches, mix="local", size=self.size(client.settings.training))
 
     def _learn_from_server(self, client: Client) -> None:
-        """Consume what was received; nothing was in the first round."""
+        """Learn from the last download, if there was one, and drop it."""
         memory = client.memory
         received = {name.removeprefix(_RECEIVED): memory[name] for name in memory if name.startswith(_RECEIVED)}
         if received:
@@ -142,11 +142,11 @@ class FedMkt(Method[FedMktSettings]):
             own = memory["public.loss"] if current else self._knowledge(client, batches).loss
             self._learn(client, batches, select([Source(client.base, batches, knowledge)], own))
 
-    def _learn(self, student: Client, batches: Sequence[LocalBatch], lessons: Sequence[Lesson]) -> None:
-        """Train on the answers of public samples, and on what the selected sources say of them."""
+    def _learn(self, student: Client, batches: Sequence[LocalBatch], predictions: Sequence[TeacherPredictions]) -> None:
+        """Train on the answers of public samples, and on the predictions of the selected sources."""
         lam = self.settings.lam
-        goals = targets(lessons, student.base, batches, strength=1 - lam, votes=1)
-        distil(student, batches, [goals], slot="local", label=lam)
+        targets = distillation_targets(predictions, student.base, batches, strength=1 - lam, teachers=1)
+        distil(student, batches, [targets], slot="local", label=lam)
 
     def _server_model(self, state: ServerState, architecture: str, client: int) -> Client:
         """The server's model of an architecture, as the last round left it."""
@@ -183,20 +183,20 @@ class Source:
     knowledge: TopKPredictions
 
 
-def select(sources: Sequence[Source], loss: Tensor) -> list[Lesson]:
-    """Return the lessons of each source: the samples on which it is best, and better than the student (DualMinCE).
+def select(sources: Sequence[Source], loss: Tensor) -> list[TeacherPredictions]:
+    """Return the predictions of each source on the samples where it is best and better than the student (DualMinCE).
 
     Args:
         sources: of the same samples.
         loss: (samples,) the student's.
 
     Returns:
-        One lesson for each source.
+        One for each source.
     """
     lowest, best = torch.stack([source.knowledge.loss for source in sources]).min(0)
-    lessons = []
+    predictions = []
     for index, source in enumerate(sources):
         chosen = (best == index) & (lowest < loss)
-        said = source.knowledge.dense(source.batches, vocabulary=vocabulary_size(source.base), chosen=chosen)
-        lessons.append(Lesson(source.base, source.batches, said))
-    return lessons
+        probabilities = source.knowledge.dense(source.batches, vocabulary=vocabulary_size(source.base), chosen=chosen)
+        predictions.append(TeacherPredictions(source.base, source.batches, probabilities))
+    return predictions

@@ -101,8 +101,10 @@ class FedProto(Method[FedProtoSettings]):
         """Average each class over the clients that have it, weighted by their samples. See :meth:`Method.aggregate`."""
         return Aggregation(downloads=dict.fromkeys(uploads, self._common(uploads)))
 
-    def welcome(self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
-        """The same prototypes, which fit every model. See :meth:`Method.welcome`."""
+    def initial_download(
+        self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads
+    ) -> dict[str, Tensor]:
+        """The same prototypes, which fit every model. See :meth:`Method.initial_download`."""
         return self._common(uploads)
 
     def _common(self, uploads: Uploads) -> dict[str, Tensor]:

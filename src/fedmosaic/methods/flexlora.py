@@ -54,10 +54,12 @@ class FlexLora(RankedLora[FlexLoraSettings]):
                 downloads[client] |= _best(svd, name, down.shape[0])
         return Aggregation(downloads=downloads)
 
-    def welcome(self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
+    def initial_download(
+        self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads
+    ) -> dict[str, Tensor]:
         """A newcomer's start: the mean update in the adapter's rank, of which it takes its first ranks.
 
-        See :meth:`Method.welcome`.
+        See :meth:`Method.initial_download`.
         """
         peers = Uploads([upload for upload in uploads.values() if upload.architecture == architecture])
         start = next(iter(means_of_others(peers).values()), {})

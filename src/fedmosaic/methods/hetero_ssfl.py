@@ -96,8 +96,10 @@ class HeteroSsfl(Method[HeteroSsflSettings]):
         """Average the Gram matrices, each at unit norm. See :meth:`Method.aggregate`."""
         return Aggregation(downloads=dict.fromkeys(uploads, self._common(uploads)))
 
-    def welcome(self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
-        """The same matrix, which fits every model. See :meth:`Method.welcome`."""
+    def initial_download(
+        self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads
+    ) -> dict[str, Tensor]:
+        """The same matrix, which fits every model. See :meth:`Method.initial_download`."""
         return self._common(uploads)
 
     def _common(self, uploads: Uploads) -> dict[str, Tensor]:

@@ -140,6 +140,8 @@ class Nefl(Method[NeflSettings]):
                 downloads[client][name] = mean[tuple(map(slice, uploads[client].tensors[name].shape))]
         return Aggregation(downloads=downloads)
 
-    def welcome(self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
-        """A newcomer's start: the mean over the submodels that have an element. See :meth:`Method.welcome`."""
+    def initial_download(
+        self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads
+    ) -> dict[str, Tensor]:
+        """A newcomer's start: the mean over the submodels that have an element. See :meth:`Method.initial_download`."""
         return elementwise_welcome(architecture, shapes, uploads)

@@ -27,7 +27,7 @@ from pydantic import Field
 
 from fedmosaic.adapters import Slot
 from fedmosaic.methods.base import Aggregation, Method, ServerState, Uploads, mean_within_architecture
-from fedmosaic.methods.ensemble_distillation import DistillationSettings, EnsembleDistiller, taught_by_all
+from fedmosaic.methods.ensemble_distillation import DistillationSettings, EnsembleDistiller, distil_from_all
 from fedmosaic.training import Budget, Client, proximal
 
 
@@ -65,5 +65,5 @@ class PerAda(Method[PerAdaSettings]):
         """
         means = mean_within_architecture(uploads)
         distiller = EnsembleDistiller(uploads, state, self.settings, "shared")
-        learned = taught_by_all(means, distiller, temperature=self.settings.temperature, pooled="logits")
+        learned = distil_from_all(means, distiller, temperature=self.settings.temperature, mean_of="logits")
         return Aggregation(downloads=learned)

@@ -74,8 +74,10 @@ class RankedLora(Method[R]):
         """The client's ranks. See :meth:`Method.upload`."""
         return truncated(client.snapshot("shared"), self.rank(client))
 
-    def welcome(self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
-        """A newcomer's start: the mean over those who have an element. See :meth:`Method.welcome`."""
+    def initial_download(
+        self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads
+    ) -> dict[str, Tensor]:
+        """A newcomer's start: the mean over those who have an element. See :meth:`Method.initial_download`."""
         return elementwise_welcome(architecture, shapes, uploads)
 
 

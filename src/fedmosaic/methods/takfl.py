@@ -28,7 +28,7 @@ from fedmosaic.adapters import Slot
 from fedmosaic.methods.base import Aggregation, Method, ServerState, Tensors, Uploads, mean_within_architecture
 from fedmosaic.methods.ensemble_distillation import DistillationSettings, EnsembleDistiller
 from fedmosaic.training import Budget, Client
-from fedmosaic.training.distillation import Lesson
+from fedmosaic.training.distillation import TeacherPredictions
 
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -70,29 +70,35 @@ class Takfl(Method[TakflSettings]):
         """
         means = mean_within_architecture(uploads)
         distiller = EnsembleDistiller(uploads, state, self.settings, "shared")
-        lessons = list(distiller.lessons(temperature=self.settings.temperature, pooled="logits").values())
-        choices = mixtures(len(lessons)) if self.settings.lam is None else [(self.settings.lam,) * len(lessons)]
+        predictions = list(
+            distiller.predictions_by_architecture(temperature=self.settings.temperature, mean_of="logits").values()
+        )
+        choices = mixtures(len(predictions)) if self.settings.lam is None else [(self.settings.lam,) * len(predictions)]
         downloads: dict[int, dict[str, Tensor]] = {}
         for architecture in distiller.students:
             clients = distiller.groups[architecture]
             mean = means[clients[0]]
-            vectors = self._task_vectors(distiller, architecture, mean, lessons)
+            vectors = self._task_vectors(distiller, architecture, mean, predictions)
             merged = distiller.best(architecture, [_merged(mean, vectors, lam) for lam in choices])
             downloads.update(dict.fromkeys(clients, merged))
         return Aggregation(downloads=downloads)
 
     def _task_vectors(
-        self, distiller: EnsembleDistiller, architecture: str, mean: dict[str, Tensor], lessons: list[Lesson]
+        self,
+        distiller: EnsembleDistiller,
+        architecture: str,
+        mean: dict[str, Tensor],
+        predictions: list[TeacherPredictions],
     ) -> list[dict[str, Tensor]]:
         """Return tau_j for each group j of teachers."""
-        own = distiller.lesson(architecture, [mean], temperature=self.settings.self_temperature)
+        own = distiller.predictions(architecture, [mean], temperature=self.settings.self_temperature)
         keep = distiller.targets(
             architecture, [own], temperature=self.settings.self_temperature, strength=self.settings.gamma
         )
         vectors = []
-        for lesson in lessons:
-            goal = distiller.targets(architecture, [lesson], temperature=self.settings.temperature)
-            learned = distiller.learn(architecture, mean, [goal, keep])
+        for prediction in predictions:
+            target = distiller.targets(architecture, [prediction], temperature=self.settings.temperature)
+            learned = distiller.learn(architecture, mean, [target, keep])
             vectors.append({name: learned[name] - tensor for name, tensor in mean.items()})
         return vectors
 

@@ -15,7 +15,7 @@ _STARTS = {"merged": ("from the merged adapters", "self"), "scratch": ("from scr
 
 
 def adaptation_page(result: Mapping[str, Any], path: Path) -> Path:
-    """Write the page.
+    """Write the page and return its path.
 
     Args:
         result: ``task``, and ``merged`` and ``scratch``: scores in [0, 1] by number of steps.

@@ -62,7 +62,7 @@ def fit(
     least: float,
     most: float = math.inf,
 ) -> Axes:
-    """Axes that hold all points of ``lines``, with ends on round numbers.
+    """Return axes that hold all points of ``lines``, with ends on round numbers.
 
     Args:
         lines: of all charts that are to share the axes.
@@ -80,7 +80,13 @@ def fit(
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """At least two and at most about ``most`` round numbers (1, 2 or 5 times a power of ten) around [low, high]."""
+    """Return round numbers (multiples of 1, 2 or 5 times a power of ten) around [low, high].
+
+    Args:
+        low: lower end.
+        high: upper end.
+        most: about how many numbers at most; at least two are returned.
+    """
     width = max(high - low, 1e-9)
     power = 10.0 ** math.floor(math.log10(width / (most - 1)))
     step = next(power * factor for factor in (1, 2, 5, 10) if width / (power * factor) <= most - 1)
@@ -89,7 +95,15 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def draw(lines: Sequence[Line], axes: Axes, *, title: str, width: int = 540, height: int = 300) -> Markup:
-    """Draw one chart; ``title`` tells a screen reader what it shows."""
+    """Return one chart as SVG.
+
+    Args:
+        lines: to draw.
+        axes: of the chart.
+        title: for screen readers.
+        width: in pixels.
+        height: in pixels.
+    """
     right = max([14, *(52 + 7 * len(line.tag) for line in lines if line.end)])
     inner_width, inner_height = width - _LEFT - right, height - _TOP - _BOTTOM
 

@@ -24,7 +24,7 @@ Curve = list[tuple[float, float]]
 
 
 def comparison_page(comparison: Mapping[str, Any], plans: Sequence[Plan], path: Path) -> Path:
-    """Write the page.
+    """Write the page and return its path.
 
     Args:
         comparison: content of ``comparison.json``; the first row is shown in colour, against its best rivals.

@@ -15,7 +15,12 @@ _MOST_DOTS = 25
 
 @dataclass(frozen=True)
 class ClientChart:
-    """One client's panel."""
+    """One client's chart.
+
+    Attributes:
+        client: its id.
+        chart: Self and Others over rounds, as SVG.
+    """
 
     client: int
     chart: Markup
@@ -23,7 +28,14 @@ class ClientChart:
 
 @dataclass(frozen=True)
 class Curves:
-    """All charts over rounds; an empty chart means that nothing was measured."""
+    """All charts over rounds, as SVG; an empty chart means that nothing was measured.
+
+    Attributes:
+        self_: mean Self of all clients.
+        others: mean Others of all clients.
+        loss: mean training loss of all clients.
+        clients: one chart per client.
+    """
 
     self_: Markup
     others: Markup
@@ -32,7 +44,11 @@ class Curves:
 
 
 def curves(record: RunRecord) -> Curves:
-    """Draw all charts; those of Self and Others share one vertical axis."""
+    """Return all charts; those of Self and Others share one vertical axis.
+
+    Args:
+        record: the run.
+    """
     means = {metric: _mean_lines(record, metric) for metric in ("self", "others")}
     panels = {client: _client_lines(record, client) for client in record.clients}
     every = [line for lines in (*means.values(), *panels.values()) for line in lines]

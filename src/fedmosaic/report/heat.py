@@ -73,7 +73,12 @@ _KINDS = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: what it shows, and how dark it is from 0 to 1."""
+    """One cell of a heat map.
+
+    Attributes:
+        text: the value as shown.
+        level: the value as a darkness from 0 to 1.
+    """
 
     text: str
     level: float
@@ -115,7 +120,16 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Heat:
-    """The relevance section: labels and one heat-map for each kind of matrix."""
+    """The relevance section: labels and one heat map for each kind of matrix.
+
+    Attributes:
+        rounds: those that are shown.
+        every: how many rounds lie between two that are shown.
+        clients: ids in the order of rows and columns.
+        models: each client's base model.
+        maps: the heat maps.
+        numbers: whether cells are small enough in number to show their values.
+    """
 
     rounds: list[int]
     every: int
@@ -136,7 +150,11 @@ class Heat:
 
 
 def heat(record: RunRecord) -> Heat | None:
-    """Build the section; None if there are no matrices or only one client."""
+    """Return the section; None if there are no matrices or only one client.
+
+    Args:
+        record: the run.
+    """
     clients = record.clients
     if not record.relevance or len(clients) < 2:
         return None
@@ -152,7 +170,16 @@ def heat(record: RunRecord) -> Heat | None:
 
 
 def pair_mean(matrix: Matrix, models: Sequence[str], *, same: bool) -> float | None:
-    """Mean of a matrix (N, N) over all ordered pairs of different clients whose base models are equal, or differ."""
+    """Return the mean of a matrix over all ordered pairs of different clients with equal, or with different, models.
+
+    Args:
+        matrix: (N, N); values that are not finite are left out.
+        models: each client's base model.
+        same: whether pairs with equal or with different base models are meant.
+
+    Returns:
+        None if there is no such pair.
+    """
     groups = np.array([[a == b for b in models] for a in models])
     chosen = matrix[(groups == same) & ~np.eye(len(models), dtype=bool)]
     chosen = chosen[np.isfinite(chosen)]

@@ -1,8 +1,8 @@
-"""docs/methods.md: what every built-in method is and costs, from the code and from rounds that are rehearsed for it.
+"""docs/methods.md: what every built-in method is and costs, from the code and from dry runs.
 
     python -m fedmosaic.report.methods docs/methods.md
 
-The first table is read off the classes; the second is counted in a rehearsal of the demo scenario: bytes and FLOPs of
+The first table is read off the classes; the second is counted in a dry run of the demo scenario: bytes and FLOPs of
 its second round, the first in which there is something to receive.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmosaic.config import RunSettings, load_scenario, resolve
-from fedmosaic.experiments.dry_run import steady_round, still
+from fedmosaic.experiments.dry_run import steady_round, with_null_models
 from fedmosaic.federation import wire
 from fedmosaic.io import write_atomically
 from fedmosaic.methods.base import Method
@@ -80,7 +80,11 @@ def what_they_are() -> str:
 
 
 def what_they_cost(costs: Mapping[str, Cost]) -> str:
-    """The table of measured costs."""
+    """Return the table of measured costs in Markdown.
+
+    Args:
+        costs: by method; those of ``sft`` are the reference for FLOPs.
+    """
     rows = [
         (
             f"`{kind.name}`",
@@ -97,7 +101,11 @@ def what_they_cost(costs: Mapping[str, Cost]) -> str:
 
 
 def lines_of_code(source: str) -> int:
-    """How many lines of a module hold code: not those of docstrings, comments or nothing."""
+    """Return the number of lines of a module with code: without docstrings, comments and empty lines.
+
+    Args:
+        source: text of the module.
+    """
     silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
     held: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -110,8 +118,12 @@ def lines_of_code(source: str) -> int:
 
 
 def measure(settings: RunSettings) -> Cost:
-    """Rehearse a round, and count the bytes that would be sent."""
-    steady, clients = steady_round(still(settings)), settings.scenario.clients
+    """Return the costs of the second round of a dry run, with the bytes that would be sent.
+
+    Args:
+        settings: of the run.
+    """
+    steady, clients = steady_round(with_null_models(settings)), settings.scenario.clients
     names = {name for upload in steady.uploads.values() for name in upload.tensors}
     return Cost(
         sends=_in_words(names) or "nothing",
@@ -122,7 +134,11 @@ def measure(settings: RunSettings) -> Cost:
 
 
 def write(path: Path) -> None:
-    """Measure all methods and write the page."""
+    """Measure all methods and write the page.
+
+    Args:
+        path: of the page.
+    """
     scenario = load_scenario("demo")
     settings = {
         kind.name: resolve(scenario, method=kind.name, overrides=["adapter.alignment=none"]) for kind in builtin()

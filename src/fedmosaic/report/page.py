@@ -49,7 +49,7 @@ def write_report(folder: Path) -> Path:
 
 
 def render(record: RunRecord, settings_text: str) -> str:
-    """The page's HTML.
+    """Return the page's HTML.
 
     Args:
         record: the run.

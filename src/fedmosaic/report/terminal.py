@@ -20,7 +20,7 @@ _STYLES = {"up": "green", "down": "red", "same": ""}
 
 
 def final_table(folder: Path) -> Table:
-    """Per client and as a mean: Self and Others at the start, after local-only training, after the method, in percent.
+    """Return a table in percent, per client and mean: Self and Others at the start, after local training, at the end.
 
     Args:
         folder: a run folder; the run need not be done.
@@ -50,10 +50,13 @@ def final_table(folder: Path) -> Table:
 
 
 def literal(text: str) -> Text:
-    """Return what shows a text as it is: names come from files and users.
+    """Return a text without markup, for names that come from files and users.
 
     In a plain string rich reads ``[brackets]`` and ``:colons:`` as markup, and a terminal obeys control characters;
-    these become escapes that can be read.
+    these become readable escapes.
+
+    Args:
+        text: any.
     """
     return Text("".join(_escaped(each) if unicodedata.category(each) in _OBEYED else each for each in text))
 
@@ -63,7 +66,10 @@ def _escaped(character: str) -> str:
 
 
 def headline(folder: Path) -> str:
-    """One line: scenario, method, and Self and Others from the start to now.
+    """Return one line: scenario, method, and Self and Others from the start to now.
+
+    Args:
+        folder: a run folder.
 
     Raises:
         SettingsError: not a run folder.

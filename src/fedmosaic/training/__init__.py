@@ -1,4 +1,4 @@
-"""The local loop: one client, its adapter, its optimiser, its stream."""
+"""Local training and distillation: a client, its state, its optimiser, its losses and its base models."""
 
 from fedmosaic import events
 from fedmosaic.training.budget import Budget, Meter, steps_of

@@ -1,4 +1,4 @@
-"""How much a client may train in one round, and a meter of what it did."""
+"""How much a client may train in one round, and a meter of its work."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ def steps_of(settings: RunSettings, client: int, round_: int) -> int:
     Where ``training.steps`` is no whole number, rounds with the next smaller and the next larger one are spread evenly
     over the run, and the clients' longer rounds over each other: up to any round, two clients that trained in all of
     them are at most one step apart, and N clients in R rounds take floor(N R steps) together (Hermite's identity).
+
+    Args:
+        settings: of the run.
+        client: its id.
+        round_: from 1.
     """
     steps, clients = Fraction(str(settings.training.steps)), settings.scenario.clients
     lead = Fraction([each.id for each in clients].index(client), len(clients))
@@ -31,7 +36,16 @@ def steps_of(settings: RunSettings, client: int, round_: int) -> int:
 
 @dataclass
 class Meter:
-    """What one client did in one round."""
+    """The work of one client in one round.
+
+    Attributes:
+        steps: optimiser steps.
+        samples: that were trained on.
+        loss_sum: sum of the steps' training losses (nats).
+        flops: floating-point operations of all passes.
+        seconds: wall-clock time inside the client.
+        privacy: the guarantee of the uploads so far for a sample, e.g. ``epsilon`` and ``delta``; empty: none.
+    """
 
     steps: int = 0
     samples: int = 0
@@ -39,7 +53,6 @@ class Meter:
     flops: float = 0.0
     seconds: float = 0.0
     privacy: dict[str, float] = field(default_factory=dict)
-    """What the uploads up to now tell about a sample, e.g. ``epsilon`` and ``delta``; empty: nothing is guaranteed."""
 
     @property
     def loss(self) -> float:

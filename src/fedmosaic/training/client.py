@@ -25,7 +25,12 @@ from fedmosaic.training.resources import Resources
 
 @dataclass(frozen=True)
 class LocalBatch:
-    """A drawn batch: the samples, and what the client's own base model reads."""
+    """A batch of samples.
+
+    Attributes:
+        samples: B samples.
+        inputs: the same samples as the client's own base model reads them: token ids, labels and images.
+    """
 
     samples: Sequence[Sample]
     inputs: Batch
@@ -126,7 +131,7 @@ class Client:
 
         Args:
             count: how many samples.
-            round_: whose samples, e.g. the last round's, to use what was said about them; default: this round's.
+            round_: whose samples, e.g. the last round's, to use knowledge about them; default: this round's.
 
         Raises:
             SettingsError: the benchmark has no public samples.
@@ -137,7 +142,7 @@ class Client:
         return [LocalBatch(chunk, self.base.collate(chunk)) for chunk in chunks]
 
     def answers(self, batch: LocalBatch, *, mix: SlotWeights) -> AnswerLogits:
-        """Predict the answer tokens; metered with the backward pass to come.
+        """Return logits (n, V) and targets (n,) of a batch's n answer tokens; metered with the backward pass to come.
 
         Args:
             batch: the samples.
@@ -148,7 +153,7 @@ class Client:
             return self.base.answer_logits(batch.inputs)
 
     def predict(self, batch: LocalBatch, *, mix: SlotWeights) -> AnswerLogits:
-        """Predict as a teacher does: as :meth:`answers`, without gradients and without dropout.
+        """Return the same as :meth:`answers`, without gradients and without dropout, as for a teacher.
 
         Args:
             batch: the samples.
@@ -161,7 +166,7 @@ class Client:
         """Return the last hidden state at the end of each sample's prompt, computed as in :meth:`predict`.
 
         Args:
-            samples: B of them; their answers are not looked at.
+            samples: B of them; their answers are not used.
             mix: how the slots enter the output.
 
         Returns:
@@ -261,10 +266,10 @@ class Client:
     # ---- what the federation calls -------------------------------------------------------------------------------
 
     def timed(self, work: Callable[[Client], None]) -> None:
-        """Run one round's work in training mode, reproducibly, and meter its time.
+        """Run one round's work in training mode with a fixed random seed, and meter its time.
 
         Args:
-            work: is given this client.
+            work: called with this client.
         """
         torch.manual_seed(seeding.derive(self.settings.seed, "train", self.id, self.round))
         start = time.perf_counter()
@@ -280,7 +285,7 @@ class Client:
         return replace(ClientState.of_adapter(self.adapter), moments=self.optimiser.moments(), memory=dict(self.memory))
 
     def restore(self, state: ClientState) -> None:
-        """Become the client of a state.
+        """Take over a state: slots, gate, optimiser moments and memory.
 
         Args:
             state: as :meth:`state` returns it; it is copied.

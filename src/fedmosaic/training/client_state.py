@@ -1,9 +1,9 @@
-"""What must outlive a message of one client, and the names under which its tensors are written to a file.
+"""The state of one client between two messages, and the names under which its tensors are written to a file.
 
 slot.SLOT|NAME    the adapter's slots: their weights, by the names that an upload has
 gate|NAME         the gates' parameters
 moment|NAME       the optimiser's moments and step counts
-memory|NAME       what the method remembers
+memory|NAME       tensors that the method keeps
 """
 
 from __future__ import annotations

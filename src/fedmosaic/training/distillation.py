@@ -1,4 +1,4 @@
-"""Learning from what other models say about public samples (Hinton et al., 2015, arXiv 1503.02531).
+"""Knowledge distillation from other models on public samples (Hinton et al., 2015, arXiv 1503.02531).
 
     p = mean over teachers of softmax(z_teacher / T), or softmax(mean z_teacher / T)
     loss = T² KL(p || softmax(z_student / T)), the mean over the answer tokens
@@ -23,35 +23,36 @@ from fedmosaic.training.client import Client, LocalBatch
 from fedmosaic.training.losses import cross_entropy
 from fedmosaic.training.token_alignment import TokenAligner
 
-Pooled = Literal["probabilities", "logits"]
+EnsembleMean = Literal["probabilities", "logits"]
+"""What the mean over the teachers of an ensemble is taken of."""
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What teachers of one base model say about the answers of public samples.
+class TeacherPredictions:
+    """The mean prediction of an ensemble of teachers of one base model for the answers of public samples.
 
     Attributes:
         base: the teachers' base model.
         batches: the samples as it reads them.
-        probabilities: (n, V) for each batch.
-        votes: the number of teachers that this is the mean of.
+        probabilities: (n, V) for each batch of n answer tokens; V is the base model's vocabulary size.
+        teachers: the number of teachers in the ensemble.
     """
 
     base: BaseModel
     batches: Sequence[LocalBatch]
     probabilities: Sequence[Tensor]
-    votes: int = 1
+    teachers: int = 1
 
 
 @dataclass(frozen=True)
-class Targets:
-    """What a student shall predict, in its own tokens.
+class DistillationTargets:
+    """What a student is trained to predict, in its own tokens.
 
     Attributes:
         probabilities: (n, V) for each batch; rows sum to 1, or to 0 where there is no target.
-        weights: (n,) for each batch: how much of what the teachers say could be translated, from 0 to 1.
-        temperature: T, at which they were softened.
-        strength: factor of their part of the loss.
+        weights: (n,) for each batch: the share of the teachers' probability that could be translated, from 0 to 1.
+        temperature: T of the softmax that made them.
+        strength: factor of their term in the loss.
     """
 
     probabilities: Sequence[Tensor]
@@ -60,78 +61,86 @@ class Targets:
     strength: float = 1.0
 
 
-def lesson(
+def ensemble_predictions(
     teacher: Client,
-    voters: Iterable[Mapping[str, Tensor]],
+    teachers: Iterable[Mapping[str, Tensor]],
     batches: Sequence[LocalBatch],
     *,
     slot: str,
     temperature: float,
-    pooled: Pooled,
-) -> Lesson:
-    """Let teachers of one base model predict the answers, one after the other, and return their mean.
+    mean_of: EnsembleMean,
+) -> TeacherPredictions:
+    """Return the mean of the predictions of several teachers of one base model, computed one after the other.
 
     Args:
-        teacher: whose adapter they take turns in; it keeps the last one's.
-        voters: the tensors of each teacher.
+        teacher: the model into whose adapter each teacher's weights are loaded; it keeps the last one's.
+        teachers: the slot's tensors of each teacher, by name.
         batches: public samples as this base model reads them.
-        slot: where the tensors go, and which alone predicts.
+        slot: into which the tensors are loaded; the only active one.
         temperature: T.
-        pooled: what the mean is of.
+        mean_of: whether probabilities or logits are averaged.
     """
     sums: list[Tensor | None] = [None] * len(batches)
-    votes = 0
-    for votes, tensors in enumerate(voters, start=1):  # noqa: B007 - counts
+    count = 0
+    for count, tensors in enumerate(teachers, start=1):  # noqa: B007 - counts
         teacher.adapter.load_slot(slot, tensors)
         for index, batch in enumerate(batches):
             logits = teacher.predict(batch, mix=slot).logits.float() / temperature
-            said = logits if pooled == "logits" else logits.softmax(-1)
+            prediction = logits if mean_of == "logits" else logits.softmax(-1)
             before = sums[index]
-            sums[index] = said if before is None else before + said
-    means = [total / votes for total in sums if total is not None]
-    probabilities = [mean.softmax(-1) for mean in means] if pooled == "logits" else means
-    return Lesson(teacher.base, batches, probabilities, votes)
+            sums[index] = prediction if before is None else before + prediction
+    means = [total / count for total in sums if total is not None]
+    probabilities = [mean.softmax(-1) for mean in means] if mean_of == "logits" else means
+    return TeacherPredictions(teacher.base, batches, probabilities, count)
 
 
-def targets(
-    lessons: Sequence[Lesson],
+def distillation_targets(
+    predictions: Sequence[TeacherPredictions],
     student: BaseModel,
     batches: Sequence[LocalBatch],
     *,
     temperature: float = 1.0,
     strength: float = 1.0,
-    votes: int | None = None,
-) -> Targets:
-    """Translate lessons for a student and return their mean, each with its number of votes.
+    teachers: int | None = None,
+) -> DistillationTargets:
+    """Return predictions as a student's targets: translated, and averaged with the numbers of teachers as weights.
 
     Args:
-        lessons: about the same public samples.
-        student: who learns them.
+        predictions: of the same public samples.
+        student: the base model that learns.
         batches: those samples as the student reads them.
-        temperature: at which the lessons were softened.
-        strength: factor of these targets' part of the loss.
-        votes: how many a token needs for the full weight; default: all. Fewer where lessons are about some tokens only.
+        temperature: T of the softmax that made the predictions.
+        strength: factor of these targets' term in the loss.
+        teachers: the number of teachers at which a token has weight 1; default: all. Fewer where predictions cover
+            some tokens only.
     """
-    translated = [_translated(lesson, student, batches) for lesson in lessons]
-    sums = [torch.stack(said).sum(0) for said in zip(*translated, strict=True)]
+    translated = [_translated(each, student, batches) for each in predictions]
+    sums = [torch.stack(of_batch).sum(0) for of_batch in zip(*translated, strict=True)]
     mass = [total.sum(-1) for total in sums]
-    votes = votes or sum(lesson.votes for lesson in lessons)
-    return Targets(
+    teachers = teachers or sum(each.teachers for each in predictions)
+    return DistillationTargets(
         [total / each.clamp(min=torch.finfo(each.dtype).tiny)[:, None] for total, each in zip(sums, mass, strict=True)],
-        [(each / votes).clamp(max=1) for each in mass],
+        [(each / teachers).clamp(max=1) for each in mass],
         temperature,
         strength,
     )
 
 
-def _translated(lesson: Lesson, student: BaseModel, batches: Sequence[LocalBatch]) -> list[Tensor]:
-    translate = TokenAligner(lesson.base, student)
-    each = zip(lesson.probabilities, lesson.batches, batches, strict=True)
-    return [lesson.votes * translate(said, source, target) for said, source, target in each]
+def _translated(predictions: TeacherPredictions, student: BaseModel, batches: Sequence[LocalBatch]) -> list[Tensor]:
+    translate = TokenAligner(predictions.base, student)
+    each = zip(predictions.probabilities, predictions.batches, batches, strict=True)
+    return [predictions.teachers * translate(probabilities, source, target) for probabilities, source, target in each]
 
 
 def divergence(logits: Tensor, probabilities: Tensor, weights: Tensor, temperature: float) -> Tensor:
-    """Return T² KL(probabilities || softmax(logits / T)), the weighted sum over tokens by their number (nats)."""
+    """Return T² KL(probabilities || softmax(logits / T)), the weighted sum over tokens divided by n (a scalar; nats).
+
+    Args:
+        logits: (n, V) of the student.
+        probabilities: (n, V) targets.
+        weights: (n,) from 0 to 1.
+        temperature: T.
+    """
     predicted = F.log_softmax(logits.float() / temperature, dim=-1)
     each = (torch.xlogy(probabilities, probabilities) - probabilities * predicted).sum(-1)
     return temperature**2 * (weights * each).mean()
@@ -140,7 +149,7 @@ def divergence(logits: Tensor, probabilities: Tensor, weights: Tensor, temperatu
 def distil(
     student: Client,
     batches: Sequence[LocalBatch],
-    lessons: Sequence[Targets],
+    targets: Sequence[DistillationTargets],
     *,
     slot: str,
     label: float = 0.0,
@@ -150,28 +159,28 @@ def distil(
     """Train one slot for one pass over public batches.
 
     Args:
-        student: who learns.
+        student: the model that is trained.
         batches: public samples as it reads them.
-        lessons: the targets for these batches; the loss is the sum of their parts.
-        slot: what trains, and alone predicts.
+        targets: for these batches; the loss is the sum of their terms.
+        slot: what trains; the only active one.
         label: factor of the cross-entropy with the true answers, which is added.
-        decay: whether the learning rates fall linearly within the pass, towards zero after the last step.
+        decay: whether the learning rates decay linearly within the pass, to zero after the last step.
         snapshots_after: numbers of steps after which the slot is copied.
 
     Returns:
-        the copies, in the order of the steps.
+        The copies, in the order of the steps.
     """
     snapshots = []
     for index, batch in enumerate(batches):
 
         def objective(index: int = index, batch: LocalBatch = batch) -> Tensor:
             answers = student.answers(batch, mix=slot)
-            parts = [
+            terms = [
                 each.strength
                 * divergence(answers.logits, each.probabilities[index], each.weights[index], each.temperature)
-                for each in lessons
+                for each in targets
             ]
-            return torch.stack([*parts, *([label * cross_entropy(answers)] if label else [])]).sum()
+            return torch.stack([*terms, *([label * cross_entropy(answers)] if label else [])]).sum()
 
         if decay:
             student.optimiser.scale_rates(1 - index / len(batches))

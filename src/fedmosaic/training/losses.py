@@ -1,4 +1,4 @@
-"""Terms of the losses of several methods: answers, distillation, and a pull towards given weights."""
+"""Terms of the losses of several methods: cross-entropy, distillation and a proximal term."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from fedmosaic.adapters import Adapter
 from fedmosaic.models import AnswerLogits
 
 Penalty = Callable[[Adapter], Tensor]
+"""Gives a term of the loss (a scalar) that depends on the adapter's weights alone."""
 
 
 def cross_entropy(answers: AnswerLogits) -> Tensor:
-    """Mean token cross-entropy (a scalar; nats)."""
+    """Return the mean cross-entropy over the answer tokens (a scalar; nats).
+
+    Args:
+        answers: logits (n, V) and targets (n,) of n answer tokens.
+    """
     return F.cross_entropy(answers.logits.float(), answers.targets)
 
 
@@ -35,9 +40,9 @@ def proximal(slot: str, centre: Mapping[str, Tensor], strength: float) -> Penalt
     """Return the penalty ``strength / 2 * ||slot - centre||^2``, whose gradient is ``strength * (slot - centre)``.
 
     Args:
-        slot: the slot that is pulled.
-        centre: where to, by the names of the slot's tensors; copies, so that it stays where it is.
-        strength: of the pull.
+        slot: the slot that is penalised.
+        centre: values by the names of the slot's tensors; copies, so that they stay constant.
+        strength: factor of the penalty.
     """
 
     def penalty(adapter: Adapter) -> Tensor:

@@ -71,11 +71,11 @@ class ModelPool:
         return load_base_model(name, images=self.images, home=self.home, device=self.device, dtype=self.dtype)
 
     def prepare(self, names: Sequence[str], samples: Sequence[Sample]) -> None:
-        """Let the models do what they can before training starts, e.g. compute the frozen tower's features.
+        """Compute beforehand what does not change in training, e.g. the features of frozen vision towers.
 
         Args:
             names: of the models.
-            samples: that they will read.
+            samples: the samples that they will read.
 
         Raises:
             DataError: a model cannot read a sample.
@@ -93,11 +93,11 @@ class ModelPool:
         return min(sorted(set(names)), key=lambda name: self.model(name).parameter_count)
 
     def pass_flops(self, name: str, batch: Batch, *, trained: tuple[str, ...] | None, mix: str) -> int:
-        """Return the operations of a pass over a batch with the adapter as it stands, remembered: counting takes time.
+        """Return the FLOPs of a pass over a batch with the adapter as it stands; equal passes are counted once.
 
         Args:
             name: the base model.
-            batch: its shape decides.
+            batch: only its shape matters.
             trained: names what requires gradients now; None: a forward pass only, else forward and backward.
             mix: names how slots are mixed now.
         """

@@ -1,8 +1,8 @@
-"""Base models that compute nothing, so that a whole run's cost can be counted in seconds.
+"""Null models: base models without computation, on which the FLOPs of a whole run are counted in seconds (a dry run).
 
-What a pass costs depends on the shapes of its batch alone, and which samples are drawn is known beforehand. So a method
-that is run on these models meters, to the last operation, what it will meter in the real run, as long as what it does
-next does not depend on what a model has answered.
+The cost of a pass depends on the shapes of its batch alone, and the samples that are drawn are known beforehand. So a
+method meters on these models exactly the FLOPs that it will meter in the real run, as long as its decisions do not
+depend on a model's predictions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fedmosaic.training.model_pool import ModelPool
 
 
 class _Zero(torch.autograd.Function):
-    """A zero that hangs on parameters, whose gradients are zeros."""
+    """A zero that depends on parameters in the graph; their gradients are zeros."""
 
     @staticmethod
     def forward(ctx: Any, *parameters: Tensor) -> Tensor:
@@ -38,7 +38,11 @@ class _Zero(torch.autograd.Function):
 
 
 class NullModel(Wrapper):
-    """Tokens are the model's own; hidden states and logits are zeros of the right shapes, with gradients of zero."""
+    """Tokens are those of the real model; hidden states and logits are zeros of the right shapes, with zero gradients.
+
+    Args:
+        inner: the real model; its weights are never used.
+    """
 
     def __init__(self, inner: BaseModel) -> None:
         super().__init__(inner)
@@ -55,7 +59,11 @@ class NullModel(Wrapper):
         return Batch(ids, mask.long(), labels)
 
     def hidden_states(self, batch: Batch) -> Tensor:
-        """(B, T, d) zeros."""
+        """Return (B, T, d) zeros.
+
+        Args:
+            batch: B sequences of T tokens.
+        """
         opened = [parameter for parameter in self._parameters if parameter.requires_grad]
         zero = torch.zeros((), device=batch.input_ids.device)
         if opened:
@@ -64,7 +72,11 @@ class NullModel(Wrapper):
         return hidden
 
     def head(self, hidden: Tensor) -> Tensor:
-        """(..., V) zeros, which hang on the hidden states."""
+        """Return (..., V) zeros, which depend on the hidden states in the graph.
+
+        Args:
+            hidden: (..., d).
+        """
         return 0 * hidden[..., :1].expand(*hidden.shape[:-1], output_matrix(self.module).out_features)
 
     @cached_property
@@ -81,22 +93,33 @@ class NullModel(Wrapper):
 
 
 class NullProbe(NullModel):
-    """A probe computes its last projection, of zeros, and the head: it is looked at there."""
+    """A probe computes its last projection, of zeros, and the head, because sketches are taken there."""
 
     def hidden_states(self, batch: Batch) -> Tensor:
-        """(B, T, d) what the last projection makes of zeros."""
+        """Return the last projection's output for zeros.
+
+        Args:
+            batch: B sequences of T tokens.
+
+        Returns:
+            (B, T, d).
+        """
         last = find_targets(self.decoder, blocks=0).targets[-1]
         zeros = torch.zeros(*batch.input_ids.shape, last.in_features, dtype=self.module.dtype, device=self.device)
         hidden: Tensor = self.decoder.get_submodule(last.path)(zeros)
         return hidden
 
     def head(self, hidden: Tensor) -> Tensor:
-        """The logits."""
+        """Return the logits (..., V).
+
+        Args:
+            hidden: (..., d).
+        """
         return self.inner.head(hidden)
 
 
 class NullModelPool(ModelPool):
-    """A :class:`ModelPool` of such models."""
+    """A :class:`ModelPool` of null models."""
 
     def model(self, name: str) -> BaseModel:
         """See :meth:`ModelPool.model`."""

@@ -1,8 +1,8 @@
-"""AdamW over the open slots of one adapter, whose moments outlive a round and whose weights do not.
+"""AdamW over the open slots of one adapter, whose moments are kept between rounds; weights are not part of its state.
 
 The published code restores an optimiser's own copy of the *weights* and so undoes every download
 (docs/method-facts.md#optimiser-restore-undoes-the-download). Here an optimiser's state is its
-moments and step counts alone: there is nothing in it that could overwrite what was received.
+moments and step counts alone: nothing in it can overwrite a download.
 """
 
 from __future__ import annotations
@@ -48,12 +48,20 @@ class SlotOptimiser:
         )
 
     def scale_rates(self, factor: float) -> None:
-        """Set all learning rates to ``factor`` times those of the settings."""
+        """Set all learning rates to ``factor`` times those of the settings.
+
+        Args:
+            factor: not negative.
+        """
         for group in self._adamw.param_groups:
             group["lr"] = factor * group["initial_lr"]
 
     def step(self, loss: Tensor) -> None:
-        """Descend along ``loss``; parameters without a gradient stay untouched, their moments too."""
+        """Take one AdamW step; parameters without a gradient and their moments are unchanged.
+
+        Args:
+            loss: a scalar with a graph.
+        """
         self._adamw.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if self._settings.max_grad_norm > 0:
@@ -72,7 +80,11 @@ class SlotOptimiser:
         }
 
     def load_moments(self, moments: Mapping[str, Tensor]) -> None:
-        """Take up moments saved by :meth:`moments`; weights are not touched."""
+        """Restore moments; weights are unchanged.
+
+        Args:
+            moments: as :meth:`moments` returns them; copied.
+        """
         self._adamw.state.clear()
         for name in {key.partition("/")[2] for key in moments}:
             parameter = self._named[name]

@@ -1,4 +1,4 @@
-"""What a client and a method may use of the run that they are part of."""
+"""The resources of a run that clients and methods may use."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Resources(Protocol):
 
     @property
     def settings(self) -> RunSettings:
-        """Of the run."""
+        """The run's settings."""
         ...
 
     @property
     def pool(self) -> ModelPool:
-        """The base models, loaded when they are first asked for."""
+        """The base models, loaded on first use."""
         ...
 
     def public(self, count: int, round_: int) -> Sequence[Sample]:
@@ -28,7 +28,7 @@ class Resources(Protocol):
 
         Args:
             count: how many.
-            round_: whose.
+            round_: from 1.
 
         Raises:
             SettingsError: the benchmark has none.

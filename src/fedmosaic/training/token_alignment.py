@@ -1,8 +1,8 @@
-"""What one model predicts, in another model's tokens: for distillation between models of different tokenizers.
+"""Translation of one model's predictions into another model's tokens, for distillation between tokenizers.
 
-- **Words**: a token stands for the token of the other vocabulary with the same text, the leading-space marks of both
-  (``Ġ``, ``▁``) read as one: with the same mark if there is such a token, else with any. End marks stand for the end
-  mark. The probability of tokens that have no counterpart is dropped.
+- **Tokens**: a token is matched to the token of the other vocabulary with the same text, the leading-space marks of
+  both (``Ġ``, ``▁``) read as one: with the same mark if there is such a token, else with any. End tokens are matched
+  to the end token. The probability of tokens that have no counterpart is dropped.
 - **Positions**: both models predict the same thing where they have read the same characters of the answer (spaces
   aside); where several tokens have none of their own, the last of them counts. Positions without a counterpart get
   nothing. This is exact for causal models, unlike pairing tokens by the likeness of their spelling (FedMKT's MinED).
@@ -31,19 +31,24 @@ _MARKS = ("Ġ", "▁")
 _NOT_TEXT = "\ufffd"  # what part of a character decodes to
 
 
-class Word(NamedTuple):
-    """The text of a token without its leading space, and whether it begins a word."""
+class TokenText(NamedTuple):
+    """The text of a token.
+
+    Attributes:
+        text: without a leading space.
+        begins: whether the token begins a word.
+    """
 
     text: str
     begins: bool
 
 
 class TokenAligner:
-    """Translates the predictions of one base model into the words and positions of another.
+    """Translates the predictions of one base model into the tokens and positions of another.
 
     Args:
         source: the model that predicts.
-        target: the model that shall learn it.
+        target: the model into whose tokens they are translated.
     """
 
     def __init__(self, source: BaseModel, target: BaseModel) -> None:
@@ -69,17 +74,17 @@ class TokenAligner:
             has, 0 where the source model predicts nothing.
         """
         here, there = self._pairs(source, target)
-        words = probabilities.new_zeros(len(here), self._width + 1)
-        words.index_add_(1, self._index, probabilities[here])
+        matched = probabilities.new_zeros(len(here), self._width + 1)
+        matched.index_add_(1, self._index, probabilities[here])
         translated = probabilities.new_zeros(int((target.inputs.labels != IGNORED).sum()), self._width)
-        translated[there] = words[:, :-1]
+        translated[there] = matched[:, :-1]
         return translated
 
     def _counterparts(self, source: BaseModel) -> dict[int, int]:
         if self._same:
             return {token: token for token in range(max(self._width, vocabulary_size(source)))}
         ends: list[int] = source.end_tokens.tolist()
-        return matching_words(self._source, self._target) | dict.fromkeys(ends, int(self._target.eos_token_id))
+        return matching_tokens(self._source, self._target) | dict.fromkeys(ends, int(self._target.eos_token_id))
 
     def _pairs(self, source: LocalBatch, target: LocalBatch) -> tuple[list[int], list[int]]:
         """Return the answer tokens, counted through the batch, that mean the same in both."""
@@ -103,36 +108,56 @@ class TokenAligner:
 
 
 def vocabulary_size(model: BaseModel) -> int:
-    """Return the width of a model's logits, which can exceed its tokenizer's vocabulary."""
+    """Return the width of a model's logits, which can exceed its tokenizer's vocabulary.
+
+    Args:
+        model: the base model.
+    """
     return output_matrix(model.module).out_features
 
 
 def answer_tokens(batch: LocalBatch) -> list[list[int]]:
-    """Return the answer tokens of each sample, end mark included."""
+    """Return the answer tokens of each sample, end token included.
+
+    Args:
+        batch: the samples as one model reads them.
+    """
     return [row[row != IGNORED].tolist() for row in batch.inputs.labels]
 
 
 @lru_cache(maxsize=64)
-def matching_words(source: PreTrainedTokenizerBase, target: PreTrainedTokenizerBase) -> dict[int, int]:
-    """Return the token of ``target`` for each token of ``source`` that has one; special tokens have none."""
-    exact: dict[Word, int] = {}
+def matching_tokens(source: PreTrainedTokenizerBase, target: PreTrainedTokenizerBase) -> dict[int, int]:
+    """Return the token of ``target`` for each token of ``source`` that has one; special tokens have none.
+
+    Args:
+        source: the tokenizer whose tokens are matched.
+        target: the tokenizer in which a token of equal text is searched.
+    """
+    exact: dict[TokenText, int] = {}
     loose: dict[str, int] = {}
-    for token, word in words(target):
-        exact.setdefault(word, token)
-        loose.setdefault(word.text, token)
-    found = ((token, exact.get(word, loose.get(word.text))) for token, word in words(source))
+    for token, spelling in token_texts(target):
+        exact.setdefault(spelling, token)
+        loose.setdefault(spelling.text, token)
+    found = ((token, exact.get(spelling, loose.get(spelling.text))) for token, spelling in token_texts(source))
     return {token: match for token, match in found if match is not None}
 
 
-def words(tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[int, Word]]:
-    """Yield all tokens but special ones in ascending order; without any marks in a vocabulary, all begin words."""
+def token_texts(tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[int, TokenText]]:
+    """Yield all tokens but special ones in ascending order; in a vocabulary without space marks all begin words.
+
+    Args:
+        tokenizer: whose vocabulary is listed.
+
+    Yields:
+        The token's id and text.
+    """
     special = set(tokenizer.all_special_ids)
     by_token = sorted((token, spelling) for spelling, token in tokenizer.get_vocab().items() if token not in special)
     marked = any(spelling.startswith(_MARKS) for _, spelling in by_token)
     for token, spelling in by_token:
         text = str(tokenizer.decode([token], clean_up_tokenization_spaces=False))
         text = spelling if _NOT_TEXT in text else text.removeprefix(" ")
-        yield token, Word(text, not marked or spelling.startswith((*_MARKS, " ")))
+        yield token, TokenText(text, not marked or spelling.startswith((*_MARKS, " ")))
 
 
 def characters_before(tokenizer: PreTrainedTokenizerBase, answer: str, tokens: Sequence[int]) -> dict[int, int]:
@@ -141,8 +166,11 @@ def characters_before(tokenizer: PreTrainedTokenizerBase, answer: str, tokens: S
     Args:
         tokenizer: of the tokens.
         answer: the text.
-        tokens: the answer's, the last being the end mark. What follows a token whose text is not in the answer (an
-            unknown word) is left out, but for the end mark.
+        tokens: the answer's, the last being the end token. What follows a token whose text is not in the answer (an
+            unknown word) is left out, but for the end token.
+
+    Returns:
+        Number of characters -> index of the token.
     """
     spelled = "".join(answer.split())
     pieces = ["".join(str(tokenizer.decode([token])).split()) for token in tokens[:-1]]

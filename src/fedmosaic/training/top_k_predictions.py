@@ -1,4 +1,4 @@
-"""What a model says about public samples, small enough to send: the answer tokens' top-k and each answer's loss."""
+"""A model's predictions of public samples, compressed for communication: top-k of each token, loss of each answer."""
 
 from __future__ import annotations
 
@@ -14,12 +14,18 @@ from fedmosaic.errors import WireError
 from fedmosaic.models.base import IGNORED
 from fedmosaic.training.client import Client, LocalBatch
 
-_EXACT = 2**24  # float32, in which token ids travel, holds every smaller whole number
+_EXACT = 2**24  # float32, in which token ids are sent, holds every smaller whole number
 
 
 @dataclass(frozen=True)
-class Size:
-    """How much is said: ``samples`` public samples, the first ``tokens`` of each answer, and the ``top`` likeliest."""
+class TopKSize:
+    """The size of top-k predictions.
+
+    Attributes:
+        samples: number of public samples.
+        tokens: number of tokens of each answer, counted from its first.
+        top: k: number of the likeliest tokens whose probabilities are kept.
+    """
 
     samples: int
     tokens: int
@@ -33,7 +39,7 @@ class Size:
 
 @dataclass(frozen=True)
 class TopKPredictions:
-    """What one model says about public samples.
+    """Top-k predictions of one model for public samples.
 
     Attributes:
         probabilities: (samples, tokens, top) of the likeliest tokens, made to sum to 1; 0 beyond an answer's end, and
@@ -48,8 +54,8 @@ class TopKPredictions:
     loss: Tensor
 
     @classmethod
-    def of(cls, client: Client, batches: Sequence[LocalBatch], *, mix: SlotWeights, size: Size) -> TopKPredictions:
-        """Let a model predict the answers of public samples.
+    def of(cls, client: Client, batches: Sequence[LocalBatch], *, mix: SlotWeights, size: TopKSize) -> TopKPredictions:
+        """Return a model's predictions of the answers of public samples.
 
         Args:
             client: whose model, without dropout.
@@ -76,7 +82,7 @@ class TopKPredictions:
 
     @classmethod
     def read(cls, tensors: Mapping[str, Tensor], *, vocabulary: int, sender: str) -> TopKPredictions:
-        """Return what was sent as :meth:`tensors`.
+        """Return received predictions, sent as :meth:`tensors`.
 
         Args:
             tensors: of the right shapes, which the wire has checked.
@@ -96,18 +102,22 @@ class TopKPredictions:
         return cls(probabilities, ids.long(), loss)
 
     @classmethod
-    def best(cls, said: Sequence[TopKPredictions]) -> TopKPredictions:
-        """Return, for each sample, what that of several equal models said whose loss is lowest."""
-        losses = torch.stack([each.loss for each in said])
+    def best(cls, predictions: Sequence[TopKPredictions]) -> TopKPredictions:
+        """Return, for each sample, the prediction with the lowest loss.
+
+        Args:
+            predictions: of several models with one vocabulary, of the same samples.
+        """
+        losses = torch.stack([each.loss for each in predictions])
         at = losses.argmin(0), torch.arange(losses.shape[1])
         return cls(
-            torch.stack([each.probabilities for each in said])[at],
-            torch.stack([each.tokens for each in said])[at],
+            torch.stack([each.probabilities for each in predictions])[at],
+            torch.stack([each.tokens for each in predictions])[at],
             losses[at],
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what travels."""
+        """Return the tensors that are communicated, by the names of :meth:`TopKSize.shapes`."""
         return {
             "public.probabilities": self.probabilities,
             "public.tokens": self.tokens.float(),
@@ -115,21 +125,21 @@ class TopKPredictions:
         }
 
     def dense(self, batches: Sequence[LocalBatch], *, vocabulary: int, chosen: Tensor) -> list[Tensor]:
-        """Return (n, V) probabilities for each batch, as a lesson has them.
+        """Return (n, V) probabilities for each batch, as :class:`TeacherPredictions` has them.
 
         Args:
-            batches: the samples as the model that said it reads them.
+            batches: the samples as the model that made the predictions reads them.
             vocabulary: V.
             chosen: (samples,) bool; the others' rows are 0.
         """
         result, passed = [], 0
         for batch in batches:
             rows, steps = _places(batch)
-            said = torch.zeros(len(rows), vocabulary)
+            probabilities = torch.zeros(len(rows), vocabulary)
             kept = (steps < self.tokens.shape[1]) & chosen[passed + rows]
             at = passed + rows[kept], steps[kept]
-            said[kept] = said[kept].scatter_add(1, self.tokens[at], self.probabilities[at])
-            result.append(said.to(batch.inputs.labels.device))
+            probabilities[kept] = probabilities[kept].scatter_add(1, self.tokens[at], self.probabilities[at])
+            result.append(probabilities.to(batch.inputs.labels.device))
             passed += len(batch.samples)
         return result
 
