@@ -179,26 +179,26 @@ def on_disk(clients: Clients, mosts: Sequence[int], receivers: Sequence[int], fo
     """Measure streamed weights and mixing, one group of tensors after another."""
     meters = {most: Meter() for most in mosts}
     for kind, members in clients.groups():
-        spool = ColumnStore(folder / "values", len(members), clients.size(members[0], kind))
+        store = ColumnStore(folder / "values", len(members), clients.size(members[0], kind))
         for row, client in enumerate(members):
-            spool.write_client(row, clients.values(client)[kind])
+            store.write_client(row, clients.values(client)[kind])
         sketches = clients.sketches[members]
         kept = {receiver: members.index(receiver) for receiver in receivers if receiver in set(members)}
         for most, meter in meters.items():
-            _mix_group(meter, most, sketches, spool, partial(_sink, meter, kind, kept))
-        spool.path.unlink()
+            _mix_group(meter, most, sketches, store, partial(_sink, meter, kind, kept))
+        store.path.unlink()
     return meters
 
 
 def _mix_group(
-    meter: Meter, most: int, sketches: Tensor, spool: ColumnStore, sink: Callable[[int, Tensor], None]
+    meter: Meter, most: int, sketches: Tensor, store: ColumnStore, sink: Callable[[int, Tensor], None]
 ) -> None:
     if most:
         pair = meter("weights", lambda: nearest(sketches, temperature=TEMPERATURE, most=most))
-        meter("mix", lambda: gather_columns(*pair, spool, sink))
+        meter("mix", lambda: gather_columns(*pair, store, sink))
     else:
         weights = meter("weights", lambda: all_weights(sketches, temperature=TEMPERATURE))
-        meter("mix", lambda: mix_columns(weights, spool, sink))
+        meter("mix", lambda: mix_columns(weights, store, sink))
 
 
 def _sink(meter: Meter, kind: str, kept: dict[int, int], slab: int, mixed: Tensor) -> None:

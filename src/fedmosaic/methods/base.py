@@ -1,7 +1,8 @@
 """What a federated method is: slots, a client half and a server half. Everything else is generic code.
 
 A method is one file: its module docstring cites the paper and gives the update equations, a frozen dataclass holds its
-settings with the paper's values, and a :class:`Method` says what trains, what travels and how the server combines it.
+settings with the paper's values, and a :class:`Method` says what trains, what is communicated, and how the server
+combines it.
 """
 
 from __future__ import annotations
