@@ -44,7 +44,11 @@ class FloraSettings(RankSettings):
 
 
 class Flora(RankedLora[FloraSettings]):
-    """A LoRA that starts anew in every round, on the sum of all that was learned before."""
+    """A LoRA that starts anew in every round, on the sum of all that was learned before.
+
+    Args:
+        settings: the ranks.
+    """
 
     name = "flora"
     title = "FLoRA"
@@ -129,15 +133,17 @@ class Flora(RankedLora[FloraSettings]):
             stacks.setdefault(architecture, {}).update({name: down, f"{linear}.B": up})
             place, merged = f"{architecture}|{linear}", up @ down
             totals[place] = totals[place] + merged if place in totals else merged
-        self._totals = totals  # for those who join in this round: welcome() is not given the state
+        self._totals = totals  # for those who join in this round: initial_download() is not given the state
         downloads: dict[int, dict[str, Tensor]] = {}
         for client in uploads.receivers:
             architecture = uploads[client].architecture
             downloads[client] = stacks[architecture] if client in new else self._total(architecture)
         return Aggregation(downloads=downloads, state=totals)
 
-    def welcome(self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
-        """The sum of all that the architecture has learned. See :meth:`Method.welcome`."""
+    def initial_download(
+        self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads
+    ) -> dict[str, Tensor]:
+        """The sum of all that the architecture has learned. See :meth:`Method.initial_download`."""
         return self._total(architecture)
 
     def _total(self, architecture: str) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from fedmosaic.adapters import Adapter, Slot, TensorShapes, is_slot_tensor
 from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Tensors, Uploads
-from fedmosaic.methods.ranks import elementwise_welcome, mean_over_holders, padded, position, truncated
+from fedmosaic.methods.ranks import elementwise_initial_download, mean_over_holders, padded, position, truncated
 from fedmosaic.training import Budget, Client
 
 
@@ -144,4 +144,4 @@ class Nefl(Method[NeflSettings]):
         self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads
     ) -> dict[str, Tensor]:
         """A newcomer's start: the mean over the submodels that have an element. See :meth:`Method.initial_download`."""
-        return elementwise_welcome(architecture, shapes, uploads)
+        return elementwise_initial_download(architecture, shapes, uploads)

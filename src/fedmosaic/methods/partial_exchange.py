@@ -65,8 +65,10 @@ class PartialExchange(Method[P]):
         """Average within each architecture. See :meth:`Method.aggregate`."""
         return Aggregation(downloads=mean_within_architecture(uploads))
 
-    def welcome(self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads) -> dict[str, Tensor]:
-        """The mean over the same architecture, also of what has the same shape in all. See :meth:`Method.welcome`."""
+    def initial_download(
+        self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads
+    ) -> dict[str, Tensor]:
+        """The mean over the same architecture, also of what has the same shape in all. See :meth:`Method.initial_download`."""
         alike = Uploads(upload for upload in uploads.values() if upload.architecture == architecture)
         return uniform_mean(architecture, shapes, alike)
 

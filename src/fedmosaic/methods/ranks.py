@@ -78,7 +78,7 @@ class RankedLora(Method[R]):
         self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads
     ) -> dict[str, Tensor]:
         """A newcomer's start: the mean over those who have an element. See :meth:`Method.initial_download`."""
-        return elementwise_welcome(architecture, shapes, uploads)
+        return elementwise_initial_download(architecture, shapes, uploads)
 
 
 def position(client: Client) -> int:
@@ -154,7 +154,7 @@ def means_of_others(uploads: Uploads) -> dict[int, dict[str, Tensor]]:
     return downloads
 
 
-def elementwise_welcome(
+def elementwise_initial_download(
     architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads
 ) -> dict[str, Tensor]:
     """Return the tensors from which a newcomer, whose own may be smaller, takes its part.
