@@ -372,7 +372,7 @@ class Method(ABC, Generic[S]):
     def exchange_changes_answers(self) -> bool:
         """Whether a client that takes up a download without training answers otherwise than before.
 
-        If not, nothing is sent after the last round. Default: False where downloads are loaded into the communicated slot
+        If not, nothing is sent after the last round. Default: False where downloads go into the communicated slot
         and answers are given by a mix of slots without it (or nothing is communicated).
         """
         plain = type(self).receive is Method.receive and type(self).receive_final is Method.receive_final
