@@ -57,8 +57,8 @@ def compare(
     """Return the content of ``comparison.json``: means and 95 % intervals over seeds, of the runs that are done.
 
     ``against_rivals`` of a row holds its difference to the best other method, paired over seeds and tasks, and
-    ``against_rivals_exchanged`` the same of what all answer after the last exchange; ``spent`` the least and the most of
-    its budget that a run has spent, which is 1 where all of it was.
+    ``against_rivals_exchanged`` the same of what all answer after the last exchange; ``spent`` the least and the most
+    of its budget that a run has spent, which is 1 where all of it was.
 
     Args:
         plans: the runs.
