@@ -10,12 +10,12 @@ from fedmosaic.errors import RunError, WireError
 from fedmosaic.evaluation import Measurement, Summary
 from fedmosaic.federation import RunFolder
 from fedmosaic.federation.history import RunHistory
-from fedmosaic.federation.results import InitialScores, PrivacyAccount, PrivacySpent
+from fedmosaic.federation.results import ExchangeCosts, ExchangedScores, InitialScores, PrivacyAccount, PrivacySpent
 
 KEYS = [
     *("scenario", "method", "engine", "seed", "rounds", "protocol", "seconds", "train_seconds", "evaluation_seconds"),
     *("flops", "messages", "bytes_up", "bytes_down", "total_bytes_up", "total_bytes_down", "self", "others", "unseen"),
-    *("privacy", "initial"),
+    *("privacy", "initial", "final_exchange"),
 ]
 
 
@@ -39,11 +39,22 @@ def test_what_was_written_is_read_again_and_fields_keep_their_order(folder, resu
     assert list(table["self"]) == ["last", "auc", "per_client", "per_task", "per_task_ci95"]
     assert table["privacy"]["per_client"] == {"3": {"epsilon": 2.0, "delta": 1e-5, "noise_multiplier": 0.5}}
     assert table["initial"] == {"self": 0.25, "others": None}
+    assert table["final_exchange"] is None
+
+
+def test_scores_after_the_last_exchange_are_read_again(folder, results):
+    exchanged = ExchangedScores(True, results.self_, None, ExchangeCosts(1.5, 1.0, 2e9, 3, 10.0, 30))
+    written = dataclasses.replace(results, exchanged=exchanged)
+    folder.write_results(written)
+    assert folder.results() == written
+    table = json.loads((folder.path / "results.json").read_text())["final_exchange"]
+    assert list(table) == ["changed", "self", "others", "costs"]
+    assert table["costs"]["total_bytes_down"] == 30
 
 
 def test_files_of_earlier_versions_are_read(folder, results):
     table = results.as_json()
-    for key in ("messages", "total_bytes_up", "total_bytes_down", "privacy", "unseen"):
+    for key in ("messages", "total_bytes_up", "total_bytes_down", "privacy", "unseen", "final_exchange"):
         del table[key]
     (folder.path / "results.json").write_text(json.dumps(table | {"from_a_later_version": 1}))
     none = {"messages": None, "total_bytes_up": None, "total_bytes_down": None}

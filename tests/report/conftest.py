@@ -17,6 +17,7 @@ from fedmosaic.federation import participation
 from fedmosaic.federation.callbacks import Checkpoint, Measured, RoundStart
 from fedmosaic.federation.event_log import headline
 from fedmosaic.federation.history import RunHistory
+from fedmosaic.federation.results import ExchangeCosts
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.relevance import relevance_weights
 
@@ -43,10 +44,12 @@ def make_run(
     leaves: Mapping[int, int] | None = None,
     joins: Mapping[int, int] | None = None,
     fraction: float = 1.0,
+    exchange: float | None = None,
 ) -> Path:
     """Write a run: scores grow from chance by ``gain``; ``upto`` less than ``rounds`` leaves the run unfinished.
 
     ``leaves`` and ``joins`` are rounds by client, ``fraction`` the share of the clients there that trains in a round.
+    ``exchange`` is what the last exchange adds to every score (0: nothing was sent); None: there was none.
     """
     specs = [
         ClientSpec(
@@ -89,6 +92,10 @@ def make_run(
     if last == rounds:
         final = progress.history[-1].scores
         samples = {client: {task: (score,) for task, score in tasks.items()} for client, tasks in final.items()}
+        if exchange is not None:
+            after = {k: {task: (s[0] + exchange,) for task, s in tasks.items()} for k, tasks in samples.items()}
+            costs = ExchangeCosts(2.5, 2.0, 0.0, len(after), 80_000.0, 80_000 * len(after)) if exchange else None
+            progress.exchanged = progress.exchanged_scores(after, costs)
         folder.write_results(progress.results(settings, samples))
     return path
 

@@ -142,6 +142,9 @@ class RunDefaults(_Settings):
     planned_rounds: Annotated[int, Field(ge=0)] = 0
     """The rounds over which samples arrive, milestones are spaced and privacy noise is calibrated; 0: ``rounds``. A run
     that goes on after its last round keeps what it was planned for; later rounds train on all that has arrived."""
+    final_exchange: bool = True
+    """Whether the server sends one more download after the last round, which clients take up without training; what
+    they answer then is reported beside what they answer after local training, the published protocol."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Of everything random."""
     threads: Positive = 1

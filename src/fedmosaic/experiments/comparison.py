@@ -29,12 +29,18 @@ _SCORES: Mapping[str, Callable[[RunResults], float | None]] = {
     "others_last": lambda results: results.others.last if results.others else None,
     "others_auc": lambda results: results.others.auc if results.others else None,
     "unseen": lambda results: results.unseen.last if results.unseen else None,
+    "self_exchanged": lambda results: _last(_PARTS["self_exchanged"](results)),
+    "others_exchanged": lambda results: _last(_PARTS["others_exchanged"](results)),
 }
 _COSTS = ("flops", "bytes_up", "bytes_down", "seconds")
 PARTS = ("self", "others")
+ANSWERS = ("", "_exchanged")
+"""Ends of names: after local training, after the last exchange."""
 _PARTS: Mapping[str, Callable[[RunResults], Summary | None]] = {
     "self": lambda results: results.self_,
     "others": lambda results: results.others,
+    "self_exchanged": lambda results: results.exchanged.self_ if results.exchanged else None,
+    "others_exchanged": lambda results: results.exchanged.others if results.exchanged else None,
 }
 _FAR = 1.2  # steps per round that differ by this factor have other best learning rates
 Results = Mapping[int, RunResults]
@@ -50,8 +56,9 @@ def compare(
 ) -> dict[str, Any]:
     """Return the content of ``comparison.json``: means and 95 % intervals over seeds, of the runs that are done.
 
-    ``against_rivals`` of a row holds its difference to the best other method, paired over seeds and tasks; ``spent``
-    the least and the most of its budget that a run has spent, which is 1 where all of it was.
+    ``against_rivals`` of a row holds its difference to the best other method, paired over seeds and tasks, and
+    ``against_rivals_exchanged`` the same of what all answer after the last exchange; ``spent`` the least and the most
+    of its budget that a run has spent, which is 1 where all of it was.
 
     Args:
         plans: the runs.
@@ -71,7 +78,12 @@ def compare(
             "settings": _settings(plans, variant),
             "spent": _spent([each for each in plans if each.variant == variant], results),
             **_row(results),
-            "against_rivals": {part: _against_rivals(variant, done, methods, part) for part in PARTS},
+            **{
+                f"against_rivals{after}": {
+                    part: _against_rivals(variant, done, methods, f"{part}{after}") for part in PARTS
+                }
+                for after in ANSWERS
+            },
         }
         for variant, results in done.items()
     ]
@@ -148,6 +160,10 @@ def interval(values: Sequence[float | None]) -> dict[str, float | None] | None:
     return {"mean": mean, "ci95": None if math.isnan(half) else half}
 
 
+def _last(summary: Summary | None) -> float | None:
+    return summary.last if summary else None
+
+
 def _against_rivals(
     variant: str, done: Mapping[str, Results], methods: Mapping[str, str], part: str
 ) -> dict[str, Any] | None:
@@ -169,7 +185,7 @@ def _against_rivals(
 
 
 def _final(results: Results, part: str) -> dict[int, Summary]:
-    """Self or Others by seed, of the seeds that have any."""
+    """Self or Others, after training or after the last exchange, by seed, of the seeds that have any."""
     return {seed: found for seed, each in results.items() if (found := _PARTS[part](each)) is not None}
 
 
@@ -253,16 +269,16 @@ def write_comparison(folder: Path, comparison: Mapping[str, Any]) -> None:
     write_atomically(folder / "comparison.json", json.dumps(comparison, indent=2) + "\n")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    rivals = [f"{part}_{key}" for part in PARTS for key in ("rival", "mean", "low", "high")]
+    keys = ("rival", "mean", "low", "high")
+    rivals = [f"{part}{after}_{key}" for after in ANSWERS for part in PARTS for key in keys]
     shares = ("least", "most")
     spent = [f"spent_{key}" for key in shares]
     scores = [f"{name}_{part}" for name in _SCORES for part in ("mean", "ci95")]
     writer.writerow(["method", *scores, *rivals, *_COSTS, *spent])
     for row in comparison["rows"]:
         cells = [(row[name] or {}).get(part) for name in _SCORES for part in ("mean", "ci95")]
-        against = [
-            (row["against_rivals"][part] or {}).get(key) for part in PARTS for key in ("rival", "mean", "low", "high")
-        ]
+        found = [row[f"against_rivals{after}"][part] or {} for after in ANSWERS for part in PARTS]
+        against = [each.get(key) for each in found for key in keys]
         ends = [(row["spent"] or {}).get(key) for key in shares]
         writer.writerow([row["method"], *cells, *against, *(row[name] for name in _COSTS), *ends])
     write_atomically(folder / "comparison.csv", text.getvalue())

@@ -1,8 +1,9 @@
-"""The Flower ``ClientApp``: three messages, the same on every engine.
+"""The Flower ``ClientApp``: four messages, the same on every engine.
 
-``query.hello``  who am I, what model do I run, what may I upload
-``train``        take the download, train one round, answer with the upload
-``evaluate``     score the model I have after a round
+``query.hello``        who am I, what model do I run, what may I upload
+``train``              take the download, train one round, answer with the upload
+``evaluate``           score the model I have after a round
+``evaluate.exchange``  take the download after the last round without training, score the model I have then
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 import torch
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
+from torch import Tensor
 
 from fedmosaic.config import RunSettings, validate
 from fedmosaic.federation import wire
@@ -43,6 +45,10 @@ def make_app(assets: AssetsOf = Assets) -> ClientApp:
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
         return _evaluate(message, nodes.of(context))
+
+    @app.evaluate("exchange")
+    def exchange(message: Message, context: Context) -> Message:
+        return _exchange(message, nodes.of(context))
 
     return app
 
@@ -89,10 +95,7 @@ def _hello(message: Message, me: ClientNode) -> Message:
 def _train(message: Message, me: ClientNode) -> Message:
     """Train one round."""
     asked = wire.meta(message.content, {"round": int, "run": str}, sender="the server")
-    method = me.runtime.assets.method
-    allowed = method.download_shapes(me.adapter)
-    download = wire.unpack(message.content, allowed, sender="the server", elastic=method.elastic)
-    upload, meter = me.train_round(asked["round"], download)
+    upload, meter = me.train_round(asked["round"], _download(me, message))
     content = wire.pack({"client": me.spec.id, "round": asked["round"], "run": asked["run"]}, upload)
     done = {
         "loss": meter.loss,
@@ -114,6 +117,22 @@ def _evaluate(message: Message, me: ClientNode) -> Message:
     content = wire.pack({"client": me.spec.id, "round": asked["round"], "run": asked["run"]})
     wire.add_metrics(content, {"seconds": time.perf_counter() - start})
     return Message(wire.add_scores(content, scores), reply_to=message)
+
+
+def _exchange(message: Message, me: ClientNode) -> Message:
+    """Take up the last download without training, and score the model that answers then."""
+    asked = wire.meta(message.content, {"round": int, "run": str}, sender="the server")
+    start = time.perf_counter()
+    scores = me.exchange(asked["round"], _download(me, message))
+    content = wire.pack({"client": me.spec.id, "round": asked["round"], "run": asked["run"]})
+    wire.add_metrics(content, {"seconds": time.perf_counter() - start})
+    return Message(wire.add_scores(content, scores), reply_to=message)
+
+
+def _download(me: ClientNode, message: Message) -> dict[str, Tensor]:
+    """Return what the server sent: nothing but what the method announces."""
+    method = me.runtime.assets.method
+    return wire.unpack(message.content, method.download_shapes(me.adapter), sender="the server", elastic=method.elastic)
 
 
 app = make_app()

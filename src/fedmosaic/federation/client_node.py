@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -93,6 +94,27 @@ class ClientNode(Participant):
         """
         with self.runtime.assets.method.answering(self.client_after(round_)) as model:
             found = self.runtime.evaluator.scores(model, tasks, count)
+        return {task: each.scores for task, each in found.items()}
+
+    def exchange(self, round_: int, download: Mapping[str, Tensor]) -> dict[str, tuple[float, ...]]:
+        """Take up the download after the last round without training, keep the state, and score what answers then.
+
+        Args:
+            round_: the last one.
+            download: what the server sent.
+
+        Returns:
+            The score of each sample of all clients' tasks, by task.
+
+        Raises:
+            RunError: the client's state is missing or damaged.
+        """
+        method = self.runtime.assets.method
+        client = self.client_after(round_)
+        method.receive_final(client, download)
+        self.store.save_exchanged(round_, replace(client.state(), moments={}))
+        with method.answering(client) as model:
+            found = self.runtime.evaluator.scores(model, self.runtime.assets.settings.scenario.task_names, 0)
         return {task: each.scores for task, each in found.items()}
 
     def client_after(self, round_: int) -> Client:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fedmosaic.config import ClientSpec
+from fedmosaic.federation import participation
 from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.client_store import ClientStore
 from fedmosaic.training import ClientState, averaged
@@ -18,12 +19,21 @@ class ClientStates:
         folder: of all clients' private files.
         assets: of the run; its settings say who trains when.
         start: gives the state of a client that has not trained yet.
+        after_exchange: whether clients answer for the last round as the last exchange has left them.
     """
 
-    def __init__(self, folder: Path, assets: Assets, start: Callable[[ClientSpec], ClientState]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        assets: Assets,
+        start: Callable[[ClientSpec], ClientState],
+        *,
+        after_exchange: bool = False,
+    ) -> None:
         self._folder = folder
         self._assets = assets
         self._start = start
+        self._after_exchange = after_exchange
         self._stores: dict[int, ClientStore] = {}
 
     def store(self, client_id: int) -> ClientStore:
@@ -54,6 +64,9 @@ class ClientStates:
     def answering(self, spec: ClientSpec, round_: int) -> ClientState:
         """Return the state that a client answers with: :meth:`after`, averaged over ``training.averaged_rounds``.
 
+        Or the one after the last exchange, where that is asked for and has changed anything; a client that left before
+        answers with what it has.
+
         Args:
             spec: who the client is.
             round_: from 0.
@@ -61,6 +74,10 @@ class ClientStates:
         Raises:
             RunError: the client trained, but a state is not there.
         """
+        if self._after_exchange and self._assets.method.exchange_changes_answers:
+            rounds = self._assets.settings.rounds
+            if round_ == rounds and spec.id in participation.present(self._assets.settings, rounds):
+                return self.store(spec.id).load_exchanged(rounds)
         return averaged(self._last(spec, round_, self._window))
 
     @property

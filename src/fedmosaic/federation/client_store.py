@@ -34,8 +34,29 @@ class ClientStore:
         """
         save_tensors(self._path(round_), state.tensors(), {"round": str(round_)})
         self._latest = (round_, state)
-        for path in sorted(self.folder.glob("round-*.safetensors"))[: -self._keep]:
+        old = sorted(self.folder.glob("round-*.safetensors"))[: -self._keep]
+        for path in [*old, *self.folder.glob("exchanged-*.safetensors")]:  # the run goes on: it will exchange again
             path.unlink()
+
+    def save_exchanged(self, round_: int, state: ClientState) -> None:
+        """Store the state after the last exchange, beside the one after training.
+
+        Args:
+            round_: the last one.
+            state: without moments; nothing trains on from it.
+        """
+        save_tensors(self._exchanged(round_), state.tensors(), {"round": str(round_)})
+
+    def load_exchanged(self, round_: int) -> ClientState:
+        """Return the state after the last exchange.
+
+        Args:
+            round_: the last one.
+
+        Raises:
+            RunError: there is none, or it is damaged.
+        """
+        return ClientState.from_tensors(load_tensors(self._exchanged(round_)))
 
     def load(self, round_: int) -> ClientState:
         """Return the state after a round.
@@ -64,6 +85,9 @@ class ClientStore:
         if len(key) != _KEY_BYTES:
             raise RunError(f"{path} has {len(key)} bytes instead of {_KEY_BYTES}; the run in this folder must end here")
         return key
+
+    def _exchanged(self, round_: int) -> Path:
+        return self.folder / f"exchanged-{round_:04d}.safetensors"
 
     def _path(self, round_: int) -> Path:
         return self.folder / f"round-{round_:04d}.safetensors"

@@ -12,8 +12,19 @@ from typing import Any
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import WireError
 from fedmosaic.evaluation import Measurement, SampleScores, client_means, milestones, summarise
-from fedmosaic.federation.results import Costs, InitialScores, PrivacyAccount, PrivacySpent, RunResults, parsed
+from fedmosaic.federation.results import (
+    Costs,
+    ExchangeCosts,
+    ExchangedScores,
+    InitialScores,
+    PrivacyAccount,
+    PrivacySpent,
+    RunResults,
+    parsed,
+)
 from fedmosaic.federation.wire import PRIVACY
+
+_NOT_KEPT = ("tasks", "exchanged")
 
 
 @dataclass
@@ -32,6 +43,7 @@ class RunHistory:
         privacy: client -> what its uploads up to now tell about one of its samples.
         train_seconds, evaluation_seconds: inside the clients.
         seconds: of the whole run.
+        exchanged: scores after the last exchange; not in checkpoints, since a run that goes on makes it anew.
     """
 
     tasks: Mapping[int, Sequence[str]]
@@ -47,6 +59,7 @@ class RunHistory:
     evaluation_seconds: float = 0.0
     seconds: float = 0.0
     privacy: dict[int, PrivacySpent] = field(default_factory=dict)
+    exchanged: ExchangedScores | None = None
 
     def add_training(self, client: int, round_: int, done: Mapping[str, float], *, up: int, down: int) -> None:
         """Account for one client's round.
@@ -100,7 +113,9 @@ class RunHistory:
 
     def as_json(self) -> dict[str, Any]:
         """For a checkpoint."""
-        table = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self) if entry.name != "tasks"}
+        table = {
+            entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self) if entry.name not in _NOT_KEPT
+        }
         history = [{"round": each.round, "scores": each.scores} for each in self.history]
         return {**table, "history": history, "privacy": {client: vars(told) for client, told in self.privacy.items()}}
 
@@ -173,7 +188,19 @@ class RunHistory:
             others=others,
             privacy=self.privacy_account(guarantee),
             initial=InitialScores(self._initial(own=True), self._initial(own=False)),
+            exchanged=self.exchanged,
         )
+
+    def exchanged_scores(self, samples: SampleScores, costs: ExchangeCosts | None) -> ExchangedScores:
+        """Return Self and Others after the last exchange.
+
+        Args:
+            samples: scores of single samples; those after training where the exchange changes nothing.
+            costs: of the exchange; None where nothing was exchanged.
+        """
+        measured = [Measurement.of(self.round, samples)]
+        own, others = (summarise(measured, samples, self.tasks, own=part) for part in (True, False))
+        return ExchangedScores(costs is not None, own, others, costs or ExchangeCosts())
 
     def _initial(self, *, own: bool) -> float | None:
         """The base models' mean over the clients that are there at the end: others would count in this one only."""

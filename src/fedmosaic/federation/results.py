@@ -90,6 +90,50 @@ class InitialScores:
 
 
 @dataclass(frozen=True)
+class ExchangeCosts:
+    """What the last exchange has cost, beside the run's own costs.
+
+    Attributes:
+        seconds: of all of it, on the server's clock.
+        evaluation_seconds: inside the clients, all together.
+        flops: of the server.
+        messages: downloads.
+        bytes_down: of one download, on average.
+        total_bytes_down: of all downloads.
+    """
+
+    seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    flops: float = 0.0
+    messages: int = 0
+    bytes_down: float = 0.0
+    total_bytes_down: int = 0
+
+
+@dataclass(frozen=True)
+class ExchangedScores:
+    """Scores after the last exchange: clients have taken up one more download and have not trained on it.
+
+    Attributes:
+        changed: whether the method's answers depend on it; if not, nothing was sent, and the scores are those after
+            training.
+        self_, others: as in :class:`RunResults`; ``auc`` is ``last``.
+        costs: of the exchange.
+    """
+
+    changed: bool
+    self_: Annotated[Summary | None, Field(alias="self")] = None
+    others: Summary | None = None
+    costs: ExchangeCosts = ExchangeCosts()
+
+    def as_json(self) -> dict[str, Any]:
+        """The form in ``results.json``."""
+        scores = {"self": self.self_, "others": self.others}
+        parts = {name: part and part.as_json() for name, part in scores.items()}
+        return {"changed": self.changed, **parts, "costs": vars(self.costs)}
+
+
+@dataclass(frozen=True)
 class RunResults:
     """What came out of a finished run: the content of ``results.json``.
 
@@ -102,6 +146,7 @@ class RunResults:
         unseen: scores on tasks that no client trained on; None until they are measured.
         privacy: what uploads tell; None if the method says nothing of it.
         initial: scores before the first round.
+        exchanged: scores after the last exchange; None if it was not made.
     """
 
     scenario: str
@@ -116,6 +161,7 @@ class RunResults:
     unseen: Summary | None = None
     privacy: PrivacyAccount | None = None
     initial: InitialScores = InitialScores()
+    exchanged: Annotated[ExchangedScores | None, Field(alias="final_exchange")] = None
 
     def as_json(self) -> dict[str, Any]:
         """The content of ``results.json``."""
@@ -131,6 +177,7 @@ class RunResults:
             **{name: part and part.as_json() for name, part in parts.items()},
             "privacy": self.privacy and self.privacy.as_json(),
             "initial": {"self": self.initial.self_, "others": self.initial.others},
+            "final_exchange": self.exchanged and self.exchanged.as_json(),
         }
 
     @classmethod

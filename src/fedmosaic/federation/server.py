@@ -18,6 +18,7 @@ from fedmosaic.federation.assets import Assets, AssetsOf
 from fedmosaic.federation.callbacks import Callback, Checkpoint, Measured, Relevance, RoundEnd, RoundStart, RunStart
 from fedmosaic.federation.history import RunHistory
 from fedmosaic.federation.peers import Peer, check_fit, introduction
+from fedmosaic.federation.results import ExchangeCosts, ExchangedScores
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.server_context import ServerContext
 from fedmosaic.federation.upload_store import UploadStore
@@ -79,6 +80,8 @@ class Server:
             self.callbacks.on_round_end(RoundEnd(round_, progress.costs, account, relevance))
             self._measure(progress, peers, round_)
             self._checkpoint(progress, uploads, state)
+        if self.settings.final_exchange:
+            progress.exchanged = self._last_exchange(progress, peers, uploads, state)
         self.context.clear_scratch()
         return progress
 
@@ -105,16 +108,22 @@ class Server:
     ) -> tuple[Aggregation, Relevance | None]:
         if not uploads:
             return Aggregation(downloads={}), None
+        aggregation, flops = self._downloads(round_, training, uploads, state)
+        progress.flops += flops
+        return aggregation, self._relevance(round_ - 1, uploads, aggregation)
+
+    def _downloads(
+        self, round_: int, receiving: Sequence[Peer], uploads: Uploads, state: Mapping[str, Tensor]
+    ) -> tuple[Aggregation, float]:
+        """Let the method make a round's downloads, and those of clients without an upload; return their FLOPs, too."""
         before = self.context.spent.flops
         aggregation = self.context.aggregate(uploads, state, round_)
-        progress.flops += self.context.spent.flops - before
         newcomers = {
             peer.client: self.context.method.initial_download(peer.architecture, peer.shapes, uploads)
-            for peer in training
+            for peer in receiving
             if peer.client not in uploads
         }
-        aggregation = aggregation.with_downloads(newcomers)
-        return aggregation, self._relevance(round_ - 1, uploads, aggregation)
+        return aggregation.with_downloads(newcomers), self.context.spent.flops - before
 
     def _relevance(self, round_: int, uploads: Uploads, aggregation: Aggregation) -> Relevance | None:
         """Keep the matrix of the uploads up to a round, which the next round's downloads are made from, if any."""
@@ -162,20 +171,53 @@ class Server:
         request: dict[str, int | float | str] = {"round": round_, "run": self._run, "others": others, "count": count}
         there = participation.present(self.settings, round_)
         by_node = {peer.node: peer for peer in peers if peer.client in there}
-        scores: dict[int, dict[str, tuple[float, ...]]] = {}
-        for node, content in self._exchange(
-            "evaluate", ((node, wire.pack(request)) for node in by_node), round_=round_
-        ):
-            peer = by_node[node]
-            self._check_origin(peer, content, round_)
-            scores[peer.client] = wire.scores(content, sender=peer.title)
-            progress.evaluation_seconds += wire.metrics(content, sender=peer.title).get("seconds", 0.0)
+        scores, seconds = self._scores("evaluate", by_node, ((node, wire.pack(request)) for node in by_node), round_)
+        progress.evaluation_seconds += seconds
         measurement = Measurement.of(round_, scores)
         if round_ == rounds:
             self.folder.write_scores(scores)
         progress.history.append(measurement)
         self.callbacks.on_measure(Measured.from_scores(measurement, progress.tasks))
         self.folder.write_rounds(progress.rows())
+
+    def _last_exchange(
+        self, progress: RunHistory, peers: Sequence[Peer], uploads: Uploads, state: Mapping[str, Tensor]
+    ) -> ExchangedScores:
+        """Send what the next round would begin with, and score what the clients answer with it, untrained.
+
+        All clients that are there at the end receive something, also those that were not drawn for the last round.
+        """
+        if not self.context.method.exchange_changes_answers:
+            return progress.exchanged_scores(self.folder.scores(), None)
+        start, rounds = time.perf_counter(), self.settings.rounds
+        there = participation.present(self.settings, rounds)
+        by_node = {peer.node: peer for peer in peers if peer.client in there}
+        counting = uploads.since(participation.oldest_that_counts(self.settings, rounds + 1)).towards(there)
+        aggregation, flops = self._downloads(rounds + 1, list(by_node.values()), counting, state)
+        sent: list[int] = []
+
+        def requests() -> Iterator[tuple[int, RecordDict]]:
+            for node, peer in by_node.items():
+                content = wire.pack({"round": rounds, "run": self._run}, aggregation.downloads.get(peer.client))
+                sent.append(wire.size(content))
+                yield node, content
+
+        scores, seconds = self._scores("evaluate.exchange", by_node, requests(), rounds)
+        elapsed, count = time.perf_counter() - start, len(sent)
+        costs = ExchangeCosts(round(elapsed, 3), round(seconds, 3), flops, count, sum(sent) / count, sum(sent))
+        return progress.exchanged_scores(scores, costs)
+
+    def _scores(
+        self, kind: str, by_node: Mapping[int, Peer], requests: Iterable[tuple[int, RecordDict]], round_: int
+    ) -> tuple[dict[int, dict[str, tuple[float, ...]]], float]:
+        """Return the clients' scores of single samples, and the seconds that they took."""
+        scores, seconds = {}, 0.0
+        for node, content in self._exchange(kind, requests, round_=round_):
+            peer = by_node[node]
+            self._check_origin(peer, content, round_)
+            scores[peer.client] = wire.scores(content, sender=peer.title)
+            seconds += wire.metrics(content, sender=peer.title).get("seconds", 0.0)
+        return scores, seconds
 
     def _checkpoint(self, progress: RunHistory, uploads: Uploads, state: Mapping[str, Tensor]) -> None:
         self._count_time(progress)

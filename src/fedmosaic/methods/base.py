@@ -362,6 +362,31 @@ class Method(ABC, Generic[S]):
         if self.communicated is not None and download:
             client.adapter.load_slot(self.communicated, download)
 
+    def receive_final(self, client: Client, download: Tensors) -> None:
+        """Take up the download after the last round, without training: the client answers with what this leaves.
+
+        Default: as :meth:`receive`.
+
+        Args:
+            client: the client, as the last round that it trained in has left it.
+            download: by name; empty if the server has nothing for it.
+        """
+        self.receive(client, download)
+
+    @property
+    def exchange_changes_answers(self) -> bool:
+        """Whether a client that takes up a download without training answers otherwise than before.
+
+        If not, nothing is sent after the last round. Default: False where downloads go into the communicated slot
+        and answers are given by a mix of slots without it (or nothing is communicated).
+        """
+        plain = type(self).receive is Method.receive and type(self).receive_final is Method.receive_final
+        if not (plain and type(self).answering is Method.answering):
+            return True
+        if self.communicated is None or isinstance(self.answers_with, str):
+            return self.communicated is not None and self.answers_with in ("gate", self.communicated)
+        return self.answers_with.get(self.communicated, 0) != 0
+
     @abstractmethod
     def train(self, client: Client, budget: Budget) -> None:
         """Train on this round's batches.

@@ -82,6 +82,11 @@ class FedMkt(Method[FedMktSettings]):
         """Keep the server's knowledge until training. See :meth:`Method.receive`."""
         client.memory.update({_RECEIVED + name: tensor for name, tensor in download.items()})
 
+    @property
+    def exchange_changes_answers(self) -> bool:
+        """The server's knowledge acts through training only. See :meth:`Method.exchange_changes_answers`."""
+        return False
+
     def train(self, client: Client, budget: Budget) -> None:
         """Learn from the server, then from own samples; then predict the public samples. See :meth:`Method.train`."""
         self._learn_from_server(client)

@@ -185,6 +185,15 @@ class FedMosaic(Method[FedMosaicSettings]):
         start = {name: tensor.lerp(received[name].to(tensor), rho) for name, tensor in own.items()}
         client.adapter.load_slot("local", start)
 
+    def receive_final(self, client: Client, download: Tensors) -> None:
+        """Load what was received into G; L stays what training has made it. See :meth:`Method.receive_final`."""
+        client.adapter.load_slot("personal_global", {**client.snapshot("local"), **download})
+
+    @property
+    def exchange_changes_answers(self) -> bool:
+        """Whether G has a part in any answer. See :meth:`Method.exchange_changes_answers`."""
+        return self._gated or self._share > 0 or self.settings.answers == "familiarity"
+
     def train(self, client: Client, budget: Budget) -> None:
         """Train L and the gate; then sketch the probe's gradient, and remember questions for ``familiarity``.
 

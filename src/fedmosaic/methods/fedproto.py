@@ -63,6 +63,11 @@ class FedProto(Method[FedProtoSettings]):
         """Keep the common prototypes for training. See :meth:`Method.receive`."""
         client.memory.update({_RECEIVED + name: tensor for name, tensor in download.items()})
 
+    @property
+    def exchange_changes_answers(self) -> bool:
+        """Prototypes act through training only. See :meth:`Method.exchange_changes_answers`."""
+        return False
+
     def train(self, client: Client, budget: Budget) -> None:
         """Train towards the answers and their prototypes, and average the embeddings on the way.
 

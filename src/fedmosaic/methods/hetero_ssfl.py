@@ -61,6 +61,11 @@ class HeteroSsfl(Method[HeteroSsflSettings]):
         """Keep the common Gram matrix for training. See :meth:`Method.receive`."""
         client.memory = {"common": download["gram"]} if download else {}
 
+    @property
+    def exchange_changes_answers(self) -> bool:
+        """The common Gram matrix acts through training only. See :meth:`Method.exchange_changes_answers`."""
+        return False
+
     def train(self, client: Client, budget: Budget) -> None:
         """Train on the answers and the alignment; then compare this round's public samples with each other.
 

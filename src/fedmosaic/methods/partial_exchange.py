@@ -68,7 +68,7 @@ class PartialExchange(Method[P]):
     def initial_download(
         self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads
     ) -> dict[str, Tensor]:
-        """The mean over the same architecture, also of what has the same shape in all. See :meth:`Method.initial_download`."""
+        """The architecture's mean, also of what has one shape in all. See :meth:`Method.initial_download`."""
         alike = Uploads(upload for upload in uploads.values() if upload.architecture == architecture)
         return uniform_mean(architecture, shapes, alike)
 

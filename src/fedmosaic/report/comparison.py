@@ -19,6 +19,7 @@ from fedmosaic.report.templates import templates
 from fedmosaic.report.text import size
 
 _TITLES: dict[Metric, str] = {"self": "Self: score on own tasks", "others": "Others: score on other clients' tasks"}
+_COLUMNS = [f"{part}_{score}" for part in PARTS for score in ("last", "exchanged", "auc")] + ["unseen"]
 _UNITS = (("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12))
 Curve = list[tuple[float, float]]
 
@@ -42,7 +43,8 @@ def comparison_page(comparison: Mapping[str, Any], plans: Sequence[Plan], path: 
             scenario=plans[0].settings.scenario,
             rounds=plans[0].settings.rounds,
             rows=rows,
-            best={name: _best(rows, name) for name in ("self_last", "self_auc", "others_last", "others_auc", "unseen")},
+            best={name: _best(rows, name) for name in _COLUMNS},
+            answers={"": "", "_exchanged": ", after exchange"} if _exchanged(rows) else {"": ""},
             charts=[
                 {"title": _TITLES[metric], "metric": metric, "rounds": by_rounds, "bytes": by_bytes}
                 for metric in _TITLES
@@ -61,6 +63,10 @@ def _best(rows: Sequence[Mapping[str, Any]], name: str) -> str | None:
     most = max((row["runs"] for row in rows), default=0)  # others are means over fewer seeds: not to be set beside
     known = [row for row in rows if row[name] and row["runs"] == most]
     return str(max(known, key=lambda row: float(row[name]["mean"]))["method"]) if known else None
+
+
+def _exchanged(rows: Sequence[Mapping[str, Any]]) -> bool:
+    return any(row["self_exchanged"] or row["others_exchanged"] for row in rows)
 
 
 Across = Callable[[RunRecord, Metric], Curve]

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from fedmosaic.io import write_atomically
 from fedmosaic.registry import METRICS
-from fedmosaic.report import costs, privacy, text, verdict
+from fedmosaic.report import costs, exchange, privacy, text, verdict
 from fedmosaic.report.curves import curves
 from fedmosaic.report.heat import heat
 from fedmosaic.report.record import RunRecord, read_run
@@ -81,6 +81,9 @@ def _content(record: RunRecord) -> dict[str, Any]:
         "finished": record.results is not None,
         "status": verdict.status(record),
         "sentences": verdict.sentences(record),
+        "exchange": exchange.line(record),
+        "exchange_costs": exchange.costs(record),
+        "exchanged": results.exchanged if results else None,
         "metrics": ["Self", "Others"] if len(scenario.clients) > 1 else ["Self"],
         "rows": final_rows(record),
         "mean": mean,

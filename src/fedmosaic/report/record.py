@@ -120,6 +120,19 @@ class RunRecord:
         chosen = list(measured) if clients is None else clients
         return statistics.fmean(measured[each] for each in chosen) if chosen and set(chosen) <= set(measured) else None
 
+    def exchanged_mean(self, metric: Metric, clients: Sequence[int]) -> float | None:
+        """Return the mean over clients after the last exchange, None unless every one of them was measured then.
+
+        Args:
+            metric: Self or Others.
+            clients: whose values.
+        """
+        found = self.results.exchanged if self.results else None
+        summary = found and {"self": found.self_, "others": found.others}.get(metric)
+        by_client = dict(zip(self.clients, summary.per_client, strict=True)) if summary else {}
+        values = [value for client in clients if (value := by_client.get(client)) is not None]
+        return statistics.fmean(values) if values and len(values) == len(clients) else None
+
     def curve(self, metric: Metric, clients: Sequence[int] | None) -> list[tuple[int, float]]:
         """Return (round, mean) where there is one; the clients are those of :meth:`mean`.
 

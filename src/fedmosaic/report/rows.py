@@ -24,12 +24,14 @@ class Gain:
         local: after local-only training.
         final: after the method.
         clients: ascending.
+        exchanged: after the last exchange; only of a run that is done.
     """
 
     start: float | None
     local: float | None
     final: float | None
     clients: tuple[int, ...]
+    exchanged: float | None = None
 
     @property
     def over_start(self) -> float | None:
@@ -142,7 +144,8 @@ def _gain(record: RunRecord, metric: Metric, clients: tuple[int, ...]) -> Gain:
     # The reference counts only at the very round after which the method was measured: a run that is not done, or a
     # reference that is not, would otherwise be compared at unequal budgets.
     local = record.reference.mean(metric, last, clients) if record.reference else None
-    return Gain(record.mean(metric, 0, clients), local, record.mean(metric, last, clients), clients)
+    final, exchanged = record.mean(metric, last, clients), record.exchanged_mean(metric, clients)
+    return Gain(record.mean(metric, 0, clients), local, final, clients, exchanged)
 
 
 def _difference(a: float | None, b: float | None) -> float | None:

@@ -1,0 +1,38 @@
+"""What the clients of a finished run answer after the last exchange, in a line."""
+
+from __future__ import annotations
+
+from fedmosaic.report.record import RunRecord
+from fedmosaic.report.rows import mean_row
+from fedmosaic.report.text import duration, flops, percent, size
+
+
+def line(record: RunRecord) -> str:
+    """Return Self and Others after the last exchange, or that it changes nothing; empty if it was not made.
+
+    Args:
+        record: the run.
+    """
+    found = record.results.exchanged if record.results else None
+    if found is None:
+        return ""
+    if not found.changed:
+        return "after the last exchange: unchanged, no answer depends on what it would bring"
+    mean = mean_row(record)
+    parts = (("Self", mean.self_.exchanged), ("Others", mean.others.exchanged))
+    said = ", ".join(f"{name} {percent(value)} %" for name, value in parts if value is not None)
+    return f"after the last exchange, without training on it: {said}"
+
+
+def costs(record: RunRecord) -> str:
+    """Return what the last exchange has cost, in a few words; empty if nothing was exchanged.
+
+    Args:
+        record: the run.
+    """
+    found = record.results.exchanged if record.results else None
+    if found is None or not found.changed:
+        return ""
+    spent = found.costs
+    server = f", {flops(spent.flops)} on the server" if spent.flops else ""
+    return f"{size(spent.total_bytes_down)} down in all{server}, {duration(spent.seconds)}"
