@@ -7,7 +7,7 @@ names are completed before any heavy library is loaded. Other packages add their
     [project.entry-points."fedmosaic.methods"]
     mrmtl = "my_package.mrmtl:MrMtl"
 
-and a notebook by ``METHODS.register(FedProx)``. What each kind must be able to do says docs/extend.md.
+and a notebook by ``METHODS.register(MrMtl)``. What each kind must be able to do says docs/extend.md.
 """
 
 from __future__ import annotations

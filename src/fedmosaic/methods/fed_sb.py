@@ -7,8 +7,8 @@ It is Co-LoRA's P in every layer, within an architecture, without Q and without 
 
 Original: A and B are the singular vectors of the first gradient of full fine-tuning, estimated on a thousandth of the
 data, which the server has or gathers, and R starts with its singular values; s = 1; r up to 200, more than LoRA can
-afford, at 1e-4. Adapted: no data are gathered, so A and B are a common random draw with orthonormal rows and columns, and
-R starts at 0, where its gradient is not; s is that of the adapters; uniform p_k, averages within an architecture.
+afford, at 1e-4. Adapted: no data are gathered, so A and B are a common random draw with orthonormal rows and columns,
+and R starts at 0, where its gradient is not; s is that of the adapters; uniform p_k, averages within an architecture.
 """
 
 from __future__ import annotations

@@ -44,7 +44,11 @@ class FloraSettings(RankSettings):
 
 
 class Flora(RankedLora[FloraSettings]):
-    """A LoRA that starts anew in every round, on the sum of all that was learned before."""
+    """A LoRA that starts anew in every round, on the sum of all that was learned before.
+
+    Args:
+        settings: the ranks.
+    """
 
     name = "flora"
     title = "FLoRA"
