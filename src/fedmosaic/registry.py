@@ -7,7 +7,7 @@ names are completed before any heavy library is loaded. Other packages add their
     [project.entry-points."fedmosaic.methods"]
     mrmtl = "my_package.mrmtl:MrMtl"
 
-and a notebook by ``METHODS.register(FedProx)``. The interface of each kind is described in docs/extend.md.
+and a notebook by ``METHODS.register(MrMtl)``. The interface of each kind is described in docs/extend.md.
 """
 
 from __future__ import annotations

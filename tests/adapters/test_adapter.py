@@ -277,6 +277,20 @@ def test_train_only_opens_exactly_what_it_says(make_model, ids):
     assert not any(p.requires_grad for p in model.parameters())
 
 
+def test_some_tensors_of_a_slot_can_stay_frozen(make_model, ids):
+    model = make_model("llama")
+    adapter = attach(model, gate="none")
+    groups = adapter.train_only("local", frozen=("A", "Q"))
+    opened = {name for name, p in adapter.parameters("local").items() if p.requires_grad}
+    assert opened == {name for name in adapter.schema("local") if name.endswith((".B", ".P"))}
+    assert sum(map(len, groups.values())) == len(opened)
+    assert adapter.opened == ("local", "-A", "-Q")
+    model(input_ids=ids, labels=ids).loss.backward()
+    assert {name for name, p in adapter.parameters("local").items() if p.grad is not None} == opened
+    adapter.train_only("local")
+    assert all(p.requires_grad for p in adapter.parameters("local").values())
+
+
 def test_named_groups_hold_every_parameter_once_under_names_that_say_whose_it_is(make_model):
     model = make_model("llama")
     adapter = attach(model)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from tests.adapters.test_adapter import attach, fill, logits
 
-from fedmosaic.adapters import AdaptedLinear, folded_in
+from fedmosaic.adapters import AdaptedLinear, base_changed, folded_in
+from fedmosaic.errors import ModelError
 
 
 def adapted(model):
@@ -53,3 +54,33 @@ def test_what_cannot_be_folded_computes_as_it_did(make_model, ids, case):
     with folded_in(adapter, weights):
         assert adapted(model) > 0
         assert torch.equal(logits(model, ids), expected)
+
+
+def test_a_changed_base_computes_the_change_and_is_as_before_after_an_error(make_model, ids):
+    """The change is one that a slot can hold, so that the slot says what is to be computed."""
+    model = make_model("llama")
+    adapter = attach(model, blocks=0, gate="none")
+    fill(adapter, "local", "personal_global")
+    slot, state = adapter.slot_tensors("local"), {name: t.clone() for name, t in model.state_dict().items()}
+    changes = {name[:-2]: slot[f"{name[:-1]}B"] @ slot[name] for name in slot if name.endswith(".A")}
+    with adapter.mixed({"local": 1.0, "personal_global": 1.0}):
+        expected = logits(model, ids)
+    adapter.train_only("personal_global")
+    with pytest.raises(RuntimeError), base_changed(adapter, changes), adapter.mixed("personal_global"):
+        assert torch.allclose(logits(model, ids), expected, atol=1e-5)
+        adapter.train(False)
+        with folded_in(adapter, "personal_global"):
+            assert torch.allclose(logits(model, ids), expected, atol=1e-5)
+        model(input_ids=ids, labels=ids).loss.backward()
+        raise RuntimeError
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_base_that_is_no_plain_linear_cannot_be_changed(make_model):
+    adapter = attach(make_model("gpt2"), blocks=0)
+    name = adapter.linears()[0].target.prefix
+    with (
+        pytest.raises(ModelError, match=r"is a Conv1D .* nothing can be added"),
+        base_changed(adapter, {name: torch.ones(1)}),
+    ):
+        pass

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fedmosaic.adapters.placement import block_ends, find_targets
+from fedmosaic.adapters.placement import EVERY_LAYER, block_ends, find_targets
 from fedmosaic.errors import ModelError, SettingsError
 
 SEVEN = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
@@ -45,8 +45,8 @@ def test_no_blocks_means_no_colora(make_model):
 def test_more_blocks_than_layers_names_both_numbers():
     with pytest.raises(SettingsError, match=r"blocks=5 .* only 4 layer"):
         block_ends(4, 5)
-    with pytest.raises(SettingsError, match="blocks=-1"):
-        block_ends(4, -1)
+    with pytest.raises(SettingsError, match="blocks=-2"):
+        block_ends(4, -2)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +116,13 @@ def test_colora_names_agree_between_architectures_of_other_depth_and_width(make_
     ]
     assert names[0] == names[1] == names[2]
     assert "block.1.q_proj" in names[0]
+
+
+def test_every_layer_can_carry_co_lora(make_model):
+    for family, layers in (("llama", 4), ("wide_llama", 6)):
+        placement = find_targets(make_model(family), blocks=EVERY_LAYER)
+        assert placement.ends == tuple(range(layers))
+        assert all(target.block == target.layer for target in placement.targets)
 
 
 def test_modules_can_be_chosen(make_model):

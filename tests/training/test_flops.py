@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from fedmosaic.adapters import Adapter, Slot
+from fedmosaic.adapters import EVERY_LAYER, Adapter, Slot
 from fedmosaic.data.benchmark import load_benchmark
 from fedmosaic.models import load_base_model
 from fedmosaic.models.cost import BatchShape, train_step_flops
@@ -18,23 +18,26 @@ def addmm_in_place(_, left, right, **__):
 
 
 @pytest.mark.parametrize(
-    ("slots", "blocks", "gate", "mix"),
+    ("slots", "blocks", "gate", "mix", "frozen"),
     [
-        (TWO[:1], 0, "none", {"local": 1.0}),
-        (TWO, 0, "none", {"local": 1.0}),  # the other slot is there but not in use
-        (TWO, 0, "none", {"local": 0.5, "personal_global": 0.5}),
-        (TWO, 2, "scalar", "gate"),
-        (TWO, 4, "scalar", "gate"),
+        (TWO[:1], 0, "none", {"local": 1.0}, ""),
+        (TWO[:1], 0, "none", {"local": 1.0}, "A"),
+        (TWO[:1], 0, "none", {"local": 1.0}, "B"),
+        (TWO[:1], EVERY_LAYER, "none", {"local": 1.0}, "Q"),
+        (TWO, 0, "none", {"local": 1.0}, ""),  # the other slot is there but not in use
+        (TWO, 0, "none", {"local": 0.5, "personal_global": 0.5}, ""),
+        (TWO, 2, "scalar", "gate", ""),
+        (TWO, 4, "scalar", "gate", ""),
     ],
 )
-def test_a_training_step_is_counted_within_two_percent(home, slots, blocks, gate, mix):
+def test_a_training_step_is_counted_within_two_percent(home, slots, blocks, gate, mix, frozen):
     benchmark = load_benchmark("mosaic40", home=home)
     model = load_base_model("tiny-llama", images=benchmark.images, home=home)
     model.module.set_attn_implementation("eager")  # torch counts its products; the fused kernel is not counted on a CPU
     adapter = Adapter.attach(
         model.module, model.decoder, slots=slots, rank=16, alpha=32, blocks=blocks, gate=gate, seed=0, architecture="x"
     )
-    adapter.train_only("local", gate=gate != "none")
+    adapter.train_only("local", gate=gate != "none", frozen=frozen)
     batch = model.collate(benchmark.task("trend@lines").train[:8])
     with adapter.mixed(mix):
         with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: addmm_in_place}) as counter:
