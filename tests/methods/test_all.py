@@ -87,6 +87,9 @@ def test_every_method_trains_a_tower_adapter_and_sends_it(first, name):
         downloads = ServerContext(assets, adapters).aggregate(Uploads(uploads), {}, 2).downloads
         assets.method.receive(client, downloads.get(1, {}))
         client.timed(lambda each: assets.method.train(each, each.budget()))
+        samples = assets.benchmark.task("trend@lines").test[:3]
+        with assets.method.answering(client) as model, torch.inference_mode():  # of feddpa with weights by sample
+            assert model.answer_logits(model.collate(samples)).logits.isfinite().all()
     finally:
         adapters.detach()
 
