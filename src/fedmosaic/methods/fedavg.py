@@ -25,7 +25,11 @@ class FedAvgSettings(MethodSettings):
 
 
 class FedAvg(Method[FedAvgSettings]):
-    """One shared LoRA per architecture."""
+    """One shared LoRA per architecture.
+
+    Args:
+        settings: of the method.
+    """
 
     name = "fedavg"
     title = "FedAvg (FedIT)"
