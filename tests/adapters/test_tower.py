@@ -177,7 +177,7 @@ def test_text_models_have_no_interface_and_other_projectors_are_refused(make_mod
     )
     text = {**LIKE_LLAMA, "head_dim": 8}
     gemma = tf.Gemma3ForConditionalGeneration(tf.Gemma3Config(text_config=text, vision_config=vision))
-    with pytest.raises(ModelError, match=r"Gemma3ForConditionalGeneration has no projector.*adapter.tower_rank=0"):
+    with pytest.raises(ModelError, match=r"Gemma3ForConditionalGeneration has no projector.*adapter\.tower_rank=0"):
         find_interface(gemma)
 
 

@@ -89,9 +89,9 @@ def test_a_client_whose_sketch_says_nothing_gets_the_uniform_mean_and_others_are
     assert all(tensor.isfinite().all() for tensors in result.downloads.values() for tensor in tensors.values())
 
 
-@pytest.mark.parametrize("name", ["fedmosaic", "fedavg"])
-def test_a_newcomer_receives_the_uniform_mean_of_those_whose_tensors_it_can_use(name):
-    method, shapes = make_method(name, {}), {P: (2, 2), A: (2, 5), "sketch": (2,)}
+@pytest.mark.parametrize(("name", "settings"), [("fedmosaic", {}), ("fedavg", {"across": True})])
+def test_a_newcomer_receives_the_uniform_mean_of_those_whose_tensors_it_can_use(name, settings):
+    method, shapes = make_method(name, settings), {P: (2, 2), A: (2, 5), "sketch": (2,)}
     means = method.initial_download("large", shapes, four())
     torch.testing.assert_close(means, {P: torch.full((2, 2), 15 / 4), A: torch.full((2, 5), 8.0)})
     # Nobody has its architecture, or its rank.
@@ -127,3 +127,47 @@ def test_aggregation_leaves_the_uploads_as_they_are(name):
     make_method(name, {}).aggregate(uploads, {})
     for client, again in four().items():
         assert all(torch.equal(uploads[client].tensors[key], tensor) for key, tensor in again.tensors.items())
+
+
+# ---- a tower adapter
+
+
+TOWER = ("tower.0123abcd.P", "tower.0123abcd.Q")
+
+
+def on_towers():
+    """Two architectures on one tower, and a client of the first on another."""
+    tensors = [{TOWER[0]: torch.full((2, 2), value), TOWER[1]: torch.full((2,), value)} for value in (1.0, 2.0, 6.0)]
+    other = {name.replace("0123", "9999"): tensor for name, tensor in tensors[0].items()}
+    a = {A: torch.ones(2, 3), A.replace(".A", ".B"): torch.ones(3, 2)}
+    return Uploads(
+        [
+            Upload(0, "small", {**tensors[0], **a}),
+            Upload(1, "small", {**tensors[1], **a}),
+            Upload(2, "large", tensors[2]),
+            Upload(3, "small", {**other, **a}),
+        ]
+    )
+
+
+@pytest.mark.parametrize(("method", "settings", "mean"), [
+    ("fedavg", {}, 1.5), ("ditto", {}, 1.5), ("hetlora", {}, 1.5), ("flexlora", {}, 1.5), ("nefl", {}, 1.5),
+    ("fedavg", {"across": True}, 3.0), ("fedmosaic", {"relevance": "uniform"}, 4.0),
+])  # fmt: skip
+def test_which_tower_adapters_meet_is_the_methods_business(method, settings, mean):
+    downloads = make_method(method, settings).aggregate(on_towers(), {}).downloads
+    for name in TOWER:
+        torch.testing.assert_close(downloads[0][name], torch.full_like(downloads[0][name], mean))
+        assert name not in downloads[3]
+    if method == "fedmosaic" or settings.get("across"):
+        torch.testing.assert_close(downloads[2][TOWER[1]], torch.full((2,), 3.0 if method == "fedavg" else 1.5))
+
+
+@pytest.mark.parametrize(("method", "settings", "mean"), [
+    ("fedavg", {}, 1.5), ("flexlora", {}, 1.5), ("fedavg", {"across": True}, 3.0), ("fedmosaic", {}, 3.0),
+])  # fmt: skip
+def test_a_newcomer_gets_the_tower_adapter_of_those_whom_its_method_averages(method, settings, mean):
+    shapes = {TOWER[0]: (2, 2), TOWER[1]: (2,), A: (2, 3), A.replace(".A", ".B"): (3, 2)}
+    start = make_method(method, settings).welcome("small", shapes, on_towers())
+    torch.testing.assert_close(start[TOWER[1]], torch.full((2,), mean))
+    assert set(start) == set(shapes)

@@ -67,6 +67,33 @@ def test_a_round_and_the_next(assets, adapters):
         assert torch.equal(model.answer_logits(model.collate(samples)).logits, answers.logits)
 
 
+@pytest.mark.parametrize("name", ["fedavg", "fedmosaic", "feddpa", "hetlora", "nefl"])
+def test_every_method_trains_a_tower_adapter_and_sends_it(first, name):
+    settings = small(name)
+    settings = settings.model_copy(update={"adapter": settings.adapter.model_copy(update={"tower_rank": 256})})
+    models = {model: first.pool.model(model) for model in settings.scenario.models}
+    assets = Assets(settings, benchmark=first.benchmark, models=models)
+    adapters, uploads = AdapterFactory(assets), []
+    try:
+        for number in (1, 2):
+            participant = Participant(assets, adapters, number)
+            uploads.append(dataclasses.replace(participant.train(participant.client(1), {}).upload, round=1))
+        names = [{name for name in upload.tensors if name.startswith("tower.")} for upload in uploads]
+        towers = [{name for name in each if name.endswith((".P", ".Q"))} for each in names]
+        assert len(towers[0]) == 2
+        assert towers[0] == towers[1]  # of two architectures
+        assert all(upload.tensors[name].abs().max() > 0 for upload in uploads for name in towers[0])
+        client = Participant(assets, adapters, 1).client(2)
+        downloads = ServerContext(assets, adapters).aggregate(Uploads(uploads), {}, 2).downloads
+        assets.method.receive(client, downloads.get(1, {}))
+        client.timed(lambda each: assets.method.train(each, each.budget()))
+        samples = assets.benchmark.task("trend@lines").test[:3]
+        with assets.method.answering(client) as model, torch.inference_mode():  # of feddpa with weights by sample
+            assert model.answer_logits(model.collate(samples)).logits.isfinite().all()
+    finally:
+        adapters.detach()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_whole_run_keeps_the_contract(tmp_path, method):

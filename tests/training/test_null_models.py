@@ -4,6 +4,7 @@ import torch
 
 from fedmosaic.adapters import Adapter, Slot
 from fedmosaic.data.benchmark import load_benchmark
+from fedmosaic.federation.tower_basis import tower_site
 from fedmosaic.relevance import Probe, make_sketch
 from fedmosaic.relevance.probe import probe_target
 from fedmosaic.training import ModelPool, NullModelPool
@@ -52,6 +53,23 @@ def test_what_is_open_gets_gradients_of_zero_and_nothing_else_any(home):
     assert gradient.eq(0).all()
     with torch.no_grad():
         assert not model.answer_logits(batch).logits.requires_grad
+
+
+def test_a_tower_adapter_costs_the_same_on_a_still_model(home):
+    samples = load_benchmark("mosaic40", home=home).task(TASKS[0]).train[:4]
+    counts = []
+    for pool in pools(home):
+        model = pool.model("tiny-llama")
+        model.adapter = Adapter.attach(
+            model.module, model.decoder, slots=TWO[:1], rank=4, alpha=8, seed=0, architecture="x",
+            tower=tower_site(model, 256, home=home),
+        )  # fmt: skip
+        opened = model.adapter.train_only("local")["tower"]
+        batch = model.collate(samples)
+        counts.append(pool.pass_flops("tiny-llama", batch, trained=("local",), mix="local"))
+        model.loss(batch).backward()
+    assert counts[0] == counts[1] > 0
+    assert all(torch.equal(parameter.grad, torch.zeros_like(parameter)) for parameter in opened)
 
 
 def test_a_still_probe_counts_what_the_real_one_counts(home):
