@@ -37,7 +37,8 @@ original does and what is adapted here. A method of your own: [add-a-method.md](
 
 ⇅ marks the communicated slot; all others never leave the client. Settings are changed with `--set method.NAME=VALUE`.
 Clients always differ in their samples; the last column says what else a method is made for. Where base models differ,
-methods that do not name them work within groups of equal base models.
+methods that do not name them work within groups of equal base models. *Last exchange*: whether a download that is taken
+up without training changes the answers ([decision 16](decisions/0016-final-exchange.md)).
 
 """
 _COSTS = """
@@ -75,7 +76,7 @@ def builtin() -> list[type[Method[Any]]]:
 
 def what_they_are() -> str:
     """The table that is read off the classes."""
-    head = ("Method", "Paper", "Slots", "Answers with", "Settings", "May differ")
+    head = ("Method", "Paper", "Slots", "Answers with", "Last exchange", "Settings", "May differ")
     return _table(head, (_about(kind) for kind in builtin()))
 
 
@@ -161,10 +162,12 @@ def _about(kind: type[Method[Any]]) -> tuple[str, ...]:
     settings = ", ".join(f"`{field.name}={_plain(field.default)}`" for field in dataclasses.fields(kind.Settings))
     file = f"../src/{kind.__module__.replace('.', '/')}.py"
     paper = re.match(r"[^(:]*\([^)]*\)", sys.modules[kind.__module__].__doc__ or "")
-    answers = _mix(kind) if kind(kind.Settings()).answers_by_mixing else "a rule of its own"
+    made = kind(kind.Settings())
+    answers = _mix(kind) if made.answers_by_mixing else "a rule of its own"
+    exchange = "taken up" if made.exchange_changes_answers else "unchanged"
     return (
-        f"[`{kind.name}`]({file})", paper[0] if paper else kind.title, slots, answers, settings or "-",
-        kind.heterogeneity or "-",
+        f"[`{kind.name}`]({file})", paper[0] if paper else kind.title, slots, answers, exchange,
+        settings or "-", kind.heterogeneity or "-",
     )  # fmt: skip
 
 
