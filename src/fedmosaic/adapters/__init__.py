@@ -7,7 +7,7 @@ from fedmosaic.adapters.forward_context import SlotWeights
 from fedmosaic.adapters.layer import AdaptedLinear, CoLoraLinear, LoraLinear
 from fedmosaic.adapters.placement import Placement, Target, block_ends, find_targets
 from fedmosaic.adapters.slots import Slot
-from fedmosaic.adapters.tensors import TensorShapes, is_shared, is_slot_tensor
+from fedmosaic.adapters.tensors import TensorShapes, is_of_proxy, is_shared, is_slot_tensor, of_proxy, parted
 
 __all__ = [
     "Adapted",
@@ -23,6 +23,9 @@ __all__ = [
     "block_ends",
     "find_targets",
     "folded_in",
+    "is_of_proxy",
     "is_shared",
     "is_slot_tensor",
+    "of_proxy",
+    "parted",
 ]

@@ -37,7 +37,10 @@ class Adapter:
         attached: whether the model currently computes with this adapter.
         training: whether dropout is on (see :meth:`train`).
         opened: the slots (and ``gate``) that :meth:`train_only` last let require gradients.
+        proxy: the adapter of the proxy model that clients with this adapter train beside their own; None without one.
     """
+
+    proxy: Adapter | None = None
 
     def __init__(self, model: nn.Module, decoder: nn.Module, slots: Sequence[Slot], shape: AdapterShape) -> None:
         self.slots = tuple(slots)

@@ -26,16 +26,16 @@ def ask(
 
     from fedmosaic.cli.finished import finished_run
     from fedmosaic.data.images import GivenImages, read_image
-    from fedmosaic.federation.final_model import final_model
+    from fedmosaic.federation.final_model import answering
 
     for path in paths:
         read_image(path)
     with TemporaryDirectory() as cache:  # whatever was asked about leaves no trace in the user's cache
         runtime, _ = finished_run(run, images=GivenImages(paths), cache=Path(cache))
-        model = final_model(runtime, client)
         keys = tuple(GivenImages(paths).keys())
         sample = Sample("question", keys, prompt, answer="?")
-        (answer,) = model.base.answer([sample], max_tokens=max_tokens)
+        with answering(runtime, client) as model:
+            (answer,) = model.answer([sample], max_tokens=max_tokens)
     PlainConsole().say(answer)
 
 

@@ -37,6 +37,7 @@ def hello(message: Message, context: Context) -> Message:
         "architecture": me.base.architecture,
         "model": me.spec.model,
         "alignment": alignment.identity if alignment else "",
+        "proxy": me.adapter.proxy.shape.architecture if me.adapter.proxy else "",
     }
     return Message(wire.pack({**meta, "upload": json.dumps(shapes)}), reply_to=message)
 
