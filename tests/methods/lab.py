@@ -80,6 +80,9 @@ class NumbersModel(BaseModel):
     def head(self, hidden):
         return self.module.lm_head(hidden)
 
+    def answer_tokens(self, answer):
+        return [*self.tokenizer.encode(answer), END]
+
     @property
     def end_tokens(self):
         return torch.tensor([END])

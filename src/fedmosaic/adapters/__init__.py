@@ -7,7 +7,7 @@ from fedmosaic.adapters.forward_context import SlotWeights
 from fedmosaic.adapters.layer import AdaptedLinear, CoLoraLinear, LoraLinear
 from fedmosaic.adapters.placement import EVERY_LAYER, Placement, Target, block_ends, find_targets
 from fedmosaic.adapters.slots import Slot
-from fedmosaic.adapters.tensors import TensorShapes, is_shared, is_slot_tensor
+from fedmosaic.adapters.tensors import TensorShapes, is_of_proxy, is_shared, is_slot_tensor, of_proxy, parted
 from fedmosaic.adapters.tower import TowerSite
 
 __all__ = [
@@ -27,6 +27,9 @@ __all__ = [
     "block_ends",
     "find_targets",
     "folded_in",
+    "is_of_proxy",
     "is_shared",
     "is_slot_tensor",
+    "of_proxy",
+    "parted",
 ]

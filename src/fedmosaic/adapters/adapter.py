@@ -40,7 +40,10 @@ class Adapter:
         training: whether dropout is on (see :meth:`train`).
         opened: the slots (and ``gate``) that :meth:`train_only` last let require gradients, and ``-LETTER`` of those of
             their tensors that it did not.
+        proxy: the adapter of the proxy model that clients with this adapter train beside their own; None without one.
     """
+
+    proxy: Adapter | None = None
 
     def __init__(self, model: nn.Module, decoder: nn.Module, slots: Sequence[Slot], shape: AdapterShape) -> None:
         self.slots = tuple(slots)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +13,12 @@ from fedmosaic.errors import ModelError
 
 TensorShapes = Mapping[str, tuple[int, ...]]
 """Shapes of named tensors."""
+
+Value = TypeVar("Value")
+
+
+PROXY = "proxy."
+"""What the names of a proxy model's tensors begin with, where they stand beside those of a client's own model."""
 
 
 def is_shared(name: str) -> bool:
@@ -27,12 +34,41 @@ def is_shared(name: str) -> bool:
     return name.startswith(("block.", "tower.")) and name.endswith((".P", ".Q"))
 
 
+def is_of_proxy(name: str) -> bool:
+    """Return whether a tensor belongs to a proxy model, which is the same on all clients whatever their architecture.
+
+    Args:
+        name: of the tensor.
+    """
+    return name.startswith(PROXY)
+
+
+def of_proxy(tensors: Mapping[str, Value]) -> dict[str, Value]:
+    """Return a proxy model's tensors (or shapes) under the names that they have beside the own model's.
+
+    Args:
+        tensors: by their names in the proxy's adapter.
+    """
+    return {f"{PROXY}{name}": each for name, each in tensors.items()}
+
+
+def parted(tensors: Mapping[str, Value]) -> tuple[dict[str, Value], dict[str, Value]]:
+    """Return the tensors of the own model and those of the proxy model, each by the names in its adapter.
+
+    Args:
+        tensors: of both; :func:`of_proxy` has named those of the proxy.
+    """
+    own = {name: each for name, each in tensors.items() if not is_of_proxy(name)}
+    return own, {name.removeprefix(PROXY): each for name, each in tensors.items() if is_of_proxy(name)}
+
+
 def is_slot_tensor(name: str) -> bool:
     """Return whether a tensor belongs to a slot, and not to something else that a client may upload.
 
     Args:
         name: of the tensor.
     """
+    name = name.removeprefix(PROXY)
     return is_shared(name) or (name.startswith("layer.") and name.endswith((".A", ".B")))
 
 

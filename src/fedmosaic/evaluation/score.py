@@ -9,15 +9,14 @@ is).
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from fedmosaic.data.sample import Sample
 from fedmosaic.models import BaseModel
+from fedmosaic.models.likelihoods import log_likelihoods, option_tokens
 from fedmosaic.registry import METRICS
 
 
@@ -91,8 +90,6 @@ def choice_scores(model: BaseModel, samples: Sequence[Sample]) -> list[float]:
 def likeliest_options(model: BaseModel, samples: Sequence[Sample]) -> list[tuple[str, ...]]:
     """Return each sample's most likely option, together with those that have the same tokens.
 
-    One pass scores the first answer token of all options; only samples with an option of several tokens need more.
-
     Args:
         model: in evaluation mode.
         samples: multiple-choice questions.
@@ -100,21 +97,7 @@ def likeliest_options(model: BaseModel, samples: Sequence[Sample]) -> list[tuple
     Returns:
         One or more options for each sample.
     """
-    tokens_of = _option_tokens(model, samples)
-    batch = model.collate(samples, with_answers=False)
-    last = batch.attention_mask.sum(1) - 1
-    hidden = model.hidden_states(batch)
-    first = torch.log_softmax(model.head(hidden[torch.arange(len(samples)), last]).float(), dim=-1)
-    likelihoods: list[Tensor] = []
-    undecided: list[int] = []
-    for row, sample in enumerate(samples):
-        tokens = [tokens_of[option] for option in sample.options or ()]
-        likelihoods.append(first[row, [ids[0] for ids in tokens]])
-        if not _decided_by_first_token(tokens):
-            undecided.append(row)
-    whole = _full_likelihoods(model, [samples[row] for row in undecided], batch_size=len(samples))
-    for row, likelihood in zip(undecided, whole, strict=True):
-        likelihoods[row] = likelihood
+    tokens_of, likelihoods = option_tokens(model, samples), log_likelihoods(model, samples)
     choices = []
     for sample, likelihood in zip(samples, likelihoods, strict=True):
         options = sample.options or ()
@@ -133,34 +116,12 @@ def indistinguishable_options(model: BaseModel, samples: Sequence[Sample]) -> li
     Returns:
         Samples, each with the first group of such options.
     """
-    tokens_of = _option_tokens(model, samples)
+    tokens_of = option_tokens(model, samples)
     found = []
     for sample in samples:
-        groups: dict[tuple[int, ...], list[str]] = {}
+        groups: dict[object, list[str]] = {}
         for option in sample.options or ():
-            groups.setdefault(tuple(tokens_of[option]), []).append(option)
+            groups.setdefault(tokens_of[option], []).append(option)
         if alike := next((tuple(group) for group in groups.values() if len(group) > 1), None):
             found.append((sample, alike))
     return found
-
-
-def _option_tokens(model: BaseModel, samples: Sequence[Sample]) -> dict[str, list[int]]:
-    texts = {option for sample in samples for option in sample.options or ()}
-    return {text: model.answer_tokens(text) for text in sorted(texts)}
-
-
-def _decided_by_first_token(tokens: Sequence[Sequence[int]]) -> bool:
-    """Whether each option is one token (and the end mark), and no two are the same: then the first token names it."""
-    return all(len(ids) <= 2 for ids in tokens) and len({ids[0] for ids in tokens}) == len(tokens)
-
-
-def _full_likelihoods(model: BaseModel, samples: Sequence[Sample], *, batch_size: int) -> list[Tensor]:
-    """For each sample the (options,) log-likelihoods of its whole options, end token included."""
-    variants = [dataclasses.replace(sample, answer=option) for sample in samples for option in sample.options or ()]
-    parts = [torch.zeros(0)]
-    for start in range(0, len(variants), batch_size):
-        some = variants[start : start + batch_size]
-        answers = model.answer_logits(model.collate(some))
-        token = torch.log_softmax(answers.logits.float(), dim=-1).gather(1, answers.targets[:, None])[:, 0]
-        parts.append(token.new_zeros(len(some)).index_add_(0, answers.rows, token).cpu())
-    return list(torch.split(torch.cat(parts), [len(sample.options or ()) for sample in samples]))

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock
 
 from fedmosaic import seeding
-from fedmosaic.adapters import Adapter
+from fedmosaic.adapters import Adapter, Slot
 from fedmosaic.adapters.start import Start, client_start
 from fedmosaic.alignment import Alignment, is_alignment
-from fedmosaic.config import ClientSpec
+from fedmosaic.config import AdapterSettings, ClientSpec
 from fedmosaic.errors import FedMosaicError
 from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.tower_basis import tower_site
+from fedmosaic.models import BaseModel
 from fedmosaic.training import ClientState
 
 
@@ -32,6 +34,7 @@ class AdapterFactory:
         self._kept_bases = kept_bases
         self._adapters: dict[str, Adapter] = {}
         self._starts: dict[str, ClientState] = {}
+        self._proxy: Adapter | None = None
         self._imports: dict[tuple[str, str], Start] = {}
         self._alignment: tuple[Alignment | None] | None = None
 
@@ -67,35 +70,52 @@ class AdapterFactory:
         """
         if spec.model not in self._adapters:
             adapter = self._attached(spec.model)
-            self._starts[spec.model] = ClientState.of_adapter(adapter)
+            start = ClientState.of_adapter(adapter)
+            if (proxy := self._proxy_adapter()) is not None:
+                adapter.proxy, start = proxy, replace(start, proxy=self._proxy_start)
+            self._starts[spec.model] = start
             self._adapters[spec.model] = adapter
         return self._adapters[spec.model]
 
-    def _attached(self, model: str) -> Adapter:
-        method, base = self._assets.method, self._assets.pool.model(model)
-        settings = method.adapter_settings(self._assets.settings.adapter)
+    def _proxy_adapter(self) -> Adapter | None:
+        """The modules that all clients of the run take turns in to train their proxy models, attached on first use."""
+        proxy = self._assets.method.proxy
+        if self._proxy is None and proxy is not None:
+            settings = self._assets.settings.adapter.model_copy(update={"blocks": 0})
+            self._proxy = self._attach(self._assets.pool.proxy(proxy.model), proxy.slots, settings, gate="none")
+            self._proxy_start = ClientState.of_adapter(self._proxy)
+        return self._proxy
+
+    def _attach(self, base: BaseModel, slots: Sequence[Slot], settings: AdapterSettings, *, gate: str) -> Adapter:
         run = self._assets.settings
         tower = tower_site(base, settings.tower_rank, home=self._assets.cache, device=run.device, dtype=run.model.dtype)
-        adapter = Adapter.attach(
+        base.adapter = adapter = Adapter.attach(
             base.module,
             base.decoder,
-            slots=method.slots,
+            slots=slots,
             rank=settings.rank,
             alpha=settings.alpha,
             blocks=settings.blocks,
             dropout=settings.dropout,
-            gate=settings.gate if method.answers_with == "gate" else "none",
+            gate=gate,
             seed=seeding.derive(self._assets.settings.seed, "adapter"),
             architecture=base.architecture,
             tower=tower,
         )
+        return adapter
+
+    def _attached(self, model: str) -> Adapter:
+        method, base = self._assets.method, self._assets.pool.model(model)
+        settings = method.adapter_settings(self._assets.settings.adapter)
+        gate = settings.gate if method.answers_with == "gate" else "none"
+        adapter = self._attach(base, method.slots, settings, gate=gate)
         try:  # settings that do not fit have been refused: now the bases, which it may take long to make
             if self.alignment is not None:
                 adapter.load_basis(self.alignment.basis(base.architecture))
         except FedMosaicError:
             adapter.detach()
+            base.adapter = None
             raise
-        base.adapter = adapter
         return adapter
 
     def start(self, spec: ClientSpec) -> ClientState:
@@ -141,3 +161,7 @@ class AdapterFactory:
             adapter.detach()
             self._assets.pool.model(name).adapter = None
         self._adapters.clear()
+        if self._proxy is not None and (proxy := self._assets.method.proxy) is not None:
+            self._proxy.detach()
+            self._assets.pool.proxy(proxy.model).adapter = None
+            self._proxy = None

@@ -88,6 +88,7 @@ def _hello(message: Message, me: ClientNode) -> Message:
         "architecture": me.base.architecture,
         "model": me.spec.model,
         "alignment": alignment.identity if alignment else "",
+        "proxy": me.adapter.proxy.shape.architecture if me.adapter.proxy else "",
     }
     return Message(wire.pack({**meta, "upload": json.dumps(shapes)}), reply_to=message)
 

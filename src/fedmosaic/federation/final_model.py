@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fedmosaic.adapters import Adapter
 from fedmosaic.config import ClientSpec
 from fedmosaic.errors import ModelError
+from fedmosaic.federation.participant import client_of
 from fedmosaic.federation.runtime import ClientRuntime
 from fedmosaic.models import BaseModel
 
@@ -52,3 +55,24 @@ def final_model(runtime: ClientRuntime, client_id: int) -> FinalModel:
     runtime.states.answering(spec, assets.settings.rounds).load_into(adapter)
     adapter.mix(method.answers_with)
     return FinalModel(spec, base, adapter)
+
+
+@contextmanager
+def answering(runtime: ClientRuntime, client_id: int) -> Iterator[BaseModel]:
+    """Yield what answers for a client after the last round, whatever its method makes of its adapters.
+
+    Args:
+        runtime: as for :func:`final_model`.
+        client_id: the client's id in the scenario.
+
+    Raises:
+        SettingsError: there is no such client.
+        RunError: its state is missing or damaged.
+        DataError: its base model has changed since the run.
+    """
+    assets, last = runtime.assets, runtime.assets.settings.rounds
+    spec, proxy = assets.settings.scenario.client(client_id), assets.method.proxy
+    runtime.inputs.check(models=[spec.model, *([] if proxy is None else [proxy.model])])
+    client = client_of(assets, runtime.adapters, spec, last, runtime.states.answering(spec, last))
+    with assets.method.answering(client) as model:
+        yield model

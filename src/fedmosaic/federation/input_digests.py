@@ -106,7 +106,8 @@ class InputDigests:
         scenario = self._assets.settings.scenario
         tasks = dict.fromkeys(filter(None, (*scenario.task_names, scenario.public)))
         starts = dict.fromkeys(client.start for client in scenario.clients if client.start)
-        models = dict.fromkeys(filter(None, (*scenario.models, scenario.probe)))
+        proxy = self._assets.method.proxy
+        models = dict.fromkeys(filter(None, (*scenario.models, scenario.probe, proxy.model if proxy else "")))
         return list(tasks), list(models), list(starts)
 
     def _now(self, tasks: Sequence[str], models: Sequence[str], starts: Sequence[str]) -> Digests:

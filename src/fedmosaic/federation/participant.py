@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fedmosaic import seeding
 from fedmosaic.adapters import Adapter
+from fedmosaic.config import ClientSpec
 from fedmosaic.data.stream import Stream
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation.adapter_factory import AdapterFactory
@@ -87,9 +88,8 @@ class Participant:
         Raises:
             ModelError: the state does not fit the client's adapter.
         """
-        client = Client(self.spec, self.adapter, self._assets, round_, stream=self.stream)
-        client.restore(self._adapters.start(self.spec) if state is None else state)
-        return client
+        state = self._adapters.start(self.spec) if state is None else state
+        return client_of(self._assets, self._adapters, self.spec, round_, state, stream=self.stream)
 
     def train(self, client: Client, download: Mapping[str, Tensor]) -> TrainedRound:
         """Train one round.
@@ -106,4 +106,35 @@ class Participant:
         client.timed(lambda each: method.train(each, each.budget()))
         state = client.state()
         upload = Upload(self.spec.id, self.base.architecture, method.upload(client), client.meter.samples, client.round)
-        return TrainedRound(upload, client.meter, state)
+        return TrainedRound(upload, client.spent, state)
+
+
+def client_of(
+    assets: Assets,
+    adapters: AdapterFactory,
+    spec: ClientSpec,
+    round_: int,
+    state: ClientState,
+    *,
+    stream: Stream | None = None,
+) -> Client:
+    """Return a client in a state, with its proxy model where the method has one.
+
+    Args:
+        assets: of the run.
+        adapters: gives the modules.
+        spec: who the client is.
+        round_: from 1; after a round, to answer as it does then, that round.
+        state: that it is in.
+        stream: its own samples; None where it only answers.
+
+    Raises:
+        ModelError: the state does not fit the client's adapter.
+    """
+    adapter, proxy, companion = adapters.adapter(spec), assets.method.proxy, None
+    if proxy is not None and adapter.proxy is not None:
+        base = assets.pool.proxy(proxy.model)
+        companion = Client(spec, adapter.proxy, assets, round_, stream=stream, base=base, training=proxy.training)
+    client = Client(spec, adapter, assets, round_, stream=stream, proxy=companion)
+    client.restore(state)
+    return client

@@ -23,6 +23,7 @@ class Peer:
         architecture: of its base model.
         alignment: digest of its bases; empty if it has none.
         shapes: of its upload's tensors.
+        proxy: architecture of its proxy model; empty if it has none.
     """
 
     client: int
@@ -30,6 +31,7 @@ class Peer:
     architecture: str
     alignment: str
     shapes: Mapping[str, tuple[int, ...]]
+    proxy: str = ""
 
     @property
     def title(self) -> str:
@@ -48,7 +50,7 @@ def introduction(node: int, content: RecordDict) -> Peer:
         WireError: it does not say what it should.
     """
     sender = f"node {node}"
-    expected = {"client": int, "architecture": str, "model": str, "alignment": str, "upload": str}
+    expected = {"client": int, "architecture": str, "model": str, "alignment": str, "upload": str, "proxy": str}
     said = wire.meta(content, expected, sender=sender)
     shapes = wire.shapes_from_json(said["upload"], sender=sender)
     values = 0
@@ -59,7 +61,7 @@ def introduction(node: int, content: RecordDict) -> Peer:
         values += count
     if values > _MAX_VALUES:
         raise WireError(f"{sender} announces uploads of {values} values; the limit is {_MAX_VALUES}")
-    return Peer(said["client"], node, said["architecture"], said["alignment"], shapes)
+    return Peer(said["client"], node, said["architecture"], said["alignment"], shapes, said["proxy"])
 
 
 def check_fit(peers: Sequence[Peer]) -> None:
@@ -73,6 +75,7 @@ def check_fit(peers: Sequence[Peer]) -> None:
     """
     _check_shared_shapes(peers)
     _check_alignment(peers)
+    _check_proxy(peers)
 
 
 def _check_shared_shapes(peers: Sequence[Peer]) -> None:
@@ -94,4 +97,14 @@ def _check_alignment(peers: Sequence[Peer]) -> None:
                 f"{peer.title} uses the alignment {peer.alignment or 'none'}, {peers[0].title} "
                 f"{peers[0].alignment or 'none'}; make one with fedmosaic align and give its folder to all sites as "
                 "adapter.alignment"
+            )
+
+
+def _check_proxy(peers: Sequence[Peer]) -> None:
+    """Proxy models' adapters can be mixed only if all have the same weights below them."""
+    for peer in peers[1:]:
+        if peer.proxy != peers[0].proxy:
+            raise RunError(
+                f"{peer.title} has the proxy model {peer.proxy or 'none'}, {peers[0].title} "
+                f"{peers[0].proxy or 'none'}; install the same release and the same model folder at all sites"
             )

@@ -18,7 +18,16 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from fedmosaic.adapters import Adapter, Slot, SlotWeights, TensorShapes, folded_in, is_shared, is_slot_tensor
+from fedmosaic.adapters import (
+    Adapter,
+    Slot,
+    SlotWeights,
+    TensorShapes,
+    folded_in,
+    is_of_proxy,
+    is_shared,
+    is_slot_tensor,
+)
 from fedmosaic.config import AdapterSettings, RunSettings, TrainingSettings
 from fedmosaic.models import BaseModel
 from fedmosaic.training import Budget, Client, Resources
@@ -237,7 +246,8 @@ class Uploads(Mapping[int, Upload]):
         (a sketch) are left out.
 
         Args:
-            across_architectures: False keeps P and Q within an architecture, too.
+            across_architectures: False keeps P and Q within an architecture, too. A proxy model's tensors can always be
+                combined by all: it has one architecture.
 
         Returns:
             ``(clients, tensor names)`` of each group.
@@ -247,12 +257,25 @@ class Uploads(Mapping[int, Upload]):
             for name in upload.tensors:
                 if not is_slot_tensor(name):
                     continue
-                scope = "" if across_architectures and is_shared(name) else upload.architecture
+                everywhere = is_of_proxy(name) or (across_architectures and is_shared(name))
+                scope = "" if everywhere else upload.architecture
                 holders.setdefault((scope, name), []).append(client)
         groups: dict[tuple[str, tuple[int, ...]], list[str]] = {}
         for (scope, name), clients in holders.items():
             groups.setdefault((scope, tuple(clients)), []).append(name)
         return [(list(clients), names) for (_, clients), names in groups.items()]
+
+
+@dataclass(frozen=True)
+class ProxyModel:
+    """A small model that every client trains beside its own: the same one on all clients, whatever their own are."""
+
+    model: str
+    """Name of its base model."""
+    slots: tuple[Slot, ...]
+    """Of its adapter, which has conventional LoRA everywhere: there is no other architecture to share with."""
+    training: TrainingSettings
+    """Its own steps and learning rates."""
 
 
 class Method(ABC, Generic[S]):
@@ -296,6 +319,11 @@ class Method(ABC, Generic[S]):
     def communicated(self) -> str | None:
         """Name of the slot that is uploaded, if any."""
         return next((slot.name for slot in self.slots if slot.communicated), None)
+
+    @property
+    def proxy(self) -> ProxyModel | None:
+        """What every client trains beside its own model, as ``client.proxy``; default: nothing. Asked once prepared."""
+        return None
 
     @property
     def guarantee(self) -> str:
@@ -512,7 +540,7 @@ def uniform_mean(
             upload.tensors[name]
             for upload in uploads.values()
             if is_slot_tensor(name) and name in upload.tensors and upload.tensors[name].shape == shape
-            if (across_architectures and is_shared(name)) or upload.architecture == architecture
+            if (is_of_proxy(name) or (across_architectures and is_shared(name)) or upload.architecture == architecture)
         ]
         if found:
             means[name] = torch.stack(found).mean(0)

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from fedmosaic import events, seeding
 from fedmosaic.adapters import Adapter, SlotWeights
-from fedmosaic.config import ClientSpec
+from fedmosaic.config import ClientSpec, TrainingSettings
 from fedmosaic.data.sample import Sample
 from fedmosaic.data.stream import Stream
-from fedmosaic.models import AnswerLogits, Batch
+from fedmosaic.errors import RunError
+from fedmosaic.models import AnswerLogits, BaseModel, Batch
 from fedmosaic.training.budget import Budget, Meter, steps_of
 from fedmosaic.training.client_state import ClientState
 from fedmosaic.training.losses import Penalty, cross_entropy
@@ -46,9 +47,13 @@ class Client:
         round_: the round that is being trained, from 1.
         stream: the client's own samples; None for a trainee of the server, which has public samples only.
         rate: factor of the adapters' learning rates.
+        base: the base model, if not the one of this name in the pool.
+        training: the training settings, if not the run's.
+        proxy: the client as it trains its proxy model, if the method has one.
 
     Attributes:
         spec: see above.
+        proxy: see above; with an adapter, an optimiser and a meter of its own, and the same samples.
         base: the base model.
         adapter: the slots, attached to the base model.
         settings: of the run, with this client's learning rates.
@@ -69,12 +74,18 @@ class Client:
         *,
         stream: Stream | None = None,
         rate: float = 1.0,
+        base: BaseModel | None = None,
+        training: TrainingSettings | None = None,
+        proxy: Client | None = None,
     ) -> None:
         self.spec = spec
         self.adapter = adapter
+        self.proxy = proxy
         self.settings = resources.settings if rate == 1 else resources.settings.with_rates(rate)
+        if training is not None:
+            self.settings = self.settings.model_copy(update={"training": training})
         self.round = round_
-        self.base = resources.pool.model(spec.model)
+        self.base = resources.pool.model(spec.model) if base is None else base
         self.memory: dict[str, Tensor] = {}
         self.meter = Meter()
         self.optimiser = SlotOptimiser(adapter.named_groups(), self.settings.training)
@@ -261,7 +272,13 @@ class Client:
     def _meter_pass(self, inputs: Batch, mix: SlotWeights) -> None:
         """Count a forward pass, and a backward pass where gradients will be asked for."""
         trained = self.adapter.opened if torch.is_grad_enabled() else None
-        self.meter.flops += self._resources.pool.pass_flops(self.spec.model, inputs, trained=trained, mix=str(mix))
+        self.meter.flops += self._resources.pool.pass_flops(self.base, inputs, trained=trained, mix=str(mix))
+
+    @property
+    def spent(self) -> Meter:
+        """What the client has done in this message: steps, samples, loss of its own model; FLOPs of its proxy's too."""
+        more = 0.0 if self.proxy is None else self.proxy.meter.flops
+        return replace(self.meter, flops=self.meter.flops + more)
 
     # ---- what the federation calls -------------------------------------------------------------------------------
 
@@ -273,16 +290,24 @@ class Client:
         """
         torch.manual_seed(seeding.derive(self.settings.seed, "train", self.id, self.round))
         start = time.perf_counter()
-        self.adapter.train()
+        adapters = [each.adapter for each in (self, self.proxy) if each is not None]
+        for adapter in adapters:
+            adapter.train()
         try:
             work(self)
         finally:
-            self.adapter.train(False)
+            for adapter in adapters:
+                adapter.train(False)
             self.meter.seconds += time.perf_counter() - start
 
     def state(self) -> ClientState:
         """Return copies of everything that must outlive this message."""
-        return replace(ClientState.of_adapter(self.adapter), moments=self.optimiser.moments(), memory=dict(self.memory))
+        return replace(
+            ClientState.of_adapter(self.adapter),
+            moments=self.optimiser.moments(),
+            memory=dict(self.memory),
+            proxy=None if self.proxy is None else self.proxy.state(),
+        )
 
     def restore(self, state: ClientState) -> None:
         """Take over a state: slots, gate, optimiser moments and memory.
@@ -292,7 +317,12 @@ class Client:
 
         Raises:
             ModelError: it is of another adapter.
+            RunError: the client has a proxy model, and the state none.
         """
+        if self.proxy is not None:
+            if state.proxy is None:
+                raise RunError(f"the state of client {self.id} has no proxy model; it is of a run of another method")
+            self.proxy.restore(state.proxy)
         state.load_into(self.adapter)
         self.optimiser.load_moments(state.moments)
         self.memory = {name: tensor.clone() for name, tensor in state.memory.items()}

@@ -4,6 +4,7 @@ slot.SLOT|NAME    the adapter's slots: their weights, by the names that an uploa
 gate|NAME         the gates' parameters
 moment|NAME       the optimiser's moments and step counts
 memory|NAME       tensors that the method keeps
+proxy.PART|NAME   the same parts of the client's proxy model, if it has one
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from fedmosaic.errors import RunError
 Tensors = Mapping[str, Tensor]
 
 _SLOT = "slot."
+_PROXY = "proxy."
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,14 @@ class ClientState:
         gate: the gates' parameters by name; empty without gates.
         moments: of the optimiser, as :meth:`SlotOptimiser.moments` names them; empty before any training.
         memory: what the method keeps of the client between rounds, by names of the method's own.
+        proxy: the state of its proxy model; None if it has none.
     """
 
     slots: Mapping[str, Tensors]
     gate: Tensors
     moments: Tensors = field(default_factory=dict)
     memory: Tensors = field(default_factory=dict)
+    proxy: ClientState | None = None
 
     @classmethod
     def of_adapter(cls, adapter: Adapter) -> ClientState:
@@ -50,7 +54,7 @@ class ClientState:
     @property
     def weights(self) -> ClientState:
         """The same slots and gates, without moments and memory."""
-        return replace(self, moments={}, memory={})
+        return replace(self, moments={}, memory={}, proxy=None if self.proxy is None else self.proxy.weights)
 
     def load_into(self, adapter: Adapter) -> None:
         """Overwrite all slots and gates of an adapter.
@@ -77,7 +81,9 @@ class ClientState:
         """Return everything as one table, e.g. for a safetensors file; the module says how its keys are made."""
         tables = {f"{_SLOT}{name}": table for name, table in self.slots.items()}
         tables |= {"gate": self.gate, "moment": self.moments, "memory": self.memory}
-        return {f"{part}|{name}": tensor for part, table in tables.items() for name, tensor in table.items()}
+        own = {f"{part}|{name}": tensor for part, table in tables.items() for name, tensor in table.items()}
+        proxy = {} if self.proxy is None else self.proxy.tensors()
+        return own | {f"{_PROXY}{key}": tensor for key, tensor in proxy.items()}
 
     @classmethod
     def from_tensors(cls, tensors: Tensors) -> ClientState:
@@ -91,22 +97,26 @@ class ClientState:
         """
         slots: dict[str, dict[str, Tensor]] = {}
         others: dict[str, dict[str, Tensor]] = {"gate": {}, "moment": {}, "memory": {}}
+        proxy: dict[str, Tensor] = {}
         for key, tensor in tensors.items():
             part, _, name = key.partition("|")
-            if part.startswith(_SLOT):
+            if part.startswith(_PROXY):
+                proxy[key.removeprefix(_PROXY)] = tensor
+            elif part.startswith(_SLOT):
                 slots.setdefault(part.removeprefix(_SLOT), {})[name] = tensor
             elif part in others:
                 others[part][name] = tensor
             else:
                 raise RunError(
                     f"a client's state has the tensor {key!r}; expected slot.SLOT|NAME, gate|NAME, moment|NAME or "
-                    "memory|NAME: the file is not a client's state, or of a newer version"
+                    "memory|NAME, or one of them after proxy.: the file is not a client's state, or of a newer version"
                 )
-        return cls(slots, others["gate"], others["moment"], others["memory"])
+        rest = cls.from_tensors(proxy) if proxy else None
+        return cls(slots, others["gate"], others["moment"], others["memory"], rest)
 
 
 def averaged(states: Sequence[ClientState]) -> ClientState:
-    """Return the last of a client's states with the mean of all of them as its weights: slots and gate.
+    """Return the last of a client's states with the mean of all of them as its weights: slots and gate, of both models.
 
     (Averaging weights along the path of training, Izmailov et al., UAI 2018, arXiv 1803.05407.)
 
@@ -123,4 +133,10 @@ def averaged(states: Sequence[ClientState]) -> ClientState:
         }
 
     slots = {slot: means([state.slots[slot] for state in states]) for slot in states[-1].slots}
-    return replace(states[-1], slots=slots, gate=means([state.gate for state in states]))
+    proxies = [state.proxy for state in states if state.proxy is not None]
+    return replace(
+        states[-1],
+        slots=slots,
+        gate=means([state.gate for state in states]),
+        proxy=averaged(proxies) if proxies else None,
+    )

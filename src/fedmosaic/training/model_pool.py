@@ -36,6 +36,7 @@ class ModelPool:
     given: Mapping[str, BaseModel] = field(default_factory=dict)
     _models: dict[str, BaseModel] = field(default_factory=dict)
     _probes: dict[str, BaseModel] = field(default_factory=dict)
+    _proxies: dict[str, BaseModel] = field(default_factory=dict)
     _flops: dict[tuple[object, ...], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -64,8 +65,24 @@ class ModelPool:
             ModelError: it cannot be loaded.
         """
         if name not in self._probes:
-            self._probes[name] = twin(self.given[name]) if name in self.given else self._load(name)
+            self._probes[name] = self._copy(name)
         return self._probes[name]
+
+    def proxy(self, name: str) -> BaseModel:
+        """Return the same base model once more, to carry the adapter of the clients' proxy models.
+
+        Args:
+            name: as clients name it.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
+        if name not in self._proxies:
+            self._proxies[name] = self._copy(name)
+        return self._proxies[name]
+
+    def _copy(self, name: str) -> BaseModel:
+        return twin(self.given[name]) if name in self.given else self._load(name)
 
     def _load(self, name: str) -> BaseModel:
         return load_base_model(name, images=self.images, home=self.home, device=self.device, dtype=self.dtype)
@@ -92,18 +109,17 @@ class ModelPool:
         """
         return min(sorted(set(names)), key=lambda name: self.model(name).parameter_count)
 
-    def pass_flops(self, name: str, batch: Batch, *, trained: tuple[str, ...] | None, mix: str) -> int:
+    def pass_flops(self, model: BaseModel, batch: Batch, *, trained: tuple[str, ...] | None, mix: str) -> int:
         """Return the FLOPs of a pass over a batch with the adapter as it stands; equal passes are counted once.
 
         Args:
-            name: the base model.
+            model: one of the pool's.
             batch: only its shape matters.
             trained: names what requires gradients now; None: a forward pass only, else forward and backward.
             mix: names how slots are mixed now.
         """
-        model = self.model(name)
         shape = batch_shape(model, batch)
-        key = (name, trained, mix, shape)
+        key = (id(model), trained, mix, shape)
         if key not in self._flops:
             count = forward_flops if trained is None else train_step_flops
             self._flops[key] = count(model, shape)

@@ -127,6 +127,12 @@ class NullModelPool(ModelPool):
             self._models[name] = NullModel(super().model(name))
         return self._models[name]
 
+    def proxy(self, name: str) -> BaseModel:
+        """See :meth:`ModelPool.proxy`."""
+        if name not in self._proxies:
+            self._proxies[name] = NullModel(super().proxy(name))
+        return self._proxies[name]
+
     def probe(self, name: str) -> BaseModel:
         """See :meth:`ModelPool.probe`."""
         if name not in self._probes:

@@ -1,0 +1,198 @@
+"""FedMosaic with a proxy model: two models on every client, of which all share one."""
+
+import dataclasses
+
+import pytest
+import torch
+from tests.federation.scenario import small
+from tests.methods.lab import Lab, make_samples, same
+
+from fedmosaic.errors import RunError
+from fedmosaic.evaluation import likeliest_options
+from fedmosaic.experiments.dry_run import rehearse, still
+from fedmosaic.federation.peers import Peer, check_fit
+from fedmosaic.methods.base import Uploads
+from fedmosaic.methods.familiarity import familiar
+from fedmosaic.models.likelihoods import log_likelihoods
+from fedmosaic.training import Budget, ClientState
+
+UNLIKE = ("wide", "foreign", "narrow")
+
+
+def trained(lab, number=0, round_=1):
+    client = lab.client(number, round_)
+    return client, lab.train(client)
+
+
+def with_noise(lab, client):
+    """Let both adapters say something."""
+    client.adapter.load_slot("local", lab.noise(client, "local", seed=1))
+    client.proxy.adapter.load_slot("proxy", lab.noise(client.proxy, "proxy", seed=2))
+    return client
+
+
+def choices(count=6):
+    """Questions with three options of one to three tokens, whatever the tokenizer."""
+    return [dataclasses.replace(one, options=("3", "5 7", "9 4 2"), answer="5 7") for one in make_samples(5, count)]
+
+
+def by_hand(model, sample, option):
+    """Log-likelihood of one option, alone in its batch."""
+    answers = model.answer_logits(model.collate([dataclasses.replace(sample, answer=option)]))
+    return float(torch.log_softmax(answers.logits.detach(), -1).gather(1, answers.targets[:, None]).sum())
+
+
+@pytest.mark.parametrize("training", [{}, {"steps": 5, "batch_size": 2}])
+def test_the_own_model_trains_exactly_as_in_local_training(training):
+    own, alone = Lab("fedmosaic-proxy", models=UNLIKE, **training), Lab("sft", models=UNLIKE, **training)
+    state = other = None
+    for round_ in (1, 2):
+        client, single = own.client(0, round_, state), alone.client(0, round_, other)
+        download = {} if round_ == 1 else {name: tensor + 1 for name, tensor in own.method.upload(client).items()}
+        own.train(client, download)
+        alone.train(single)
+        assert same(client.snapshot("local"), single.snapshot("local"))
+        state, other = client.state(), single.state()
+
+
+def test_all_proxies_start_alike_and_learn_from_the_clients_own_batches():
+    lab = Lab("fedmosaic-proxy", models=UNLIKE)
+    clients = [lab.client(number) for number in range(3)]
+    starts = [client.proxy.snapshot("proxy") for client in clients]
+    assert same(starts[0], starts[1])
+    assert same(starts[0], starts[2])
+    batches = [[each.samples for each in one.batches(Budget(3))] for one in (clients[0], clients[0].proxy)]
+    assert batches[0] == batches[1]
+    ends = [lab.train(client).tensors for client in clients]
+    assert not same(ends[0], ends[1])
+    assert {client.proxy.base.architecture for client in clients} == {"narrow"}
+
+
+def test_nothing_of_a_private_model_leaves_and_a_shared_one_does():
+    for own, expected in (("private", {True}), ("shared", {True, False})):
+        lab = Lab("fedmosaic-proxy", {"own": own}, models=UNLIKE)
+        client, upload = trained(lab)
+        assert {name.startswith("proxy.") for name in upload.tensors} == expected
+        assert {name: tuple(each.shape) for name, each in upload.tensors.items()} == dict(
+            lab.method.upload_shapes(client.adapter)
+        )
+
+
+def test_proxies_of_all_clients_are_averaged_and_own_models_within_their_architecture():
+    lab = Lab("fedmosaic-proxy", {"own": "shared"}, models=("narrow", "wide", "foreign", "wide"))
+    uploads = [trained(lab, number)[1] for number in range(4)]
+    downloads = lab.server().aggregate(Uploads(uploads), {}, 2).downloads
+    proxies = [name for name in uploads[0].tensors if name.startswith("proxy.")]
+    for name in proxies:
+        mean = sum(upload.tensors[name] for upload in uploads) / 4
+        for client in range(4):
+            torch.testing.assert_close(downloads[client][name], mean)
+    for name in downloads[1].keys() - set(proxies):
+        torch.testing.assert_close(downloads[1][name], (uploads[1].tensors[name] + uploads[3].tensors[name]) / 2)
+    client = lab.client(3, 2)
+    lab.method.receive(client, downloads[3])
+    assert same(client.proxy.snapshot("proxy"), {name[6:]: downloads[3][name] for name in proxies})
+    assert torch.equal(lab.method.upload(client)[proxies[0]], downloads[3][proxies[0]])
+
+
+def test_a_newcomer_receives_the_mean_of_proxies_of_other_architectures():
+    lab = Lab("fedmosaic-proxy", models=UNLIKE)
+    uploads = [trained(lab, number)[1] for number in (0, 1)]
+    shapes = lab.method.upload_shapes(lab.client(2).adapter)
+    welcome = lab.method.welcome("narrow", shapes, Uploads(uploads))
+    assert welcome.keys() == shapes.keys()
+    name = next(iter(welcome))
+    torch.testing.assert_close(welcome[name], (uploads[0].tensors[name] + uploads[1].tensors[name]) / 2)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.7, 3.0])
+@pytest.mark.parametrize("number", [0, 1])
+def test_options_are_weighed_by_the_product_of_both_models(weight, number):
+    lab = Lab("fedmosaic-proxy", {"weight": weight}, models=UNLIKE)
+    client, samples = with_noise(lab, lab.client(number)), choices()
+    with torch.inference_mode(), lab.method.answering(client) as model:
+        found, chosen = log_likelihoods(model, samples), likeliest_options(model, samples)
+    for sample, likelihoods, choice in zip(samples, found, chosen, strict=True):
+        with torch.inference_mode(), client.adapter.mixed("local"), client.proxy.adapter.mixed("proxy"):
+            expected = [
+                by_hand(client.base, sample, option) + weight * by_hand(client.proxy.base, sample, option)
+                for option in sample.options
+            ]
+        torch.testing.assert_close(likelihoods, torch.tensor(expected), atol=1e-3, rtol=1e-3)
+        assert choice == (sample.options[int(torch.tensor(expected).argmax())],)
+
+
+@pytest.mark.parametrize(("weight", "who"), [(0.0, 0), (1e4, 1)])
+def test_open_answers_are_the_likelier_one_of_two_proposals(weight, who):
+    lab = Lab("fedmosaic-proxy", {"weight": weight}, models=UNLIKE)
+    client, samples = with_noise(lab, lab.client(0)), make_samples(8, 12)
+    with client.adapter.mixed("local"), client.proxy.adapter.mixed("proxy"):
+        proposals = [each.answer(samples, max_tokens=2) for each in (client.base, client.proxy.base)]
+        with torch.inference_mode(), lab.method.answering(client) as model:
+            answers = model.answer(samples, max_tokens=2)
+        judge = (client.base, client.proxy.base)[who]
+        for sample, one, two, answer in zip(samples, *proposals, answers, strict=True):
+            assert answer in (one, two)
+            if not (one and two):
+                assert answer == one + two  # what says nothing is no answer
+                continue
+            other = two if answer == one else one
+            assert by_hand(judge, sample, answer) >= by_hand(judge, sample, other) - 1e-3
+    assert proposals[0] != proposals[1]
+
+
+def test_the_weight_follows_the_familiarity_of_the_question():
+    settings = {"weighting": "familiarity", "weight_familiar": 0.5, "weight_foreign": 4.0, "novelty_quantile": 0.35}
+    lab = Lab("fedmosaic-proxy", {**settings, "known_per_round": 8}, models=UNLIKE)
+    client, upload = trained(lab)
+    assert not any("known" in name for name in upload.tensors)
+    samples = list(lab.stream(client).tasks[0].train)
+    base = client.proxy.base
+    with torch.no_grad(), client.proxy.adapter.disabled():
+        batch = base.collate(samples, with_answers=False)
+        asked = base.hidden_states(batch)[torch.arange(len(samples)), batch.last]
+    own = familiar(asked, client.memory["known"], novelty_quantile=0.35)
+    assert own.any()
+    assert not own.all()
+    with lab.method.answering(client) as model:
+        weights = model.weigh(samples)
+    assert weights.tolist() == [0.5 if each else 4.0 for each in own]
+
+
+def test_the_proxy_has_its_own_share_of_steps_and_its_own_learning_rate():
+    lab = Lab("fedmosaic-proxy", {"proxy_steps": 2 / 3, "proxy_learning_rate": 0.0}, steps=3)
+    client, upload = trained(lab)
+    assert (client.meter.steps, client.proxy.meter.steps) == (3, 2)
+    assert upload.samples == client.meter.samples == 12
+    assert same(dict(upload.tensors), lab.method.upload(lab.client()))
+    assert client.spent.flops == client.meter.flops + client.proxy.meter.flops > client.meter.flops
+    assert client.spent.steps == 3
+
+
+def test_both_models_are_part_of_the_private_state():
+    lab = Lab("fedmosaic-proxy", models=UNLIKE)
+    client, _ = trained(lab)
+    state = ClientState.from_tensors(client.state().tensors())
+    again = lab.client(0, 2, state)
+    assert same(again.proxy.snapshot("proxy"), client.proxy.snapshot("proxy"))
+    assert same(again.proxy.optimiser.moments(), client.proxy.optimiser.moments())
+    assert same(again.snapshot("local"), client.snapshot("local"))
+    with pytest.raises(RunError, match="no proxy model"):
+        again.restore(dataclasses.replace(state, proxy=None))
+
+
+def test_a_dry_run_counts_what_the_run_will_count():
+    settings = small("fedmosaic-proxy", rounds=2)
+    steps, half = (
+        sum(each.flops for each in rehearse(still(settings.model_copy(update={"method_settings": more}))))
+        for more in ({}, {"proxy_steps": 0.5})
+    )
+    local = sum(each.flops for each in rehearse(still(settings.model_copy(update={"method": "sft"}))))
+    assert local < half < steps
+
+
+def test_sites_with_different_proxy_models_are_refused():
+    peers = [Peer(client, client, "a", "", {}, proxy) for client, proxy in enumerate(("one", "two"))]
+    check_fit(peers[:1])
+    with pytest.raises(RunError, match="proxy model"):
+        check_fit(peers)
