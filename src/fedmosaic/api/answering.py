@@ -10,11 +10,11 @@ from fedmosaic.data.in_memory import InMemoryImages, Picture
 from fedmosaic.data.sample import IMAGE_MARK, Sample
 from fedmosaic.errors import SettingsError
 from fedmosaic.evaluation.score import likeliest_options
-from fedmosaic.federation.final_model import FinalModel
+from fedmosaic.models import BaseModel
 
 
 def answer(
-    model: FinalModel,
+    model: BaseModel,
     images: InMemoryImages,
     pictures: Sequence[Picture],
     question: str,
@@ -46,8 +46,8 @@ def answer(
         sample = Sample("question", keys, prompt, answer=given[0] if given else "?", options=given)
         with torch.inference_mode():
             if given is None:
-                return model.base.answer([sample], max_tokens=max_tokens)[0]
-            return likeliest_options(model.base, [sample])[0][0]
+                return model.answer([sample], max_tokens=max_tokens)[0]
+            return likeliest_options(model, [sample])[0][0]
     finally:
         images.clear()
 

@@ -20,7 +20,7 @@ from fedmosaic.data.in_memory import InMemoryImages, Picture
 from fedmosaic.errors import RunError, SettingsError
 from fedmosaic.experiments.adaptation import STEPS, Adaptation
 from fedmosaic.federation import ClientRuntime, RunFolder
-from fedmosaic.federation.final_model import FinalModel, final_model
+from fedmosaic.federation.final_model import FinalModel, answering, final_model
 from fedmosaic.federation.results import RunResults
 from fedmosaic.report import write_report
 
@@ -201,8 +201,8 @@ class Run:
         return self.open(images=self._album, cache=cache)
 
     def _ask(self, client_id: int, pictures: Sequence[Picture], question: str, **options: Any) -> str:
-        model = final_model(self._answering, client_id)
-        return answer(model, self._album, pictures, question, **options)
+        with answering(self._answering, client_id) as model:
+            return answer(model, self._album, pictures, question, **options)
 
 
 class ClientModel:
@@ -242,7 +242,7 @@ class ClientModel:
         Raises:
             SettingsError: the run is not done, or question and images do not fit each other.
             DataError: an image or an option cannot be used.
-            ModelError: the method's answers are no mixture of adapters, or the question is too long.
+            ModelError: the question is too long.
         """
         if max_tokens < 1:
             raise SettingsError(f"max_tokens={max_tokens}: expected a whole number from 1")

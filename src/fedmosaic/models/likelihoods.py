@@ -21,7 +21,11 @@ class Experts(Protocol):
     second: BaseModel
 
     def weigh(self, samples: Sequence[Sample], /) -> Tensor:
-        """Return how much the second one's log-likelihoods count in each sample, (B,)."""
+        """Return how much the second one's log-likelihoods count in each sample, (B,).
+
+        Args:
+            samples: B of them.
+        """
         ...
 
 
