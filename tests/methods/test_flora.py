@@ -4,9 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tests.federation.scenario import SMALL
 from tests.methods.lab import Lab, same
 
+from fedmosaic.config import resolve
 from fedmosaic.errors import SettingsError
+from fedmosaic.federation import RunFolder, engines
+from fedmosaic.federation.grid import InProcessGrid
 from fedmosaic.methods.base import Upload, Uploads
 
 A, B, D = "layer.0.q_proj.A", "layer.0.q_proj.B", "layer.0.q_proj.D"
@@ -110,3 +114,27 @@ def test_means_over_rounds_are_refused():
     lab = Lab("flora", averaged_rounds=2)
     with pytest.raises(SettingsError, match="averaged_rounds is 2"):
         lab.method.check(lab.settings)
+
+
+@pytest.mark.slow
+def test_a_stopped_run_goes_on_to_the_same_results(tmp_path, monkeypatch):
+    """Also what the server keeps for those who are absent."""
+    settings = resolve(SMALL, method="flora", rounds=4, overrides=["participation.fraction=0.5"])
+    whole = RunFolder.create(tmp_path / "whole", settings)
+    engines.run(settings, whole)
+    deliver, trained = InProcessGrid._deliver, []
+
+    def failing(self, message):
+        trained.append(message.metadata.message_type)
+        if trained.count("train") == 6:  # of the third round
+            raise InterruptedError
+        return deliver(self, message)
+
+    monkeypatch.setattr(InProcessGrid, "_deliver", failing)
+    part = RunFolder.create(tmp_path / "part", settings)
+    with pytest.raises(InterruptedError):
+        engines.run(settings, part)
+    monkeypatch.setattr(InProcessGrid, "_deliver", deliver)
+    engines.run(settings, RunFolder.resume(tmp_path / "part", settings))
+    assert (tmp_path / "part" / "scores.json").read_bytes() == (tmp_path / "whole" / "scores.json").read_bytes()
+    assert (tmp_path / "part" / "rounds.csv").read_bytes() == (tmp_path / "whole" / "rounds.csv").read_bytes()
