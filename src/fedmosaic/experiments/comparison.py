@@ -39,8 +39,8 @@ ANSWERS = ("", "_exchanged")
 _PARTS: Mapping[str, Callable[[RunResults], Summary | None]] = {
     "self": lambda results: results.self_,
     "others": lambda results: results.others,
-    "self_exchanged": lambda results: results.exchanged and results.exchanged.self_,
-    "others_exchanged": lambda results: results.exchanged and results.exchanged.others,
+    "self_exchanged": lambda results: results.exchanged.self_ if results.exchanged else None,
+    "others_exchanged": lambda results: results.exchanged.others if results.exchanged else None,
 }
 _FAR = 1.2  # steps per round that differ by this factor have other best learning rates
 Results = Mapping[int, RunResults]
