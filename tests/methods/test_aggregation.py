@@ -168,6 +168,6 @@ def test_which_tower_adapters_meet_is_the_methods_business(method, settings, mea
 ])  # fmt: skip
 def test_a_newcomer_gets_the_tower_adapter_of_those_whom_its_method_averages(method, settings, mean):
     shapes = {TOWER[0]: (2, 2), TOWER[1]: (2,), A: (2, 3), A.replace(".A", ".B"): (3, 2)}
-    start = make_method(method, settings).welcome("small", shapes, on_towers())
+    start = make_method(method, settings).initial_download("small", shapes, on_towers())
     torch.testing.assert_close(start[TOWER[1]], torch.full((2,), mean))
     assert set(start) == set(shapes)

@@ -50,7 +50,7 @@ def test_r_of_another_architecture_is_not_mixed_in_not_even_for_a_newcomer():
     assert uploads[0].tensors.keys() == uploads[1].tensors.keys()
     assert same(lab.method.aggregate(uploads, None).downloads[0], uploads[0].tensors)
     shapes = lab.method.upload_shapes(clients[2].adapter)
-    assert same(lab.method.welcome("narrow", shapes, uploads), uploads[0].tensors)
+    assert same(lab.method.initial_download("narrow", shapes, uploads), uploads[0].tensors)
 
 
 @pytest.mark.parametrize(("rank", "expected"), [(None, 4), (6, 6)])

@@ -27,7 +27,7 @@ def test_the_rest_of_the_world_is_the_mean_of_the_others():
 def test_a_newcomer_gets_the_mean_of_all_others():
     uploads = random_uploads("x", "x", "y")
     shapes = {name: tuple(tensor.shape) for name, tensor in uploads[0].tensors.items()}
-    found = Lab("fedalt").method.welcome("x", shapes, uploads)
+    found = Lab("fedalt").method.initial_download("x", shapes, uploads)
     torch.testing.assert_close(found[A], uploads.stack(A, [0, 1]).mean(0))
 
 

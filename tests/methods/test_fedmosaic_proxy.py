@@ -9,7 +9,7 @@ from tests.methods.lab import Lab, make_samples, same
 
 from fedmosaic.errors import RunError
 from fedmosaic.evaluation import likeliest_options
-from fedmosaic.experiments.dry_run import rehearse, still
+from fedmosaic.experiments.dry_run import dry_run, with_null_models
 from fedmosaic.federation.peers import Peer, check_fit
 from fedmosaic.methods.base import Uploads
 from fedmosaic.methods.familiarity import familiar
@@ -99,7 +99,7 @@ def test_a_newcomer_receives_the_mean_of_proxies_of_other_architectures():
     lab = Lab("fedmosaic-proxy", models=UNLIKE)
     uploads = [trained(lab, number)[1] for number in (0, 1)]
     shapes = lab.method.upload_shapes(lab.client(2).adapter)
-    welcome = lab.method.welcome("narrow", shapes, Uploads(uploads))
+    welcome = lab.method.initial_download("narrow", shapes, Uploads(uploads))
     assert welcome.keys() == shapes.keys()
     name = next(iter(welcome))
     torch.testing.assert_close(welcome[name], (uploads[0].tensors[name] + uploads[1].tensors[name]) / 2)
@@ -184,10 +184,10 @@ def test_both_models_are_part_of_the_private_state():
 def test_a_dry_run_counts_what_the_run_will_count():
     settings = small("fedmosaic-proxy", rounds=2)
     steps, half = (
-        sum(each.flops for each in rehearse(still(settings.model_copy(update={"method_settings": more}))))
+        sum(each.flops for each in dry_run(with_null_models(settings.model_copy(update={"method_settings": more}))))
         for more in ({}, {"proxy_steps": 0.5})
     )
-    local = sum(each.flops for each in rehearse(still(settings.model_copy(update={"method": "sft"}))))
+    local = sum(each.flops for each in dry_run(with_null_models(settings.model_copy(update={"method": "sft"}))))
     assert local < half < steps
 
 

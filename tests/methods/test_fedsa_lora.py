@@ -35,7 +35,7 @@ def test_a_download_changes_a_and_leaves_b_and_a_newcomer_keeps_its_zeros():
         torch.testing.assert_close(tensor, (own[0][name] + own[1][name]) / 2)
     newcomer = lab.client(2)
     shapes = lab.method.upload_shapes(newcomer.adapter)
-    lab.method.receive(newcomer, lab.method.welcome("narrow", shapes, uploads))
+    lab.method.receive(newcomer, lab.method.initial_download("narrow", shapes, uploads))
     assert same(of(newcomer.snapshot("shared"), "A"), of(held, "A"))
     assert not any(tensor.any() for tensor in of(newcomer.snapshot("shared"), "B").values())
 

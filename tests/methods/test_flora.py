@@ -53,8 +53,8 @@ def test_every_update_is_merged_once_also_by_those_who_were_absent():
     there = one.downloads[0][B] @ one.downloads[0][A] + two.downloads[0][B] @ two.downloads[0][A]
     torch.testing.assert_close(there, total)
     torch.testing.assert_close(two.downloads[1][D], total)
-    torch.testing.assert_close(method.welcome("x", {}, first)[D], total)
-    assert method.welcome("y", {}, first) == {}
+    torch.testing.assert_close(method.initial_download("x", {}, first)[D], total)
+    assert method.initial_download("y", {}, first) == {}
 
 
 def test_a_client_merges_what_it_receives_and_starts_anew():
