@@ -43,7 +43,7 @@ def test_what_was_written_is_read_again_and_fields_keep_their_order(folder, resu
 
 
 def test_scores_after_the_last_exchange_are_read_again(folder, results):
-    exchanged = ExchangedScores(True, results.self_, None, ExchangeCosts(1.5, 1.0, 2e9, 3, 10.0, 30))
+    exchanged = ExchangedScores(True, results.self_, None, ExchangeCosts(2e9, 3, 10.0, 30))
     written = dataclasses.replace(results, exchanged=exchanged)
     folder.write_results(written)
     assert folder.results() == written

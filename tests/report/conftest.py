@@ -94,7 +94,7 @@ def make_run(
         samples = {client: {task: (score,) for task, score in tasks.items()} for client, tasks in final.items()}
         if exchange is not None:
             after = {k: {task: (s[0] + exchange,) for task, s in tasks.items()} for k, tasks in samples.items()}
-            costs = ExchangeCosts(2.5, 2.0, 0.0, len(after), 80_000.0, 80_000 * len(after)) if exchange else None
+            costs = ExchangeCosts(0.0, len(after), 80_000.0, 80_000 * len(after)) if exchange else None
             progress.exchanged = progress.exchanged_scores(after, costs)
         folder.write_results(progress.results(settings, samples))
     return path

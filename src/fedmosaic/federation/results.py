@@ -91,19 +91,15 @@ class InitialScores:
 
 @dataclass(frozen=True)
 class ExchangeCosts:
-    """What the last exchange has cost, beside the run's own costs.
+    """What the last exchange has cost, beside the run's own costs; its time is in those.
 
     Attributes:
-        seconds: of all of it, on the server's clock.
-        evaluation_seconds: inside the clients, all together.
         flops: of the server.
         messages: downloads.
         bytes_down: of one download, on average.
         total_bytes_down: of all downloads.
     """
 
-    seconds: float = 0.0
-    evaluation_seconds: float = 0.0
     flops: float = 0.0
     messages: int = 0
     bytes_down: float = 0.0

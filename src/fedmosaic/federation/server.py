@@ -189,7 +189,7 @@ class Server:
         """
         if not self.context.method.exchange_changes_answers:
             return progress.exchanged_scores(self.folder.scores(), None)
-        start, rounds = time.perf_counter(), self.settings.rounds
+        rounds = self.settings.rounds
         there = participation.present(self.settings, rounds)
         by_node = {peer.node: peer for peer in peers if peer.client in there}
         counting = uploads.since(participation.oldest_that_counts(self.settings, rounds + 1)).towards(there)
@@ -203,8 +203,9 @@ class Server:
                 yield node, content
 
         scores, seconds = self._scores("evaluate.exchange", by_node, requests(), rounds)
-        elapsed, count = time.perf_counter() - start, len(sent)
-        costs = ExchangeCosts(round(elapsed, 3), round(seconds, 3), flops, count, sum(sent) / count, sum(sent))
+        progress.evaluation_seconds += seconds
+        self._count_time(progress)
+        costs = ExchangeCosts(flops, len(sent), sum(sent) / len(sent), sum(sent))
         return progress.exchanged_scores(scores, costs)
 
     def _scores(

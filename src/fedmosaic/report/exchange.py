@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fedmosaic.report.record import RunRecord
 from fedmosaic.report.rows import mean_row
-from fedmosaic.report.text import duration, flops, percent, size
+from fedmosaic.report.text import flops, percent, size
 
 
 def line(record: RunRecord) -> str:
@@ -35,4 +35,4 @@ def costs(record: RunRecord) -> str:
         return ""
     spent = found.costs
     server = f", {flops(spent.flops)} on the server" if spent.flops else ""
-    return f"{size(spent.total_bytes_down)} down in all{server}, {duration(spent.seconds)}"
+    return f"{size(spent.total_bytes_down)} down in all{server}"
