@@ -6,11 +6,13 @@ from tests.methods.lab import Lab, same
 
 from fedmosaic.methods.base import Uploads
 from fedmosaic.methods.registry import method_classes
+from fedmosaic.models.product_of_experts import ProductOfExperts
 
 CHANGED = {
-    "fedavg", "feddat", "feddistill", "feddpa", "fedmosaic", "fedsim", "flexlora", "hetlora", "nefl", "takfl"
+    "fed-sb", "fedalt", "fedavg", "feddat", "feddistill", "feddpa", "fedmosaic", "fedmosaic-proxy", "fedprox",
+    "fedsa-lora", "fedsim", "ffa-lora", "flexlora", "flora", "hetlora", "nefl", "takfl",
 }  # fmt: skip
-UNCHANGED = {"ditto", "fedmkt", "fedproto", "hetero-ssfl", "perada", "sft"}
+UNCHANGED = {"ditto", "fedmkt", "fedproto", "hetero-ssfl", "perada", "proxyfl", "sft"}
 OWN = ("local", "personal")
 """Slots that nobody else has a part in."""
 
@@ -18,7 +20,8 @@ OWN = ("local", "personal")
 def answers(lab, client):
     batch = lab.batch(client)
     with lab.method.answering(client) as model, torch.inference_mode():
-        return model.answer_logits(batch.inputs).logits
+        experts = (model.inner, model.second) if isinstance(model, ProductOfExperts) else (model,)
+        return torch.cat([each.answer_logits(each.collate(batch.samples)).logits.flatten() for each in experts])
 
 
 @pytest.mark.parametrize("name", sorted(CHANGED | UNCHANGED))

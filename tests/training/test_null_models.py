@@ -66,7 +66,7 @@ def test_a_tower_adapter_costs_the_same_on_a_still_model(home):
         )  # fmt: skip
         opened = model.adapter.train_only("local")["tower"]
         batch = model.collate(samples)
-        counts.append(pool.pass_flops("tiny-llama", batch, trained=("local",), mix="local"))
+        counts.append(pool.pass_flops(model, batch, trained=("local",), mix="local"))
         model.loss(batch).backward()
     assert counts[0] == counts[1] > 0
     assert all(torch.equal(parameter.grad, torch.zeros_like(parameter)) for parameter in opened)
