@@ -73,7 +73,7 @@ def test_wrong_usage_is_refused_before_anything_is_loaded(words, told):
     ("words", "offered"),
     [
         ("fedmosaic run mosaic40-s", {"mosaic40-small"}),
-        ("fedmosaic run --method fedm", {"fedmosaic", "fedmkt"}),
+        ("fedmosaic run --method fedm", {"fedmosaic", "fedmosaic-proxy", "fedmkt"}),
         ("fedmosaic run --engine in", {"in-process"}),
         ("fedmosaic compare --methods sft,fedav", {"sft,fedavg"}),
     ],

@@ -34,7 +34,7 @@ def me(message, context):
 @app.query("hello")
 def hello(message, context):
     import json
-    about = {"client": me(message, context), "architecture": "one", "model": "one", "alignment": ""}
+    about = {"client": me(message, context), "architecture": "one", "model": "one", "alignment": "", "proxy": ""}
     shapes = json.dumps({name: list(shape) for name, shape in SHAPES.items()})
     return Message(wire.pack({**about, "upload": shapes}), reply_to=message)
 
@@ -52,6 +52,7 @@ def train(message, context):
     return Message(wire.add_metrics(content, done), reply_to=message)
 
 
+@app.evaluate("exchange")
 @app.evaluate()
 def evaluate(message, context):
     client = me(message, context)

@@ -89,11 +89,11 @@ def compare(
         if rates and not earlier
         else []
     )
-    chosen = load_scenario(scenario)
     for each in names:
         METHODS.check(each.partition(":")[0])
     for each in track or ():
         TRACKERS.check(each)
+    chosen = load_scenario(scenario)
     overrides = [*(Sweep.read(sweep).overrides() if sweep else ()), *(overrides or ())]
     asked = resolve(chosen, overrides=overrides, rounds=rounds)
 
