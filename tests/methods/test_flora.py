@@ -12,6 +12,7 @@ from fedmosaic.errors import SettingsError
 from fedmosaic.federation import RunFolder, engines
 from fedmosaic.federation.grid import InProcessGrid
 from fedmosaic.methods.base import Upload, Uploads
+from fedmosaic.methods.registry import make_method
 
 A, B, D = "layer.0.q_proj.A", "layer.0.q_proj.B", "layer.0.q_proj.D"
 
@@ -138,3 +139,8 @@ def test_a_stopped_run_goes_on_to_the_same_results(tmp_path, monkeypatch):
     engines.run(settings, RunFolder.resume(tmp_path / "part", settings))
     assert (tmp_path / "part" / "scores.json").read_bytes() == (tmp_path / "whole" / "scores.json").read_bytes()
     assert (tmp_path / "part" / "rounds.csv").read_bytes() == (tmp_path / "whole" / "rounds.csv").read_bytes()
+
+
+def test_a_tower_adapter_is_refused():
+    with pytest.raises(SettingsError, match=r"adapter\.tower_rank is 4"):
+        make_method("flora", {}).check(resolve(SMALL, overrides=["adapter.tower_rank=4"]))

@@ -59,7 +59,9 @@ class Flora(RankedLora[FloraSettings]):
         self._totals: Tensors = {}
 
     def check(self, settings: RunSettings) -> None:
-        """Refuse means over rounds: each begins anew. See :meth:`Method.check`."""
+        """Refuse means over rounds, as each begins anew, and a tower adapter. See :meth:`Method.check`."""
+        if rank := settings.adapter.tower_rank:
+            raise SettingsError(f"adapter.tower_rank is {rank}; FLoRA stacks A and B only and needs 0")
         if (rounds := settings.training.averaged_rounds) != 1:
             raise SettingsError(f"training.averaged_rounds is {rounds}; FLoRA starts anew in each round and needs 1")
 
