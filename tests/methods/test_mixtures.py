@@ -56,7 +56,7 @@ def test_of_many_clients_there_is_no_matrix(monkeypatch, tmp_path):
 
 def test_a_stored_upload_reads_as_it_was_written(tmp_path):
     upload = made_uploads(1)[0]
-    stored = UploadStore(tmp_path).store(upload)
+    stored = UploadStore(tmp_path, in_memory=0).store(upload)
     assert isinstance(stored.tensors, StoredTensors)
     assert stored.size == upload.size == sum(tensor.numel() for tensor in upload.tensors.values())
     torch.testing.assert_close(dict(stored.tensors), dict(upload.tensors), rtol=0, atol=0)

@@ -142,15 +142,8 @@ class Server:
         by_node = {peer.node: peer for peer in peers}
         elastic = self.context.method.elastic
         sent: dict[int, int] = {}
-
-        def requests() -> Iterator[tuple[int, RecordDict]]:
-            for peer in peers:
-                content = wire.pack({"round": round_, "run": self._run}, aggregation.downloads.get(peer.client))
-                sent[peer.node] = wire.size(content)
-                yield peer.node, content
-
         uploads = []
-        for node, content in self._exchange("train", requests(), round_=round_):
+        for node, content in self._exchange("train", self._sending(aggregation, peers, round_, sent), round_=round_):
             peer = by_node[node]
             self._check_origin(peer, content, round_)
             tensors = wire.unpack(content, peer.shapes, sender=peer.title, complete=not elastic, elastic=elastic)
@@ -159,6 +152,15 @@ class Server:
             uploads.append(self._uploads.store(upload))
             progress.add_training(peer.client, round_, done, up=wire.size(content), down=sent[node])
         return Uploads(uploads)
+
+    def _sending(
+        self, aggregation: Aggregation, peers: Sequence[Peer], round_: int, sent: dict[int, int]
+    ) -> Iterator[tuple[int, RecordDict]]:
+        """Yield each client's node and download, made when it is sent, and note its bytes by node in ``sent``."""
+        for peer in peers:
+            content = wire.pack({"round": round_, "run": self._run}, aggregation.downloads.get(peer.client))
+            sent[peer.node] = wire.size(content)
+            yield peer.node, content
 
     def _measure(self, progress: RunHistory, peers: Sequence[Peer], round_: int) -> None:
         """Score the models of the clients there: at the start and the end on every test sample, in between on some.
@@ -193,19 +195,15 @@ class Server:
         there = participation.present(self.settings, rounds)
         by_node = {peer.node: peer for peer in peers if peer.client in there}
         counting = uploads.since(participation.oldest_that_counts(self.settings, rounds + 1)).towards(there)
-        aggregation, flops = self._downloads(rounds + 1, list(by_node.values()), counting, state)
-        sent: list[int] = []
-
-        def requests() -> Iterator[tuple[int, RecordDict]]:
-            for node, peer in by_node.items():
-                content = wire.pack({"round": rounds, "run": self._run}, aggregation.downloads.get(peer.client))
-                sent.append(wire.size(content))
-                yield node, content
-
-        scores, seconds = self._scores("evaluate.exchange", by_node, requests(), rounds)
+        receiving = list(by_node.values())
+        aggregation, flops = self._downloads(rounds + 1, receiving, counting, state)
+        sent: dict[int, int] = {}
+        requests = self._sending(aggregation, receiving, rounds, sent)
+        scores, seconds = self._scores("evaluate.exchange", by_node, requests, rounds)
         progress.evaluation_seconds += seconds
         self._count_time(progress)
-        costs = ExchangeCosts(flops, len(sent), sum(sent) / len(sent), sum(sent))
+        total = sum(sent.values())
+        costs = ExchangeCosts(flops, len(sent), total / len(sent), total)
         return progress.exchanged_scores(scores, costs)
 
     def _scores(
@@ -244,10 +242,15 @@ class Server:
         for key, tensor in tensors.items():
             owner, _, name = key.partition("|")
             parts.setdefault(owner, {})[name] = tensor
+        older = not self._uploads.folder.exists()  # an earlier version kept them in the checkpoint
         uploads = [
-            Upload(int(client), architecture, self._uploads.load(int(client), round_), samples, round_)
-            if client not in parts  # of an older version, which kept them in the checkpoint
-            else Upload(int(client), architecture, parts[client], samples, round_)
+            Upload(
+                int(client),
+                architecture,
+                parts.get(client, {}) if older else self._uploads.load(int(client), round_),
+                samples,
+                round_,
+            )
             for client, (architecture, samples, round_) in table.pop("uploads").items()
         ]
         progress = RunHistory.from_json(tasks, table, path=self.folder.checkpoints)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -70,10 +71,15 @@ class Upload:
     """The round it was made in."""
 
     @property
+    def shapes(self) -> TensorShapes:
+        """Of its tensors by name; nothing is read for them that is on disk."""
+        known: TensorShapes | None = getattr(self.tensors, "shapes", None)
+        return {name: tuple(each.shape) for name, each in self.tensors.items()} if known is None else known
+
+    @property
     def size(self) -> int:
-        """How many numbers it holds; nothing is read for it that is on disk."""
-        shapes = getattr(self.tensors, "shapes", None) or {name: each.shape for name, each in self.tensors.items()}
-        return sum(math.prod(shape) for shape in shapes.values())
+        """How many numbers it holds."""
+        return sum(map(math.prod, self.shapes.values()))
 
 
 class ServerState(Protocol):
@@ -128,23 +134,8 @@ class Aggregation:
         Args:
             more: what each of them receives.
         """
-        return replace(self, downloads=_Joined(more, self.downloads))
-
-
-class _Joined(Mapping[int, Tensors]):
-    """Two mappings as one, read when they are asked."""
-
-    def __init__(self, first: Mapping[int, Tensors], second: Mapping[int, Tensors]) -> None:
-        self._first, self._second = first, second
-
-    def __getitem__(self, client: int) -> Tensors:
-        return self._first[client] if client in self._first else self._second[client]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(dict.fromkeys([*self._second, *self._first]))
-
-    def __len__(self) -> int:
-        return len({*self._first, *self._second})
+        former = cast("MutableMapping[int, Tensors]", self.downloads)  # of which nothing is changed
+        return replace(self, downloads=ChainMap(dict(more), former))
 
 
 class Uploads(Mapping[int, Upload]):
@@ -234,9 +225,9 @@ class Uploads(Mapping[int, Upload]):
         Returns:
             By name.
         """
-        like = [self[client].tensors[name] for name in names]
-        parts = torch.split(row, [tensor.numel() for tensor in like])
-        return {name: part.view_as(tensor) for name, part, tensor in zip(names, parts, like, strict=True)}
+        shapes = [self[client].shapes[name] for name in names]
+        parts = torch.split(row, [math.prod(shape) for shape in shapes])
+        return {name: part.view(shape) for name, part, shape in zip(names, parts, shapes, strict=True)}
 
     def comparable(self, *, across_architectures: bool) -> list[tuple[list[int], list[str]]]:
         """Return groups of clients whose tensors mean the same.

@@ -37,6 +37,9 @@ class Mixtures(Mapping[int, dict[str, Tensor]]):
     def __getitem__(self, client: int) -> dict[str, Tensor]:
         return {name: tensor for part in self._parts[client] for name, tensor in part().items()}
 
+    def __contains__(self, client: object) -> bool:
+        return client in self._parts  # reads nothing
+
     def __iter__(self) -> Iterator[int]:
         return iter(self._parts)
 
