@@ -44,7 +44,7 @@ from fedmosaic.config import RunSettings
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import SettingsError
 from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Tensors, Uploads
-from fedmosaic.methods.familiarity import familiar, remember
+from fedmosaic.methods.familiarity import familiar_questions, remember_questions
 from fedmosaic.methods.instance_weights import InstanceWeighted
 from fedmosaic.methods.mixtures import Mixtures
 from fedmosaic.models import BaseModel
@@ -207,7 +207,9 @@ class FedMosaic(Method[FedMosaicSettings]):
             probed = [sample for batch in seen[:: self.settings.probe_every] for sample in batch]
             self._update_sketch(client, self._probe_batch(client, probed))
         if self.settings.answers == "familiarity":
-            self._remember(client, [sample for batch in seen for sample in batch])
+            questions = [sample for batch in seen for sample in batch]
+            own = self.settings
+            remember_questions(client, client, questions, per_round=own.known_per_round, most=own.known)
 
     @contextmanager
     def answering(self, client: Client) -> Iterator[BaseModel]:
@@ -287,17 +289,10 @@ class FedMosaic(Method[FedMosaicSettings]):
 
     # ---- familiarity ---------------------------------------------------------------------------------------------
 
-    def _remember(self, client: Client, seen: Sequence[Sample]) -> None:
-        """Keep the base model's embeddings of some of a round's questions."""
-        chosen = [seen[i] for i in torch.randperm(len(seen))[: self.settings.known_per_round].tolist()]
-        new = client.embed(chosen, mix={})
-        client.memory["known"] = remember(client.memory.get("known"), new, self.settings.known)
-
     def _by_familiarity(self, client: Client, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Return the slots' weights, (B,) each."""
-        asked, known = client.embed(samples, mix={}), client.memory["known"]
-        own = familiar(asked, known.to(asked), novelty_quantile=self.settings.novelty_quantile)
-        local = (1 - self._share) * own.to(asked)
+        own = familiar_questions(client, client, samples, novelty_quantile=self.settings.novelty_quantile)
+        local = (1 - self._share) * own.to(client.base.module.dtype)
         return {"local": local, "personal_global": 1 - local}
 
     # ---- the sketch ----------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ from fedmosaic.methods.base import (
     Uploads,
     mean_within_architecture,
 )
-from fedmosaic.methods.familiarity import familiar, remember
+from fedmosaic.methods.familiarity import familiar_questions, remember_questions
 from fedmosaic.models import BaseModel, find_base_model
 from fedmosaic.models.product_of_experts import ProductOfExperts
 from fedmosaic.training import Budget, Client
@@ -133,7 +133,8 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
             for batch in proxy.batches(allowance):
                 proxy.step(batch, slots=("proxy",), mix="proxy")
         if self.settings.weighting == "familiarity":
-            self._remember(client, seen)
+            own = self.settings
+            remember_questions(client, proxy, seen, per_round=own.known_per_round, most=own.known)
 
     @contextmanager
     def answering(self, client: Client) -> Iterator[BaseModel]:
@@ -170,19 +171,12 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
     def _shared(self) -> bool:
         return self.settings.own == "shared"
 
-    def _remember(self, client: Client, seen: Sequence[Sample]) -> None:
-        """Keep the frozen proxy's embeddings of some of a round's questions."""
-        chosen = [seen[i] for i in torch.randperm(len(seen))[: self.settings.known_per_round].tolist()]
-        new = _proxy_of(client).embed(chosen, mix={})
-        client.memory["known"] = remember(client.memory.get("known"), new, self.settings.known)
-
     def _weights(self, client: Client, samples: Sequence[Sample]) -> Tensor:
         """Return the proxy's weight in each answer, (B,)."""
         settings = self.settings
         if settings.weighting == "fixed" or "known" not in client.memory:
             return torch.full((len(samples),), settings.weight)
-        asked, known = _proxy_of(client).embed(samples, mix={}), client.memory["known"]
-        own = familiar(asked, known.to(asked), novelty_quantile=settings.novelty_quantile)
+        own = familiar_questions(client, _proxy_of(client), samples, novelty_quantile=settings.novelty_quantile)
         return torch.where(own, settings.weight_familiar, settings.weight_foreign)
 
 

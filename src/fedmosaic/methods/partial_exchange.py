@@ -5,7 +5,6 @@ The letter at the end of their names says which they are. All others are sent, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar, TypeVar
 
 from torch import Tensor
@@ -19,7 +18,6 @@ from fedmosaic.methods.base import (
     Tensors,
     Uploads,
     mean_within_architecture,
-    uniform_mean,
 )
 from fedmosaic.training import Budget, Client
 
@@ -64,13 +62,6 @@ class PartialExchange(Method[P]):
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
         """Average within each architecture. See :meth:`Method.aggregate`."""
         return Aggregation(downloads=mean_within_architecture(uploads))
-
-    def initial_download(
-        self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads
-    ) -> dict[str, Tensor]:
-        """The architecture's mean, also of what has one shape in all. See :meth:`Method.initial_download`."""
-        alike = Uploads(upload for upload in uploads.values() if upload.architecture == architecture)
-        return uniform_mean(architecture, shapes, alike)
 
     def _leaves(self, name: str) -> bool:
         return name.rpartition(".")[2] != self.kept
