@@ -13,7 +13,7 @@ from fedmosaic.api.telling import SILENT, Teller
 from fedmosaic.errors import SettingsError
 from fedmosaic.experiments.other_answers import averaged_over, scores_with, slot_weights
 from fedmosaic.experiments.rescoring import self_and_others
-from fedmosaic.federation import RunFolder
+from fedmosaic.federation import ClientRuntime, RunFolder
 from fedmosaic.io import write_atomically
 
 
@@ -82,11 +82,13 @@ def other_answers(
     parts = (results.self_, results.others) if results else (None, None)
     as_run = SelfAndOthers(*(part.last if part else None for part in parts))
     weights = {text: slot_weights(method, text) for text in map(str, mix)}
+    averaged = None if average is None else averaged_over(runtime.assets.settings, average)
     mean = None
     with tell.working(f"{len(weights) + (average is not None)} other way(s) to answer"):
         mixed = {text: SelfAndOthers(*scores_with(runtime, each, rounds=rounds)) for text, each in weights.items()}
-        if average is not None:
-            other = open_finished(run, objects, change=lambda own: averaged_over(own, average))
+        if averaged is not None:
+            runtime.adapters.detach()
+            other = ClientRuntime(runtime.assets.with_settings(averaged), RunFolder(run).client_folder)
             mean = SelfAndOthers(*self_and_others(other, rounds=rounds))
     rows = {"as the run answers": as_run, **{f"mix {text}": each for text, each in mixed.items()}}
     if mean is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from fedmosaic.config import Scenario, load_scenario
+from fedmosaic.config import Scenario, dotted, load_scenario
 from fedmosaic.errors import SettingsError
 from fedmosaic.nearest import hint
 
@@ -39,15 +39,7 @@ def overrides_of(settings: Mapping[str, Any] | None, **tables: Mapping[str, Any]
         SettingsError: a value is none that a setting can have.
     """
     given = {name: table for name, table in tables.items() if table is not None}
-    return [f"{key}={_literal(key, value)}" for source in (given, settings or {}) for key, value in _flat(source)]
-
-
-def _flat(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in table.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{above}{name}.")
-        else:
-            yield f"{above}{name}", value
+    return [f"{key}={_literal(key, value)}" for source in (given, settings or {}) for key, value in dotted(source)]
 
 
 def _literal(key: str, value: Any) -> str:

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -273,6 +273,23 @@ def varied(settings: RunSettings, overrides: Sequence[str]) -> RunSettings:
     for override in overrides:
         _apply_override(table, override)
     return validate(RunSettings, table, source="the settings")
+
+
+def dotted(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested tables by dotted keys; an empty table is a value.
+
+    Args:
+        table: settings, or a part of them.
+        prefix: put before each key.
+
+    Yields:
+        Key and value.
+    """
+    for name, value in table.items():
+        if isinstance(value, Mapping) and value:
+            yield from dotted(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _apply_override(table: dict[str, Any], override: str) -> None:

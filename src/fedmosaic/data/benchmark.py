@@ -12,6 +12,7 @@ from fedmosaic.data.images import ImageSource
 from fedmosaic.data.sample import Sample, Task
 from fedmosaic.errors import SettingsError
 from fedmosaic.registry import DATASETS
+from fedmosaic.seeding import rng
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +128,22 @@ def load_benchmark(
     """
     dataset: type[Dataset] = DATASETS.load(name)
     return dataset.open(DataOptions(home=home, folder=folder, skip_bad=skip_bad, open_tasks=open_tasks, public=public))
+
+
+def drawn_public(task: Task, count: int, seed: int) -> list[Sample]:
+    """Return train samples of a public task, drawn without repetition.
+
+    Args:
+        task: the task.
+        count: how many.
+        seed: of the draw.
+
+    Raises:
+        SettingsError: it has too few samples.
+    """
+    if len(task.train) < count:
+        raise SettingsError(f"{task.name} has {len(task.train)} public samples; this method asks for {count}")
+    return [task.train[int(index)] for index in rng(seed, "public").permutation(len(task.train))[:count]]
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> SettingsError:

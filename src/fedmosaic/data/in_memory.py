@@ -9,13 +9,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from fedmosaic.data.benchmark import unknown
+from fedmosaic.data.benchmark import drawn_public, unknown
 from fedmosaic.data.images import read_image
 from fedmosaic.data.pictures import as_picture
 from fedmosaic.data.sample import Sample, Task
 from fedmosaic.data.texts import quoted
 from fedmosaic.errors import DataError, SettingsError
-from fedmosaic.seeding import rng
 
 IN_MEMORY = "in-memory"
 """What scenarios call such a benchmark."""
@@ -163,10 +162,7 @@ class InMemoryBenchmark:
                 "no task is public, but this method needs public samples; give a task for it and name it in the "
                 'scenario: public = "NAME"'
             )
-        train = self.task(self._public).train
-        if len(train) < count:
-            raise SettingsError(f"{self._public} has {len(train)} public samples; this method asks for {count}")
-        return [train[int(index)] for index in rng(seed, "public").permutation(len(train))[:count]]
+        return drawn_public(self.task(self._public), count, seed)
 
 
 def _checked(task: Task, images: set[str]) -> Task:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedmosaic.data.benchmark import unknown
+from fedmosaic.data.benchmark import drawn_public, unknown
 from fedmosaic.data.images import FileSource
 from fedmosaic.data.option_lists import announces_options
 from fedmosaic.data.record_files import Entry, read_records
@@ -21,7 +21,6 @@ from fedmosaic.data.sample import IMAGE_MARK, Sample, Task
 from fedmosaic.data.splitting import split_disjoint
 from fedmosaic.data.texts import check_text, normalised, quoted
 from fedmosaic.errors import DataError, SettingsError
-from fedmosaic.seeding import rng
 
 VALIDATION_SHARE = 0.1
 
@@ -120,10 +119,7 @@ class PublishedBenchmark:
                 f"the data in {self.root} name no public samples, which this method needs; put a public dataset there "
                 'in the same layout and name it in the scenario: public = "NAME-ID"'
             )
-        train = self.task(self._public).train
-        if len(train) < count:
-            raise SettingsError(f"{self._public} has {len(train)} public samples; this method asks for {count}")
-        return [train[int(index)] for index in rng(seed, "public").permutation(len(train))[:count]]
+        return drawn_public(self.task(self._public), count, seed)
 
     def unseen_names(self) -> list[str]:
         """Return the names of the tasks for fast adaptation."""

@@ -74,8 +74,10 @@ def check_fit(peers: Sequence[Peer]) -> None:
         RunError: names two that do not fit.
     """
     _check_shared_shapes(peers)
-    _check_alignment(peers)
-    _check_proxy(peers)
+    advice = "make one with fedmosaic align and give its folder to all sites as adapter.alignment"
+    _check_alike("uses the alignment", [(peer.title, peer.alignment) for peer in peers], advice)
+    advice = "install the same release and the same model folder at all sites"
+    _check_alike("has the proxy model", [(peer.title, peer.proxy) for peer in peers], advice)
 
 
 def _check_shared_shapes(peers: Sequence[Peer]) -> None:
@@ -89,22 +91,9 @@ def _check_shared_shapes(peers: Sequence[Peer]) -> None:
                 raise RunError(f"{peer.title} has {name!r} with shape {shape}, {other} with {known}; ranks must agree")
 
 
-def _check_alignment(peers: Sequence[Peer]) -> None:
-    """P and Q can be mixed only between clients whose frozen bases belong together."""
-    for peer in peers[1:]:
-        if peer.alignment != peers[0].alignment:
-            raise RunError(
-                f"{peer.title} uses the alignment {peer.alignment or 'none'}, {peers[0].title} "
-                f"{peers[0].alignment or 'none'}; make one with fedmosaic align and give its folder to all sites as "
-                "adapter.alignment"
-            )
-
-
-def _check_proxy(peers: Sequence[Peer]) -> None:
-    """Proxy models' adapters can be mixed only if all have the same weights below them."""
-    for peer in peers[1:]:
-        if peer.proxy != peers[0].proxy:
-            raise RunError(
-                f"{peer.title} has the proxy model {peer.proxy or 'none'}, {peers[0].title} "
-                f"{peers[0].proxy or 'none'}; install the same release and the same model folder at all sites"
-            )
+def _check_alike(what: str, has: Sequence[tuple[str, str]], advice: str) -> None:
+    """P and Q, and proxy models' adapters, can be mixed only above the same frozen bases or weights."""
+    (first, wanted), *others = has
+    for title, found in others:
+        if found != wanted:
+            raise RunError(f"{title} {what} {found or 'none'}, {first} {wanted or 'none'}; {advice}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from fedmosaic import events
@@ -20,6 +20,7 @@ from fedmosaic.data.mosaic40.build import VERSION
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation.alignment import models_and_public_samples
+from fedmosaic.io import save_tensors
 from fedmosaic.models import BaseModel
 from fedmosaic.models.interface import Interface
 
@@ -73,9 +74,7 @@ def _kept_directions(name: str, interface: Interface, *, home: Path, device: tor
             events.emit("note", text=f"{text} {path.parent}")
             models, samples = models_and_public_samples([name], SAMPLES, home=home, device=device, dtype=dtype)
             rows = interface_inputs(models[name], interface, samples)
-            temporary = path.with_suffix(".part")
-            save_file({"directions": principal_directions(rows)}, temporary)
-            temporary.rename(path)
+            save_tensors(path, {"directions": principal_directions(rows)})
         return load_file(path)["directions"]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedmosaic.config import RunSettings
+from fedmosaic.config import RunSettings, dotted
 from fedmosaic.errors import SettingsError
 from fedmosaic.events import Step
 from fedmosaic.federation import participation
@@ -196,17 +196,12 @@ def parameters(settings: RunSettings) -> dict[str, Parameter]:
     """
     table = settings.model_dump(mode="json")
     table["scenario"]["clients"] = len(settings.scenario.clients)
-    return dict(sorted(_flat(table).items()))
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Parameter]:
-    found: dict[str, Parameter] = {}
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value if isinstance(value, Parameter) else json.dumps(value)
-    return found
+    plain = {
+        key: value if isinstance(value, Parameter) else json.dumps(value)
+        for key, value in dotted(table)
+        if not isinstance(value, Mapping)  # an empty table
+    }
+    return dict(sorted(plain.items()))
 
 
 def heat_image(matrix: Tensor) -> Pixels:

@@ -35,8 +35,7 @@ class ModelPool:
     dtype: str = "float32"
     given: Mapping[str, BaseModel] = field(default_factory=dict)
     _models: dict[str, BaseModel] = field(default_factory=dict)
-    _probes: dict[str, BaseModel] = field(default_factory=dict)
-    _proxies: dict[str, BaseModel] = field(default_factory=dict)
+    _copies: dict[tuple[str, str], BaseModel] = field(default_factory=dict)
     _flops: dict[tuple[object, ...], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -64,9 +63,7 @@ class ModelPool:
         Raises:
             ModelError: it cannot be loaded.
         """
-        if name not in self._probes:
-            self._probes[name] = self._copy(name)
-        return self._probes[name]
+        return self._copy(name, "probe")
 
     def proxy(self, name: str) -> BaseModel:
         """Return the same base model once more, to carry the adapter of the clients' proxy models.
@@ -77,12 +74,12 @@ class ModelPool:
         Raises:
             ModelError: it cannot be loaded.
         """
-        if name not in self._proxies:
-            self._proxies[name] = self._copy(name)
-        return self._proxies[name]
+        return self._copy(name, "proxy")
 
-    def _copy(self, name: str) -> BaseModel:
-        return twin(self.given[name]) if name in self.given else self._load(name)
+    def _copy(self, name: str, purpose: str) -> BaseModel:
+        if (name, purpose) not in self._copies:
+            self._copies[name, purpose] = twin(self.given[name]) if name in self.given else self._load(name)
+        return self._copies[name, purpose]
 
     def _load(self, name: str) -> BaseModel:
         return load_base_model(name, images=self.images, home=self.home, device=self.device, dtype=self.dtype)

@@ -127,14 +127,8 @@ class NullModelPool(ModelPool):
             self._models[name] = NullModel(super().model(name))
         return self._models[name]
 
-    def proxy(self, name: str) -> BaseModel:
-        """See :meth:`ModelPool.proxy`."""
-        if name not in self._proxies:
-            self._proxies[name] = NullModel(super().proxy(name))
-        return self._proxies[name]
-
-    def probe(self, name: str) -> BaseModel:
-        """See :meth:`ModelPool.probe`."""
-        if name not in self._probes:
-            self._probes[name] = NullProbe(super().probe(name))
-        return self._probes[name]
+    def _copy(self, name: str, purpose: str) -> BaseModel:
+        if (name, purpose) not in self._copies:
+            kind = NullProbe if purpose == "probe" else NullModel
+            self._copies[name, purpose] = kind(super()._copy(name, purpose))
+        return self._copies[name, purpose]
