@@ -7,6 +7,8 @@ import hypothesis
 import pytest
 import torch
 
+from fedmosaic.registry import REGISTRIES
+
 hypothesis.settings.register_profile("fedmosaic", deadline=None)  # a busy machine is no error
 hypothesis.settings.load_profile("fedmosaic")
 
@@ -23,3 +25,13 @@ def home(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def registries_as_before():
+    """What a test registers is gone after it: order must not matter."""
+    before = [dict(registry._registered) for registry in REGISTRIES]
+    yield
+    for registry, registered in zip(REGISTRIES, before, strict=True):
+        registry._registered.clear()
+        registry._registered.update(registered)

@@ -62,3 +62,25 @@ def test_an_unknown_setting_is_named(monkeypatch, capsys):
     status, _, error = call(monkeypatch, capsys, "settings", "show", "training.step")
     assert status == 2
     assert "did you mean 'training.steps'?" in error
+
+
+def test_a_method_that_was_typed_at_a_prompt_is_listed_without_meanings(monkeypatch, capsys):
+    typed = """
+from dataclasses import dataclass
+from fedmosaic.methods.sft import Sft
+from fedmosaic.registry import METHODS
+
+@METHODS.register
+class Typed(Sft):
+    name = "typed"
+
+    @dataclass(frozen=True)
+    class Settings:
+        pull: float = 0.25
+        \"\"\"Nobody can read this: there is no file.\"\"\"
+"""
+    exec(typed, {"__name__": "prompt"})
+    status, output, _ = call(monkeypatch, capsys, "settings", "list", "--method", "typed", "--format", "json")
+    assert status == 0
+    own = [each for each in json.loads(output) if each["method"] == "typed"]
+    assert [(each["key"], each["default"], each["meaning"]) for each in own] == [("method.pull", "0.25", "")]

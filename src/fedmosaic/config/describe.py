@@ -74,7 +74,10 @@ def _texts_below_fields(kind: type[Any]) -> dict[str, str]:
     for each in reversed(kind.__mro__):
         if not _has_fields(each) or each is BaseModel:
             continue
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
+        try:
+            (tree,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
+        except (OSError, TypeError):  # a class typed at a prompt or made by exec has no source: no texts either
+            continue
         assert isinstance(tree, ast.ClassDef)
         for field, text in zip(tree.body, tree.body[1:], strict=False):
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
