@@ -4,6 +4,8 @@
     python benchmarks/relevance_structure.py --out results/relevance-structure.json --scenario mosaic40-small --seeds 0
     python benchmarks/relevance_structure.py --out results/relevance-structure.json                 # 2 CPU-hours
 
+With ``--method fedmosaic-proxy`` the same of the mixture of proxies.
+
 AUC: of telling pairs of clients whose *current* tasks have one skill (or are of one family) from other pairs, by the
 cosine of their running sketches, in rounds that have both kinds of pairs. The probe is frozen: this needs no training.
 
@@ -35,7 +37,7 @@ from _domains import (
     same_family,
     same_skill,
 )
-from _oracle import Oracle
+from _oracle import Oracle, OracleProxy, Told
 from _runtime import frozen_probe_runtime
 
 from fedmosaic.config import load_scenario, resolve
@@ -72,6 +74,25 @@ VARIANTS = (
     ),
 )
 
+PROXY_VARIANTS = (
+    Variant("RELA", "fedmosaic-proxy", {"relevance": "sketch"}),
+    Variant("RELA, no noise", "fedmosaic-proxy", {"relevance": "sketch", "sanitise": "clip"}),
+    Variant("update", "fedmosaic-proxy", {"relevance": "update"}),
+    Variant("uniform", "fedmosaic-proxy", {}),
+    Variant("oracle", "fedmosaic-proxy-oracle", {}),
+    *(
+        Variant(f"{name}, tau {tau}", method, {**settings, "temperature": tau}, swept=True)
+        for name, method, settings in (
+            ("RELA, no noise", "fedmosaic-proxy", {"relevance": "sketch", "sanitise": "clip"}),
+            ("update", "fedmosaic-proxy", {"relevance": "update"}),
+            ("oracle", "fedmosaic-proxy-oracle", {}),
+        )
+        for tau in TEMPERATURES
+        if tau != 0.2
+    ),
+)
+OF_METHOD = {"fedmosaic": VARIANTS, "fedmosaic-proxy": PROXY_VARIANTS}
+
 
 def structure(scenario: str, seed: int) -> dict[str, dict[str, Any]]:
     """AUC by way of sanitising, level and round."""
@@ -96,7 +117,7 @@ def train(variant: Variant, scenario: str, seed: int, runs: Path) -> dict[str, A
     """The results of one run."""
     settings = resolve(load_scenario(scenario), method=variant.method, seed=seed)
     settings = settings.model_copy(update={"method_settings": {**settings.method_settings, **variant.settings}})
-    Oracle.plan = {
+    Told.plan = {
         (s.client, s.round): s for s in arrivals(frozen_probe_runtime(scenario), seed=seed, rounds=settings.rounds)
     }
     path = runs / f"{scenario}-{variant.name.replace(' ', '').replace(',', '-')}-{seed}"
@@ -148,28 +169,33 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scenario", default="mosaic40")
     parser.add_argument("--seeds", type=lambda text: [int(each) for each in text.split(",")], default=[0, 1, 2])
-    parser.add_argument("--runs", type=Path, default=Path("runs/relevance-structure"))
+    parser.add_argument("--method", choices=OF_METHOD, default="fedmosaic")
+    parser.add_argument("--runs", type=Path, help="default: runs/relevance-structure, and -METHOD behind it")
     parser.add_argument("--variants", type=lambda text: text.split(";"), help="separated by ; (default: all)")
     parser.add_argument("--sweep-seeds", type=lambda text: [int(each) for each in text.split(",")], default=[0])
     parser.add_argument("--markdown", action="store_true", help="print the tables of an earlier run's file")
     parser.add_argument("--auc-only", action="store_true", help="no training")
     arguments = parser.parse_args()
+    suffix = "" if arguments.method == "fedmosaic" else f"-{arguments.method}"
+    folder = arguments.runs or Path(f"runs/relevance-structure{suffix}")
     if arguments.markdown:
         print(show(json.loads(arguments.out.read_text())))
         raise SystemExit
     METHODS.register(Oracle)
+    METHODS.register(OracleProxy)
     result: dict[str, Any] = {
         "command": f"python benchmarks/relevance_structure.py --scenario {arguments.scenario} --seeds "
-        + ",".join(map(str, arguments.seeds)),
+        + ",".join(map(str, arguments.seeds))
+        + ("" if arguments.method == "fedmosaic" else f" --method {arguments.method}"),
         "auc": {str(seed): structure(arguments.scenario, seed) for seed in arguments.seeds},
         "runs": {},
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     runs: dict[str, dict[int, dict[str, Any]]] = {}
-    for variant in () if arguments.auc_only else VARIANTS:
+    for variant in () if arguments.auc_only else OF_METHOD[arguments.method]:
         if arguments.variants is None or variant.name in arguments.variants:
             seeds = arguments.sweep_seeds if variant.swept else arguments.seeds
-            runs[variant.name] = {seed: train(variant, arguments.scenario, seed, arguments.runs) for seed in seeds}
+            runs[variant.name] = {seed: train(variant, arguments.scenario, seed, folder) for seed in seeds}
             result["runs"] = ablation(runs)
             arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -31,7 +31,7 @@ def sketches(made, rounds=3, number=0):
 def test_the_first_sketch_is_the_mean_of_the_new_samples_and_later_ones_are_mixed_in_half():
     made = lab({"sketch": "full", "sanitise": "clip", "clip": 1e9})
     found, here = sketches(made, rounds=2)
-    probe = made.method._probe
+    probe = made.method._sketch.probe
     means = [probe(made.stream(here).arrivals(round_)).mean(0) for round_ in (1, 2)]
     torch.testing.assert_close(found[0], means[0])
     torch.testing.assert_close(found[1], (means[0] + means[1]) / 2)
@@ -57,7 +57,7 @@ def test_a_client_looks_again_at_what_arrived_while_it_was_away():
     third = client(made, round_=3, state=first.state())
     upload = made.train(third)
     missed = [*made.stream(third).arrivals(2), *made.stream(third).arrivals(3)]
-    torch.testing.assert_close(upload.tensors["sketch"], made.method._probe(missed).mean(0))
+    torch.testing.assert_close(upload.tensors["sketch"], made.method._sketch.probe(missed).mean(0))
 
 
 def test_the_budget_of_new_samples_does_not_grow_over_the_rounds_and_that_of_batches_does():
@@ -128,8 +128,8 @@ def test_all_clients_share_the_subset():
     one, other = (lab({"sketch": "subset"}) for _ in range(2))
     for number, made in enumerate((one, other)):
         made.train(client(made, number))
-    assert isinstance(one.method._probe.sketch, EntrySketch)
-    assert torch.equal(one.method._probe.sketch._kept, other.method._probe.sketch._kept)
+    assert isinstance(one.method._sketch.probe.sketch, EntrySketch)
+    assert torch.equal(one.method._sketch.probe.sketch._kept, other.method._sketch.probe.sketch._kept)
 
 
 def test_the_probe_counts_as_compute():

@@ -38,53 +38,31 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedmosaic import seeding
 from fedmosaic.adapters import Adapter, Slot, SlotWeights, TensorShapes
 from fedmosaic.config import RunSettings
 from fedmosaic.data.sample import Sample
-from fedmosaic.errors import SettingsError
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Tensors, Uploads
+from fedmosaic.methods.base import Aggregation, Method, ServerState, Tensors, Uploads
 from fedmosaic.methods.familiarity import familiar_questions, remember_questions
 from fedmosaic.methods.instance_weights import InstanceWeighted
 from fedmosaic.methods.mixtures import Mixtures
+from fedmosaic.methods.task_sketch import Count, Positive, SketchSettings, TaskSketch, check_budget
 from fedmosaic.models import BaseModel
-from fedmosaic.relevance import (
-    DEFAULT_PRIVACY,
-    GUARANTEES,
-    Exposure,
-    PrivacySettings,
-    Probe,
-    ProbeBatch,
-    Releases,
-    Sanitise,
-    SketchKind,
-    cosine_similarity,
-    make_sketch,
-    probe_target,
-    relevance_weights,
-    spent_epsilon,
-    weighted_sums,
-)
+from fedmosaic.relevance import GUARANTEES, cosine_similarity, relevance_weights, weighted_sums
 from fedmosaic.relevance.weights import unit_rows
 from fedmosaic.training import Budget, Client
 
 _MOST_VALUES_IN_MEMORY = 2**24
 _MOST_CLIENTS_IN_A_MATRIX = 1000  # nobody looks at a larger one
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-
 
 @dataclass(frozen=True, kw_only=True)
-class FedMosaicSettings(MethodSettings):
+class FedMosaicSettings(SketchSettings):
     """Values of the paper where it has them and they hold here (docs/method-facts.md#relevance)."""
 
     temperature: Positive = 0.5
     """tau of the relevance softmax."""
     peers: Annotated[int, Field(ge=0)] = 0
     """The number of most similar others that a client learns from; 0: all."""
-    ema: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """a: weight of this round's sketch."""
     relevance: Literal["rela", "uniform"] = "rela"
     """Weights from sketches, or equal ones without sketches."""
     colora: bool = True
@@ -103,26 +81,6 @@ class FedMosaicSettings(MethodSettings):
     """Of ``familiarity``: how many are kept at most."""
     novelty_quantile: Annotated[float, Field(ge=0, lt=1)] = 0.02
     """Of ``familiarity``: share of the known questions that may be called unfamiliar."""
-    probe_on: Literal["arrivals", "batches"] = "arrivals"
-    """What the probe reads: the samples that are new in a round, or training batches."""
-    probe_samples: Count = 32
-    """Of ``arrivals``: how many are read in a round, on average; all, if there are fewer."""
-    probe_every: Count = 10
-    """Of ``batches``: the first one of a round and every so many after it."""
-    sketch: SketchKind = "projection"
-    """How the probe's gradient is compressed."""
-    sketch_size: Count = 1024
-    """Length of a ``projection``."""
-    subset_ratio: Annotated[float, Field(gt=0, le=1)] = 0.4
-    """Share of the gradient's entries in a ``subset``."""
-    sanitise: Sanitise = "private"
-    """How sketches are sanitised: clipping and calibrated noise, clipping alone, or the paper's noise."""
-    clip: Positive = 0.1
-    """Largest norm of one sample's sketch."""
-    paper_noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
-    """Of ``sanitise = "paper"``: standard deviation of the noise on each sample's unclipped sketch. No guarantee."""
-    privacy: PrivacySettings = DEFAULT_PRIVACY
-    """The privacy budget, of ``sanitise = "private"``."""
 
 
 class FedMosaic(Method[FedMosaicSettings]):
@@ -161,17 +119,8 @@ class FedMosaic(Method[FedMosaicSettings]):
 
     def check(self, settings: RunSettings) -> None:
         """Refuse a run that would be stopped by its privacy budget before its last round. See :meth:`Method.check`."""
-        privacy = self.settings.privacy
-        spends = self._sketches and self.settings.sanitise == "private" and self.settings.probe_on == "batches"
-        if not spends or privacy.when_spent != "stop" or settings.rounds <= settings.horizon:
-            return
-        sigma = privacy.noise_for(Exposure(settings.horizon))
-        cost = spent_epsilon(Exposure(settings.rounds), noise_multiplier=sigma, delta=privacy.delta)
-        if cost > privacy.limit:
-            raise SettingsError(
-                f"{settings.rounds} rounds of sketches would cost epsilon = {cost:.3g}: their noise is planned for "
-                f"{settings.horizon} rounds and {privacy.limit:g}, and method.privacy.when_spent=stop would end the run"
-            )
+        if self._sketches:
+            check_budget(self.settings, settings)
 
     def receive(self, client: Client, download: Tensors) -> None:
         """Load what was received into G, a copy of L where nothing was; then move L towards G by ``restart``.
@@ -204,8 +153,7 @@ class FedMosaic(Method[FedMosaicSettings]):
             client.step(batch, slots=("local",), mix=self._trains_with, gate=self._gated)
             seen.append(batch.samples)
         if self._sketches:
-            probed = [sample for batch in seen[:: self.settings.probe_every] for sample in batch]
-            self._update_sketch(client, self._probe_batch(client, probed))
+            self._sketch.update(client, seen)
         if self.settings.answers == "familiarity":
             questions = [sample for batch in seen for sample in batch]
             own = self.settings
@@ -232,7 +180,7 @@ class FedMosaic(Method[FedMosaicSettings]):
         """The local slot's, and the sketch's. See :meth:`Method.upload_shapes`."""
         if not self._sketches:
             return adapter.schema("local")
-        size = self.settings.sketch_size if self.settings.sketch == "projection" else self._probe.sketch.size
+        size = self.settings.sketch_size if self.settings.sketch == "projection" else self._sketch.size
         return {**adapter.schema("local"), "sketch": (size,)}
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
@@ -302,60 +250,10 @@ class FedMosaic(Method[FedMosaicSettings]):
         return self.settings.relevance == "rela"
 
     @cached_property
-    def _probe(self) -> Probe:
-        run, pool, settings = self.resources.settings, self.resources.pool, self.settings
+    def _sketch(self) -> TaskSketch:
+        run, pool = self.resources.settings, self.resources.pool
         model = pool.probe(run.scenario.probe or pool.smallest(run.scenario.models))
-        where = probe_target(model.decoder)
-        return Probe(
-            model,
-            make_sketch(
-                settings.sketch,
-                d_out=where.out_features,
-                d_in=where.in_features,
-                size=settings.sketch_size,
-                ratio=settings.subset_ratio,
-                seed=run.seed,
-            ),
-        )
-
-    def _probe_batch(self, client: Client, probed: Sequence[Sample]) -> ProbeBatch:
-        """Return what is new since the probe's last pass, or each sample of the probed batches once."""
-        if self.settings.probe_on == "batches":
-            return ProbeBatch(list({id(sample): sample for sample in probed}.values()), rate=1.0, again=True)
-        last = client.memory.get("probed", torch.tensor(0))
-        client.memory["probed"] = torch.tensor(client.round)
-        new = client.samples_since(int(last))
-        return ProbeBatch(new, rate=self._rate(len(new)), again=False)
-
-    def _rate(self, count: int) -> float:
-        return min(1.0, self.settings.probe_samples / max(count, 1))
-
-    def _update_sketch(self, client: Client, batch: ProbeBatch) -> None:
-        """Mix this round's release into the running sketch; without one the sketch stays as it is, zero at first."""
-        flops, releases = self._probe.flops, self._releases(client)
-        seen = releases(batch, client.memory, round_=client.round)
-        before = client.memory.get("sketch", torch.zeros(self._probe.sketch.size) if seen is None else seen)
-        client.memory["sketch"] = before if seen is None else torch.lerp(before, seen, self.settings.ema)
-        client.meter.privacy = releases.report(client.memory)
-        client.meter.flops += self._probe.flops - flops
-
-    def _releases(self, client: Client) -> Releases:
-        settings, run = self.settings, client.settings
-        batches = settings.probe_on == "batches"
-        reproducible = settings.privacy.reproducible_noise
-        if reproducible is None:
-            reproducible = run.engine != "deployment"
-        key = seeding.derive(run.seed, "sketch noise", client.id).to_bytes(8) if reproducible else client.secret()
-        return Releases(
-            probe=self._probe,
-            sanitise=settings.sanitise,
-            clip=settings.clip,
-            paper_noise=settings.paper_noise,
-            privacy=settings.privacy,
-            planned=Exposure(run.horizon) if batches else Exposure(rate=max(map(self._rate, client.arrival_counts))),
-            key=key,
-            client=client.id,
-        )
+        return TaskSketch(self.settings, model, seed=run.seed)
 
 
 def _shared_by(received: float) -> dict[str, float]:

@@ -7,6 +7,11 @@ LoRA L_k of its own model, on its own samples, each with its own optimiser; all 
     a_k <- a  - lr_p * grad F_k(a)                   proxy model, from what was received
     a    = 1/N sum_j a_j                             server, over all clients whatever their own architectures
 
+or, with ``relevance``, a_k <- sum_j w_kj a_j, more of those who do the like (:mod:`fedmosaic.methods.proxy_mixture`).
+How alike two clients are is the cosine of their sketches (:mod:`fedmosaic.methods.task_sketch`; the probe is the frozen
+proxy), or of the proxy's own updates: a_k after training less what was received. All N clients' are comparable, as all
+proxies are of one architecture and their starts are near each other.
+
     answers with   log p_own(y | x; L_k) + w(x) log p_proxy(y | x; a_k)        over whole answers y
 
 With ``own = "shared"`` own models are averaged within each architecture, too: L_k starts from that mean, as in FedAvg.
@@ -36,7 +41,6 @@ from fedmosaic.data.sample import Sample
 from fedmosaic.methods.base import (
     Aggregation,
     Method,
-    MethodSettings,
     ProxyModel,
     ServerState,
     Tensors,
@@ -44,17 +48,23 @@ from fedmosaic.methods.base import (
     mean_within_architecture,
 )
 from fedmosaic.methods.familiarity import familiar_questions, remember_questions
+from fedmosaic.methods.proxy_mixture import RelevanceShare, SimilarityOf, centred, mixed_by_relevance
+from fedmosaic.methods.task_sketch import Count, Positive, SketchSettings, TaskSketch, check_budget
 from fedmosaic.models import BaseModel, find_base_model
 from fedmosaic.models.product_of_experts import ProductOfExperts
+from fedmosaic.relevance import GUARANTEES
+from fedmosaic.relevance.update_sketch import update_sketch
+from fedmosaic.relevance.weights import unit_rows
 from fedmosaic.training import Budget, Client
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+_NO_GUARANTEE = "no guarantee: relevance is made of the proxies' updates, which are uploaded as they are"
 
 
 @dataclass(frozen=True, kw_only=True)
-class FedMosaicProxySettings(MethodSettings):
+class FedMosaicProxySettings(SketchSettings):
     """No paper has values for it; docs/method-facts.md#proxy-model."""
 
     own: Literal["private", "shared"] = "private"
@@ -65,6 +75,15 @@ class FedMosaicProxySettings(MethodSettings):
     """Steps of the proxy model for each step of the own model: with 0.5 it takes half of ``training.steps``."""
     proxy_learning_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Of the proxy's adapter; None: ``training.learning_rate``."""
+    relevance: Literal["uniform", "sketch", "update"] = "uniform"
+    """Whether every client receives the proxies' mean, or more of those whose sketches or whose proxies' updates are
+    like its own. The settings of sketches (``probe_on`` to ``privacy``) count for ``sketch`` only."""
+    temperature: Positive = 0.2
+    """tau of the relevance softmax."""
+    self_weight: Share | None = None
+    """Of a client's own proxy in what it receives by relevance; None: 1 / clients, as in the mean."""
+    relevance_share: Share = 1.0
+    """How much of what is received is weighed by relevance; the rest is the mean."""
     weighting: Literal["fixed", "familiarity"] = "fixed"
     """Whether the proxy counts alike in all answers, or by how familiar the question is."""
     weight: Weight = 1.0
@@ -95,10 +114,18 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
     heterogeneity = "tasks, architectures and tokenizers"
     Settings = FedMosaicProxySettings
 
+    @property
+    def guarantee(self) -> str:
+        """What the sanitising of what relevance is made of promises. See :meth:`Method.guarantee`."""
+        sketches = GUARANTEES[self.settings.sanitise]
+        return {"sketch": sketches, "update": _NO_GUARANTEE}.get(self.settings.relevance, "")
+
     def check(self, settings: RunSettings) -> None:
-        """Refuse a proxy model that does not exist. See :meth:`Method.check`."""
+        """Refuse an unknown proxy model, and a budget that ends before the run. See :meth:`Method.check`."""
         if self.settings.proxy:
             find_base_model(self.settings.proxy)
+        if self.settings.relevance == "sketch":
+            check_budget(self.settings, settings)
 
     @cached_property
     def proxy(self) -> ProxyModel:
@@ -125,16 +152,22 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
 
     def train(self, client: Client, budget: Budget) -> None:
         """Train the own model exactly as local training does, then the proxy model. See :meth:`Method.train`."""
-        proxy, seen = _proxy_of(client), list[Sample]()
+        proxy, seen = _proxy_of(client), list[Sequence[Sample]]()
         for batch in client.batches(budget):
             client.step(batch, slots=("local",), mix="local")
-            seen += batch.samples
+            seen.append(batch.samples)
+        received = proxy.snapshot("proxy")
         if (allowance := proxy.budget()).steps:
             for batch in proxy.batches(allowance):
                 proxy.step(batch, slots=("proxy",), mix="proxy")
-        if self.settings.weighting == "familiarity":
-            own = self.settings
-            remember_questions(client, proxy, seen, per_round=own.known_per_round, most=own.known)
+        own = self.settings
+        if own.relevance == "sketch":
+            self._sketch.update(client, seen)
+        if own.relevance == "update":
+            self._follow_update(client, received)
+        if own.weighting == "familiarity":
+            questions = [sample for batch in seen for sample in batch]
+            remember_questions(client, proxy, questions, per_round=own.known_per_round, most=own.known)
 
     @contextmanager
     def answering(self, client: Client) -> Iterator[BaseModel]:
@@ -146,30 +179,73 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
             yield ProductOfExperts(client.base, proxy.base, lambda samples: self._weights(client, samples))
 
     def upload(self, client: Client) -> dict[str, Tensor]:
-        """The proxy's adapter; that of the own model only where it is shared. See :meth:`Method.upload`."""
+        """The proxy's adapter, that of the own model only where it is shared, and the sketch.
+
+        See :meth:`Method.upload`.
+        """
         own = client.snapshot("local") if self._shared else {}
-        return own | of_proxy(_proxy_of(client).snapshot("proxy"))
+        sketch = {"sketch": client.memory["sketch"]} if self._sketches else {}
+        return own | of_proxy(_proxy_of(client).snapshot("proxy")) | sketch
 
     def upload_shapes(self, adapter: Adapter) -> TensorShapes:
         """Of the same tensors. See :meth:`Method.upload_shapes`."""
+        sketch = {"sketch": (self._sketch_size,)} if self._sketches else {}
+        return {**self.download_shapes(adapter), **sketch}
+
+    def download_shapes(self, adapter: Adapter) -> TensorShapes:
+        """Adapters come back mixed. See :meth:`Method.download_shapes`."""
         assert adapter.proxy is not None  # the run has attached it with the adapter
         own = adapter.schema("local") if self._shared else {}
         return {**own, **of_proxy(adapter.proxy.schema("proxy"))}
 
-    def download_shapes(self, adapter: Adapter) -> TensorShapes:
-        """What is uploaded comes back as a mean. See :meth:`Method.download_shapes`."""
-        return self.upload_shapes(adapter)
-
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
-        """Average the proxies over all clients, and shared own models within each architecture.
+        """Mix the proxies over all clients, and average shared own models within each architecture.
 
         See :meth:`Method.aggregate`.
         """
-        return Aggregation(downloads=mean_within_architecture(uploads))
+        similar = self.similar(uploads)
+        if similar is None:
+            return Aggregation(downloads=mean_within_architecture(uploads))
+        own = self.settings
+        share = RelevanceShare(temperature=own.temperature, own=own.self_weight, relevance=own.relevance_share)
+        return mixed_by_relevance(uploads, state, similar, share)
+
+    def similar(self, uploads: Uploads) -> SimilarityOf | None:
+        """Return how alike the clients' tasks are, or None where all count alike.
+
+        Args:
+            uploads: of the clients, whose order counts.
+        """
+        if not self._sketches:
+            return None
+        sketches = uploads.stack("sketch")
+        unit = unit_rows(centred(sketches) if self.settings.relevance == "update" else sketches)
+        return lambda rows: (unit[rows] @ unit.T).clamp_(-1.0, 1.0)
 
     @property
     def _shared(self) -> bool:
         return self.settings.own == "shared"
+
+    @property
+    def _sketches(self) -> bool:
+        return self.settings.relevance != "uniform"
+
+    @property
+    def _sketch_size(self) -> int:
+        own = self.settings
+        return own.sketch_size if own.relevance == "update" or own.sketch == "projection" else self._sketch.size
+
+    @cached_property
+    def _sketch(self) -> TaskSketch:
+        run = self.resources.settings
+        return TaskSketch(self.settings, self.resources.pool.probe(self.proxy.model), seed=run.seed)
+
+    def _follow_update(self, client: Client, received: Tensors) -> None:
+        """Mix the sketch of the proxy's update into the running one."""
+        trained = _proxy_of(client).snapshot("proxy")
+        seed, own = self.resources.settings.seed, self.settings
+        now = update_sketch(received, trained, size=own.sketch_size, seed=seed)
+        client.memory["sketch"] = torch.lerp(client.memory.get("sketch", now), now, own.ema)
 
     def _weights(self, client: Client, samples: Sequence[Sample]) -> Tensor:
         """Return the proxy's weight in each answer, (B,)."""

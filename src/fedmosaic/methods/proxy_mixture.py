@@ -1,0 +1,134 @@
+"""What each client receives of all proxies: their mean, or a mixture by relevance.
+
+    w_ij = (1 - c) / N + c * (v                                     for j = i
+                              (1 - v) softmax_{j != i}(S_ij / tau)) for j != i
+
+N clients, c the share of relevance, v a client's own weight (1/N by default: then the mean is what is left for large
+tau), S the similarity of their tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fedmosaic.adapters import is_of_proxy
+from fedmosaic.methods.base import Aggregation, ServerState, Tensors, Uploads
+from fedmosaic.methods.mixtures import Mixtures, RowWeights
+from fedmosaic.relevance import relevance_weights, weighted_sums
+
+_MOST_VALUES_IN_MEMORY = 2**24
+_MOST_CLIENTS_IN_A_MATRIX = 1000  # nobody looks at a larger one
+
+SimilarityOf = Callable[[Tensor], Tensor]
+"""Gives the similarity (M, N) of some clients (M,), which are rows of all N, to all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelevanceShare:
+    """From similarities to the weights of a mixture that has the client itself in it.
+
+    Attributes:
+        temperature: tau > 0.
+        own: v; None: 1/N.
+        relevance: c.
+    """
+
+    temperature: float
+    own: float | None = None
+    relevance: float = 1.0
+
+    def weights(self, similarity: Tensor, itself: Tensor) -> Tensor:
+        """Return each client's weights of all proxies.
+
+        Args:
+            similarity: (M, N).
+            itself: (M,) the column that is the row's own client.
+
+        Returns:
+            (M, N) non-negative; rows sum to 1.
+        """
+        clients = similarity.shape[1]
+        own = 1 / clients if self.own is None else self.own
+        others = relevance_weights(similarity, temperature=self.temperature, itself=itself)
+        by_relevance = (1 - own) * others
+        # whoever has nobody to learn from keeps its own
+        by_relevance[torch.arange(len(itself)), itself] = 1 - by_relevance.sum(1)
+        return torch.full_like(others, 1 / clients).lerp(by_relevance, self.relevance)
+
+
+def centred(sketches: Tensor) -> Tensor:
+    """Return sketches less their mean over the clients: what all have in common tells nothing of who does what.
+
+    Args:
+        sketches: (N, k); rows that are not finite say nothing, as do zeros: neither is in the mean.
+
+    Returns:
+        (N, k); zero where a sketch says nothing.
+    """
+    tells = (sketches.isfinite() & sketches.ne(0).any(1, keepdim=True)).all(1, keepdim=True)
+    known = torch.where(tells, sketches, 0.0)
+    return torch.where(tells, known - known.sum(0) / tells.sum().clamp(min=1), 0.0)
+
+
+def mixed_by_relevance(
+    uploads: Uploads, state: ServerState, similar: SimilarityOf, share: RelevanceShare
+) -> Aggregation:
+    """Mix the proxies by relevance, and average whatever else is uploaded within each architecture.
+
+    Args:
+        uploads: of the clients.
+        state: of the server; in its scratch folder many or large uploads are mixed.
+        similar: how alike the tasks of two clients are.
+        share: how much that counts.
+
+    Returns:
+        With weights and similarities of all clients, unless these are too many to look at.
+    """
+
+    def by_relevance(rows: Tensor) -> Tensor:
+        return share.weights(similar(rows), rows)
+
+    parts = [
+        _Part(clients, names, by_relevance if is_of_proxy(names[0]) else partial(_uniform, clients=len(clients)))
+        for clients, names in uploads.comparable(across_architectures=False)
+    ]
+    downloads = _mixed(uploads, state, parts)
+    if len(uploads) > _MOST_CLIENTS_IN_A_MATRIX:
+        return Aggregation(downloads=downloads)
+    everyone = torch.arange(len(uploads))
+    return Aggregation(downloads=downloads, relevance=by_relevance(everyone), similarity=similar(everyone))
+
+
+def _uniform(rows: Tensor, *, clients: int) -> Tensor:
+    return torch.full((len(rows), clients), 1 / clients)
+
+
+class _Part(NamedTuple):
+    """Tensors of the same meaning and shape in several clients' uploads, and by what weights these are mixed."""
+
+    clients: Sequence[int]
+    names: Sequence[str]
+    weights: RowWeights
+
+
+def _mixed(uploads: Uploads, state: ServerState, parts: Sequence[_Part]) -> Mapping[int, Tensors]:
+    """Return what each receiver is sent, in memory or, of many or large uploads, on disk."""
+    if sum(upload.size for upload in uploads.values()) > _MOST_VALUES_IN_MEMORY:
+        through_disk = Mixtures(uploads.receivers, state.scratch)
+        for part in parts:
+            through_disk.add(uploads, part.names, part.clients, part.weights)
+        return through_disk
+    downloads: dict[int, dict[str, Tensor]] = {client: {} for client in uploads.receivers}
+    for clients, names, weights in parts:
+        receivers = [row for row, client in enumerate(clients) if client in downloads]
+        if receivers:
+            mixed = weighted_sums(weights(torch.tensor(receivers)), uploads.matrix(names, clients))
+            for row, values in zip(receivers, mixed, strict=True):
+                downloads[clients[row]] |= uploads.unflattened(values, names, clients[row])
+    return downloads
