@@ -49,12 +49,14 @@ def test_weights_follow_their_formula_and_the_limits_are_the_mean_and_the_likest
     share = RelevanceShare(temperature=0.5, own=0.25, relevance=0.6)
     one, none = torch.tensor(2.0).exp() / (torch.tensor(2.0).exp() + 1), 1 / (torch.tensor(2.0).exp() + 1)
     relevant = torch.tensor([[0.25, 0.75 * one, 0.75 * none], [0.75 * one, 0.25, 0.75 * none], [0.375, 0.375, 0.25]])
-    torch.testing.assert_close(share.weights(similarity, EVERYONE), 0.4 / 3 + 0.6 * relevant)
-    torch.testing.assert_close(share.weights(similarity[1:], EVERYONE[1:]), share.weights(similarity, EVERYONE)[1:])
+    torch.testing.assert_close(share.weights(similarity, EVERYONE, 3), 0.4 / 3 + 0.6 * relevant)
+    torch.testing.assert_close(
+        share.weights(similarity[1:], EVERYONE[1:], 3), share.weights(similarity, EVERYONE, 3)[1:]
+    )
     mean = torch.full((3, 3), 1 / 3)
     for like in (RelevanceShare(temperature=1e9), RelevanceShare(temperature=0.1, relevance=0.0)):
-        torch.testing.assert_close(like.weights(similarity, EVERYONE), mean)
-    alone = RelevanceShare(temperature=1.0, own=0.2).weights(torch.ones(1, 1), torch.tensor([0]))
+        torch.testing.assert_close(like.weights(similarity, EVERYONE, 3), mean)
+    alone = RelevanceShare(temperature=1.0, own=0.2).weights(torch.ones(1, 1), torch.tensor([0]), 1)
     assert alone.tolist() == [[1.0]]
 
 

@@ -23,7 +23,8 @@ Beyond the paper: with ``restart`` = rho > 0 a round starts from L_k <- (1 - rho
 stay close to each other instead of diverging. With uniform weights and rho = (N - 1) / N it is FedAvg's start.
 The gate hardly moves from 1/2, where L_k dominates G_k also on the others' tasks. So answers can be given with a
 larger ``share`` of G_k, or with ``answers = "familiarity"`` by G_k alone where the client has trained on nothing like
-the question; training then mixes with b = 1/2.
+the question; training then mixes with b = 1/2. With ``remembered`` the server keeps what clients uploaded when they
+last learned something else (:mod:`fedmosaic.methods.upload_memory`); it counts as uploads of further clients j.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from fedmosaic.methods.familiarity import familiar_questions, remember_questions
 from fedmosaic.methods.instance_weights import InstanceWeighted
 from fedmosaic.methods.mixtures import Mixtures
 from fedmosaic.methods.task_sketch import Count, Positive, SketchSettings, TaskSketch, check_budget
+from fedmosaic.methods.upload_memory import MemorySettings, UploadMemory
 from fedmosaic.models import BaseModel
 from fedmosaic.relevance import GUARANTEES, cosine_similarity, relevance_weights, weighted_sums
 from fedmosaic.relevance.weights import unit_rows
@@ -56,7 +58,7 @@ _MOST_CLIENTS_IN_A_MATRIX = 1000  # nobody looks at a larger one
 
 
 @dataclass(frozen=True, kw_only=True)
-class FedMosaicSettings(SketchSettings):
+class FedMosaicSettings(MemorySettings, SketchSettings):
     """Values of the paper where it has them and they hold here (docs/method-facts.md#relevance)."""
 
     temperature: Positive = 0.5
@@ -118,7 +120,8 @@ class FedMosaic(Method[FedMosaicSettings]):
         return GUARANTEES[self.settings.sanitise] if self._sketches else ""
 
     def check(self, settings: RunSettings) -> None:
-        """Refuse a run that would be stopped by its privacy budget before its last round. See :meth:`Method.check`."""
+        """Refuse a privacy budget that ends before the run, and a memory without sketches. See :meth:`Method.check`."""
+        self.settings.check_memory(sketches=self._sketches)
         if self._sketches:
             check_budget(self.settings, settings)
 
@@ -188,6 +191,12 @@ class FedMosaic(Method[FedMosaicSettings]):
 
         See :meth:`Method.aggregate`.
         """
+        if self.settings.remembered:
+            memory = UploadMemory(self.settings, ema=self.settings.ema)
+            return memory.aggregated(uploads, state, self._aggregate)
+        return self._aggregate(uploads, state)
+
+    def _aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
         if sum(upload.size for upload in uploads.values()) > _MOST_VALUES_IN_MEMORY:
             return self._aggregate_through_disk(uploads, state)
         similarity = self.similarity(uploads)

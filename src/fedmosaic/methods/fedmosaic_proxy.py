@@ -35,7 +35,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedmosaic.adapters import Adapter, Slot, TensorShapes, folded_in, of_proxy, parted
+from fedmosaic.adapters import Adapter, Slot, TensorShapes, folded_in, is_of_proxy, of_proxy, parted
 from fedmosaic.config import RunSettings
 from fedmosaic.data.sample import Sample
 from fedmosaic.methods.base import (
@@ -50,6 +50,7 @@ from fedmosaic.methods.base import (
 from fedmosaic.methods.familiarity import familiar_questions, remember_questions
 from fedmosaic.methods.proxy_mixture import RelevanceShare, SimilarityOf, centred, mixed_by_relevance
 from fedmosaic.methods.task_sketch import Count, Positive, SketchSettings, TaskSketch, check_budget
+from fedmosaic.methods.upload_memory import MemorySettings, UploadMemory
 from fedmosaic.models import BaseModel, find_base_model
 from fedmosaic.models.product_of_experts import ProductOfExperts
 from fedmosaic.relevance import GUARANTEES
@@ -64,7 +65,7 @@ _NO_GUARANTEE = "no guarantee: relevance is made of the proxies' updates, which 
 
 
 @dataclass(frozen=True, kw_only=True)
-class FedMosaicProxySettings(SketchSettings):
+class FedMosaicProxySettings(MemorySettings, SketchSettings):
     """No paper has values for it; docs/method-facts.md#proxy-model."""
 
     own: Literal["private", "shared"] = "private"
@@ -124,6 +125,7 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
         """Refuse an unknown proxy model, and a budget that ends before the run. See :meth:`Method.check`."""
         if self.settings.proxy:
             find_base_model(self.settings.proxy)
+        self.settings.check_memory(sketches=self._sketches)
         if self.settings.relevance == "sketch":
             check_budget(self.settings, settings)
 
@@ -203,6 +205,13 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
 
         See :meth:`Method.aggregate`.
         """
+        own = self.settings
+        if own.remembered:
+            memory = UploadMemory(own, ema=own.ema, centred=own.relevance == "update", keeps=is_of_proxy)
+            return memory.aggregated(uploads, state, self._aggregate)
+        return self._aggregate(uploads, state)
+
+    def _aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
         similar = self.similar(uploads)
         if similar is None:
             return Aggregation(downloads=mean_within_architecture(uploads))

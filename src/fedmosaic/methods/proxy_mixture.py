@@ -20,6 +20,7 @@ from torch import Tensor
 from fedmosaic.adapters import is_of_proxy
 from fedmosaic.methods.base import Aggregation, ServerState, Tensors, Uploads
 from fedmosaic.methods.mixtures import Mixtures, RowWeights
+from fedmosaic.methods.upload_memory import is_kept
 from fedmosaic.relevance import relevance_weights, weighted_sums
 
 _MOST_VALUES_IN_MEMORY = 2**24
@@ -43,23 +44,25 @@ class RelevanceShare:
     own: float | None = None
     relevance: float = 1.0
 
-    def weights(self, similarity: Tensor, itself: Tensor) -> Tensor:
+    def weights(self, similarity: Tensor, itself: Tensor, clients: int) -> Tensor:
         """Return each client's weights of all proxies.
 
         Args:
-            similarity: (M, N).
+            similarity: (M, N), or (M, N + K) with K kept uploads, which are weighed by relevance only.
             itself: (M,) the column that is the row's own client.
+            clients: N.
 
         Returns:
-            (M, N) non-negative; rows sum to 1.
+            Of the same shape, non-negative; rows sum to 1.
         """
-        clients = similarity.shape[1]
         own = 1 / clients if self.own is None else self.own
         others = relevance_weights(similarity, temperature=self.temperature, itself=itself)
         by_relevance = (1 - own) * others
         # whoever has nobody to learn from keeps its own
         by_relevance[torch.arange(len(itself)), itself] = 1 - by_relevance.sum(1)
-        return torch.full_like(others, 1 / clients).lerp(by_relevance, self.relevance)
+        mean = torch.zeros_like(others)
+        mean[:, :clients] = 1 / clients
+        return mean.lerp(by_relevance, self.relevance)
 
 
 def centred(sketches: Tensor) -> Tensor:
@@ -90,13 +93,14 @@ def mixed_by_relevance(
     Returns:
         With weights and similarities of all clients, unless these are too many to look at.
     """
+    clients = sum(not is_kept(client) for client in uploads)
 
     def by_relevance(rows: Tensor) -> Tensor:
-        return share.weights(similar(rows), rows)
+        return share.weights(similar(rows), rows, clients)
 
     parts = [
-        _Part(clients, names, by_relevance if is_of_proxy(names[0]) else partial(_uniform, clients=len(clients)))
-        for clients, names in uploads.comparable(across_architectures=False)
+        _Part(holders, names, by_relevance if is_of_proxy(names[0]) else partial(_uniform, clients=len(holders)))
+        for holders, names in uploads.comparable(across_architectures=False)
     ]
     downloads = _mixed(uploads, state, parts)
     if len(uploads) > _MOST_CLIENTS_IN_A_MATRIX:
