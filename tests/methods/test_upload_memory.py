@@ -104,7 +104,8 @@ def test_who_starts_a_skill_receives_from_who_learned_it_earlier():
         result = method.aggregate(uploads, State(state))
         state = result.state
     assert result.downloads[1][P][0, 0] == 10.0  # client 0's of round 1, and not that of now
-    torch.testing.assert_close(result.relevance, torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+    # nobody else reads: of the three others that client 0 may learn from, one is its own of before
+    torch.testing.assert_close(result.relevance, torch.tensor([[1 / 3, 2 / 3], [1.0, 0.0]]))
     assert list(result.downloads) == [0, 1]
     assert result.similarity.shape == (2, 2)
     forgetful = make_method("fedmosaic", {"temperature": 1e-3}).aggregate(uploads, State())
