@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fedmosaic.api.finished import ClientModel, Run
     from fedmosaic.api.methods import method_names, register_method
     from fedmosaic.api.other_answers import OtherAnswers
+    from fedmosaic.api.product import ExportedProduct
     from fedmosaic.api.running import load_run, resume, run
     from fedmosaic.config import ClientSpec, RunSettings, Scenario, load_scenario
     from fedmosaic.data.sample import Sample, Task
@@ -42,6 +43,7 @@ __all__ = [
     "Comparison",
     "DataError",
     "Evaluation",
+    "ExportedProduct",
     "FedMosaicError",
     "Method",
     "MethodSettings",
@@ -75,6 +77,7 @@ _MODULES = {
     "fedmosaic.api.finished": ("ClientModel", "Run"),
     "fedmosaic.api.methods": ("method_names", "register_method"),
     "fedmosaic.api.other_answers": ("OtherAnswers",),
+    "fedmosaic.api.product": ("ExportedProduct",),
     "fedmosaic.api.running": ("load_run", "resume", "run"),
     "fedmosaic.config": ("ClientSpec", "RunSettings", "Scenario", "load_scenario"),
     "fedmosaic.data.sample": ("Sample", "Task"),

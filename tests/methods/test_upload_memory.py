@@ -8,6 +8,7 @@ import torch
 from tests.federation.scenario import small
 
 from fedmosaic.errors import SettingsError
+from fedmosaic.io import load_tensors, save_tensors
 from fedmosaic.methods.base import Upload, Uploads
 from fedmosaic.methods.registry import make_method
 from fedmosaic.methods.upload_memory import MemorySettings, UploadMemory, is_kept
@@ -125,10 +126,11 @@ def test_proxies_are_remembered_and_the_mean_is_that_of_the_clients_alone():
     assert mean.downloads[1][PROXY][0, 0] == pytest.approx((20 + 21) / 2)
 
 
-def test_the_state_goes_through_tensors_unchanged():
+def test_the_state_goes_through_a_file_unchanged(tmp_path):
     rounds = list(history({0: "count", 1: "sort"}, {0: "read", 1: "sort"}, {0: "read", 1: "count"}))
     made = after(memory(), rounds)
-    again = memory().with_state(made.as_state())
+    save_tensors(tmp_path / "state", made.as_state())
+    again = memory().with_state(load_tensors(tmp_path / "state"))
     assert kept(again) == kept(made)
     assert [replace(task, tensors={}, sketch=0, running=0) for task in again.tasks] == [
         replace(task, tensors={}, sketch=0, running=0) for task in made.tasks

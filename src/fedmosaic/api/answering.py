@@ -52,6 +52,17 @@ def answer(
         images.clear()
 
 
+def pictures_of(image: Picture | Sequence[Picture] | None) -> Sequence[Picture]:
+    """Return the pictures that somebody asks about.
+
+    Args:
+        image: one, several, or none.
+    """
+    if image is None:
+        return ()
+    return image if isinstance(image, Sequence) and not isinstance(image, str) else (image,)
+
+
 def with_marks(question: str, images: int) -> str:
     """Return the question with one mark per image, put in front where it has none.
 

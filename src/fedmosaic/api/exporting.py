@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from fedmosaic.adapters.export import write_lora, write_origin
 from fedmosaic.adapters.merge import merged
 from fedmosaic.api.objects import Objects
 from fedmosaic.api.opening import open_finished
+from fedmosaic.api.product import AnswersWithProxy, write_product
 from fedmosaic.config import RunSettings, varied
 from fedmosaic.data.images import GivenImages
 from fedmosaic.errors import SettingsError
+from fedmosaic.federation import ClientRuntime
 from fedmosaic.federation.final_model import FinalModel, final_model
 from fedmosaic.io import folder_written_atomically
 from fedmosaic.models.device import check_device
@@ -39,15 +42,27 @@ def export(run: Path, client: int, form: str, out: Path, *, objects: Objects | N
         raise SettingsError(f"--out {out} already holds something; choose another folder")
     runtime = open_finished(run, objects, images=GivenImages(()), change=_as_stored)
     settings = runtime.assets.settings
-    model = final_model(runtime, client)
+    write = _writer(runtime, client, form)
     try:
         with folder_written_atomically(out) as folder:
-            usage = _FORMS[form](model, folder)
+            usage = write(folder)
             origin = f"{settings.method} on {settings.scenario.name}, {settings.rounds} rounds, seed {settings.seed}"
             title = f"# Client {client} of a fedmosaic run ({form})"
             (folder / "README.md").write_text(f"{title}\n\n{origin}.\n\n{usage}\n", encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"--out {out} cannot be written: {error.strerror}") from None
+
+
+def _writer(runtime: ClientRuntime, client: int, form: str) -> Callable[[Path], str]:
+    """Return what writes a client's model, or both of its models; whatever may be wrong with it shows here."""
+    if not isinstance(runtime.assets.method, AnswersWithProxy):
+        return partial(_FORMS[form], final_model(runtime, client))
+    if form != "lora":
+        raise SettingsError(
+            f"--as {form}: clients of {runtime.assets.method.title} answer with two models, which are no one "
+            "checkpoint; --as lora writes the LoRAs of both"
+        )
+    return partial(write_product, runtime, client)
 
 
 def _as_stored(settings: RunSettings) -> RunSettings:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmosaic.api import adapting, evaluating, exporting, other_answers
-from fedmosaic.api.answering import answer
+from fedmosaic.api.answering import answer, pictures_of
 from fedmosaic.api.objects import Objects
 from fedmosaic.api.opening import open_finished
 from fedmosaic.api.settings import overrides_of
@@ -246,9 +246,7 @@ class ClientModel:
         """
         if max_tokens < 1:
             raise SettingsError(f"max_tokens={max_tokens}: expected a whole number from 1")
-        several = isinstance(image, Sequence) and not isinstance(image, str)
-        pictures: Sequence[Any] = () if image is None else image if several else (image,)  # type: ignore[assignment]
-        return self._run._ask(self.spec.id, pictures, question, options=options, max_tokens=max_tokens)
+        return self._run._ask(self.spec.id, pictures_of(image), question, options=options, max_tokens=max_tokens)
 
     @cached_property
     def model(self) -> FinalModel:

@@ -12,6 +12,7 @@ from fedmosaic.errors import ModelError
 from fedmosaic.federation.participant import client_of
 from fedmosaic.federation.runtime import ClientRuntime
 from fedmosaic.models import BaseModel
+from fedmosaic.training import Client
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,23 @@ def answering(runtime: ClientRuntime, client_id: int) -> Iterator[BaseModel]:
         RunError: its state is missing or damaged.
         DataError: its base model has changed since the run.
     """
+    with runtime.assets.method.answering(final_client(runtime, client_id)) as model:
+        yield model
+
+
+def final_client(runtime: ClientRuntime, client_id: int) -> Client:
+    """Return a client as it is after the last round, with its proxy model where the method has one.
+
+    Args:
+        runtime: as for :func:`final_model`.
+        client_id: the client's id in the scenario.
+
+    Raises:
+        SettingsError: there is no such client.
+        RunError: its state is missing or damaged.
+        DataError: its base model has changed since the run.
+    """
     assets, last = runtime.assets, runtime.assets.settings.rounds
     spec, proxy = assets.settings.scenario.client(client_id), assets.method.proxy
     runtime.inputs.check(models=[spec.model, *([] if proxy is None else [proxy.model])])
-    client = client_of(assets, runtime.adapters, spec, last, runtime.states.answering(spec, last))
-    with assets.method.answering(client) as model:
-        yield model
+    return client_of(assets, runtime.adapters, spec, last, runtime.states.answering(spec, last))

@@ -47,8 +47,9 @@ from fedmosaic.methods.base import (
     Uploads,
     mean_within_architecture,
 )
-from fedmosaic.methods.familiarity import familiar_questions, remember_questions
+from fedmosaic.methods.familiarity import remember_questions
 from fedmosaic.methods.proxy_mixture import RelevanceShare, SimilarityOf, centred, mixed_by_relevance
+from fedmosaic.methods.proxy_weight import ProxyWeight
 from fedmosaic.methods.task_sketch import Count, Positive, SketchSettings, TaskSketch, check_budget
 from fedmosaic.methods.upload_memory import MemorySettings, UploadMemory
 from fedmosaic.models import BaseModel, find_base_model
@@ -174,11 +175,30 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
     @contextmanager
     def answering(self, client: Client) -> Iterator[BaseModel]:
         """The product of both models. See :meth:`Method.answering`."""
-        proxy = _proxy_of(client)
+        proxy, rule = _proxy_of(client), self.proxy_weight(client)
+
+        def weigh(samples: Sequence[Sample]) -> Tensor:
+            return rule(samples, lambda asked: proxy.embed(asked, mix={}))
+
         # the frozen proxy embeds questions between its answers: then its adapter must not be folded in
-        mixed = proxy.adapter.mixed("proxy") if "known" in client.memory else folded_in(proxy.adapter, "proxy")
+        mixed = folded_in(proxy.adapter, "proxy") if rule.known is None else proxy.adapter.mixed("proxy")
         with folded_in(client.adapter, "local"), mixed:
-            yield ProductOfExperts(client.base, proxy.base, lambda samples: self._weights(client, samples))
+            yield ProductOfExperts(client.base, proxy.base, weigh)
+
+    def proxy_weight(self, client: Client) -> ProxyWeight:
+        """Return how much the proxy counts in a client's answers.
+
+        Args:
+            client: after training.
+        """
+        own = self.settings
+        return ProxyWeight(
+            fixed=own.weight,
+            familiar=own.weight_familiar,
+            foreign=own.weight_foreign,
+            novelty_quantile=own.novelty_quantile,
+            known=client.memory.get("known") if own.weighting == "familiarity" else None,
+        )
 
     def upload(self, client: Client) -> dict[str, Tensor]:
         """The proxy's adapter, that of the own model only where it is shared, and the sketch.
@@ -255,14 +275,6 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
         seed, own = self.resources.settings.seed, self.settings
         now = update_sketch(received, trained, size=own.sketch_size, seed=seed)
         client.memory["sketch"] = torch.lerp(client.memory.get("sketch", now), now, own.ema)
-
-    def _weights(self, client: Client, samples: Sequence[Sample]) -> Tensor:
-        """Return the proxy's weight in each answer, (B,)."""
-        settings = self.settings
-        if settings.weighting == "fixed" or "known" not in client.memory:
-            return torch.full((len(samples),), settings.weight)
-        own = familiar_questions(client, _proxy_of(client), samples, novelty_quantile=settings.novelty_quantile)
-        return torch.where(own, settings.weight_familiar, settings.weight_foreign)
 
 
 def _proxy_of(client: Client) -> Client:

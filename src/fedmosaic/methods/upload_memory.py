@@ -229,7 +229,8 @@ class UploadMemory:
         state = {f"{_PREFIX}tasks": torch.tensor(table, dtype=torch.int64).view(-1, 4)}
         for place, task in enumerate(self.tasks):
             named = {"sketch": task.sketch, "running": task.running, **task.tensors}
-            state |= {f"{_PREFIX}{place}.{name}": tensor for name, tensor in named.items()}
+            # copies: a checkpoint may not hold one tensor under two names
+            state |= {f"{_PREFIX}{place}.{name}": tensor.clone() for name, tensor in named.items()}
         return state
 
     def with_state(self, state: Tensors) -> UploadMemory:

@@ -1,0 +1,207 @@
+"""A client's two models in one folder: what answers for a client of a method with a proxy model, outside of its run.
+
+own/, proxy/     a PEFT LoRA each
+product.json     the names of the base models they go on, and how much the proxy's opinion counts
+known.safetensors    embeddings of questions that the client was trained on, where that depends on them
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import weakref
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+from pydantic import BaseModel as Table
+from pydantic import ConfigDict
+from torch import Tensor
+
+from fedmosaic.adapters import Adapter
+from fedmosaic.adapters.adding import add_lora
+from fedmosaic.adapters.export import write_lora
+from fedmosaic.api.answering import answer, pictures_of
+from fedmosaic.config.validation import validate
+from fedmosaic.data.in_memory import InMemoryImages, Picture
+from fedmosaic.data.sample import Sample
+from fedmosaic.federation import ClientRuntime
+from fedmosaic.federation.final_model import final_client
+from fedmosaic.io import load_json, load_tensors, save_tensors
+from fedmosaic.methods.proxy_weight import ProxyWeight
+from fedmosaic.models import BaseModel, load_base_model
+from fedmosaic.models.product_of_experts import ProductOfExperts
+from fedmosaic.training import Client
+
+FILE, KNOWN = "product.json", "known.safetensors"
+PARTS = ("own", "proxy")
+
+
+@runtime_checkable
+class AnswersWithProxy(Protocol):
+    """A method whose clients answer with their own model and the proxy, each with one slot."""
+
+    def proxy_weight(self, client: Client, /) -> ProxyWeight:
+        """Return how much the proxy counts in a client's answers.
+
+        Args:
+            client: after training.
+        """
+        ...
+
+
+class Product(Table):
+    """What ``product.json`` says.
+
+    Attributes:
+        own, proxy: names or folders of the base models.
+        weight: w of the proxy's log-likelihood, where nothing is known of what the client was trained on.
+        familiar, foreign, novelty_quantile: as :class:`~fedmosaic.methods.proxy_weight.ProxyWeight` has them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    own: str
+    proxy: str
+    weight: float
+    familiar: float
+    foreign: float
+    novelty_quantile: float
+
+
+def write_product(runtime: ClientRuntime, client_id: int, folder: Path) -> str:
+    """Write both adapters of a client, and what is needed to answer with both.
+
+    Args:
+        runtime: of a finished run, whose method answers with a proxy.
+        client_id: the client's id in the scenario.
+        folder: for it.
+
+    Returns:
+        How the folder is used, in Markdown.
+
+    Raises:
+        FedMosaicError: as :func:`~fedmosaic.federation.final_model.final_client` does.
+    """
+    method = runtime.assets.method
+    assert isinstance(method, AnswersWithProxy)
+    assert method.proxy is not None
+    client = final_client(runtime, client_id)
+    assert client.proxy is not None
+    models = {"own": client.spec.model, "proxy": method.proxy.model}
+    adapters: dict[str, tuple[Adapter, BaseModel]] = {
+        part: (each.adapter, each.base) for part, each in zip(PARTS, (client, client.proxy), strict=True)
+    }
+    for part, (adapter, base) in adapters.items():
+        task = "CAUSAL_LM" if base.auto_class == "AutoModelForCausalLM" else None
+        with adapter.mixed(adapter.slots[0].name):
+            write_lora(adapter, folder / part, base_model=models[part], task_type=task)
+    rule = method.proxy_weight(client)
+    table = Product(
+        **models,
+        weight=rule.fixed,
+        familiar=rule.familiar,
+        foreign=rule.foreign,
+        novelty_quantile=rule.novelty_quantile,
+    )
+    (folder / FILE).write_text(json.dumps(table.model_dump(), indent=2) + "\n", encoding="utf-8")
+    if rule.known is not None:
+        save_tensors(folder / KNOWN, {"known": rule.known})
+    return _usage(models)
+
+
+def _usage(models: dict[str, str]) -> str:
+    return (
+        f"Two PEFT LoRAs that answer together: `own` for `{models['own']}`, and `proxy` for `{models['proxy']}`.\n\n"
+        "```python\nimport fedmosaic as fm\n\n"
+        'model = fm.ExportedProduct.from_pretrained("THIS FOLDER")\n'
+        'model.ask("photo.png", "what is this ?", options=["a cat", "a dog"])\n```\n\n'
+        "It answers as the client does. Where the base models lie in other folders than in the run, name them: "
+        '`from_pretrained("THIS FOLDER", own="...", proxy="...")`. Each LoRA alone is an ordinary one for PEFT.'
+    )
+
+
+class ExportedProduct:
+    """A client's own model and its proxy, which answer together.
+
+    Made by :meth:`from_pretrained`.
+
+    Args:
+        model: answers.
+        album: where it reads its pictures.
+
+    Attributes:
+        model: the product; ``model.inner`` is the own model, ``model.second`` the proxy.
+    """
+
+    def __init__(self, model: ProductOfExperts, album: InMemoryImages) -> None:
+        self.model = model
+        self._album = album
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: Path | str, *, own: str | None = None, proxy: str | None = None, device: str = "cpu"
+    ) -> ExportedProduct:
+        """Load what ``fedmosaic export --as lora`` has written for a client with a proxy model.
+
+        Args:
+            folder: with ``product.json``.
+            own: name or folder of the own base model, if not that of the run.
+            proxy: the same of the proxy's.
+            device: where both compute, in float32.
+
+        Raises:
+            SettingsError: ``product.json`` is no such file, or there is no such device.
+            RunError: a file is missing or damaged.
+            ModelError: a base model or a LoRA cannot be loaded, or do not fit each other.
+        """
+        folder = Path(folder)
+        table = validate(Product, load_json(folder / FILE, advice="export the client again"), source=str(folder / FILE))
+        album = InMemoryImages()
+        cache = Path(tempfile.mkdtemp(prefix="fedmosaic-"))  # what was asked about leaves no trace in the user's cache
+        load = partial(load_base_model, images=album, home=cache, device=device)
+        names = {"own": own or table.own, "proxy": proxy or table.proxy}
+        models = {part: load(name) for part, name in names.items()}
+        for part, model in models.items():
+            add_lora(model.module, folder / part)
+        known = load_tensors(folder / KNOWN)["known"] if (folder / KNOWN).exists() else None
+        rule = ProxyWeight(
+            fixed=table.weight,
+            familiar=table.familiar,
+            foreign=table.foreign,
+            novelty_quantile=table.novelty_quantile,
+            known=known,
+        )
+        embed = partial(_embedded, load(names["proxy"]) if known is not None else models["proxy"])
+        made = cls(ProductOfExperts(models["own"], models["proxy"], partial(rule, embed=embed)), album)
+        weakref.finalize(made, shutil.rmtree, cache, ignore_errors=True)
+        return made
+
+    def ask(
+        self,
+        image: Picture | Sequence[Picture] | None,
+        question: str,
+        options: Sequence[str] | None = None,
+        *,
+        max_tokens: int = 32,
+    ) -> str:
+        """Return the answer to a question about images. See :meth:`fedmosaic.ClientModel.ask`.
+
+        Args:
+            image: a PIL image, a path, a list of these, or None.
+            question: may say where each image stands with an ``<image>`` mark.
+            options: the answers to choose from; None: the answer is generated.
+            max_tokens: longest generated answer.
+        """
+        pictures = pictures_of(image)
+        return answer(self.model, self._album, pictures, question, options=options, max_tokens=max_tokens)
+
+
+@torch.no_grad()
+def _embedded(model: BaseModel, samples: Sequence[Sample]) -> Tensor:
+    """As :meth:`fedmosaic.training.Client.embed` without an adapter."""
+    inputs = model.collate(samples, with_answers=False)
+    return model.hidden_states(inputs)[torch.arange(len(samples)), inputs.last]
