@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fedmosaic.data.mosaic40.build import CLIENTS_VERSION
 from fedmosaic.io import folder_written_atomically, write_atomically
 from fedmosaic.models.vision_weights import ASSETS
 
@@ -24,8 +25,8 @@ CODE = 2  # to be raised when methods or budgets are changed so that runs with e
 
 @cache
 def edition() -> str:
-    """What the kept runs depend on besides their settings: the code, and the shipped models and bases."""
-    digest = hashlib.sha256(bytes([CODE]))
+    """What the kept runs depend on besides their settings: code, benchmark, shipped models and bases."""
+    digest = hashlib.sha256(bytes([CODE, CLIENTS_VERSION]))
     for path in sorted(ASSETS.rglob("*.safetensors")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

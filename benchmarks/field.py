@@ -21,6 +21,7 @@ from typing import Any
 from _kept_runs import RESULTS, pack, unpack
 
 from fedmosaic.cli.compare import percent, share_of_budget
+from fedmosaic.experiments.comparison import PARTS
 from fedmosaic.experiments.paired import Difference
 from fedmosaic.experiments.sweep import best_rate
 
@@ -65,10 +66,15 @@ def show(comparison: dict[str, Any]) -> str:
         name, _, change = row["method"].partition(":")
         cells = [f"`{name}` {change}".rstrip(), row["runs"], f"{best:g}", f"{row['settings']['steps']:g}"]
         cells.append(share_of_budget(row.get("spent")))
-        for part in ("self", "others"):
+        for part in PARTS:
             cells += [percent(row[f"{part}_last"]), against(row["against_rivals"][part])]
-        cells += [percent(row[f"{part}_auc"]) for part in ("self", "others")]
+        cells += [percent(row[f"{part}_auc"]) for part in PARTS]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
+        if row.get("self_exchanged"):
+            cells = ["after the last exchange", "", "", "", ""]
+            for part in PARTS:
+                cells += [percent(row[f"{part}_exchanged"]), against(row["against_rivals_exchanged"][part])]
+            lines.append("| " + " | ".join([*cells, "", ""]) + " |")
     return "\n".join(lines)
 
 

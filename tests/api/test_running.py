@@ -1,15 +1,19 @@
 """Runs from Python: what is refused, what can be given, and that the command line goes on from it."""
 
 import json
+import shutil
 
 import pytest
+import torch
 from PIL import Image
 from tests.api.objects import capitals, colours, paints, pictures, text_model
 from tests.federation.scenario import SMALL
 
 import fedmosaic as fm
 from fedmosaic.api.settings import overrides_of
+from fedmosaic.io import load_tensors
 from fedmosaic.registry import ENGINES
+from fedmosaic.training import ClientState
 
 TEXT = fm.Scenario(
     name="facts",
@@ -36,6 +40,38 @@ def test_settings_are_given_by_dotted_keys_and_by_tables():
     assert found == ["adapter.rank=4", "training.steps=5", 'evaluation.split="test"']
     with pytest.raises(fm.SettingsError, match="steps = None is a NoneType"):
         overrides_of({"training.steps": None})
+
+
+def test_clients_answer_as_the_last_exchange_has_left_them_where_that_is_asked_for(run, tmp_path):
+    again = fm.load_run(run.path, **objects())
+    model = again.client(0, after_exchange=True).model
+    kept = load_tensors(run.path / "clients" / "client-000" / "exchanged-0002.safetensors")
+    wanted = ClientState.from_tensors(kept).slots["personal_global"]
+    for name, tensor in model.adapter.slot_tensors("personal_global").items():
+        assert torch.equal(tensor, wanted[name])
+    trained = again.client(0).model.adapter.slot_tensors("personal_global")
+    assert any(not torch.equal(tensor, wanted[name]) for name, tensor in trained.items())
+    scores = again.evaluate(after_exchange=True)
+    exchanged = again.results.exchanged
+    tasks = {**exchanged.self_.per_task, **exchanged.others.per_task}
+    own, others = exchanged.self_.per_task, exchanged.others.per_task
+    assert scores.per_task == pytest.approx({task: (own[task] + others[task]) / 2 for task in tasks})
+    found = again.other_answers(mix=["0.5"], after_exchange=True)
+    assert found.as_run.others == exchanged.others.last
+    answered = again.client(0, after_exchange=True).ask(None, "the capital of france is", ["paris", "rome"])
+    assert answered in {"paris", "rome"}
+    again.client(0, after_exchange=True).export(tmp_path / "lora")
+    assert "after the last exchange" in (tmp_path / "lora" / "README.md").read_text()
+
+
+def test_a_run_without_a_last_exchange_has_one_answer_only(run, tmp_path):
+    copy = shutil.copytree(run.path, tmp_path / "run")
+    results = json.loads((copy / "results.json").read_text())
+    (copy / "results.json").write_text(json.dumps(results | {"final_exchange": None}))
+    with pytest.raises(fm.SettingsError, match="without a last exchange"):
+        fm.load_run(copy, **objects()).client(0, after_exchange=True).ask(None, "?")
+    with pytest.raises(fm.SettingsError, match="without --after-exchange"):
+        fm.load_run(run.path, **objects()).other_answers(average=1, after_exchange=True)
 
 
 def test_a_run_on_objects_says_so_in_its_settings(run):

@@ -1,7 +1,11 @@
 """Both answers of a run, after local training and after the last exchange, in pages, tables and comparisons."""
 
-import pytest
+import io
 
+import pytest
+from rich.console import Console
+
+from fedmosaic.cli.compare import comparison_table
 from fedmosaic.experiments.comparison import compare, write_comparison
 from fedmosaic.experiments.sweep import Plan
 from fedmosaic.federation import RunFolder
@@ -85,6 +89,16 @@ def test_a_comparison_has_both_scores_and_both_paired_differences(plans, tmp_pat
     page = comparison_page(comparison, plans, tmp_path / "page.html").read_text()
     assert f"{100 * rows['feddat']['self_exchanged']['mean']:.1f}" in page
     assert "Self, after exchange" in page
+
+
+def test_the_terminals_table_has_a_line_for_each_answer_of_a_method(plans):
+    out = io.StringIO()
+    Console(file=out, width=200).print(comparison_table(compare(plans, budget="steps")))
+    lines = [line for line in out.getvalue().splitlines() if "│" in line]
+    assert "feddat" in lines[-2]
+    assert "after last exchange" in lines[-1]
+    trained, exchanged = (float(line.split("│")[2].split()[0]) for line in lines[-2:])
+    assert exchanged == pytest.approx(trained + 30)
 
 
 def test_runs_of_an_earlier_version_have_no_such_columns(make_run, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmosaic.errors import SettingsError
-from fedmosaic.experiments.comparison import PARTS
+from fedmosaic.experiments.comparison import ANSWERS, PARTS
 from fedmosaic.nearest import hint
 
 
@@ -54,7 +54,9 @@ class Row:
         self_last, others_last: after the last round, in [0, 1].
         self_auc, others_auc: over the milestones.
         unseen: on tasks that no client trained on; None until that is measured.
-        self_against, others_against: None without a rival.
+        self_exchanged, others_exchanged: after the last exchange; None where no run made one.
+        self_against, others_against: of the scores after the last round; None without a rival.
+        self_exchanged_against, others_exchanged_against: of those after the last exchange.
         flops: of a whole run.
         bytes_up, bytes_down: of one message.
         seconds: of a whole run.
@@ -67,8 +69,12 @@ class Row:
     others_last: Interval | None
     others_auc: Interval | None
     unseen: Interval | None
+    self_exchanged: Interval | None
+    others_exchanged: Interval | None
     self_against: Against | None
     others_against: Against | None
+    self_exchanged_against: Against | None
+    others_exchanged_against: Against | None
     flops: float
     bytes_up: float
     bytes_down: float
@@ -133,10 +139,14 @@ class Comparison:
 
 
 def _row(table: Mapping[str, Any]) -> Row:
-    scores = ("self_last", "self_auc", "others_last", "others_auc", "unseen")
-    against = {f"{part}_against": table["against_rivals"][part] for part in PARTS}
+    scores = ("self_last", "self_auc", "others_last", "others_auc", "unseen", "self_exchanged", "others_exchanged")
+    against = {
+        f"{part}{answer}_against": table.get(f"against_rivals{answer}", {}).get(part)
+        for part in PARTS
+        for answer in ANSWERS
+    }
     cells: dict[str, Any] = {
-        **{name: Interval(**table[name]) if table[name] else None for name in scores},
+        **{name: Interval(**found) if (found := table.get(name)) else None for name in scores},
         **{name: Against(**found) if found else None for name, found in against.items()},
         **{name: table[name] for name in ("flops", "bytes_up", "bytes_down", "seconds")},
     }

@@ -9,8 +9,10 @@ from pathlib import Path
 from fedmosaic.api.objects import Objects
 from fedmosaic.api.opening import open_finished
 from fedmosaic.api.telling import SILENT, Teller
+from fedmosaic.evaluation import Summary
 from fedmosaic.experiments.rescoring import agreement, check_choices, examine, unseen_tasks
 from fedmosaic.federation import RunFolder
+from fedmosaic.federation.results import RunResults
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def evaluate(
     *,
     unseen: bool = False,
     generated: bool = False,
+    after_exchange: bool = False,
     objects: Objects | None = None,
     tell: Teller = SILENT,
 ) -> Evaluation:
@@ -63,6 +66,7 @@ def evaluate(
         run: folder of a finished run.
         unseen: score the tasks that no client trained on instead; the outcome is added to ``results.json``.
         generated: score multiple choice by generated text, too, and compare.
+        after_exchange: clients answer as the last exchange has left them, not as local training has.
         objects: what the run was given as objects.
         tell: shows what takes long.
 
@@ -70,10 +74,10 @@ def evaluate(
         The scores, with intervals.
 
     Raises:
-        SettingsError: the run is not done, there are no unseen tasks, or nothing to compare.
+        SettingsError: the run is not done or made no last exchange, there are no unseen tasks, or nothing to compare.
         FedMosaicError: data, models or states are missing, or have changed since the run.
     """
-    runtime = open_finished(run, objects)
+    runtime = open_finished(run, objects, after_exchange=after_exchange)
     settings = runtime.assets.settings
     tasks = unseen_tasks(runtime.assets) if unseen else settings.scenario.task_names
     if generated:
@@ -83,7 +87,7 @@ def evaluate(
     if unseen:
         folder = RunFolder(run)
         if (results := folder.results()) is not None:
-            folder.write_results(replace(results, unseen=summary))
+            folder.write_results(_with_unseen(results, summary, after_exchange=after_exchange))
     compared = None
     if generated:
         with tell.working("generating"):
@@ -91,3 +95,9 @@ def evaluate(
     ids = sorted(client.id for client in settings.scenario.clients)
     per_client = dict(zip(ids, summary.per_client, strict=True))
     return Evaluation(unseen, summary.last, summary.per_task, summary.per_task_ci95, per_client, compared)
+
+
+def _with_unseen(results: RunResults, summary: Summary, *, after_exchange: bool) -> RunResults:
+    if after_exchange and results.exchanged is not None:
+        return replace(results, exchanged=replace(results.exchanged, unseen=summary))
+    return replace(results, unseen=summary)

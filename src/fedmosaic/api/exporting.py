@@ -21,7 +21,9 @@ from fedmosaic.models.device import check_device
 from fedmosaic.nearest import hint
 
 
-def export(run: Path, client: int, form: str, out: Path, *, objects: Objects | None = None) -> None:
+def export(
+    run: Path, client: int, form: str, out: Path, *, after_exchange: bool = False, objects: Objects | None = None
+) -> None:
     """Write a client's final model; ``README.md`` beside it says how to load it.
 
     Args:
@@ -29,6 +31,7 @@ def export(run: Path, client: int, form: str, out: Path, *, objects: Objects | N
         client: id of the client whose model it is.
         form: ``lora`` (a PEFT LoRA), ``merged`` (a whole checkpoint) or ``base`` (what a LoRA goes on).
         out: new folder for it.
+        after_exchange: as the last exchange has left the client, not as local training has.
         objects: what the run was given as objects.
 
     Raises:
@@ -40,13 +43,14 @@ def export(run: Path, client: int, form: str, out: Path, *, objects: Objects | N
         raise SettingsError(f"--as {form}: {hint(form, _FORMS)}expected one of {', '.join(_FORMS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SettingsError(f"--out {out} already holds something; choose another folder")
-    runtime = open_finished(run, objects, images=GivenImages(()), change=_as_stored)
+    runtime = open_finished(run, objects, images=GivenImages(()), after_exchange=after_exchange, change=_as_stored)
     settings = runtime.assets.settings
     write = _writer(runtime, client, form)
     try:
         with folder_written_atomically(out) as folder:
             usage = write(folder)
             origin = f"{settings.method} on {settings.scenario.name}, {settings.rounds} rounds, seed {settings.seed}"
+            origin += ", after the last exchange" if after_exchange else ""
             title = f"# Client {client} of a fedmosaic run ({form})"
             (folder / "README.md").write_text(f"{title}\n\n{origin}.\n\n{usage}\n", encoding="utf-8")
     except OSError as error:

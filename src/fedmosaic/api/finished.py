@@ -39,6 +39,7 @@ class Run:
     def __init__(self, path: Path, objects: Objects | None = None) -> None:
         self.path = path
         self._objects = objects or Objects()
+        self._runtimes: dict[bool, ClientRuntime] = {}
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -80,16 +81,17 @@ class Run:
         beside = self.path / "reference"
         return Run(beside, self._objects) if (beside / "settings.toml").is_file() else None
 
-    def client(self, client_id: int) -> ClientModel:
+    def client(self, client_id: int, *, after_exchange: bool = False) -> ClientModel:
         """Return a client's final model.
 
         Args:
             client_id: of the scenario.
+            after_exchange: as the last exchange has left it, not as local training has.
 
         Raises:
             SettingsError: there is no such client.
         """
-        return ClientModel(self, self.settings.scenario.client(client_id))
+        return ClientModel(self, self.settings.scenario.client(client_id), after_exchange=after_exchange)
 
     @property
     def clients(self) -> list[ClientModel]:
@@ -100,31 +102,39 @@ class Run:
         """Write ``report.html`` and return its path; the run need not be done."""
         return write_report(self.path)
 
-    def evaluate(self, *, unseen: bool = False, generated: bool = False) -> evaluating.Evaluation:
+    def evaluate(
+        self, *, unseen: bool = False, generated: bool = False, after_exchange: bool = False
+    ) -> evaluating.Evaluation:
         """Score all final models again; see :func:`fedmosaic.api.evaluating.evaluate`.
 
         Args:
             unseen: score the tasks that no client trained on; the outcome is added to ``results.json``.
             generated: score multiple choice by generated text, too, and compare.
+            after_exchange: clients answer as the last exchange has left them, not as local training has.
 
         Returns:
             The scores, with intervals.
         """
-        return evaluating.evaluate(self.path, unseen=unseen, generated=generated, objects=self._objects)
+        return evaluating.evaluate(
+            self.path, unseen=unseen, generated=generated, after_exchange=after_exchange, objects=self._objects
+        )
 
     def other_answers(
-        self, *, mix: Sequence[str | float] = (), average: int | None = None
+        self, *, mix: Sequence[str | float] = (), average: int | None = None, after_exchange: bool = False
     ) -> other_answers.OtherAnswers:
         """Score all final models with other weights; see :func:`fedmosaic.api.other_answers.other_answers`.
 
         Args:
             mix: weights of the method's two slots: ``"L"``, ``"M"``, or the weight of the received one.
             average: answer with the mean of the weights after so many last rounds.
+            after_exchange: mix the slots as the last exchange has left them, not as local training has.
 
         Returns:
             Self and Others, beside those of the run.
         """
-        return other_answers.other_answers(self.path, mix=mix, average=average, objects=self._objects)
+        return other_answers.other_answers(
+            self.path, mix=mix, average=average, after_exchange=after_exchange, objects=self._objects
+        )
 
     def adapt(
         self,
@@ -179,29 +189,33 @@ class Run:
         """
         return open_finished(self.path, self._objects, **options)
 
-    def export(self, client_id: int, form: str, out: Path) -> None:
+    def export(self, client_id: int, form: str, out: Path, *, after_exchange: bool = False) -> None:
         """Write a client's final model.
 
         Args:
             client_id: of the scenario.
             form: as the ``kind`` of :meth:`ClientModel.export`.
             out: new folder for it.
+            after_exchange: as the last exchange has left the client, not as local training has.
         """
-        exporting.export(self.path, client_id, form, out, objects=self._objects)
+        exporting.export(self.path, client_id, form, out, after_exchange=after_exchange, objects=self._objects)
 
     @cached_property
     def _album(self) -> InMemoryImages:
         return InMemoryImages()
 
-    @cached_property
-    def _answering(self) -> ClientRuntime:
+    def _answering(self, *, after_exchange: bool) -> ClientRuntime:
         """Models that read what they are asked about, shared by all clients, which take turns in them."""
-        cache = Path(tempfile.mkdtemp(prefix="fedmosaic-"))  # what was asked about leaves no trace in the user's cache
-        weakref.finalize(self, shutil.rmtree, cache, ignore_errors=True)
-        return self.open(images=self._album, cache=cache)
+        if after_exchange not in self._runtimes:
+            cache = Path(tempfile.mkdtemp(prefix="fedmosaic-"))  # what was asked leaves no trace in the user's cache
+            weakref.finalize(self, shutil.rmtree, cache, ignore_errors=True)
+            self._runtimes[after_exchange] = self.open(images=self._album, cache=cache, after_exchange=after_exchange)
+        return self._runtimes[after_exchange]
 
-    def _ask(self, client_id: int, pictures: Sequence[Picture], question: str, **options: Any) -> str:
-        with answering(self._answering, client_id) as model:
+    def _ask(
+        self, client_id: int, pictures: Sequence[Picture], question: str, *, after_exchange: bool, **options: Any
+    ) -> str:
+        with answering(self._answering(after_exchange=after_exchange), client_id) as model:
             return answer(model, self._album, pictures, question, **options)
 
 
@@ -211,14 +225,16 @@ class ClientModel:
     Args:
         run: the run.
         spec: the client.
+        after_exchange: as the last exchange has left it, not as local training has.
 
     Attributes:
         spec: its id, base model and tasks.
     """
 
-    def __init__(self, run: Run, spec: ClientSpec) -> None:
+    def __init__(self, run: Run, spec: ClientSpec, *, after_exchange: bool = False) -> None:
         self._run = run
         self.spec = spec
+        self._state = {"after_exchange": after_exchange}
 
     def __repr__(self) -> str:
         return f"ClientModel({str(self._run.path)!r}, client {self.spec.id}: {self.spec.model})"
@@ -240,13 +256,14 @@ class ClientModel:
             max_tokens: longest generated answer.
 
         Raises:
-            SettingsError: the run is not done, or question and images do not fit each other.
+            SettingsError: the run is not done or made no last exchange, or question and images do not fit each other.
             DataError: an image or an option cannot be used.
             ModelError: the question is too long.
         """
         if max_tokens < 1:
             raise SettingsError(f"max_tokens={max_tokens}: expected a whole number from 1")
-        return self._run._ask(self.spec.id, pictures_of(image), question, options=options, max_tokens=max_tokens)
+        pictures = pictures_of(image)
+        return self._run._ask(self.spec.id, pictures, question, options=options, max_tokens=max_tokens, **self._state)
 
     @cached_property
     def model(self) -> FinalModel:
@@ -257,7 +274,7 @@ class ClientModel:
         Raises:
             FedMosaicError: as :func:`~fedmosaic.federation.final_model.final_model` does.
         """
-        return final_model(self._run.open(), self.spec.id)
+        return final_model(self._run.open(**self._state), self.spec.id)
 
     def export(self, out: Path | str, kind: str = "lora") -> Path:
         """Write the model for use without fedmosaic, into a new folder; its ``README.md`` says how to load it.
@@ -272,5 +289,5 @@ class ClientModel:
         Raises:
             FedMosaicError: as :func:`fedmosaic.api.exporting.export` does.
         """
-        self._run.export(self.spec.id, kind, Path(out))
+        self._run.export(self.spec.id, kind, Path(out), **self._state)
         return Path(out)

@@ -20,6 +20,7 @@ def open_finished(
     *,
     images: ImageSource | None = None,
     cache: Path | None = None,
+    after_exchange: bool = False,
     change: Callable[[RunSettings], RunSettings] = lambda settings: settings,
 ) -> ClientRuntime:
     """Return the runtime of a finished run, whose clients' states are in its folder.
@@ -29,17 +30,25 @@ def open_finished(
         objects: what the run was given as objects.
         images: where images come from, if not from the run's benchmark, which is then never opened.
         cache: where image features are kept, if not in the user's cache folder.
+        after_exchange: whether clients answer as the last exchange has left them, not as local training has.
         change: makes the settings that count now of the run's.
 
     Raises:
-        SettingsError: it is no run folder, the run is not done, or objects of it are missing.
+        SettingsError: it is no run folder, the run is not done or made no last exchange, or objects of it are missing.
         RunError: its results are damaged.
     """
     folder = RunFolder(path)
     settings = folder.settings
-    if folder.results() is None:
+    results = folder.results()
+    if results is None:
         raise SettingsError(f"the run in {path} is not done; finish it with: fedmosaic run --resume --out {path}")
+    if after_exchange and results.exchanged is None:
+        raise SettingsError(
+            f"--after-exchange: the run in {path} ended without a last exchange, so its clients have one answer only; "
+            "leave it out, or make a run with final_exchange=true"
+        )
     given = objects or Objects()
     given.check(settings)
     torch.set_num_threads(settings.threads)
-    return ClientRuntime(given.assets(change(settings), images=images, cache=cache), folder.client_folder)
+    assets = given.assets(change(settings), images=images, cache=cache)
+    return ClientRuntime(assets, folder.client_folder, after_exchange=after_exchange)

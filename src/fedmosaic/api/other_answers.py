@@ -54,6 +54,7 @@ def other_answers(
     *,
     mix: Sequence[str | float] = (),
     average: int | None = None,
+    after_exchange: bool = False,
     objects: Objects | None = None,
     tell: Teller = SILENT,
 ) -> OtherAnswers:
@@ -64,6 +65,7 @@ def other_answers(
         mix: weights of the method's two slots: ``L`` (the local one alone), ``M`` (the received mixture alone) or the
             weight of the received one from 0 to 1.
         average: answer with the mean of the weights after so many last rounds.
+        after_exchange: mix the slots as the last exchange has left them, not as local training has.
         objects: what the run was given as objects.
         tell: shows what takes long.
 
@@ -76,10 +78,13 @@ def other_answers(
     """
     if not mix and average is None:
         raise SettingsError("--mix and --average are both missing: expected at least one of them")
-    runtime = open_finished(run, objects)
+    if after_exchange and average is not None:
+        raise SettingsError("--average is over weights after local training; give it without --after-exchange")
+    runtime = open_finished(run, objects, after_exchange=after_exchange)
     method, rounds = runtime.assets.method, runtime.assets.settings.rounds
     results = RunFolder(run).results()
-    parts = (results.self_, results.others) if results else (None, None)
+    answers = results.exchanged if results and after_exchange else results
+    parts = (answers.self_, answers.others) if answers else (None, None)
     as_run = SelfAndOthers(*(part.last if part else None for part in parts))
     weights = {text: slot_weights(method, text) for text in map(str, mix)}
     averaged = None if average is None else averaged_over(runtime.assets.settings, average)
@@ -90,7 +95,8 @@ def other_answers(
             runtime.adapters.detach()
             other = ClientRuntime(runtime.assets.with_settings(averaged), RunFolder(run).client_folder)
             mean = SelfAndOthers(*self_and_others(other, rounds=rounds))
-    rows = {"as the run answers": as_run, **{f"mix {text}": each for text, each in mixed.items()}}
+    how = "as the run answers" + (" after the last exchange" if after_exchange else "")
+    rows = {how: as_run, **{f"mix {text}": each for text, each in mixed.items()}}
     if mean is not None:
         rows[f"mean of {average} rounds"] = mean
     table = {name: {"self": each.self_, "others": each.others} for name, each in rows.items()}

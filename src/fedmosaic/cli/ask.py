@@ -16,6 +16,10 @@ def ask(
     client: Annotated[int, typer.Option(help="Id of the client whose model answers.")],
     image: Annotated[list[Path] | None, typer.Option(help="Image file; several in the order of their marks.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 32,
+    after_exchange: Annotated[
+        bool,
+        typer.Option("--after-exchange", help="As the last exchange has left the client, not as local training has."),
+    ] = False,
 ) -> None:
     """Print the answer of a client's final model to a question about images."""
     from fedmosaic.api.answering import with_marks
@@ -26,4 +30,6 @@ def ask(
     with_marks(question, len(paths))
     for path in paths:
         read_image(path)
-    PlainConsole().say(Run(run).client(client).ask(paths, question, max_tokens=max_tokens))
+    PlainConsole().say(
+        Run(run).client(client, after_exchange=after_exchange).ask(paths, question, max_tokens=max_tokens)
+    )

@@ -168,8 +168,10 @@ def _live_table(plans: Sequence[Plan]) -> Table:
 
 
 def comparison_table(comparison: Mapping[str, Any]) -> Table:
-    """The comparison for the terminal: mean and 95 % interval over seeds, in percent."""
-    from fedmosaic.experiments.comparison import PARTS
+    """The comparison for the terminal: mean and 95 % interval over seeds, in percent.
+
+    A method has a line for what its clients answer after local training, and one for the last exchange.
+    """
     from fedmosaic.report import literal
 
     seeds = len(comparison["seeds"])
@@ -188,15 +190,20 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
     initial = comparison["initial"]
     table.add_row("(base models)", percent(initial["self"]), "", percent(initial["others"]))
     for row in comparison["rows"]:
-        scores = [
-            literal(cell)
-            for part in PARTS
-            for cell in (percent(row[f"{part}_last"]), _against(row["against_rivals"][part]))
-        ]
         name = row["method"] + (f" ({row['runs']} of {seeds} seeds)" if row["runs"] < seeds else "")
         costs = f"{row['flops'] / 1e12:.1f}", share_of_budget(row["spent"]), f"{row['bytes_up'] / 1e3:.0f}"
-        table.add_row(literal(name), *scores, *costs)
+        table.add_row(literal(name), *_scores(row, "last", ""), *costs)
+        if row["self_exchanged"] or row["others_exchanged"]:
+            table.add_row("  after last exchange", *_scores(row, "exchanged", "_exchanged"))
     return table
+
+
+def _scores(row: Mapping[str, Any], score: str, answer: str) -> list[str]:
+    from fedmosaic.experiments.comparison import PARTS
+    from fedmosaic.report import literal
+
+    found = ((percent(row[f"{part}_{score}"]), _against(row[f"against_rivals{answer}"][part])) for part in PARTS)
+    return [literal(cell) for cells in found for cell in cells]
 
 
 def percent(interval: Mapping[str, float | None] | None) -> str:

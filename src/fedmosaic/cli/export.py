@@ -18,9 +18,13 @@ def export(
         typer.Option("--as", help="lora (a PEFT LoRA), merged (a whole checkpoint) or base (what a LoRA goes on)."),
     ],
     out: Annotated[Path, typer.Option(help="New folder for it.")],
+    after_exchange: Annotated[
+        bool,
+        typer.Option("--after-exchange", help="As the last exchange has left the client, not as local training has."),
+    ] = False,
 ) -> None:
     """Write a client's final model as a PEFT LoRA folder or as an ordinary transformers checkpoint."""
     from fedmosaic.api.exporting import export as write_export
 
-    write_export(run, client, form, out)
+    write_export(run, client, form, out, after_exchange=after_exchange)
     PlainConsole().say(f"wrote {out}; {out / 'README.md'} says how to load it")

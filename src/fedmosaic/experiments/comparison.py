@@ -31,6 +31,7 @@ _SCORES: Mapping[str, Callable[[RunResults], float | None]] = {
     "unseen": lambda results: results.unseen.last if results.unseen else None,
     "self_exchanged": lambda results: _last(_PARTS["self_exchanged"](results)),
     "others_exchanged": lambda results: _last(_PARTS["others_exchanged"](results)),
+    "unseen_exchanged": lambda results: _last(results.exchanged.unseen) if results.exchanged else None,
 }
 _COSTS = ("flops", "bytes_up", "bytes_down", "seconds")
 PARTS = ("self", "others")

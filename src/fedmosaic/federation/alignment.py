@@ -16,7 +16,7 @@ from fedmosaic import events
 from fedmosaic.alignment import MODES, Alignment, NoAlignment, NoSharedModulesError, align, is_alignment
 from fedmosaic.alignment.shipped import DEFAULT, check_mode, find_shipped
 from fedmosaic.data.images import ImageSource
-from fedmosaic.data.mosaic40.build import VERSION, PublicBank, open_public
+from fedmosaic.data.mosaic40.build import PUBLIC_VERSION, PublicBank, open_public
 from fedmosaic.data.mosaic40.public import public_samples, public_texts
 from fedmosaic.data.sample import Sample
 from fedmosaic.models import BaseModel, load_base_model
@@ -72,7 +72,7 @@ def alignment_for(
     if shipped is not None:
         return shipped
     how = [] if dtype == "float32" else [dtype]
-    key = json.dumps([sorted(architectures.items()), rank, blocks, mode, SAMPLES, VERSION, *how])
+    key = json.dumps([sorted(architectures.items()), rank, blocks, mode, SAMPLES, PUBLIC_VERSION, *how])
     folder = home / "alignment" / hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):

@@ -113,7 +113,7 @@ class ExchangedScores:
     Attributes:
         changed: whether the method's answers depend on it; if not, nothing was sent, and the scores are those after
             training.
-        self_, others: as in :class:`RunResults`; ``auc`` is ``last``.
+        self_, others, unseen: as in :class:`RunResults`; ``auc`` is ``last``.
         costs: of the exchange.
     """
 
@@ -121,10 +121,11 @@ class ExchangedScores:
     self_: Annotated[Summary | None, Field(alias="self")] = None
     others: Summary | None = None
     costs: ExchangeCosts = ExchangeCosts()
+    unseen: Summary | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The form in ``results.json``."""
-        scores = {"self": self.self_, "others": self.others}
+        scores = {"self": self.self_, "others": self.others, "unseen": self.unseen}
         parts = {name: part and part.as_json() for name, part in scores.items()}
         return {"changed": self.changed, **parts, "costs": vars(self.costs)}
 

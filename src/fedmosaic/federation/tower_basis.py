@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fedmosaic import events
 from fedmosaic.adapters import TowerSite
-from fedmosaic.data.mosaic40.build import VERSION
+from fedmosaic.data.mosaic40.build import PUBLIC_VERSION
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation.alignment import models_and_public_samples
@@ -65,7 +65,7 @@ def tower_site(
 def _kept_directions(name: str, interface: Interface, *, home: Path, device: torch.device | str, dtype: str) -> Tensor:
     """Return all principal directions, (d, d), from the cache folder if they are there."""
     how = "" if dtype == "float32" else f" {dtype}"
-    key = hashlib.blake2b(f"{interface.tower} {SAMPLES} {VERSION}{how}".encode(), digest_size=8).hexdigest()
+    key = hashlib.blake2b(f"{interface.tower} {SAMPLES} {PUBLIC_VERSION}{how}".encode(), digest_size=8).hexdigest()
     path = home / "tower" / f"{key}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):

@@ -292,9 +292,15 @@ class BaseModel(ABC):
         Args:
             answer: the text.
         """
-        labels = self.collate([Sample(id="", images=(), prompt="answer :", answer=answer)]).labels
-        tokens: list[int] = labels[labels != IGNORED].tolist()
-        return tokens
+        if answer not in self._known_answers:
+            labels = self.collate([Sample(id="", images=(), prompt="answer :", answer=answer)]).labels
+            self._known_answers[answer] = labels[labels != IGNORED].tolist()
+        return list(self._known_answers[answer])
+
+    @cached_property
+    def _known_answers(self) -> dict[str, list[int]]:
+        """Tokens by answer: the same few options are asked for in every batch."""
+        return {}
 
     @property
     def end_tokens(self) -> Tensor:

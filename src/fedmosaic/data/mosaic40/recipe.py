@@ -15,15 +15,15 @@ from fedmosaic.seeding import derive, rng
 
 # Number of pictures of each kind in each domain, for each of the clients' parts.
 CLIENT_COUNTS = {
-    "count": {TRAIN: 170, VALIDATION: 50, TEST: 70},
-    "pair": {TRAIN: 180, VALIDATION: 48, TEST: 66},
-    "grid": {TRAIN: 200, VALIDATION: 44, TEST: 60},
-    "edit": {TRAIN: 38, VALIDATION: 10, TEST: 14},  # icons; each gives up to six edits
-    "bars": {TRAIN: 200, VALIDATION: 46, TEST: 68},
-    "pie": {TRAIN: 180, VALIDATION: 46, TEST: 68},
-    "line": {TRAIN: 200, VALIDATION: 46, TEST: 68},
-    "hill": {TRAIN: 200, VALIDATION: 46, TEST: 68},
-    "digit": {TRAIN: 160, VALIDATION: 44, TEST: 64},
+    "count": {TRAIN: 170, VALIDATION: 100, TEST: 140},
+    "pair": {TRAIN: 180, VALIDATION: 96, TEST: 132},
+    "grid": {TRAIN: 200, VALIDATION: 88, TEST: 132},
+    "edit": {TRAIN: 38, VALIDATION: 20, TEST: 28},  # icons; each gives up to six edits
+    "bars": {TRAIN: 200, VALIDATION: 92, TEST: 136},
+    "pie": {TRAIN: 180, VALIDATION: 92, TEST: 136},
+    "line": {TRAIN: 200, VALIDATION: 92, TEST: 136},
+    "hill": {TRAIN: 200, VALIDATION: 92, TEST: 136},
+    "digit": {TRAIN: 160, VALIDATION: 88, TEST: 128},
 }
 # The public part; no picture in the ``stencil`` domain, and few in the domains that are mostly the clients'.
 PUBLIC_COUNTS = {

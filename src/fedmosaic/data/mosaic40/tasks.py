@@ -49,7 +49,9 @@ SEEN: tuple[str, ...] = tuple(name for client in CLIENTS for name in client)
 # So many repeated questions in a row end the search for new ones.
 _MAX_REPEATS = 800
 
-SAMPLES = {TRAIN: 240, VALIDATION: 40, TEST: 60}
+SAMPLES = {TRAIN: 240, VALIDATION: 80, TEST: 120}
+# Fewer than these are no task; single icons of a few kinds allow fewer different questions than SAMPLES.
+_LEAST = {TRAIN: 120, VALIDATION: 30, TEST: 55}
 
 
 def parse(name: str) -> tuple[Skill, str]:
@@ -71,7 +73,7 @@ def make_task(name: str, pools: Mapping[str, Pool], seed: int) -> Task:
         seed: the benchmark's seed.
 
     Raises:
-        DataError: the pictures do not suffice for half of the samples of a part.
+        DataError: the pictures suffice for too few different samples of a part.
     """
     skill, domain = parse(name)
     splits = {
@@ -84,7 +86,8 @@ def make_task(name: str, pools: Mapping[str, Pool], seed: int) -> Task:
 def _samples(name: str, skill: Skill, pool: Pool, domain: str, part: str, rng: random.Random) -> tuple[Sample, ...]:
     """Return distinct samples with balanced answers.
 
-    If the images do not suffice, train samples may differ in their options alone.
+    If the images do not suffice, train samples may differ in their options alone. Scored samples differ in their images
+    or in the words of their questions, whatever the words' order.
     """
     number = SAMPLES[part]
     found: list[Sample] = []
@@ -94,12 +97,13 @@ def _samples(name: str, skill: Skill, pool: Pool, domain: str, part: str, rng: r
     while len(found) < number:
         question = skill.make(pool, domain, rng)
         sample = question.sample(f"{part}-{len(found):03d}")
-        asked = (sample.images, sample.prompt if options_differ else question.qa.text)
+        text = question.qa.text if part == TRAIN else " ".join(sorted(question.qa.text.split()))
+        asked = (sample.images, sample.prompt if options_differ else text)
         most = number if sample.options is None else math.ceil(1.1 * number / len(sample.options))
         if asked not in known and answers[sample.answer] < most:
             found.append(sample)
             answers[sample.answer] += 1
-            known |= {(sample.images, sample.prompt), (sample.images, question.qa.text)}
+            known |= {(sample.images, sample.prompt), (sample.images, text)}
             repeats = 0
             continue
         repeats += 1
@@ -107,6 +111,6 @@ def _samples(name: str, skill: Skill, pool: Pool, domain: str, part: str, rng: r
             if part != TRAIN or options_differ:
                 break
             repeats, options_differ = 0, True
-    if len(found) < SAMPLES[part] // 2:
+    if len(found) < _LEAST[part]:
         raise DataError(f"task {name!r}: only {len(found)} different {part} samples could be made")
     return tuple(found)
