@@ -21,7 +21,7 @@ from pydantic import BaseModel as Table
 from pydantic import ConfigDict
 from torch import Tensor
 
-from fedmosaic.adapters import Adapter
+from fedmosaic.adapters import Adapter, SlotWeights
 from fedmosaic.adapters.adding import add_lora
 from fedmosaic.adapters.export import write_lora
 from fedmosaic.api.answering import answer, pictures_of
@@ -92,12 +92,13 @@ def write_product(runtime: ClientRuntime, client_id: int, folder: Path) -> str:
     client = final_client(runtime, client_id)
     assert client.proxy is not None
     models = {"own": client.spec.model, "proxy": method.proxy.model}
-    adapters: dict[str, tuple[Adapter, BaseModel]] = {
-        part: (each.adapter, each.base) for part, each in zip(PARTS, (client, client.proxy), strict=True)
+    parts = ((client, method.answers_with), (client.proxy, method.proxy.answers_with))
+    adapters: dict[str, tuple[Adapter, BaseModel, SlotWeights]] = {
+        part: (each.adapter, each.base, weights) for part, (each, weights) in zip(PARTS, parts, strict=True)
     }
-    for part, (adapter, base) in adapters.items():
+    for part, (adapter, base, weights) in adapters.items():
         task = "CAUSAL_LM" if base.auto_class == "AutoModelForCausalLM" else None
-        with adapter.mixed(adapter.slots[0].name):
+        with adapter.mixed(weights):
             write_lora(adapter, folder / part, base_model=models[part], task_type=task)
     rule = method.proxy_weight(client)
     table = Product(

@@ -267,6 +267,8 @@ class ProxyModel:
     """Of its adapter, which has conventional LoRA everywhere: there is no other architecture to share with."""
     training: TrainingSettings
     """Its own steps and learning rates."""
+    answers_with: SlotWeights
+    """How the slots are mixed when it answers."""
 
 
 class Method(ABC, Generic[S]):
@@ -275,8 +277,8 @@ class Method(ABC, Generic[S]):
     Args:
         settings: an instance of ``Settings``.
 
-    Class attributes (``answers_with``, ``colora`` and ``across_architectures`` may be set on an instance, where they
-    depend on its settings):
+    Class attributes (``slots``, ``answers_with``, ``colora`` and ``across_architectures`` may be set on an instance,
+    where they depend on its settings):
         name: as given on the command line.
         title: for tables.
         slots: the adapter's slots; at most one is communicated.
@@ -292,7 +294,7 @@ class Method(ABC, Generic[S]):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    slots: ClassVar[tuple[Slot, ...]]
+    slots: tuple[Slot, ...]
     answers_with: SlotWeights
     colora: bool = False
     across_architectures: bool = False

@@ -35,7 +35,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedmosaic.adapters import Adapter, Slot, TensorShapes, folded_in, is_of_proxy, of_proxy, parted
+from fedmosaic.adapters import Adapter, Slot, SlotWeights, TensorShapes, folded_in, is_of_proxy, of_proxy, parted
 from fedmosaic.config import RunSettings
 from fedmosaic.data.sample import Sample
 from fedmosaic.methods.base import (
@@ -62,6 +62,7 @@ from fedmosaic.training import Budget, Client
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
+_RECEIVED = "received"
 _NO_GUARANTEE = "no guarantee: relevance is made of the proxies' updates, which are uploaded as they are"
 
 
@@ -73,8 +74,10 @@ class FedMosaicProxySettings(MemorySettings, SketchSettings):
     """Whether nothing of a client's own model leaves it, or its adapter is averaged within its architecture."""
     proxy: str = ""
     """Base model of the proxy; empty: that of the scenario's probe, or the smallest of the clients' models."""
+    own_steps: Share = 1.0
+    """Share of ``training.steps`` that the own model takes."""
     proxy_steps: Positive = 1.0
-    """Steps of the proxy model for each step of the own model: with 0.5 it takes half of ``training.steps``."""
+    """Steps of the proxy model, as a multiple of ``training.steps``; they cost less than the own model's."""
     proxy_learning_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Of the proxy's adapter; None: ``training.learning_rate``."""
     relevance: Literal["uniform", "sketch", "update"] = "uniform"
@@ -86,6 +89,9 @@ class FedMosaicProxySettings(MemorySettings, SketchSettings):
     """Of a client's own proxy in what it receives by relevance; None: 1 / clients, as in the mean."""
     relevance_share: Share = 1.0
     """How much of what is received is weighed by relevance; the rest is the mean."""
+    share: Share | None = None
+    """Weight of what was received in answers, beside what was trained from it; None: answers are given by what was
+    trained, and after the last exchange by what was received."""
     weighting: Literal["fixed", "familiarity"] = "fixed"
     """Whether the proxy counts alike in all answers, or by how familiar the question is."""
     weight: Weight = 1.0
@@ -112,9 +118,14 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
     name = "fedmosaic-proxy"
     title = "FedMosaic-Proxy"
     slots = (Slot("local", communicated=False),)
-    answers_with = "local"  # with the proxy: see answering()
+    answers_with: SlotWeights = "local"  # with the proxy: see answering()
     heterogeneity = "tasks, architectures and tokenizers"
     Settings = FedMosaicProxySettings
+
+    def __init__(self, settings: FedMosaicProxySettings) -> None:
+        super().__init__(settings)
+        if self._shared:
+            self.slots, self.answers_with = self._slots("local")
 
     @property
     def guarantee(self) -> str:
@@ -136,11 +147,20 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
         run, own = self.resources.settings, self.settings
         rate = run.training.learning_rate if own.proxy_learning_rate is None else own.proxy_learning_rate
         changed = {"steps": own.proxy_steps * run.training.steps, "learning_rate": rate}
+        slots, answers_with = self._slots("proxy")
         return ProxyModel(
             model=own.proxy or run.scenario.probe or self.resources.pool.smallest(run.scenario.models),
-            slots=(Slot("proxy", communicated=True),),
+            slots=slots,
             training=run.training.model_copy(update=changed),
+            answers_with=answers_with,
         )
+
+    def _slots(self, trained: str) -> tuple[tuple[Slot, ...], SlotWeights]:
+        """Slots of an adapter that is received, trained and uploaded, and their weights in answers."""
+        slot, share = Slot(trained, communicated=True), self.settings.share
+        if share is None:
+            return (slot,), trained
+        return (slot, Slot(_RECEIVED, communicated=False)), {trained: 1 - share, _RECEIVED: share}
 
     def receive(self, client: Client, download: Tensors) -> None:
         """Go on from the mean of all proxies, and where own models are shared from their mean.
@@ -148,15 +168,32 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
         See :meth:`Method.receive`.
         """
         own, proxy = parted(download)
+        if self._shared:
+            self._receive(client, "local", own)
+        self._receive(_proxy_of(client), "proxy", proxy)
+
+    def receive_final(self, client: Client, download: Tensors) -> None:
+        """With ``share``, keep what was trained beside the last mean. See :meth:`Method.receive_final`."""
+        if self.settings.share is None:
+            self.receive(client, download)
+            return
+        own, proxy = parted(download)
         if own:
-            client.adapter.load_slot("local", own)
+            client.adapter.load_slot(_RECEIVED, own)
         if proxy:
-            _proxy_of(client).adapter.load_slot("proxy", proxy)
+            _proxy_of(client).adapter.load_slot(_RECEIVED, proxy)
+
+    def _receive(self, client: Client, trained: str, download: Tensors) -> None:
+        """Go on from what was received, if anything was, and keep it for answers where these need it."""
+        if download:
+            client.adapter.load_slot(trained, download)
+        if self.settings.share is not None:
+            client.adapter.load_slot(_RECEIVED, client.snapshot(trained))
 
     def train(self, client: Client, budget: Budget) -> None:
-        """Train the own model exactly as local training does, then the proxy model. See :meth:`Method.train`."""
+        """Train the own model as local training does, then the proxy model. See :meth:`Method.train`."""
         proxy, seen = _proxy_of(client), list[Sequence[Sample]]()
-        for batch in client.batches(budget):
+        for batch in client.batches(Budget(round(self.settings.own_steps * budget.steps))):
             client.step(batch, slots=("local",), mix="local")
             seen.append(batch.samples)
         received = proxy.snapshot("proxy")
@@ -180,9 +217,10 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
         def weigh(samples: Sequence[Sample]) -> Tensor:
             return rule(samples, lambda asked: proxy.embed(asked, mix={}))
 
+        assert self.proxy is not None
         # the frozen proxy embeds questions between its answers: then its adapter must not be folded in
-        mixed = folded_in(proxy.adapter, "proxy") if rule.known is None else proxy.adapter.mixed("proxy")
-        with folded_in(client.adapter, "local"), mixed:
+        mix = folded_in if rule.known is None else Adapter.mixed
+        with folded_in(client.adapter, self.answers_with), mix(proxy.adapter, self.proxy.answers_with):
             yield ProductOfExperts(client.base, proxy.base, weigh)
 
     def proxy_weight(self, client: Client) -> ProxyWeight:
