@@ -196,3 +196,43 @@ def test_sites_with_different_proxy_models_are_refused():
     check_fit(peers[:1])
     with pytest.raises(RunError, match="proxy model"):
         check_fit(peers)
+
+
+def test_own_model_and_proxy_divide_the_steps():
+    lab = Lab("fedmosaic-proxy", {"own_steps": 0.25, "proxy_steps": 1.5}, steps=8)
+    client, _ = trained(lab)
+    assert (client.meter.steps, client.proxy.meter.steps) == (2, 12)
+
+
+@pytest.mark.parametrize("own", ["private", "shared"])
+def test_answers_mix_what_was_received_with_what_was_trained(own):
+    lab = Lab("fedmosaic-proxy", {"own": own, "share": 0.25, "weight": 2.0}, models=UNLIKE)
+    client, samples = lab.client(0), choices()
+    given = {name: tensor + 0.1 for name, tensor in lab.method.upload(client).items()}
+    lab.train(client, given)
+    received, trained_ = client.proxy.snapshot("received"), client.proxy.snapshot("proxy")
+    assert same(received, {name[6:]: tensor for name, tensor in given.items() if name.startswith("proxy.")})
+    assert not same(received, trained_)
+    later = {name: tensor + 0.2 for name, tensor in given.items()}
+    lab.method.receive_final(client, later)
+    assert same(client.proxy.snapshot("proxy"), trained_)
+    assert same(client.proxy.snapshot("received"), {name[6:]: later[name] for name in later if name[:6] == "proxy."})
+    own_mix = "local" if own == "private" else {"local": 0.75, "received": 0.25}
+    with torch.inference_mode(), lab.method.answering(client) as model:
+        found = log_likelihoods(model, samples)
+    proxy_mix = {"proxy": 0.75, "received": 0.25}
+    for sample, likelihoods in zip(samples, found, strict=True):
+        with torch.inference_mode(), client.adapter.mixed(own_mix), client.proxy.adapter.mixed(proxy_mix):
+            expected = [
+                by_hand(client.base, sample, option) + 2 * by_hand(client.proxy.base, sample, option)
+                for option in sample.options
+            ]
+        torch.testing.assert_close(likelihoods.tolist(), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_before_the_first_download_the_common_start_counts_as_received():
+    lab = Lab("fedmosaic-proxy", {"own": "shared", "share": 1.0}, models=UNLIKE)
+    client = lab.client(0)
+    start = client.proxy.snapshot("proxy")
+    lab.train(client)
+    assert same(client.proxy.snapshot("received"), start)
