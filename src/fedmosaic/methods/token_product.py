@@ -51,7 +51,7 @@ class TokenProduct(ProductOfExperts):
     def next_token_scores(self, batch: Batch, samples: Sequence[Sample], said: Sequence[Sequence[int]]) -> Tensor:
         """Sum both models' log-probabilities. See :meth:`BaseModel.next_token_scores`."""
         own = torch.log_softmax(self.inner.next_token_scores(batch, samples, said).float(), -1)
-        texts = [str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip() for tokens in said]
+        texts = [str(self.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip() for tokens in said]
         for rows in ([i for i, text in enumerate(texts) if not text], [i for i, text in enumerate(texts) if text]):
             readable = [row for row in rows if self._reads(texts[row])]
             found = self._second([samples[row] for row in readable], [texts[row] for row in readable])
