@@ -154,7 +154,7 @@ class ExportedProduct:
     def from_pretrained(
         cls, folder: Path | str, *, own: str | None = None, proxy: str | None = None, device: str = "cpu"
     ) -> ExportedProduct:
-        """Load what ``fedmosaic export --as lora`` has written for a client with a proxy model.
+        """Return what ``fedmosaic export --as lora`` has written for a client with a proxy model.
 
         Args:
             folder: with ``product.json``.
