@@ -169,6 +169,36 @@ def test_the_proxy_has_its_own_share_of_steps_and_its_own_learning_rate():
     assert client.spent.steps == 3
 
 
+def flops_of(method, settings=None, *, models):
+    lab = Lab(method, settings, models=models)
+    client = lab.client()
+    lab.train(client)
+    return client.spent.flops
+
+
+def test_all_flops_are_counted():
+    """Those of both models, each as if it alone were trained on these samples, and of the sketch's own pass."""
+    own, small = (flops_of("sft", models=(name, "narrow")) for name in ("foreign", "narrow"))
+    together = flops_of("fedmosaic-proxy", models=("foreign", "narrow"))
+    assert together == own + small
+    sketches = [
+        flops_of("fedmosaic", {"relevance": kind}, models=("foreign", "narrow")) for kind in ("rela", "uniform")
+    ]
+    with_sketch = flops_of("fedmosaic-proxy", {"relevance": "sketch"}, models=("foreign", "narrow"))
+    assert with_sketch - together == sketches[0] - sketches[1] > 0
+
+
+@pytest.mark.parametrize(("relevance", "numbers"), [("uniform", 0), ("update", 1024), ("sketch", 1024)])
+def test_what_is_sent_is_the_proxys_lora_and_a_sketch(relevance, numbers):
+    """Three layers of four 16 x 16 linears and three of 16 x 32, of rank 4."""
+    lab = Lab("fedmosaic-proxy", {"relevance": relevance}, models=("wide", "foreign"))
+    _, upload = trained(lab)
+    lora = 3 * 4 * (4 * (16 + 16) + 3 * (16 + 32))
+    assert sum(tensor.nbytes for tensor in upload.tensors.values()) == 4 * (lora + numbers)
+    download = lab.server().aggregate(Uploads([upload]), {}, 2).downloads[0]
+    assert sum(tensor.nbytes for tensor in download.values()) == 4 * lora
+
+
 def test_both_models_are_part_of_the_private_state():
     lab = Lab("fedmosaic-proxy", models=UNLIKE)
     client, _ = trained(lab)

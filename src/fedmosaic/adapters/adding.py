@@ -46,7 +46,7 @@ def _add(linear: nn.Module, branch: Folded) -> None:
     weight = linear.weight
     change = branch.change.to(weight.device)
     weight.copy_(weight.double() + (change if isinstance(linear, nn.Linear) else change.T))
-    if branch.offset is not None:
+    if branch.offset is not None and bool(branch.offset.any()):
         offset = (branch.scale * branch.offset).to(weight.device)
         before = 0.0 if linear.bias is None else linear.bias.double()
         linear.bias = nn.Parameter((before + offset).to(weight.dtype), requires_grad=False)

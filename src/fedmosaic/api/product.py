@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from pydantic import BaseModel as Table
@@ -32,6 +32,7 @@ from fedmosaic.federation import ClientRuntime
 from fedmosaic.federation.final_model import final_client
 from fedmosaic.io import load_json, load_tensors, save_tensors
 from fedmosaic.methods.proxy_weight import ProxyWeight
+from fedmosaic.methods.token_product import OPEN_ANSWERS
 from fedmosaic.models import BaseModel, load_base_model
 from fedmosaic.models.product_of_experts import ProductOfExperts
 from fedmosaic.training import Client
@@ -43,6 +44,11 @@ PARTS = ("own", "proxy")
 @runtime_checkable
 class AnswersWithProxy(Protocol):
     """A method whose clients answer with their own model and the proxy, each with one slot."""
+
+    @property
+    def open_answers(self) -> str:
+        """How both models answer open questions, one of :data:`~fedmosaic.methods.token_product.OPEN_ANSWERS`."""
+        ...
 
     def proxy_weight(self, client: Client, /) -> ProxyWeight:
         """Return how much the proxy counts in a client's answers.
@@ -60,6 +66,7 @@ class Product(Table):
         own, proxy: names or folders of the base models.
         weight: w of the proxy's log-likelihood, where nothing is known of what the client was trained on.
         familiar, foreign, novelty_quantile: as :class:`~fedmosaic.methods.proxy_weight.ProxyWeight` has them.
+        open_answers: a name in :data:`~fedmosaic.methods.token_product.OPEN_ANSWERS`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -70,6 +77,7 @@ class Product(Table):
     familiar: float
     foreign: float
     novelty_quantile: float
+    open_answers: Literal["proposals", "tokens"]
 
 
 def write_product(runtime: ClientRuntime, client_id: int, folder: Path) -> str:
@@ -101,14 +109,15 @@ def write_product(runtime: ClientRuntime, client_id: int, folder: Path) -> str:
         with adapter.mixed(weights):
             write_lora(adapter, folder / part, base_model=models[part], task_type=task)
     rule = method.proxy_weight(client)
-    table = Product(
+    table = {
         **models,
-        weight=rule.fixed,
-        familiar=rule.familiar,
-        foreign=rule.foreign,
-        novelty_quantile=rule.novelty_quantile,
-    )
-    (folder / FILE).write_text(json.dumps(table.model_dump(), indent=2) + "\n", encoding="utf-8")
+        "weight": rule.fixed,
+        "familiar": rule.familiar,
+        "foreign": rule.foreign,
+        "novelty_quantile": rule.novelty_quantile,
+        "open_answers": method.open_answers,
+    }
+    (folder / FILE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
     if rule.known is not None:
         save_tensors(folder / KNOWN, {"known": rule.known})
     return _usage(models)
@@ -146,7 +155,7 @@ class ExportedProduct:
     def from_pretrained(
         cls, folder: Path | str, *, own: str | None = None, proxy: str | None = None, device: str = "cpu"
     ) -> ExportedProduct:
-        """Load what ``fedmosaic export --as lora`` has written for a client with a proxy model.
+        """Return what ``fedmosaic export --as lora`` has written for a client with a proxy model.
 
         Args:
             folder: with ``product.json``.
@@ -177,7 +186,8 @@ class ExportedProduct:
             known=known,
         )
         embed = partial(_embedded, load(names["proxy"]) if known is not None else models["proxy"])
-        made = cls(ProductOfExperts(models["own"], models["proxy"], partial(rule, embed=embed)), album)
+        together = OPEN_ANSWERS[table.open_answers]
+        made = cls(together(models["own"], models["proxy"], partial(rule, embed=embed)), album)
         weakref.finalize(made, shutil.rmtree, cache, ignore_errors=True)
         return made
 

@@ -51,9 +51,9 @@ from fedmosaic.methods.familiarity import remember_questions
 from fedmosaic.methods.proxy_mixture import RelevanceShare, SimilarityOf, centred, mixed_by_relevance
 from fedmosaic.methods.proxy_weight import ProxyWeight
 from fedmosaic.methods.task_sketch import Count, Positive, SketchSettings, TaskSketch, check_budget
+from fedmosaic.methods.token_product import OPEN_ANSWERS
 from fedmosaic.methods.upload_memory import MemorySettings, UploadMemory
 from fedmosaic.models import BaseModel, find_base_model
-from fedmosaic.models.product_of_experts import ProductOfExperts
 from fedmosaic.relevance import GUARANTEES
 from fedmosaic.relevance.update_sketch import update_sketch
 from fedmosaic.relevance.weights import unit_rows
@@ -94,6 +94,8 @@ class FedMosaicProxySettings(MemorySettings, SketchSettings):
     trained, and after the last exchange by what was received."""
     weighting: Literal["fixed", "familiarity"] = "fixed"
     """Whether the proxy counts alike in all answers, or by how familiar the question is."""
+    open_answers: Literal["proposals", "tokens"] = "proposals"
+    """Whether both models propose a whole answer each, of which they take the likelier, or generate one together."""
     weight: Weight = 1.0
     """Of ``fixed``: w of the proxy's log-likelihood."""
     weight_familiar: Weight = 1.0
@@ -221,7 +223,12 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
         # the frozen proxy embeds questions between its answers: then its adapter must not be folded in
         mix = folded_in if rule.known is None else Adapter.mixed
         with folded_in(client.adapter, self.answers_with), mix(proxy.adapter, self.proxy.answers_with):
-            yield ProductOfExperts(client.base, proxy.base, weigh)
+            yield OPEN_ANSWERS[self.open_answers](client.base, proxy.base, weigh)
+
+    @property
+    def open_answers(self) -> str:
+        """How both models answer open questions, one of :data:`OPEN_ANSWERS`."""
+        return self.settings.open_answers
 
     def proxy_weight(self, client: Client) -> ProxyWeight:
         """Return how much the proxy counts in a client's answers.

@@ -244,9 +244,8 @@ class BaseModel(ABC):
         batch = self.collate(samples, with_answers=False)
         ended = torch.zeros(len(samples), dtype=torch.bool, device=batch.input_ids.device)
         answers: list[list[int]] = [[] for _ in samples]
-        rows = torch.arange(len(samples), device=ended.device)
         for _ in range(max_tokens):
-            tokens = self.head(self.hidden_states(batch)[rows, batch.last]).argmax(-1)
+            tokens = self.next_token_scores(batch, samples, answers).argmax(-1)
             ended |= torch.isin(tokens, self.end_tokens.to(tokens.device))
             if self.limit is not None:
                 ended |= batch.last + 1 >= self.limit
@@ -256,6 +255,17 @@ class BaseModel(ABC):
                 answers[row].append(int(tokens[row]))
             batch = _append(batch, tokens, ~ended)
         return [str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip() for tokens in answers]
+
+    def next_token_scores(self, batch: Batch, samples: Sequence[Sample], said: Sequence[Sequence[int]]) -> Tensor:
+        """Return the logits (B, V) of each row's next token.
+
+        Args:
+            batch: prompts, with what was said.
+            samples: those that the prompts are of.
+            said: the tokens of each row's answer so far.
+        """
+        rows = torch.arange(len(samples), device=batch.input_ids.device)
+        return self.head(self.hidden_states(batch)[rows, batch.last])
 
     def save(
         self, folder: Path, *, changes: Mapping[str, Tensor] | None = None, config: PreTrainedConfig | None = None

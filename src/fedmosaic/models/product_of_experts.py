@@ -55,8 +55,8 @@ class ProductOfExperts(Wrapper):
             max_tokens: longest answer, in the tokens of the model that gives it.
         """
         own, others = (model.answer(samples, max_tokens=max_tokens) for model in (self.inner, self.second))
-        answers = [one if _says_something(one) else two for one, two in zip(own, others, strict=True)]
-        differ = [row for row, two in enumerate(others) if two != answers[row] and _says_something(two)]
+        answers = [one if says_something(one) else two for one, two in zip(own, others, strict=True)]
+        differ = [row for row, two in enumerate(others) if two != answers[row] and says_something(two)]
         if differ:
             asked = [
                 dataclasses.replace(samples[row], answer=own[row], options=(own[row], others[row])) for row in differ
@@ -67,8 +67,12 @@ class ProductOfExperts(Wrapper):
         return answers
 
 
-def _says_something(text: str) -> bool:
-    """Whether a generated text can be an answer at all: it is not blank, and holds nothing that only prompts may."""
+def says_something(text: str) -> bool:
+    """Return whether a generated text can be an answer: it is not blank, and holds nothing that only prompts may.
+
+    Args:
+        text: as it was generated.
+    """
     try:
         Sample("", (), "?", text)
     except DataError:
