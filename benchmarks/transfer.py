@@ -1,7 +1,8 @@
-"""The transfer test: does Co-LoRA's P, Q trained in one model say the same in another?
+"""The transfer test: do P, Q of Co-LoRA, or of the tower adapter, trained in one model say the same in another?
 
     python benchmarks/transfer.py --out runs/transfer                                   # all of it: CPU-hours
     python benchmarks/transfer.py --out runs/quick --skills trend@lines,bongard@twemoji --pairs tiny-llama:tiny-qwen2
+    python benchmarks/transfer.py --out runs/tower --site tower --modes 16,64,256       # the tower adapter, by rank
 
 For each recipe of bases, skill, seed and source model: P and Q (Co-LoRA only, no other adapter) are trained on the
 skill in the source and put into each target model, (i) as they are and (ii) as the start of a few steps on few samples.
@@ -9,8 +10,9 @@ skill in the source and put into each target model, (i) as they are and (ii) as 
 folder: rows that are in ``rows.jsonl`` already are not computed again, and the table covers all rows.
 
 A recipe is a mode with other values, e.g. ``joint``, ``none``, ``joint:ridge=0.1:orthonormal=0:answer=8`` (fields of
-the mode, and of the positions' weights). Every row holds accuracies on ``held-out`` samples (train and validation
-samples that the training does not see; for choosing recipes) and on ``test`` samples; ``--score`` says which are shown.
+the mode, and of the positions' weights); of the tower adapter it is the rank, as all models here have one tower. Every
+row holds accuracies on ``held-out`` samples (train and validation samples that the training does not see; for choosing
+recipes) and on ``test`` samples; ``--score`` says which are shown.
 """
 
 from __future__ import annotations
@@ -28,13 +30,14 @@ import torch
 from _transfer_plot import write_plot
 from _transfer_table import Row, of_kind, show, summarise
 
-from fedmosaic.adapters import Adapter, Slot, folded_in
+from fedmosaic.adapters import Adapter, Slot, TowerSite, folded_in, is_shared
 from fedmosaic.alignment import MODES, Alignment, Mode, PositionWeights, align, is_alignment
 from fedmosaic.config import TrainingSettings, home
 from fedmosaic.data.mosaic40.build import open_mosaic40, open_public
 from fedmosaic.data.mosaic40.public import public_samples
 from fedmosaic.data.sample import Sample, Task
 from fedmosaic.evaluation import score_samples
+from fedmosaic.federation.tower_basis import tower_site
 from fedmosaic.models import BaseModel, load_base_model
 from fedmosaic.seeding import derive, rng
 from fedmosaic.training.optimiser import SlotOptimiser
@@ -68,6 +71,9 @@ def parse_recipe(text: str) -> tuple[Mode, PositionWeights]:
 
 class Bench:
     """The models with Co-LoRA in them, the tasks, and the bases of each recipe."""
+
+    group = "colora"
+    """What is trained, of :meth:`Adapter.named_groups`."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
@@ -154,7 +160,7 @@ class Bench:
 
     def shared(self, name: str) -> dict[str, torch.Tensor]:
         """Return P and Q."""
-        return {key: value for key, value in self.adapters[name].slot_tensors("local").items() if key[0] == "b"}
+        return {key: value for key, value in self.adapters[name].slot_tensors("local").items() if is_shared(key)}
 
     def load(self, name: str, tensors: dict[str, torch.Tensor]) -> None:
         """Set P and Q."""
@@ -163,8 +169,9 @@ class Bench:
 
     def train(self, name: str, samples: Sequence[Sample], steps: int, seed: int) -> None:
         """Take steps on P and Q as a client does."""
-        model, settings = self.models[name], TrainingSettings(colora_learning_rate=self.arguments.lr)
-        groups = {"colora": self.adapters[name].named_groups()["colora"]}
+        rate = self.arguments.lr
+        model, settings = self.models[name], TrainingSettings(colora_learning_rate=rate, tower_learning_rate=rate)
+        groups = {self.group: self.adapters[name].named_groups()[self.group]}
         self.adapters[name].train_only("local")
         optimiser = SlotOptimiser(groups, settings)
         draw = rng(seed, "batches")
@@ -180,7 +187,21 @@ class Bench:
             return {kind: score_samples(model, samples, batch_size=60).mean for kind, samples in kinds.items()}
 
 
-def _colora_only(model: BaseModel, *, rank: int, blocks: int) -> Adapter:
+class TowerBench(Bench):
+    """The same with a tower adapter instead; a recipe is its rank."""
+
+    group = "tower"
+
+    def use(self, recipe: str) -> None:
+        """Put tower adapters of this rank into all models."""
+        for name, model in self.models.items():
+            self.adapters[name].detach()
+            model.adapter = None
+            site = tower_site(model, int(recipe), home=home())
+            self.adapters[name] = _colora_only(model, rank=self.arguments.rank, blocks=0, tower=site)
+
+
+def _colora_only(model: BaseModel, *, rank: int, blocks: int, tower: TowerSite | None = None) -> Adapter:
     """Attach an adapter and take its conventional linears out again."""
     adapter = Adapter.attach(
         model.module,
@@ -191,6 +212,7 @@ def _colora_only(model: BaseModel, *, rank: int, blocks: int) -> Adapter:
         blocks=blocks,
         seed=0,
         architecture=model.architecture,
+        tower=tower,
     )
     for adapted in adapter.linears():
         if adapted.linear.kind == "lora":
@@ -202,6 +224,7 @@ def check_same(bench: Bench, arguments: argparse.Namespace) -> None:
     """Refuse a folder whose rows come from other models or settings: they could not be compared."""
     names = ("rank", "blocks", "samples", "steps", "few_steps", "batch", "lr", "scale")
     now = {name: getattr(arguments, name) for name in names}
+    now |= {"site": arguments.site} if arguments.site != "decoder" else {}
     now["architectures"] = sorted(model.architecture for model in bench.models.values())
     path = arguments.out / "settings.json"
     if path.is_file() and json.loads(path.read_text()) != now:
@@ -217,7 +240,8 @@ def options(description: str | None) -> argparse.ArgumentParser:
     """Return the command line's options."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--modes", type=_words, default=["joint", "none"], help="recipes")
+    parser.add_argument("--site", choices=("decoder", "tower"), default="decoder", help="Co-LoRA, or the tower adapter")
+    parser.add_argument("--modes", type=_words, default=["joint", "none"], help="recipes; of --site tower: ranks")
     parser.add_argument("--skills", type=_words, default=list(SKILLS))
     parser.add_argument("--pairs", type=_words, help="source:target,...  (default: all ordered pairs)")
     parser.add_argument("--seeds", type=_words, default=["0", "1", "2"])
@@ -243,7 +267,7 @@ def main() -> None:
     rows = [json.loads(line) for line in record.read_text().splitlines()] if record.is_file() else []
     known = {tuple(row[key] for key in ("recipe", "skill", "seed", "source", "target")) for row in rows}
     pairs = arguments.pairs or [":".join(pair) for pair in itertools.permutations(arguments.models, 2)]
-    bench, begin = Bench(arguments), time.process_time()
+    bench, begin = {"decoder": Bench, "tower": TowerBench}[arguments.site](arguments), time.process_time()
     check_same(bench, arguments)
     for seed, skill in itertools.product(map(int, arguments.seeds), arguments.skills):  # recipes side by side
         for recipe, source in itertools.product(arguments.modes, arguments.models):

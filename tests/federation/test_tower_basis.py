@@ -5,10 +5,18 @@ import torch
 from tests.federation.scenario import SMALL
 
 from fedmosaic.config import resolve
+from fedmosaic.data.sample import Sample
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation import tower_basis
 from fedmosaic.federation.assets import Assets
-from fedmosaic.federation.tower_basis import interface_inputs, principal_directions, tower_site
+from fedmosaic.federation.tower_basis import (
+    aligned_site,
+    features_by_picture,
+    interface_inputs,
+    principal_directions,
+    tower_site,
+)
+from fedmosaic.models.interface import Interface
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +67,51 @@ def test_a_rank_above_the_features_is_refused_and_text_models_have_none(assets, 
     assert tower_site(model, 0, home=tmp_path) is None
     monkeypatch.setattr(model, "reads_images", False)
     assert tower_site(model, 256, home=tmp_path) is None
+
+
+class Tower:
+    """A model of which nothing but its interface is asked."""
+
+    reads_images = True
+
+    def __init__(self, name, width):
+        self.name = name
+        self.interface = Interface("", "", f"tower-{name}", width, 0)
+
+
+def test_unlike_towers_share_one_adapter_in_which_their_features_agree(tmp_path, monkeypatch):
+    """The second tower is the first one turned, and gives four tokens where the first gives one."""
+    draw = torch.Generator().manual_seed(0)
+    features = torch.randn(200, 6, generator=draw, dtype=torch.float64) * torch.tensor([6.0, 5, 4, 3, 2, 1])
+    turn = torch.linalg.qr(torch.randn(6, 6, generator=draw, dtype=torch.float64)).Q
+    of = {
+        "one": [row[None] for row in features],
+        "two": [(row @ turn.t()).expand(4, 6) for row in features],
+    }
+    samples = [Sample(str(i), (str(i),), "<image> ?", "yes") for i in range(200)]
+    monkeypatch.setattr(
+        tower_basis, "models_and_public_samples", lambda names, *_, **__: ({name: name for name in names}, samples)
+    )
+    monkeypatch.setattr(tower_basis, "features_by_picture", lambda name, _: of[name])
+    models = {name: Tower(name, 6) for name in of}
+    towers = {model.interface.tower: name for name, model in models.items()}
+    one, two = (aligned_site(model, 3, towers, home=tmp_path) for model in models.values())
+    assert one.interface.tower == two.interface.tower
+    assert one.interface.tower not in towers
+    torch.testing.assert_close(two.basis.double() @ turn, one.basis.double(), atol=1e-5, rtol=0)
+    monkeypatch.setattr(tower_basis, "models_and_public_samples", None)  # kept
+    assert torch.equal(aligned_site(models["one"], 3, towers, home=tmp_path).basis, one.basis)
+
+
+def test_with_one_tower_alignment_changes_nothing(assets, tmp_path):
+    model = assets.pool.model("tiny-llama")
+    site = aligned_site(model, 256, {model.interface.tower: "tiny-llama"}, home=tmp_path)
+    assert torch.equal(site.basis, torch.eye(256))
+    assert site.interface == model.interface
+
+
+def test_a_pictures_features_are_its_own_tokens(assets):
+    model, samples = assets.pool.model("tiny-llama"), assets.benchmark.task("trend@lines").train[:3]
+    found = features_by_picture(model, samples)
+    assert [each.shape for each in found] == [(4, 256)] * 3
+    torch.testing.assert_close(torch.cat(found), interface_inputs(model, model.interface, list(samples)))

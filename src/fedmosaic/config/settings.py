@@ -91,6 +91,9 @@ class AdapterSettings(_Settings):
     tower_rank: Annotated[int, Field(ge=0)] = 0
     """r of the tower adapter, Co-LoRA at the input of vision-language models' projectors, at most the width of the
     tower's features (256 in the embedded models); 0, as published: none."""
+    align_towers: bool = False
+    """Whether clients with different vision towers share one tower adapter, in coordinates in which the towers'
+    features of public pictures agree. It needs the base models of all clients. Off: one adapter for each tower."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
     """Share of an adapter's inputs that are dropped in training."""
     gate: Annotated[str, registered(GATES)] = "scalar"

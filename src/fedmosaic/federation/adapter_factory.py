@@ -15,7 +15,7 @@ from fedmosaic.alignment import Alignment, is_alignment
 from fedmosaic.config import AdapterSettings, ClientSpec
 from fedmosaic.errors import FedMosaicError
 from fedmosaic.federation.assets import Assets
-from fedmosaic.federation.tower_basis import tower_site
+from fedmosaic.federation.tower_basis import aligned_site
 from fedmosaic.models import BaseModel
 from fedmosaic.training import ClientState
 
@@ -81,14 +81,15 @@ class AdapterFactory:
         """The modules that all clients of the run take turns in to train their proxy models, attached on first use."""
         proxy = self._assets.method.proxy
         if self._proxy is None and proxy is not None:
-            settings = self._assets.settings.adapter.model_copy(update={"blocks": 0})
+            settings = self._assets.settings.adapter.model_copy(update={"blocks": 0, "align_towers": False})
             self._proxy = self._attach(self._assets.pool.proxy(proxy.model), proxy.slots, settings, gate="none")
             self._proxy_start = ClientState.of_adapter(self._proxy)
         return self._proxy
 
     def _attach(self, base: BaseModel, slots: Sequence[Slot], settings: AdapterSettings, *, gate: str) -> Adapter:
         run = self._assets.settings
-        tower = tower_site(base, settings.tower_rank, home=self._assets.cache, device=run.device, dtype=run.model.dtype)
+        rank, towers = settings.tower_rank, self._towers() if settings.align_towers and settings.tower_rank else {}
+        tower = aligned_site(base, rank, towers, home=self._assets.cache, device=run.device, dtype=run.model.dtype)
         base.adapter = adapter = Adapter.attach(
             base.module,
             base.decoder,
@@ -103,6 +104,12 @@ class AdapterFactory:
             tower=tower,
         )
         return adapter
+
+    def _towers(self) -> dict[str, str]:
+        """The vision towers of all clients' base models, each with the name of a model that has it."""
+        names = sorted(set(self._assets.settings.scenario.models))
+        found = {name: model.interface for name in names if (model := self._assets.pool.model(name)).reads_images}
+        return {interface.tower: name for name, interface in found.items() if interface is not None}
 
     def _attached(self, model: str) -> Adapter:
         method, base = self._assets.method, self._assets.pool.model(model)
