@@ -9,8 +9,9 @@ import torch
 from _domains import Seen, same_family, same_skill
 from torch import Tensor
 
-from fedmosaic.methods.base import Aggregation, ServerState, Uploads
+from fedmosaic.methods.base import Aggregation, ServerState
 from fedmosaic.methods.fedmosaic import FedMosaic
+from fedmosaic.methods.uploads import Uploads
 
 
 class Oracle(FedMosaic):

@@ -14,7 +14,8 @@ from fedmosaic.federation.adapter_factory import AdapterFactory
 from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.participant import Participant
 from fedmosaic.federation.server_context import ServerContext
-from fedmosaic.methods.base import Aggregation, Uploads
+from fedmosaic.methods.base import Aggregation
+from fedmosaic.methods.uploads import Uploads
 from fedmosaic.training import ClientState, NullModelPool
 
 

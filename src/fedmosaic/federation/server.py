@@ -22,7 +22,8 @@ from fedmosaic.federation.results import ExchangeCosts, ExchangedScores
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.server_context import ServerContext
 from fedmosaic.federation.upload_store import UploadStore
-from fedmosaic.methods.base import Aggregation, Upload, Uploads
+from fedmosaic.methods.base import Aggregation
+from fedmosaic.methods.uploads import Upload, Uploads
 
 _SECONDS_BETWEEN_POLLS = 0.5
 

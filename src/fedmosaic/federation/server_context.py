@@ -15,7 +15,8 @@ from torch import Tensor
 from fedmosaic import seeding
 from fedmosaic.federation.adapter_factory import AdapterFactory
 from fedmosaic.federation.assets import Assets
-from fedmosaic.methods.base import Aggregation, Method, Uploads
+from fedmosaic.methods.base import Aggregation, Method
+from fedmosaic.methods.uploads import Uploads
 from fedmosaic.training import Client, Meter
 
 

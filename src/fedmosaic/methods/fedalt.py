@@ -17,7 +17,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from fedmosaic.adapters import Slot
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Tensors, Uploads
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState
+from fedmosaic.methods.uploads import Tensors, Uploads
 from fedmosaic.training import Budget, Client
 
 

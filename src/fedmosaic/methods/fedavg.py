@@ -12,7 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedmosaic.adapters import Slot
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Uploads, mean_of_comparable
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, mean_of_comparable
+from fedmosaic.methods.uploads import Uploads
 from fedmosaic.training import Budget, Client
 
 

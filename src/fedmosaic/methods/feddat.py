@@ -22,15 +22,8 @@ from pydantic import Field
 from torch import Tensor
 
 from fedmosaic.adapters import Slot, SlotWeights
-from fedmosaic.methods.base import (
-    Aggregation,
-    Method,
-    MethodSettings,
-    ServerState,
-    Tensors,
-    Uploads,
-    mean_within_architecture,
-)
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, mean_within_architecture
+from fedmosaic.methods.uploads import Tensors, Uploads
 from fedmosaic.training import Budget, Client, LocalBatch, cross_entropy
 from fedmosaic.training.losses import distillation
 

@@ -27,8 +27,9 @@ from torch import Tensor
 from fedmosaic import seeding
 from fedmosaic.adapters import Slot
 from fedmosaic.data.sample import Sample
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Uploads, mean_within_architecture
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, mean_within_architecture
 from fedmosaic.methods.instance_weights import InstanceWeighted
+from fedmosaic.methods.uploads import Uploads
 from fedmosaic.models import BaseModel
 from fedmosaic.training import Budget, Client
 

@@ -43,10 +43,11 @@ from fedmosaic.adapters import Adapter, Slot, SlotWeights, TensorShapes
 from fedmosaic.config import RunSettings
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import SettingsError
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Tensors, Uploads
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState
 from fedmosaic.methods.familiarity import familiar_questions, remember_questions
 from fedmosaic.methods.instance_weights import InstanceWeighted
 from fedmosaic.methods.mixtures import Mixtures
+from fedmosaic.methods.uploads import Tensors, Uploads
 from fedmosaic.models import BaseModel
 from fedmosaic.relevance import (
     DEFAULT_PRIVACY,

@@ -39,11 +39,10 @@ from fedmosaic.methods.base import (
     MethodSettings,
     ProxyModel,
     ServerState,
-    Tensors,
-    Uploads,
     mean_within_architecture,
 )
 from fedmosaic.methods.familiarity import familiar_questions, remember_questions
+from fedmosaic.methods.uploads import Tensors, Uploads
 from fedmosaic.models import BaseModel, find_base_model
 from fedmosaic.models.product_of_experts import ProductOfExperts
 from fedmosaic.training import Budget, Client

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from fedmosaic.adapters import Slot
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Uploads, mean_within_architecture
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, mean_within_architecture
+from fedmosaic.methods.uploads import Uploads
 from fedmosaic.models import BaseModel, Batch, Wrapper
 from fedmosaic.training import Budget, Client, LocalBatch, cross_entropy
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fedmosaic.methods.base import Uploads
+from fedmosaic.methods.uploads import Uploads
 from fedmosaic.relevance.column_store import ColumnStore, gather_columns, mix_columns
 
 _RECEIVERS = 1024  # of one block
