@@ -65,7 +65,9 @@ def dry_run(assets: Assets) -> Iterator[Round]:
             newcomers = [clients[client] for client in training if uploads and client not in uploads]
             answer = answer.with_downloads(
                 {
-                    me.spec.id: method.initial_download(me.base.architecture, method.upload_shapes(me.adapter), uploads)
+                    me.spec.id: context.initial_download(
+                        me.base.architecture, method.upload_shapes(me.adapter), uploads
+                    )
                     for me in newcomers
                 }
             )

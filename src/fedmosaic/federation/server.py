@@ -120,7 +120,7 @@ class Server:
         before = self.context.spent.flops
         aggregation = self.context.aggregate(uploads, state, round_)
         newcomers = {
-            peer.client: self.context.method.initial_download(peer.architecture, peer.shapes, uploads)
+            peer.client: self.context.initial_download(peer.architecture, peer.shapes, uploads)
             for peer in receiving
             if peer.client not in uploads
         }

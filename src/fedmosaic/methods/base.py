@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
-import torch
 from torch import Tensor
 
 from fedmosaic.adapters import (
@@ -29,6 +28,8 @@ from fedmosaic.adapters import (
     is_slot_tensor,
 )
 from fedmosaic.config import AdapterSettings, RunSettings, TrainingSettings
+from fedmosaic.errors import SettingsError
+from fedmosaic.methods.aggregators.mean import Mean
 from fedmosaic.methods.uploads import Tensors, Uploads
 from fedmosaic.models import BaseModel
 from fedmosaic.training import Budget, Client, Resources
@@ -133,6 +134,8 @@ class Method(ABC, Generic[S]):
         colora: whether block-end layers carry Co-LoRA instead of conventional LoRA.
         across_architectures: whether the server combines P and Q over clients of all architectures; for newcomers.
         gate: kind of gate where ``answers_with`` is ``"gate"``; empty: the run's setting ``adapter.gate``.
+        robust: whether :meth:`aggregate` combines uploads by the run's rule (``aggregation.rule``), as all means here
+            do. The class that defines :meth:`aggregate` must say so, else other rules than the mean are refused.
         elastic: whether clients may leave out, or send and receive smaller, tensors than :meth:`upload_shapes` and
             :meth:`download_shapes` announce (ranks or depths that differ between clients or change in a run).
         heterogeneity: what may differ between clients beside their samples, for ``docs/methods.md``.
@@ -146,6 +149,7 @@ class Method(ABC, Generic[S]):
     colora: bool = False
     across_architectures: bool = False
     gate: ClassVar[str] = ""
+    robust: ClassVar[bool] = False
     elastic: ClassVar[bool] = False
     heterogeneity: ClassVar[str] = ""
     Settings: ClassVar[type[Any]] = MethodSettings
@@ -185,6 +189,23 @@ class Method(ABC, Generic[S]):
             SettingsError: says why.
         """
 
+    @classmethod
+    def check_rule(cls, rule: str) -> None:
+        """Refuse a rule of aggregation that the method would not follow.
+
+        Args:
+            rule: ``aggregation.rule``.
+
+        Raises:
+            SettingsError: it is not ``mean``, and the method combines uploads in its own way.
+        """
+        saying = next(vars(each) for each in cls.__mro__ if not {"robust", "aggregate"}.isdisjoint(vars(each)))
+        if rule != Mean.name and not saying.get("robust", False):
+            raise SettingsError(
+                f"aggregation.rule={rule} is not for method {cls.name!r}, which combines uploads in its own way; "
+                f"set aggregation.rule={Mean.name}, or see docs/robust.md for the methods that follow it"
+            )
+
     # ---- client half ---------------------------------------------------------------------------------------------
 
     def prepare(self, resources: Resources) -> None:
@@ -195,7 +216,9 @@ class Method(ABC, Generic[S]):
 
         Raises:
             ValueError: it was done before; another run needs another object.
+            SettingsError: the method does not follow the run's rule of aggregation.
         """
+        self.check_rule(resources.settings.aggregation.rule)
         if self._resources is not None:
             raise ValueError(f"method {self.name!r} was prepared before; make another one for another run")
         self._resources = resources
@@ -353,10 +376,9 @@ def mean_of_comparable(uploads: Uploads, *, across_architectures: bool) -> dict[
     """
     downloads: dict[int, dict[str, Tensor]] = {client: {} for client in uploads}
     for clients, names in uploads.comparable(across_architectures=across_architectures):
-        for name in names:
-            mean = uploads.stack(name, clients).mean(0)
-            for client in clients:
-                downloads[client][name] = mean
+        means = uploads.averages(names, clients)
+        for client in clients:
+            downloads[client] |= means
     return downloads
 
 
@@ -374,14 +396,14 @@ def uniform_mean(
     Returns:
         By name; tensors that nobody has are left out.
     """
-    means = {}
+    names: dict[tuple[int, ...], list[str]] = {}
     for name, shape in shapes.items():
-        found = [
-            upload.tensors[name]
-            for upload in uploads.values()
+        holders = tuple(
+            client
+            for client, upload in uploads.items()
             if is_slot_tensor(name) and name in upload.tensors and upload.tensors[name].shape == shape
             if (is_of_proxy(name) or (across_architectures and is_shared(name)) or upload.architecture == architecture)
-        ]
-        if found:
-            means[name] = torch.stack(found).mean(0)
-    return means
+        )
+        if holders:
+            names.setdefault(holders, []).append(name)
+    return {name: mean for clients in names for name, mean in uploads.averages(names[clients], clients).items()}

@@ -38,6 +38,7 @@ class Ditto(Method[DittoSettings]):
     title = "Ditto"
     slots = (Slot("shared", communicated=True), Slot("personal", communicated=False))
     answers_with = "personal"
+    robust = True
     heterogeneity = "tasks"
     Settings = DittoSettings
 

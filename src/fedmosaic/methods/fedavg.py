@@ -36,6 +36,7 @@ class FedAvg(Method[FedAvgSettings]):
     title = "FedAvg (FedIT)"
     slots = (Slot("shared", communicated=True),)
     answers_with = "shared"
+    robust = True
     Settings = FedAvgSettings
 
     def __init__(self, settings: FedAvgSettings) -> None:

@@ -45,6 +45,7 @@ class FedDat(Method[FedDatSettings]):
     title = "FedDAT"
     slots = (Slot("shared", communicated=True), Slot("local", communicated=False), Slot("received", communicated=False))
     answers_with = _DAT
+    robust = True
     heterogeneity = "tasks"
     Settings = FedDatSettings
 

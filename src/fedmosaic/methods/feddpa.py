@@ -55,6 +55,7 @@ class FedDpa(Method[FedDpaSettings]):
     title = "FedDPA-T"
     slots = (Slot("shared", communicated=True), Slot("local", communicated=False))
     answers_with = _BOTH
+    robust = True
     heterogeneity = "tasks"
     Settings = FedDpaSettings
 

@@ -64,7 +64,6 @@ from fedmosaic.relevance import (
     probe_target,
     relevance_weights,
     spent_epsilon,
-    weighted_sums,
 )
 from fedmosaic.relevance.weights import unit_rows
 from fedmosaic.training import Budget, Client
@@ -139,6 +138,7 @@ class FedMosaic(Method[FedMosaicSettings]):
     answers_with: SlotWeights = "gate"
     colora = True
     across_architectures = True
+    robust = True
     heterogeneity = "tasks, architectures and tokenizers"
     Settings = FedMosaicSettings
 
@@ -252,7 +252,8 @@ class FedMosaic(Method[FedMosaicSettings]):
                 continue
             rows = [index[client] for client in clients]
             weights = self._weights(similarity[rows][:, rows])[receivers]
-            mixed = weighted_sums(weights, uploads.matrix(names, clients), most=self.settings.peers)
+            values, own = uploads.matrix(names, clients), torch.tensor(receivers)
+            mixed = uploads.rule.own_mixtures(weights, values, own, most=self.settings.peers)
             for row, values in zip(receivers, mixed, strict=True):
                 downloads[clients[row]] |= uploads.unflattened(values, names, clients[row])
         return Aggregation(downloads=downloads, relevance=self._weights(similarity), similarity=similarity)

@@ -91,6 +91,7 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
     title = "FedMosaic-Proxy"
     slots = (Slot("local", communicated=False),)
     answers_with = "local"  # with the proxy: see answering()
+    robust = True
     heterogeneity = "tasks, architectures and tokenizers"
     Settings = FedMosaicProxySettings
 

@@ -37,6 +37,7 @@ class FedProx(Method[FedProxSettings]):
     title = "FedProx"
     slots = (Slot("shared", communicated=True),)
     answers_with = "shared"
+    robust = True
     Settings = FedProxSettings
 
     def train(self, client: Client, budget: Budget) -> None:

@@ -31,6 +31,7 @@ class FedSim(Method[MethodSettings]):
     title = "FedSim"
     slots = (Slot("shared", communicated=True), Slot("personal", communicated=False))
     answers_with = "personal"  # not used: see answering()
+    robust = True
     heterogeneity = "tasks"
 
     def train(self, client: Client, budget: Budget) -> None:

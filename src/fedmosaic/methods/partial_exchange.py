@@ -27,6 +27,7 @@ class PartialExchange(Method[P]):
 
     slots = (Slot("shared", communicated=True),)
     answers_with = "shared"
+    robust = True
     kept: ClassVar[str]
     frozen: ClassVar[str] = ""
 

@@ -49,6 +49,7 @@ class ProxyFl(Method[ProxyFlSettings]):
     title = "ProxyFL"
     slots = (Slot("proxy", communicated=True), Slot("private", communicated=False))
     answers_with = "private"
+    robust = True
     heterogeneity = "tasks"
     Settings = ProxyFlSettings
 

@@ -20,6 +20,7 @@ class Sft(Method[MethodSettings]):
     title = "SFT (local only)"
     slots = (Slot("local", communicated=False),)
     answers_with = "local"
+    robust = True  # nothing is combined
     heterogeneity = "tasks, base models"
 
     def train(self, client: Client, budget: Budget) -> None:

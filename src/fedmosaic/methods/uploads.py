@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from fedmosaic.adapters import TensorShapes, is_of_proxy, is_shared, is_slot_tensor
+from fedmosaic.methods.aggregators.base import Aggregator
+from fedmosaic.methods.aggregators.mean import Mean
 
 Tensors = Mapping[str, Tensor]
 
@@ -50,12 +52,17 @@ class Uploads(Mapping[int, Upload]):
     Args:
         uploads: at most one per client.
         receivers: clients whose downloads will be sent; a method may leave out the others'. Default: all.
+        rule: by which they are to be combined; default: the mean.
 
     Attributes:
         receivers: those of them that uploaded, ascending.
+        rule: see above.
     """
 
-    def __init__(self, uploads: Iterable[Upload], receivers: Collection[int] | None = None) -> None:
+    def __init__(
+        self, uploads: Iterable[Upload], receivers: Collection[int] | None = None, rule: Aggregator | None = None
+    ) -> None:
+        self.rule = Mean() if rule is None else rule
         self._by_client = {upload.client: upload for upload in sorted(uploads, key=lambda upload: upload.client)}
         self.receivers = [client for client in self._by_client if receivers is None or client in receivers]
 
@@ -74,7 +81,7 @@ class Uploads(Mapping[int, Upload]):
         Args:
             round_: the first round.
         """
-        return Uploads(upload for upload in self.values() if upload.round >= round_)
+        return Uploads((upload for upload in self.values() if upload.round >= round_), rule=self.rule)
 
     def updated(self, newer: Uploads) -> Uploads:
         """Return these uploads, with newer ones in place of the same clients'.
@@ -82,7 +89,7 @@ class Uploads(Mapping[int, Upload]):
         Args:
             newer: the newer ones; their clients may be new.
         """
-        return Uploads({**self, **newer}.values())
+        return Uploads({**self, **newer}.values(), rule=self.rule)
 
     def towards(self, receivers: Collection[int]) -> Uploads:
         """Return the same uploads with other receivers.
@@ -90,7 +97,28 @@ class Uploads(Mapping[int, Upload]):
         Args:
             receivers: clients whose downloads will be sent.
         """
-        return Uploads(self.values(), receivers)
+        return Uploads(self.values(), receivers, self.rule)
+
+    def combined_by(self, rule: Aggregator) -> Uploads:
+        """Return the same uploads with another rule.
+
+        Args:
+            rule: by which they are to be combined.
+        """
+        return Uploads(self.values(), self.receivers, rule)
+
+    def averages(self, names: Sequence[str], clients: Sequence[int]) -> dict[str, Tensor]:
+        """Return several tensors' averages over several clients, by the uploads' rule.
+
+        Args:
+            names: of the tensors, which belong together: rules that compare clients do so by all of them.
+            clients: ids, at least one.
+
+        Returns:
+            By name.
+        """
+        parts = self.rule.averaged(len(clients), lambda: (self.stack(name, clients) for name in names))
+        return dict(zip(names, parts, strict=True))
 
     def stack(self, name: str, clients: Sequence[int] | None = None) -> Tensor:
         """Return one tensor of several clients.
