@@ -1,12 +1,16 @@
 """What hostile uploads do to honest clients, with and without robust rules of aggregation (docs/robust.md).
 
-    python benchmarks/attacks.py                     every cell that results/attacks.json lacks, then the table
+    python benchmarks/attacks.py                     every cell that results/attacks.json lacks, then the tables
     python benchmarks/attacks.py --method fedavg     of one method; several processes may share the work
-    python benchmarks/attacks.py --show              the table alone
+    python benchmarks/attacks.py --drift             only how far downloads are moved: seconds, not minutes
+    python benchmarks/attacks.py --show              the tables alone
 
 All cells of a method begin after the same honest rounds. Then the attackers send what their attack makes of their last
 honest upload; honest clients receive, train a round and are scored after training, as in the published protocol. Who
 attacks first is fixed. Self and Others are those of the six clients that are honest in every cell, so cells compare.
+
+Drift is how far an attacked download lies from the mean's download without the attackers, as a share of the distance of
+the client's own upload from that: 0 is no harm, at 1 the client could as well keep what it has.
 """
 
 from __future__ import annotations
@@ -38,7 +42,7 @@ from fedmosaic.training import ClientState
 
 RESULTS = Path(__file__).parents[1] / "results" / "attacks.json"
 ATTACKERS = (7, 2, 5, 0)
-SHARES = (0, 40, 20, 10)
+SHARES = (0, 40, 20, 10)  # %
 RULES = {"mean": 0.0, "norm-bound": 0.4, "trimmed-mean": 0.2, "median": 0.4, "multi-krum": 0.4}
 HONEST_ROUNDS, ATTACKED_ROUNDS, STEPS = 3, 1, 8
 OWN_SAMPLES, OTHER_SAMPLES = 16, 3  # of each task
@@ -77,7 +81,7 @@ def _with_weights(mine: Upload, change: Callable[[str, Tensor], Tensor]) -> Tens
     return {name: each if name == "sketch" else change(name, each) for name, each in mine.tensors.items()}
 
 
-ATTACKS = {"scaled": scaled, "flipped": flipped, "random": random, "cloned": cloned}
+ATTACKS = {"cloned": cloned, "scaled": scaled, "flipped": flipped, "random": random}
 OF_METHOD = {"fedavg": ("scaled", "flipped", "random"), "fedmosaic": tuple(ATTACKS)}
 
 
@@ -96,6 +100,7 @@ class Cell:
 
 
 def cells(method: str) -> Iterator[Cell]:
+    """All, the most telling first."""
     for share, attack, rule in product(SHARES, OF_METHOD[method], RULES):
         if share or attack == OF_METHOD[method][0]:
             yield Cell(method, attack if share else "none", share, rule)
@@ -122,9 +127,24 @@ class Federation:
         for round_ in range(1, HONEST_ROUNDS + 1):
             self.states, self.uploads = self._round(round_, self.states, self.uploads, self._server("mean", 0.0), ids)
 
+    def drift(self, cell: Cell) -> float:
+        """Return the mean drift of the downloads of the clients that are never hostile."""
+        hostile = self._hostile(cell)
+        alone = Uploads(upload for client, upload in self.uploads.items() if client not in hostile)
+        clean = self._server("mean", 0.0).aggregate(alone, {}, HONEST_ROUNDS + 1).downloads
+        server = self._server(cell.rule, RULES[cell.rule])
+        moved = server.aggregate(self._poisoned(cell, self.uploads, hostile), {}, HONEST_ROUNDS + 1).downloads
+        honest = [client for client in self.clients if client not in ATTACKERS]
+        own = {client: self.uploads[client].tensors for client in honest}
+        shares = [distance(moved[client], clean[client]) / distance(own[client], clean[client]) for client in honest]
+        return float(f"{fmean(shares):.3g}")
+
+    def _hostile(self, cell: Cell) -> tuple[int, ...]:
+        return ATTACKERS[: round(len(self.clients) * cell.share / 100)]
+
     def attacked(self, cell: Cell) -> dict[str, float]:
         """Return Self and Others of the clients that are never hostile."""
-        hostile = ATTACKERS[: round(len(self.clients) * cell.share / 100)]
+        hostile = self._hostile(cell)
         honest = [client for client in self.clients if client not in hostile]
         server = self._server(cell.rule, RULES[cell.rule])
         states, uploads = self.states, self._poisoned(cell, self.uploads, hostile)
@@ -182,6 +202,11 @@ class Federation:
         )
 
 
+def distance(one: Tensors, other: Tensors) -> float:
+    """Return the Euclidean one over the tensors of the second."""
+    return float(sum((one[name] - tensor).double().square().sum() for name, tensor in other.items()) ** 0.5)
+
+
 # ---- results -------------------------------------------------------------------------------------------------------
 
 
@@ -193,38 +218,50 @@ def known() -> dict[str, dict[str, float]]:
 def keep(cell: Cell, scores: dict[str, float]) -> None:
     with (Path(tempfile.gettempdir()) / "fedmosaic-attacks.lock").open("w") as lock:  # another process may write, too
         fcntl.flock(lock, fcntl.LOCK_EX)
-        table = known() | {cell.key: scores}
+        found = known()
+        table = found | {cell.key: found.get(cell.key, {}) | scores}
         write_atomically(RESULTS, (json.dumps(dict(sorted(table.items())), indent=1) + "\n").encode())
 
 
-def table() -> str:
-    """One line for each method, attack and share; Self / Others by rule."""
+def table(show: Callable[[dict[str, float]], str]) -> str:
+    """One line for each method, attack and share, one column for each rule."""
     found = known()
     lines = ["| method | attack | attackers | " + " | ".join(RULES) + " |", "|---|---|---|" + "---|" * len(RULES)]
     for method in OF_METHOD:
         rows = dict.fromkeys((cell.attack, cell.share) for cell in cells(method))
         for attack, share in sorted(rows, key=lambda row: (list({"none": 0, **ATTACKS}).index(row[0]), row[1])):
-            scores = [found.get(Cell(method, attack, share, rule).key) for rule in RULES]
-            shown = [f"{100 * each['self']:.1f} / {100 * each['others']:.1f}" if each else "" for each in scores]
+            shown = [show(found.get(Cell(method, attack, share, rule).key, {})) for rule in RULES]
             lines.append(f"| {method} | {attack} | {share} % | " + " | ".join(shown) + " |")
     return "\n".join(lines)
+
+
+def shown_scores(cell: dict[str, float]) -> str:
+    return f"{100 * cell['self']:.1f} / {100 * cell['others']:.1f}" if "self" in cell else ""
+
+
+def shown_drift(cell: dict[str, float]) -> str:
+    return f"{cell['drift']:.3g}" if "drift" in cell else ""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", choices=list(OF_METHOD), action="append", help="default: all")
+    parser.add_argument("--drift", action="store_true", help="score nothing")
     parser.add_argument("--show", action="store_true", help="run nothing")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     for method in () if asked.show else asked.method or OF_METHOD:
-        missing = [cell for cell in cells(method) if cell.key not in known()]
-        federation = Federation(method) if missing else None
-        for cell in missing:
-            before = time.process_time()
-            assert federation is not None
-            keep(cell, federation.attacked(cell))
-            print(f"{cell.key}: {known()[cell.key]}, {time.process_time() - before:.1f} CPU-s", flush=True)
-    print(table())
+        measured = ("drift",) if asked.drift else ("drift", "self")
+        missing = {each: [cell for cell in cells(method) if each not in known().get(cell.key, {})] for each in measured}
+        if any(missing.values()):
+            federation = Federation(method)
+            for cell in missing["drift"]:
+                keep(cell, {"drift": federation.drift(cell)})
+            for cell in missing.get("self", ()):
+                before = time.process_time()
+                keep(cell, federation.attacked(cell))
+                print(f"{cell.key}: {known()[cell.key]}, {time.process_time() - before:.1f} CPU-s", flush=True)
+    print(f"Drift\n\n{table(shown_drift)}\n\nSelf / Others (%)\n\n{table(shown_scores)}")
 
 
 if __name__ == "__main__":
