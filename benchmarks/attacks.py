@@ -226,12 +226,14 @@ def keep(cell: Cell, scores: dict[str, float]) -> None:
 def table(show: Callable[[dict[str, float]], str]) -> str:
     """One line for each method, attack and share, one column for each rule."""
     found = known()
-    lines = ["| method | attack | attackers | " + " | ".join(RULES) + " |", "|---|---|---|" + "---|" * len(RULES)]
+    names = " | ".join(f"`{rule}`" for rule in RULES)
+    lines = [f"| method | attack | attackers | {names} |", "|---|---|---:|" + "---:|" * len(RULES)]
     for method in OF_METHOD:
         rows = dict.fromkeys((cell.attack, cell.share) for cell in cells(method))
         for attack, share in sorted(rows, key=lambda row: (list({"none": 0, **ATTACKS}).index(row[0]), row[1])):
             shown = [show(found.get(Cell(method, attack, share, rule).key, {})) for rule in RULES]
-            lines.append(f"| {method} | {attack} | {share} % | " + " | ".join(shown) + " |")
+            if any(shown):
+                lines.append(f"| `{method}` | {attack} | {share} % | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 
 
@@ -240,7 +242,8 @@ def shown_scores(cell: dict[str, float]) -> str:
 
 
 def shown_drift(cell: dict[str, float]) -> str:
-    return f"{cell['drift']:.3g}" if "drift" in cell else ""
+    drift = cell.get("drift")
+    return "" if drift is None else f"{drift:.0f}" if drift >= 10 else f"{drift:.2f}"
 
 
 def main() -> None:
