@@ -9,10 +9,11 @@ import torch
 from _domains import Seen, same_family, same_skill
 from torch import Tensor
 
-from fedmosaic.methods.base import Method, Uploads
+from fedmosaic.methods.base import Method
 from fedmosaic.methods.fedmosaic import FedMosaic
 from fedmosaic.methods.fedmosaic_proxy import FedMosaicProxy
 from fedmosaic.methods.proxy_mixture import SimilarityOf
+from fedmosaic.methods.uploads import Uploads
 
 
 class Told(Method[Any]):

@@ -33,8 +33,8 @@ from torch import Tensor
 from fedmosaic.adapters import is_shared
 from fedmosaic.config import load_scenario, resolve
 from fedmosaic.federation.adapter_factory import AdapterFactory
-from fedmosaic.methods.base import Upload, Uploads
 from fedmosaic.methods.registry import make_method
+from fedmosaic.methods.uploads import Upload, Uploads
 from fedmosaic.relevance.column_store import ColumnStore, all_weights, gather_columns, mix_columns, nearest
 
 IN_MEMORY = 1000  # clients up to which everything is in memory

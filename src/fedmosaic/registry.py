@@ -185,7 +185,13 @@ FAMILIES = Registry(
 GATES = Registry("gates", noun="gate", package="fedmosaic.adapters", base="fedmosaic.adapters.gate:Gate")
 SKETCHES = Registry("sketches", noun="sketch", package="fedmosaic.relevance.sketches")
 METRICS = Registry("metrics", noun="metric of open answers", package="fedmosaic.evaluation.metrics")
+AGGREGATORS = Registry(
+    "aggregators",
+    noun="rule of aggregation",
+    package="fedmosaic.methods.aggregators",
+    base="fedmosaic.methods.aggregators.base:Aggregator",
+)
 ENGINES = Registry("engines", noun="engine", package="fedmosaic.federation.engines")
 TRACKERS = Registry("trackers", noun="tracker", package="fedmosaic.trackers", base="fedmosaic.trackers.base:Tracker")
 
-REGISTRIES = (METHODS, DATASETS, FAMILIES, GATES, SKETCHES, METRICS, ENGINES, TRACKERS)
+REGISTRIES = (METHODS, DATASETS, FAMILIES, GATES, SKETCHES, METRICS, AGGREGATORS, ENGINES, TRACKERS)

@@ -9,8 +9,9 @@ from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.client_node import ClientNode
 from fedmosaic.federation.runtime import ClientRuntime
 from fedmosaic.federation.server_context import ServerContext
-from fedmosaic.methods.base import Aggregation, Upload, Uploads
+from fedmosaic.methods.base import Aggregation
 from fedmosaic.methods.fedavg import FedAvg
+from fedmosaic.methods.uploads import Upload, Uploads
 from fedmosaic.training import cross_entropy
 
 

@@ -11,7 +11,7 @@ from fedmosaic.federation import RunFolder, engines
 from fedmosaic.federation.callbacks import Callback
 from fedmosaic.federation.upload_store import StoredTensors, UploadStore
 from fedmosaic.io import load_tensors, save_tensors
-from fedmosaic.methods.base import Upload
+from fedmosaic.methods.uploads import Upload
 
 
 def upload(client, round_, values=4):

@@ -14,7 +14,7 @@ from fedmosaic.federation.adapter_factory import AdapterFactory
 from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.participant import Participant
 from fedmosaic.federation.server_context import ServerContext
-from fedmosaic.methods.base import Upload
+from fedmosaic.methods.uploads import Upload
 from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, freeze, pad_right
 from fedmosaic.training import Client
 

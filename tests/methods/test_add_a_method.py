@@ -10,8 +10,8 @@ import pytest
 import torch
 from tests.methods.lab import Lab, distance
 
-from fedmosaic.methods.base import Uploads
 from fedmosaic.methods.registry import method_classes
+from fedmosaic.methods.uploads import Uploads
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "add-a-method.md").read_text()

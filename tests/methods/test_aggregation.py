@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmosaic.methods.base import Upload, Uploads
 from fedmosaic.methods.registry import make_method
+from fedmosaic.methods.uploads import Upload, Uploads
 
 P, A = "block.0.q_proj.P", "layer.0.q_proj.A"
 

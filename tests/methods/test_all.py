@@ -12,8 +12,8 @@ from fedmosaic.federation.adapter_factory import AdapterFactory
 from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.participant import Participant
 from fedmosaic.federation.server_context import ServerContext
-from fedmosaic.methods.base import Uploads
 from fedmosaic.methods.registry import method_classes
+from fedmosaic.methods.uploads import Uploads
 
 METHODS = sorted(method_classes())
 

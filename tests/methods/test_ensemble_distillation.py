@@ -7,8 +7,8 @@ import torch
 from tests.methods.lab import Lab, distance, same
 
 from fedmosaic.config import TrainingSettings
-from fedmosaic.methods.base import Upload, Uploads
 from fedmosaic.methods.ensemble_distillation import DistillationSettings, EnsembleDistiller
+from fedmosaic.methods.uploads import Upload, Uploads
 
 
 def distillation(steps=10, **settings):

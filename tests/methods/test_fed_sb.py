@@ -5,7 +5,7 @@ import torch
 from tests.methods.lab import Lab, same
 
 from fedmosaic.adapters import CoLoraLinear
-from fedmosaic.methods.base import Uploads
+from fedmosaic.methods.uploads import Uploads
 
 
 def of(tensors, letter):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tests.methods.lab import Lab, same, spied
 
-from fedmosaic.methods.base import Upload, Uploads
+from fedmosaic.methods.uploads import Upload, Uploads
 
 A, B = "layer.0.q_proj.A", "layer.0.q_proj.B"
 

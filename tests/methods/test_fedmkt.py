@@ -6,8 +6,8 @@ from tests.methods.lab import Lab, distance, same, spied
 from torch.testing import assert_close
 
 from fedmosaic.errors import WireError
-from fedmosaic.methods.base import Uploads
 from fedmosaic.methods.fedmkt import Source, select
+from fedmosaic.methods.uploads import Uploads
 from fedmosaic.training import ClientState
 from fedmosaic.training.top_k_predictions import TopKPredictions
 

@@ -149,7 +149,7 @@ def test_without_rela_no_sketch_travels_and_all_others_weigh_the_same():
     made = lab({"relevance": "uniform"}, models=("narrow", "narrow", "narrow"))
     uploads = [made.train(client(made, number)) for number in range(3)]
     assert all("sketch" not in upload.tensors for upload in uploads)
-    from fedmosaic.methods.base import Uploads
+    from fedmosaic.methods.uploads import Uploads
 
     result = made.method.aggregate(Uploads(uploads), None)
     torch.testing.assert_close(result.relevance, (1 - torch.eye(3)) / 2)
@@ -163,7 +163,7 @@ def test_without_colora_nothing_crosses_architectures():
     made = lab({"colora": False}, models=("narrow", "narrow", "wide"))
     uploads = [made.train(client(made, number)) for number in range(3)]
     assert not any(name.endswith((".P", ".Q")) for upload in uploads for name in upload.tensors)
-    from fedmosaic.methods.base import Uploads
+    from fedmosaic.methods.uploads import Uploads
 
     downloads = made.method.aggregate(Uploads(uploads), None).downloads
     assert downloads[2] == {}
@@ -180,7 +180,7 @@ def test_without_a_gate_both_slots_count_half_for_ever():
 
 def test_a_restart_in_the_mean_of_all_is_fedavgs():
     """By uniform weights the others' mean is received; N - 1 parts of it and one of the client's own are FedAvg's."""
-    from fedmosaic.methods.base import Uploads
+    from fedmosaic.methods.uploads import Uploads
 
     made = lab({"relevance": "uniform", "restart": 2 / 3}, models=("narrow", "narrow", "narrow"))
     clients = [client(made, number) for number in range(3)]

@@ -11,8 +11,8 @@ from fedmosaic.errors import RunError
 from fedmosaic.evaluation import likeliest_options
 from fedmosaic.experiments.dry_run import dry_run, with_null_models
 from fedmosaic.federation.peers import Peer, check_fit
-from fedmosaic.methods.base import Uploads
 from fedmosaic.methods.familiarity import familiar
+from fedmosaic.methods.uploads import Uploads
 from fedmosaic.models.likelihoods import log_likelihoods
 from fedmosaic.training import Budget, ClientState
 

@@ -4,8 +4,8 @@ import torch
 from tests.methods.lab import Lab, distance, same
 from torch.testing import assert_close
 
-from fedmosaic.methods.base import Upload, Uploads
 from fedmosaic.methods.fedproto import Prototypes, class_of, pull
+from fedmosaic.methods.uploads import Upload, Uploads
 
 MODELS = ("narrow", "narrow", "wide")
 

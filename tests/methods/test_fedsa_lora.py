@@ -3,7 +3,7 @@
 import torch
 from tests.methods.lab import Lab, same
 
-from fedmosaic.methods.base import Upload, Uploads
+from fedmosaic.methods.uploads import Upload, Uploads
 
 
 def of(tensors, letter):

@@ -6,7 +6,7 @@ from tests.methods.lab import Lab, same
 
 from fedmosaic.config import resolve
 from fedmosaic.errors import SettingsError
-from fedmosaic.methods.base import Uploads
+from fedmosaic.methods.uploads import Uploads
 
 
 def of(tensors, letter):

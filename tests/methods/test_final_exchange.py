@@ -4,8 +4,8 @@ import pytest
 import torch
 from tests.methods.lab import Lab, same
 
-from fedmosaic.methods.base import Uploads
 from fedmosaic.methods.registry import method_classes
+from fedmosaic.methods.uploads import Uploads
 from fedmosaic.models.product_of_experts import ProductOfExperts
 
 CHANGED = {

@@ -5,8 +5,8 @@ import torch
 from tests.methods.lab import Lab, same
 from torch.testing import assert_close
 
-from fedmosaic.methods.base import Upload, Uploads
 from fedmosaic.methods.registry import make_method
+from fedmosaic.methods.uploads import Upload, Uploads
 
 A, B = "layer.0.q_proj.A", "layer.0.q_proj.B"
 

@@ -11,8 +11,8 @@ from fedmosaic.config import resolve
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation import RunFolder, engines
 from fedmosaic.federation.grid import InProcessGrid
-from fedmosaic.methods.base import Upload, Uploads
 from fedmosaic.methods.registry import make_method
+from fedmosaic.methods.uploads import Upload, Uploads
 
 A, B, D = "layer.0.q_proj.A", "layer.0.q_proj.B", "layer.0.q_proj.D"
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from tests.methods.lab import Lab, distance, same, spied
 from torch.testing import assert_close
 
-from fedmosaic.methods.base import Upload, Uploads
 from fedmosaic.methods.hetero_ssfl import cka, gram
+from fedmosaic.methods.uploads import Upload, Uploads
 
 MODELS = ("narrow", "narrow", "foreign")
 

@@ -5,10 +5,10 @@ import torch
 from tests.methods.lab import Lab, distance, same
 
 from fedmosaic.errors import SettingsError, WireError
-from fedmosaic.methods.base import Upload, Uploads
 from fedmosaic.methods.hetlora import product_norm, tail
 from fedmosaic.methods.ranks import padded, truncated
 from fedmosaic.methods.registry import make_method
+from fedmosaic.methods.uploads import Upload, Uploads
 
 A, B = "layer.0.q_proj.A", "layer.0.q_proj.B"
 

@@ -8,8 +8,8 @@ import torch
 
 from fedmosaic.federation.upload_store import StoredTensors, UploadStore
 from fedmosaic.methods import fedmosaic, mixtures
-from fedmosaic.methods.base import Upload, Uploads
 from fedmosaic.methods.registry import make_method
+from fedmosaic.methods.uploads import Upload, Uploads
 
 SHAPES = {"layer.0.q.A": (3, 8), "layer.0.q.B": (8, 3), "block.0.q.P": (4, 4), "block.0.q.Q": (4,)}
 

@@ -5,9 +5,9 @@ import torch
 from tests.methods.lab import Lab, distance, same
 from torch.testing import assert_close
 
-from fedmosaic.methods.base import Upload, Uploads
 from fedmosaic.methods.nefl import Submodel
 from fedmosaic.methods.registry import make_method
+from fedmosaic.methods.uploads import Upload, Uploads
 
 FIRST, SECOND = "layer.0.q_proj", "layer.1.q_proj"
 

@@ -5,7 +5,8 @@ import torch
 from tests.methods.lab import Lab, distance, same, spied
 from torch.testing import assert_close
 
-from fedmosaic.methods.base import Upload, Uploads, mean_within_architecture
+from fedmosaic.methods.base import mean_within_architecture
+from fedmosaic.methods.uploads import Upload, Uploads
 
 
 def make(models=("narrow", "narrow"), **settings):

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from tests.methods.lab import Lab, distance, same
 from torch.testing import assert_close
 
-from fedmosaic.methods.base import Upload, Uploads, mean_within_architecture
+from fedmosaic.methods.base import mean_within_architecture
 from fedmosaic.methods.ensemble_distillation import EnsembleDistiller
 from fedmosaic.methods.takfl import mixtures
+from fedmosaic.methods.uploads import Upload, Uploads
 from fedmosaic.training.distillation import divergence
 
 MODELS = ("narrow", "narrow", "foreign")

@@ -17,7 +17,7 @@ from fedmosaic.config.paths import OF_SETTINGS, folder, rooted
 from fedmosaic.config.scenario import Scenario
 from fedmosaic.config.validation import RegisteredName, registered, validate
 from fedmosaic.errors import SettingsError
-from fedmosaic.registry import ENGINES, GATES, METHODS, METRICS
+from fedmosaic.registry import AGGREGATORS, ENGINES, GATES, METHODS, METRICS
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
@@ -131,6 +131,17 @@ class ParticipationSettings(_Settings):
     """An upload made in round u counts in the rounds u + 1 to u + staleness; 0: until the client's next one."""
 
 
+class AggregationSettings(_Settings):
+    """How the server combines uploads (docs/robust.md)."""
+
+    rule: Annotated[str, registered(AGGREGATORS)] = "mean"
+    """``mean``: as the methods' papers. ``norm-bound``, ``trimmed-mean``, ``median`` and ``multi-krum`` bound what
+    hostile uploads can do, and cost accuracy where all are honest."""
+    attackers: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.2
+    """Share of the uploads behind a download that these rules take to be hostile, rounded up to whole clients; the
+    median of equal weights needs no such guess."""
+
+
 class RunDefaults(_Settings):
     """What a scenario may give in ``[settings]``."""
 
@@ -159,6 +170,7 @@ class RunDefaults(_Settings):
     adapter: AdapterSettings = AdapterSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     participation: ParticipationSettings = ParticipationSettings()
+    aggregation: AggregationSettings = AggregationSettings()
 
 
 class RunSettings(RunDefaults):

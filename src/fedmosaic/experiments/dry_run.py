@@ -14,7 +14,8 @@ from fedmosaic.federation.adapter_factory import AdapterFactory
 from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.participant import Participant
 from fedmosaic.federation.server_context import ServerContext
-from fedmosaic.methods.base import Aggregation, Uploads
+from fedmosaic.methods.base import Aggregation
+from fedmosaic.methods.uploads import Uploads
 from fedmosaic.training import ClientState, NullModelPool
 
 
@@ -64,7 +65,9 @@ def dry_run(assets: Assets) -> Iterator[Round]:
             newcomers = [clients[client] for client in training if uploads and client not in uploads]
             answer = answer.with_downloads(
                 {
-                    me.spec.id: method.initial_download(me.base.architecture, method.upload_shapes(me.adapter), uploads)
+                    me.spec.id: context.initial_download(
+                        me.base.architecture, method.upload_shapes(me.adapter), uploads
+                    )
                     for me in newcomers
                 }
             )

@@ -16,7 +16,7 @@ from fedmosaic.errors import SettingsError
 from fedmosaic.federation.adapter_factory import AdapterFactory
 from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.division import own_part
-from fedmosaic.methods.base import Upload
+from fedmosaic.methods.uploads import Upload
 from fedmosaic.training import Client, ClientState, Meter, steps_of
 
 

@@ -22,7 +22,8 @@ from fedmosaic.federation.results import ExchangeCosts, ExchangedScores
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.server_context import ServerContext
 from fedmosaic.federation.upload_store import UploadStore
-from fedmosaic.methods.base import Aggregation, Upload, Uploads
+from fedmosaic.methods.base import Aggregation
+from fedmosaic.methods.uploads import Upload, Uploads
 
 _SECONDS_BETWEEN_POLLS = 0.5
 
@@ -119,7 +120,7 @@ class Server:
         before = self.context.spent.flops
         aggregation = self.context.aggregate(uploads, state, round_)
         newcomers = {
-            peer.client: self.context.method.initial_download(peer.architecture, peer.shapes, uploads)
+            peer.client: self.context.initial_download(peer.architecture, peer.shapes, uploads)
             for peer in receiving
             if peer.client not in uploads
         }

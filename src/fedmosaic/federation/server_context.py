@@ -15,7 +15,9 @@ from torch import Tensor
 from fedmosaic import seeding
 from fedmosaic.federation.adapter_factory import AdapterFactory
 from fedmosaic.federation.assets import Assets
-from fedmosaic.methods.base import Aggregation, Method, Uploads
+from fedmosaic.methods.aggregators.base import make_aggregator
+from fedmosaic.methods.base import Aggregation, Method
+from fedmosaic.methods.uploads import Uploads
 from fedmosaic.training import Client, Meter
 
 
@@ -39,6 +41,7 @@ class ServerContext:
         self.round = 0
         self.spent = Meter()
         self._assets = assets
+        self._rule = make_aggregator(**dict(assets.settings.aggregation))
         self._adapters = AdapterFactory(assets) if adapters is None else adapters
         self.trainees: list[Client] = []
         self._scratch_parent = scratch
@@ -94,7 +97,19 @@ class ServerContext:
         self.clear_scratch()
         torch.manual_seed(seeding.derive(self._assets.settings.seed, "server", round_))
         start = time.perf_counter()
-        aggregation = self.method.aggregate(uploads, self)
+        aggregation = self.method.aggregate(uploads.combined_by(self._rule), self)
         self.spent.seconds += time.perf_counter() - start
         self.spent.flops += sum(trainee.meter.flops for trainee in self.trainees)
         return aggregation
+
+    def initial_download(
+        self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads
+    ) -> dict[str, Tensor]:
+        """Return the method's download of a client without an upload; see :meth:`Method.initial_download`.
+
+        Args:
+            architecture: the newcomer's.
+            shapes: of its uploads.
+            uploads: the others'.
+        """
+        return self.method.initial_download(architecture, shapes, uploads.combined_by(self._rule))

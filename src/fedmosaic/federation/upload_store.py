@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fedmosaic.errors import RunError
 from fedmosaic.io import save_tensors
-from fedmosaic.methods.base import Upload
+from fedmosaic.methods.uploads import Upload
 
 _FILE = re.compile(r"round-(\d+)\.safetensors")
 

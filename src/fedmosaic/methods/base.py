@@ -7,16 +7,14 @@ combines it.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections import ChainMap
-from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
-import torch
 from torch import Tensor
 
 from fedmosaic.adapters import (
@@ -30,10 +28,11 @@ from fedmosaic.adapters import (
     is_slot_tensor,
 )
 from fedmosaic.config import AdapterSettings, RunSettings, TrainingSettings
+from fedmosaic.errors import SettingsError
+from fedmosaic.methods.aggregators.mean import Mean
+from fedmosaic.methods.uploads import Tensors, Uploads
 from fedmosaic.models import BaseModel
 from fedmosaic.training import Budget, Client, Resources
-
-Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,36 +49,6 @@ class MethodSettings:
 
 
 S = TypeVar("S", bound=MethodSettings)
-
-
-@dataclass(frozen=True)
-class Upload:
-    """The last upload of one client.
-
-    Attributes:
-        client: its id.
-        architecture: name of its base model's architecture.
-        tensors: by name, as :meth:`Method.upload_shapes` announces.
-    """
-
-    client: int
-    architecture: str
-    tensors: Tensors
-    samples: int = 0
-    """Training samples seen in the round."""
-    round: int = 0
-    """The round it was made in."""
-
-    @property
-    def shapes(self) -> TensorShapes:
-        """Of its tensors by name; nothing is read for them that is on disk."""
-        known: TensorShapes | None = getattr(self.tensors, "shapes", None)
-        return {name: tuple(each.shape) for name, each in self.tensors.items()} if known is None else known
-
-    @property
-    def size(self) -> int:
-        """How many numbers it holds."""
-        return sum(map(math.prod, self.shapes.values()))
 
 
 class ServerState(Protocol):
@@ -138,125 +107,6 @@ class Aggregation:
         return replace(self, downloads=ChainMap(dict(more), former))
 
 
-class Uploads(Mapping[int, Upload]):
-    """Each client's last upload by client id, in ascending order (node ids and arrival order are random).
-
-    Args:
-        uploads: at most one per client.
-        receivers: clients whose downloads will be sent; a method may leave out the others'. Default: all.
-
-    Attributes:
-        receivers: those of them that uploaded, ascending.
-    """
-
-    def __init__(self, uploads: Iterable[Upload], receivers: Collection[int] | None = None) -> None:
-        self._by_client = {upload.client: upload for upload in sorted(uploads, key=lambda upload: upload.client)}
-        self.receivers = [client for client in self._by_client if receivers is None or client in receivers]
-
-    def __getitem__(self, client: int) -> Upload:
-        return self._by_client[client]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._by_client)
-
-    def __len__(self) -> int:
-        return len(self._by_client)
-
-    def since(self, round_: int) -> Uploads:
-        """Return the uploads made in a round or later.
-
-        Args:
-            round_: the first round.
-        """
-        return Uploads(upload for upload in self.values() if upload.round >= round_)
-
-    def updated(self, newer: Uploads) -> Uploads:
-        """Return these uploads, with newer ones in place of the same clients'.
-
-        Args:
-            newer: the newer ones; their clients may be new.
-        """
-        return Uploads({**self, **newer}.values())
-
-    def towards(self, receivers: Collection[int]) -> Uploads:
-        """Return the same uploads with other receivers.
-
-        Args:
-            receivers: clients whose downloads will be sent.
-        """
-        return Uploads(self.values(), receivers)
-
-    def stack(self, name: str, clients: Sequence[int] | None = None) -> Tensor:
-        """Return one tensor of several clients.
-
-        Args:
-            name: of the tensor.
-            clients: ids; None: all.
-
-        Returns:
-            (N, ...).
-        """
-        return torch.stack([self[client].tensors[name] for client in (self if clients is None else clients)])
-
-    def matrix(self, names: Sequence[str], clients: Sequence[int]) -> Tensor:
-        """Return several tensors of several clients, flattened and concatenated in one row per client.
-
-        Args:
-            names: of the tensors.
-            clients: ids, at least one.
-
-        Returns:
-            (N, V).
-        """
-        like = [self[clients[0]].tensors[name] for name in names]
-        matrix = torch.empty(len(clients), sum(tensor.numel() for tensor in like), dtype=like[0].dtype)
-        for client, row in zip(clients, matrix, strict=True):
-            torch.cat([self[client].tensors[name].flatten() for name in names], out=row)
-        return matrix
-
-    def unflattened(self, row: Tensor, names: Sequence[str], client: int) -> dict[str, Tensor]:
-        """Return a row of :meth:`matrix` as tensors.
-
-        Args:
-            row: (V,).
-            names: of the tensors.
-            client: whose shapes they have.
-
-        Returns:
-            By name.
-        """
-        shapes = [self[client].shapes[name] for name in names]
-        parts = torch.split(row, [math.prod(shape) for shape in shapes])
-        return {name: part.view(shape) for name, part, shape in zip(names, parts, shapes, strict=True)}
-
-    def comparable(self, *, across_architectures: bool) -> list[tuple[list[int], list[str]]]:
-        """Return groups of clients whose tensors mean the same.
-
-        P and Q of Co-LoRA and of tower adapters can be combined by all clients that hold them; conventional A and B
-        only by clients of one architecture (docs/method-facts.md#aggregation). Tensors that are not adapter weights
-        (a sketch) are left out.
-
-        Args:
-            across_architectures: False keeps P and Q within an architecture, too. A proxy model's tensors can always be
-                combined by all: it has one architecture.
-
-        Returns:
-            ``(clients, tensor names)`` of each group.
-        """
-        holders: dict[tuple[str, str], list[int]] = {}
-        for client, upload in self.items():
-            for name in upload.tensors:
-                if not is_slot_tensor(name):
-                    continue
-                everywhere = is_of_proxy(name) or (across_architectures and is_shared(name))
-                scope = "" if everywhere else upload.architecture
-                holders.setdefault((scope, name), []).append(client)
-        groups: dict[tuple[str, tuple[int, ...]], list[str]] = {}
-        for (scope, name), clients in holders.items():
-            groups.setdefault((scope, tuple(clients)), []).append(name)
-        return [(list(clients), names) for (_, clients), names in groups.items()]
-
-
 @dataclass(frozen=True)
 class ProxyModel:
     """A small model that every client trains beside its own: the same one on all clients, whatever their own are."""
@@ -286,6 +136,8 @@ class Method(ABC, Generic[S]):
         colora: whether block-end layers carry Co-LoRA instead of conventional LoRA.
         across_architectures: whether the server combines P and Q over clients of all architectures; for newcomers.
         gate: kind of gate where ``answers_with`` is ``"gate"``; empty: the run's setting ``adapter.gate``.
+        robust: whether :meth:`aggregate` combines uploads by the run's rule (``aggregation.rule``), as all means here
+            do. The class that defines :meth:`aggregate` must say so, else other rules than the mean are refused.
         elastic: whether clients may leave out, or send and receive smaller, tensors than :meth:`upload_shapes` and
             :meth:`download_shapes` announce (ranks or depths that differ between clients or change in a run).
         heterogeneity: what may differ between clients beside their samples, for ``docs/methods.md``.
@@ -299,6 +151,7 @@ class Method(ABC, Generic[S]):
     colora: bool = False
     across_architectures: bool = False
     gate: ClassVar[str] = ""
+    robust: ClassVar[bool] = False
     elastic: ClassVar[bool] = False
     heterogeneity: ClassVar[str] = ""
     Settings: ClassVar[type[Any]] = MethodSettings
@@ -338,6 +191,23 @@ class Method(ABC, Generic[S]):
             SettingsError: says why.
         """
 
+    @classmethod
+    def check_rule(cls, rule: str) -> None:
+        """Refuse a rule of aggregation that the method would not follow.
+
+        Args:
+            rule: ``aggregation.rule``.
+
+        Raises:
+            SettingsError: it is not ``mean``, and the method combines uploads in its own way.
+        """
+        saying = next(vars(each) for each in cls.__mro__ if not {"robust", "aggregate"}.isdisjoint(vars(each)))
+        if rule != Mean.name and not saying.get("robust", False):
+            raise SettingsError(
+                f"aggregation.rule={rule} is not for method {cls.name!r}, which combines uploads in its own way; "
+                f"set aggregation.rule={Mean.name}, or see docs/robust.md for the methods that follow it"
+            )
+
     # ---- client half ---------------------------------------------------------------------------------------------
 
     def prepare(self, resources: Resources) -> None:
@@ -348,7 +218,9 @@ class Method(ABC, Generic[S]):
 
         Raises:
             ValueError: it was done before; another run needs another object.
+            SettingsError: the method does not follow the run's rule of aggregation.
         """
+        self.check_rule(resources.settings.aggregation.rule)
         if self._resources is not None:
             raise ValueError(f"method {self.name!r} was prepared before; make another one for another run")
         self._resources = resources
@@ -506,10 +378,9 @@ def mean_of_comparable(uploads: Uploads, *, across_architectures: bool) -> dict[
     """
     downloads: dict[int, dict[str, Tensor]] = {client: {} for client in uploads}
     for clients, names in uploads.comparable(across_architectures=across_architectures):
-        for name in names:
-            mean = uploads.stack(name, clients).mean(0)
-            for client in clients:
-                downloads[client][name] = mean
+        means = uploads.averages(names, clients)
+        for client in clients:
+            downloads[client] |= means
     return downloads
 
 
@@ -527,14 +398,14 @@ def uniform_mean(
     Returns:
         By name; tensors that nobody has are left out.
     """
-    means = {}
+    names: dict[tuple[int, ...], list[str]] = {}
     for name, shape in shapes.items():
-        found = [
-            upload.tensors[name]
-            for upload in uploads.values()
+        holders = tuple(
+            client
+            for client, upload in uploads.items()
             if is_slot_tensor(name) and name in upload.tensors and upload.tensors[name].shape == shape
             if (is_of_proxy(name) or (across_architectures and is_shared(name)) or upload.architecture == architecture)
-        ]
-        if found:
-            means[name] = torch.stack(found).mean(0)
-    return means
+        )
+        if holders:
+            names.setdefault(holders, []).append(name)
+    return {name: mean for clients in names for name, mean in uploads.averages(names[clients], clients).items()}

@@ -18,7 +18,8 @@ from typing import Annotated
 from pydantic import Field
 
 from fedmosaic.adapters import Slot
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Uploads, mean_within_architecture
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, mean_within_architecture
+from fedmosaic.methods.uploads import Uploads
 from fedmosaic.training import Budget, Client, proximal
 
 
@@ -37,6 +38,7 @@ class Ditto(Method[DittoSettings]):
     title = "Ditto"
     slots = (Slot("shared", communicated=True), Slot("personal", communicated=False))
     answers_with = "personal"
+    robust = True
     heterogeneity = "tasks"
     Settings = DittoSettings
 

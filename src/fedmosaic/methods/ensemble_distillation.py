@@ -14,7 +14,8 @@ from pydantic import Field
 from torch import Tensor
 
 from fedmosaic.config import TrainingSettings
-from fedmosaic.methods.base import MethodSettings, ServerState, Uploads
+from fedmosaic.methods.base import MethodSettings, ServerState
+from fedmosaic.methods.uploads import Uploads
 from fedmosaic.training.client import Client, LocalBatch
 from fedmosaic.training.distillation import (
     DistillationTargets,

@@ -14,10 +14,13 @@ first round, R adds nothing, as its B is 0.
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 
 from fedmosaic.adapters import Slot
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Tensors, Uploads
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState
+from fedmosaic.methods.uploads import Tensors, Uploads
 from fedmosaic.training import Budget, Client
 
 
@@ -28,6 +31,7 @@ class FedAlt(Method[MethodSettings]):
     title = "FedALT"
     slots = (Slot("individual", communicated=True), Slot("rest", communicated=False))
     answers_with = "gate"
+    robust = True
     gate = "token"
     heterogeneity = "tasks"
 
@@ -47,10 +51,9 @@ class FedAlt(Method[MethodSettings]):
         for clients, names in uploads.comparable(across_architectures=False):
             if len(clients) == 1:
                 continue
-            for name in names:
-                stacked = uploads.stack(name, clients)
-                total = stacked.double().sum(0)
-                for client, own in zip(clients, stacked, strict=True):
+            parts = partial(map, partial(uploads.stack, clients=clients), names)
+            for name, means in zip(names, uploads.rule.others_averaged(len(clients), parts), strict=True):
+                for client, mean in zip(clients, means, strict=True):
                     if client in downloads:
-                        downloads[client][name] = ((total - own) / (len(clients) - 1)).to(own)
+                        downloads[client][name] = mean
         return Aggregation(downloads=downloads)

@@ -12,7 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedmosaic.adapters import Slot
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Uploads, mean_of_comparable
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, mean_of_comparable
+from fedmosaic.methods.uploads import Uploads
 from fedmosaic.training import Budget, Client
 
 
@@ -35,6 +36,7 @@ class FedAvg(Method[FedAvgSettings]):
     title = "FedAvg (FedIT)"
     slots = (Slot("shared", communicated=True),)
     answers_with = "shared"
+    robust = True
     Settings = FedAvgSettings
 
     def __init__(self, settings: FedAvgSettings) -> None:

@@ -22,15 +22,8 @@ from pydantic import Field
 from torch import Tensor
 
 from fedmosaic.adapters import Slot, SlotWeights
-from fedmosaic.methods.base import (
-    Aggregation,
-    Method,
-    MethodSettings,
-    ServerState,
-    Tensors,
-    Uploads,
-    mean_within_architecture,
-)
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, mean_within_architecture
+from fedmosaic.methods.uploads import Tensors, Uploads
 from fedmosaic.training import Budget, Client, LocalBatch, cross_entropy
 from fedmosaic.training.losses import distillation
 
@@ -52,6 +45,7 @@ class FedDat(Method[FedDatSettings]):
     title = "FedDAT"
     slots = (Slot("shared", communicated=True), Slot("local", communicated=False), Slot("received", communicated=False))
     answers_with = _DAT
+    robust = True
     heterogeneity = "tasks"
     Settings = FedDatSettings
 

@@ -16,8 +16,9 @@ from typing import Annotated
 from pydantic import Field
 
 from fedmosaic.adapters import Slot
-from fedmosaic.methods.base import Aggregation, Method, ServerState, Uploads, mean_within_architecture
+from fedmosaic.methods.base import Aggregation, Method, ServerState, mean_within_architecture
 from fedmosaic.methods.ensemble_distillation import DistillationSettings, EnsembleDistiller, distil_from_all
+from fedmosaic.methods.uploads import Uploads
 from fedmosaic.training import Budget, Client
 
 

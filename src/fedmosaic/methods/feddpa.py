@@ -27,8 +27,9 @@ from torch import Tensor
 from fedmosaic import seeding
 from fedmosaic.adapters import Slot
 from fedmosaic.data.sample import Sample
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Uploads, mean_within_architecture
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, mean_within_architecture
 from fedmosaic.methods.instance_weights import InstanceWeighted
+from fedmosaic.methods.uploads import Uploads
 from fedmosaic.models import BaseModel
 from fedmosaic.training import Budget, Client
 
@@ -54,6 +55,7 @@ class FedDpa(Method[FedDpaSettings]):
     title = "FedDPA-T"
     slots = (Slot("shared", communicated=True), Slot("local", communicated=False))
     answers_with = _BOTH
+    robust = True
     heterogeneity = "tasks"
     Settings = FedDpaSettings
 

@@ -31,8 +31,9 @@ from torch import Tensor
 
 from fedmosaic.adapters import Adapter, Slot, TensorShapes
 from fedmosaic.config import TrainingSettings
-from fedmosaic.methods.base import Aggregation, Method, ServerState, Tensors, Uploads
+from fedmosaic.methods.base import Aggregation, Method, ServerState
 from fedmosaic.methods.ensemble_distillation import DistillationSettings, by_architecture
+from fedmosaic.methods.uploads import Tensors, Uploads
 from fedmosaic.models import BaseModel
 from fedmosaic.training import Budget, Client, ClientState, LocalBatch
 from fedmosaic.training.distillation import TeacherPredictions, distil, distillation_targets

@@ -42,14 +42,15 @@ from torch import Tensor
 from fedmosaic.adapters import Adapter, Slot, SlotWeights, TensorShapes
 from fedmosaic.config import RunSettings
 from fedmosaic.data.sample import Sample
-from fedmosaic.methods.base import Aggregation, Method, ServerState, Tensors, Uploads
+from fedmosaic.methods.base import Aggregation, Method, ServerState
 from fedmosaic.methods.familiarity import familiar_questions, remember_questions
 from fedmosaic.methods.instance_weights import InstanceWeighted
 from fedmosaic.methods.mixtures import Mixtures
 from fedmosaic.methods.task_sketch import Count, Positive, SketchSettings, TaskSketch, check_budget
 from fedmosaic.methods.upload_memory import MemorySettings, UploadMemory
+from fedmosaic.methods.uploads import Tensors, Uploads
 from fedmosaic.models import BaseModel
-from fedmosaic.relevance import GUARANTEES, cosine_similarity, relevance_weights, weighted_sums
+from fedmosaic.relevance import GUARANTEES, cosine_similarity, relevance_weights
 from fedmosaic.relevance.weights import unit_rows
 from fedmosaic.training import Budget, Client
 
@@ -98,6 +99,7 @@ class FedMosaic(Method[FedMosaicSettings]):
     answers_with: SlotWeights = "gate"
     colora = True
     across_architectures = True
+    robust = True
     heterogeneity = "tasks, architectures and tokenizers"
     Settings = FedMosaicSettings
 
@@ -208,7 +210,8 @@ class FedMosaic(Method[FedMosaicSettings]):
                 continue
             rows = [index[client] for client in clients]
             weights = self._weights(similarity[rows][:, rows])[receivers]
-            mixed = weighted_sums(weights, uploads.matrix(names, clients), most=self.settings.peers)
+            values, own = uploads.matrix(names, clients), torch.tensor(receivers)
+            mixed = uploads.rule.own_mixtures(weights, values, own, most=self.settings.peers)
             for row, values in zip(receivers, mixed, strict=True):
                 downloads[clients[row]] |= uploads.unflattened(values, names, clients[row])
         return Aggregation(downloads=downloads, relevance=self._weights(similarity), similarity=similarity)

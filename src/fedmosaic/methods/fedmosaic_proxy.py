@@ -43,8 +43,6 @@ from fedmosaic.methods.base import (
     Method,
     ProxyModel,
     ServerState,
-    Tensors,
-    Uploads,
     mean_within_architecture,
 )
 from fedmosaic.methods.familiarity import remember_questions
@@ -53,6 +51,7 @@ from fedmosaic.methods.proxy_weight import ProxyWeight
 from fedmosaic.methods.task_sketch import Count, Positive, SketchSettings, TaskSketch, check_budget
 from fedmosaic.methods.token_product import OPEN_ANSWERS
 from fedmosaic.methods.upload_memory import MemorySettings, UploadMemory
+from fedmosaic.methods.uploads import Tensors, Uploads
 from fedmosaic.models import BaseModel, find_base_model
 from fedmosaic.relevance import GUARANTEES
 from fedmosaic.relevance.update_sketch import update_sketch
@@ -121,6 +120,7 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
     title = "FedMosaic-Proxy"
     slots = (Slot("local", communicated=False),)
     answers_with: SlotWeights = "local"  # with the proxy: see answering()
+    robust = True
     heterogeneity = "tasks, architectures and tokenizers"
     Settings = FedMosaicProxySettings
 

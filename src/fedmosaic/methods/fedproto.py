@@ -28,7 +28,8 @@ from torch import Tensor
 from fedmosaic import seeding
 from fedmosaic.adapters import Adapter, Slot, TensorShapes
 from fedmosaic.data.sample import Sample
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Tensors, Uploads
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState
+from fedmosaic.methods.uploads import Tensors, Uploads
 from fedmosaic.models.base import output_matrix
 from fedmosaic.training import Budget, Client, LocalBatch, cross_entropy
 

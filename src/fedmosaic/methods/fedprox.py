@@ -17,7 +17,8 @@ from typing import Annotated
 from pydantic import Field
 
 from fedmosaic.adapters import Slot
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Uploads, mean_within_architecture
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, mean_within_architecture
+from fedmosaic.methods.uploads import Uploads
 from fedmosaic.training import Budget, Client, proximal
 
 
@@ -36,6 +37,7 @@ class FedProx(Method[FedProxSettings]):
     title = "FedProx"
     slots = (Slot("shared", communicated=True),)
     answers_with = "shared"
+    robust = True
     Settings = FedProxSettings
 
     def train(self, client: Client, budget: Budget) -> None:

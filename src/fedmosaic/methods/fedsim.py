@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from fedmosaic.adapters import Slot
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Uploads, mean_within_architecture
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, mean_within_architecture
+from fedmosaic.methods.uploads import Uploads
 from fedmosaic.models import BaseModel, Batch, Wrapper
 from fedmosaic.training import Budget, Client, LocalBatch, cross_entropy
 
@@ -30,6 +31,7 @@ class FedSim(Method[MethodSettings]):
     title = "FedSim"
     slots = (Slot("shared", communicated=True), Slot("personal", communicated=False))
     answers_with = "personal"  # not used: see answering()
+    robust = True
     heterogeneity = "tasks"
 
     def train(self, client: Client, budget: Budget) -> None:

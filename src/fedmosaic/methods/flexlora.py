@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedmosaic.methods.base import Aggregation, ServerState, Uploads
+from fedmosaic.methods.base import Aggregation, ServerState
 from fedmosaic.methods.ranks import RankedLora, RankSettings, means_of_others, padded, pair, pairs
+from fedmosaic.methods.uploads import Uploads
 from fedmosaic.training import Budget, Client
 
 

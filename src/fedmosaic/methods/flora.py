@@ -29,8 +29,9 @@ from torch import Tensor, nn
 from fedmosaic.adapters import Adapter, TensorShapes, base_changed
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import SettingsError
-from fedmosaic.methods.base import Aggregation, ServerState, Tensors, Uploads
+from fedmosaic.methods.base import Aggregation, ServerState
 from fedmosaic.methods.ranks import RankedLora, RankSettings, padded, pair, pairs
+from fedmosaic.methods.uploads import Tensors, Uploads
 from fedmosaic.models import BaseModel
 from fedmosaic.seeding import generator
 from fedmosaic.training import Budget, Client

@@ -29,7 +29,8 @@ from torch import Tensor
 
 from fedmosaic.adapters import Adapter, Slot, TensorShapes
 from fedmosaic.config import TrainingSettings
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Tensors, Uploads
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState
+from fedmosaic.methods.uploads import Tensors, Uploads
 from fedmosaic.training import Budget, Client, LocalBatch
 
 

@@ -23,8 +23,9 @@ from pydantic import Field
 from torch import Tensor
 
 from fedmosaic.adapters import Adapter
-from fedmosaic.methods.base import Aggregation, ServerState, Uploads
+from fedmosaic.methods.base import Aggregation, ServerState
 from fedmosaic.methods.ranks import RankedLora, RankSettings, means_of_others, padded, pair, pairs, truncated
+from fedmosaic.methods.uploads import Uploads
 from fedmosaic.training import Budget, Client
 
 

@@ -7,13 +7,15 @@ mixing, whatever the number of clients; a client's download is read when it is s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from fedmosaic.methods.base import Uploads
-from fedmosaic.relevance.column_store import ColumnStore, gather_columns, mix_columns
+from fedmosaic.methods.aggregators.base import distances_between, most_weights
+from fedmosaic.methods.uploads import Uploads
+from fedmosaic.relevance.column_store import ColumnStore, gather_columns
 
 _RECEIVERS = 1024  # of one block
 
@@ -59,14 +61,17 @@ class Mixtures(Mapping[int, dict[str, Tensor]]):
             most: no row has more weights than these that are not zero; 0: all.
         """
         receivers = torch.tensor([row for row, client in enumerate(clients) if client in self._parts])
-        values = self._stored(uploads, names, clients)
+        rule, values = uploads.rule, self._stored(uploads, names, clients)
+        distances = cache(lambda: distances_between(map(values.read, range(len(values)))))
         for rows in torch.split(receivers, _RECEIVERS):
             mixed = ColumnStore(self._new_file(), len(rows), values.shape[1], width=values.width)
-            chosen = weights(rows)
-            if 0 < most < len(clients):
-                gather_columns(*chosen.topk(most, dim=1), values, mixed.write)
+            chosen = rule.reweighed(weights(rows), distances, rows)
+            few = most and most_weights(chosen)
+            if 0 < few < len(clients) and rule.sums:
+                gather_columns(*chosen.topk(few, dim=1), values, mixed.write)
             else:
-                mix_columns(chosen, values, mixed.write)
+                for slab in range(len(values)):
+                    mixed.write(slab, rule.mixed(chosen, values.read(slab)))
             for place, row in enumerate(rows.tolist()):
                 client = clients[row]
                 self._parts[client].append(_reading(uploads, names, client, mixed, place))

@@ -26,8 +26,9 @@ from pydantic import Field
 from torch import Tensor
 
 from fedmosaic.adapters import Adapter, Slot, TensorShapes, is_slot_tensor
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Tensors, Uploads
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState
 from fedmosaic.methods.ranks import elementwise_initial_download, mean_over_holders, padded, position, truncated
+from fedmosaic.methods.uploads import Tensors, Uploads
 from fedmosaic.training import Budget, Client
 
 

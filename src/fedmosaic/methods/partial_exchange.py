@@ -10,15 +10,8 @@ from typing import ClassVar, TypeVar
 from torch import Tensor
 
 from fedmosaic.adapters import Adapter, Slot, TensorShapes
-from fedmosaic.methods.base import (
-    Aggregation,
-    Method,
-    MethodSettings,
-    ServerState,
-    Tensors,
-    Uploads,
-    mean_within_architecture,
-)
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, mean_within_architecture
+from fedmosaic.methods.uploads import Tensors, Uploads
 from fedmosaic.training import Budget, Client
 
 P = TypeVar("P", bound=MethodSettings)
@@ -34,6 +27,7 @@ class PartialExchange(Method[P]):
 
     slots = (Slot("shared", communicated=True),)
     answers_with = "shared"
+    robust = True
     kept: ClassVar[str]
     frozen: ClassVar[str] = ""
 

@@ -24,7 +24,8 @@ from pydantic import Field
 from torch import Tensor
 
 from fedmosaic.adapters import Slot
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Uploads, mean_within_architecture
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, mean_within_architecture
+from fedmosaic.methods.uploads import Uploads
 from fedmosaic.training import Budget, Client, LocalBatch, cross_entropy
 from fedmosaic.training.losses import distillation
 
@@ -48,6 +49,7 @@ class ProxyFl(Method[ProxyFlSettings]):
     title = "ProxyFL"
     slots = (Slot("proxy", communicated=True), Slot("private", communicated=False))
     answers_with = "private"
+    robust = True
     heterogeneity = "tasks"
     Settings = ProxyFlSettings
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from fedmosaic.adapters import Slot, TensorShapes
 from fedmosaic.errors import SettingsError, WireError
-from fedmosaic.methods.base import Method, MethodSettings, Tensors, Upload, Uploads
+from fedmosaic.methods.base import Method, MethodSettings
+from fedmosaic.methods.uploads import Tensors, Upload, Uploads
 from fedmosaic.training import Client
 
 

@@ -8,7 +8,8 @@ Nothing is uploaded and nothing is received.
 from __future__ import annotations
 
 from fedmosaic.adapters import Slot
-from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState, Uploads
+from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState
+from fedmosaic.methods.uploads import Uploads
 from fedmosaic.training import Budget, Client
 
 
@@ -19,6 +20,7 @@ class Sft(Method[MethodSettings]):
     title = "SFT (local only)"
     slots = (Slot("local", communicated=False),)
     answers_with = "local"
+    robust = True  # nothing is combined
     heterogeneity = "tasks, base models"
 
     def train(self, client: Client, budget: Budget) -> None:

@@ -25,8 +25,9 @@ from pydantic import Field
 from torch import Tensor
 
 from fedmosaic.adapters import Slot
-from fedmosaic.methods.base import Aggregation, Method, ServerState, Tensors, Uploads, mean_within_architecture
+from fedmosaic.methods.base import Aggregation, Method, ServerState, mean_within_architecture
 from fedmosaic.methods.ensemble_distillation import DistillationSettings, EnsembleDistiller
+from fedmosaic.methods.uploads import Tensors, Uploads
 from fedmosaic.training import Budget, Client
 from fedmosaic.training.distillation import TeacherPredictions
 

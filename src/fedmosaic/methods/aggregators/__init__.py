@@ -1,0 +1,1 @@
+"""Rules by which the server combines uploads: one file each, found by name (docs/robust.md)."""
