@@ -8,9 +8,9 @@ import torch
 from tests.methods.lab import Lab, same
 
 from fedmosaic.methods import proxy_mixture
-from fedmosaic.methods.base import Upload, Uploads
 from fedmosaic.methods.proxy_mixture import RelevanceShare, centred
 from fedmosaic.methods.registry import make_method
+from fedmosaic.methods.uploads import Upload, Uploads
 from fedmosaic.relevance.update_sketch import update_sketch
 
 NAME, OWN = "proxy.layer.0.q.A", "layer.0.q.A"

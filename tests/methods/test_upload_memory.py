@@ -9,9 +9,9 @@ from tests.federation.scenario import small
 
 from fedmosaic.errors import SettingsError
 from fedmosaic.io import load_tensors, save_tensors
-from fedmosaic.methods.base import Upload, Uploads
 from fedmosaic.methods.registry import make_method
 from fedmosaic.methods.upload_memory import MemorySettings, UploadMemory, is_kept
+from fedmosaic.methods.uploads import Upload, Uploads
 
 P, PROXY = "block.0.q.P", "proxy.layer.0.q.A"
 SKILLS = {"count": (1.0, 0.0, 0.0), "read": (0.0, 1.0, 0.0), "sort": (0.0, 0.0, 1.0)}

@@ -38,6 +38,8 @@ from torch import Tensor
 from fedmosaic.adapters import Adapter, Slot, SlotWeights, TensorShapes, folded_in, is_of_proxy, of_proxy, parted
 from fedmosaic.config import RunSettings
 from fedmosaic.data.sample import Sample
+from fedmosaic.errors import SettingsError
+from fedmosaic.methods.aggregators.mean import Mean
 from fedmosaic.methods.base import (
     Aggregation,
     Method,
@@ -118,7 +120,7 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
 
     name = "fedmosaic-proxy"
     title = "FedMosaic-Proxy"
-    slots = (Slot("local", communicated=False),)
+    slots: tuple[Slot, ...] = (Slot("local", communicated=False),)
     answers_with: SlotWeights = "local"  # with the proxy: see answering()
     robust = True
     heterogeneity = "tasks, architectures and tokenizers"
@@ -142,6 +144,11 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
         self.settings.check_memory(sketches=self._sketches)
         if self.settings.relevance == "sketch":
             check_budget(self.settings, settings)
+        if self._sketches and settings.aggregation.rule != Mean.name:
+            raise SettingsError(
+                f"aggregation.rule={settings.aggregation.rule} is not for mixtures of proxies by relevance, in which a "
+                f"client's own counts, too; set method.relevance=uniform, or aggregation.rule={Mean.name}"
+            )
 
     @cached_property
     def proxy(self) -> ProxyModel:

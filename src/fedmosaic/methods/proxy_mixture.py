@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from fedmosaic.adapters import is_of_proxy
-from fedmosaic.methods.base import Aggregation, ServerState, Tensors, Uploads
+from fedmosaic.methods.base import Aggregation, ServerState
 from fedmosaic.methods.mixtures import Mixtures, RowWeights
 from fedmosaic.methods.upload_memory import is_kept
+from fedmosaic.methods.uploads import Tensors, Uploads
 from fedmosaic.relevance import relevance_weights, weighted_sums
 
 _MOST_VALUES_IN_MEMORY = 2**24

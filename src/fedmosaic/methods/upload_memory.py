@@ -23,7 +23,8 @@ from torch import Tensor
 
 from fedmosaic.adapters import is_slot_tensor
 from fedmosaic.errors import SettingsError
-from fedmosaic.methods.base import Aggregation, MethodSettings, ServerState, Tensors, Upload, Uploads
+from fedmosaic.methods.base import Aggregation, MethodSettings, ServerState
+from fedmosaic.methods.uploads import Tensors, Upload, Uploads
 
 _FIRST_ID = 2**40  # of kept uploads; no client has it, and they come after all clients
 _PREFIX = "memory."
