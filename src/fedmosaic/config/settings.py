@@ -120,12 +120,23 @@ class EvaluationSettings(_Settings):
 
 
 class ParticipationSettings(_Settings):
-    """Who trains in a round, and how long an absent client's knowledge counts."""
+    """Who trains in a round, how long an absent client's knowledge counts, and what is done about missing answers."""
 
     fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Share of the clients taking part that train in a round, rounded, at least one; drawn anew in each round."""
     staleness: Annotated[int, Field(ge=0)] = 0
     """An upload made in round u counts in the rounds u + 1 to u + staleness; 0: until the client's next one."""
+    min_clients: Annotated[int, Field(ge=0)] = 0
+    """A round goes on without clients that are missing, while so many of those that were asked (or all, where fewer
+    were) have answered; 0: every one must, else the run stops, and ``--resume`` repeats the round."""
+    deadline: Rate = 0.0
+    """Seconds that a client has to answer a message; 0: as many as it takes. Clients that take turns in one process
+    are not interrupted."""
+    wait: Rate = 60.0
+    """Seconds that the server waits at its start until every client's node is there."""
+    roster: str = ""
+    """A file on the server that says which node may speak for which client (docs/participation.md); empty: each node
+    is believed."""
 
 
 class RunDefaults(_Settings):
@@ -171,6 +182,11 @@ class RunSettings(RunDefaults):
         if late := [client.id for client in self.scenario.clients if not client.rounds(self.horizon)]:
             raise ValueError(
                 f"client {late[0]} joins after the last planned round; raise planned_rounds above {self.horizon}"
+            )
+        if self.scenario.division is None and self.participation.min_clients > len(parts):
+            raise ValueError(
+                f"participation.min_clients is {self.participation.min_clients}, but the scenario has {len(parts)} "
+                "client(s); ask for no more than these, or 0 for all"
             )
         for round_ in range(1, self.rounds + 1):
             if not any(round_ in rounds for rounds in parts.values()):

@@ -95,8 +95,8 @@ def _hello(message: Message, me: ClientNode) -> Message:
 
 def _train(message: Message, me: ClientNode) -> Message:
     """Train one round."""
-    asked = wire.meta(message.content, {"round": int, "run": str}, sender="the server")
-    upload, meter = me.train_round(asked["round"], _download(me, message))
+    asked = wire.meta(message.content, {"round": int, "run": str, "known": int}, sender="the server")
+    upload, meter = me.train_round(asked["round"], _download(me, message), known=asked["known"])
     content = wire.pack({"client": me.spec.id, "round": asked["round"], "run": asked["run"]}, upload)
     done = {
         "loss": meter.loss,
@@ -111,10 +111,10 @@ def _train(message: Message, me: ClientNode) -> Message:
 
 def _evaluate(message: Message, me: ClientNode) -> Message:
     """Score this client's model."""
-    expected = {"round": int, "run": str, "others": bool, "count": int}
+    expected = {"round": int, "run": str, "known": int, "others": bool, "count": int}
     asked = wire.meta(message.content, expected, sender="the server")
     start = time.perf_counter()
-    scores = me.evaluate(asked["round"], others=asked["others"], count=asked["count"])
+    scores = me.evaluate(asked["round"], others=asked["others"], count=asked["count"], known=asked["known"])
     content = wire.pack({"client": me.spec.id, "round": asked["round"], "run": asked["run"]})
     wire.add_metrics(content, {"seconds": time.perf_counter() - start})
     return Message(wire.add_scores(content, scores), reply_to=message)
@@ -122,9 +122,9 @@ def _evaluate(message: Message, me: ClientNode) -> Message:
 
 def _exchange(message: Message, me: ClientNode) -> Message:
     """Take up the last download without training, and score the model that answers then."""
-    asked = wire.meta(message.content, {"round": int, "run": str}, sender="the server")
+    asked = wire.meta(message.content, {"round": int, "run": str, "known": int}, sender="the server")
     start = time.perf_counter()
-    scores = me.exchange(asked["round"], _download(me, message))
+    scores = me.exchange(asked["round"], _download(me, message), known=asked["known"])
     content = wire.pack({"client": me.spec.id, "round": asked["round"], "run": asked["run"]})
     wire.add_metrics(content, {"seconds": time.perf_counter() - start})
     return Message(wire.add_scores(content, scores), reply_to=message)

@@ -71,6 +71,11 @@ class ClientStore:
             return self._latest[1]
         return ClientState.from_tensors(load_tensors(self._path(round_)))
 
+    @property
+    def rounds(self) -> list[int]:
+        """The rounds whose states are kept, ascending."""
+        return sorted(int(path.stem.removeprefix("round-")) for path in self.folder.glob("round-*.safetensors"))
+
     def secret(self) -> bytes:
         """Return this client's key for this run: 32 random bytes that are drawn once and kept here.
 

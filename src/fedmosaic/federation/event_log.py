@@ -23,7 +23,7 @@ from fedmosaic.federation.callbacks import (
     RunStart,
     Warned,
 )
-from fedmosaic.federation.results import PrivacyAccount, PrivacySpent, parsed
+from fedmosaic.federation.results import Missing, PrivacyAccount, PrivacySpent, parsed
 
 
 @dataclass(frozen=True)
@@ -109,12 +109,13 @@ class PrivacyTold:
 
 
 Happening = (
-    RoundStart | Trained | PrivacyTold | Headline | Checkpoint | Resumed | Finished | Changed | Interrupted | Failed
-    | Warned
+    RoundStart | Trained | Missing | PrivacyTold | Headline | Checkpoint | Resumed | Finished | Changed | Interrupted
+    | Failed | Warned
 )  # fmt: skip
 KINDS: Mapping[str, type[Happening]] = {
     "round": RoundStart,
     "trained": Trained,
+    "missing": Missing,
     "privacy": PrivacyTold,
     "measured": Headline,
     "checkpoint": Checkpoint,
@@ -164,6 +165,10 @@ class EventLog(Callback):
 
     def on_trained(self, record: Trained) -> None:
         """Write down who has trained. See :meth:`Callback.on_trained`."""
+        append(self._path, record)
+
+    def on_missing(self, record: Missing) -> None:
+        """Write down who is missing. See :meth:`Callback.on_missing`."""
         append(self._path, record)
 
     def on_round_end(self, record: RoundEnd) -> None:

@@ -48,6 +48,7 @@ class InProcess:
             "client-folder": str(folder.client_folder),
         }
         nodes = [{"partition-id": position} for position in range(len(settings.scenario.clients))]
-        grid = InProcessGrid(client_app.make_app(assets), node_configs=nodes, run_config=config)
+        tolerant = settings.participation.min_clients > 0
+        grid = InProcessGrid(client_app.make_app(assets), node_configs=nodes, run_config=config, catch=tolerant)
         with folder.locked():
             server_app.serve(grid, settings, folder, callbacks, assets)
