@@ -44,13 +44,17 @@ class Heard(Callback):
 def serve(run, path, script=lambda *_: "", *, clients=None, online=None, nodes=None, resume=False):
     """Serve a run on an unreliable engine; returns everything that there is to look at."""
     clients, time, heard = clients or Clients(run), FakeTime(), Heard()
-    grid = Unreliable(clients, time, nodes or len(run.scenario.clients), script, online)
+    grid = Unreliable(clients, time, at(nodes or len(run.scenario.clients)), script, online)
     folder = RunFolder.resume(path, run) if resume else RunFolder.create(path, run)
     return folder, Server(grid, run, folder, heard, clock=time.clock).run(), clients, heard, grid
 
 
 def of(client):
     return client + FIRST_NODE
+
+
+def at(count):
+    return [{"partition-id": position} for position in range(count)]
 
 
 def on(kind, rounds, client, happens):
@@ -192,7 +196,7 @@ def test_events_and_checkpoints_keep_who_was_missing(tmp_path):
     run = tolerant()
     clients, time = Clients(run), FakeTime()
     folder = RunFolder.create(tmp_path / "run", run)
-    grid = Unreliable(clients, time, 4, on("train", 1, 0, "raise"))
+    grid = Unreliable(clients, time, at(4), on("train", 1, 0, "raise"))
     server_app.serve(grid, run, folder)
     wanted = Missing(1, 0, "training", "failed: ValueError")
     assert [line.what for line in read(folder.event_log) if isinstance(line.what, Missing)] == [wanted]
@@ -230,7 +234,7 @@ def test_nodes_that_come_later_are_waited_for(tmp_path):
     grids = []
     online = lambda: [node for node, at in time_of.items() if not grids or at <= grids[0].time.seconds]  # noqa: E731
     clients, time = Clients(run), FakeTime()
-    grids.append(Unreliable(clients, time, 4, online=online))
+    grids.append(Unreliable(clients, time, at(4), online=online))
     folder = RunFolder.create(tmp_path / "run", run)
     progress = Server(grids[0], run, folder, clock=time.clock).run()
     assert progress.missing == []
@@ -260,19 +264,18 @@ def test_a_client_may_come_in_a_later_round_and_on_another_node(tmp_path):
     """Client 3 is not there at the start; client 1's node dies in round 2, and another one speaks for it then."""
     run = tolerant(rounds=4)
     clients = Claiming(run, [0, 1, 2, 3, 1])
-    at = {"round": 0}
+    now = {"round": 0}
     there = {0: [2, 3, 4], 1: [2, 3, 4], 2: [2, 3, 4, 5], 3: [2, 4, 5, 6], 4: [2, 4, 5, 6]}
 
     def script(kind, round_, node):
-        at["round"] = max(at["round"], round_)
         return "" if kind == "query.hello" or (node != 3 or round_ < 2) else "dead"
 
     class Rounds(Heard):
         def on_round_start(self, record):
-            at["round"] = record.round
+            now["round"] = record.round
 
     heard, time = Rounds(), FakeTime()
-    grid = Unreliable(clients, time, 5, script, lambda: there[at["round"]])
+    grid = Unreliable(clients, time, at(5), script, lambda: there[now["round"]])
     progress = Server(grid, run, RunFolder.create(tmp_path / "run", run), heard, clock=time.clock).run()
     assert [(each.round, each.client, each.exchange, each.why) for each in progress.missing] == [
         (0, 3, "evaluation", "not there"),
@@ -283,50 +286,3 @@ def test_a_client_may_come_in_a_later_round_and_on_another_node(tmp_path):
     ]
     assert clients.trained[2, 3]["block.0.q_proj.P"].shape == (2, 2)  # what a newcomer gets
     assert (3, 1) in clients.trained
-
-
-def test_a_roster_decides_who_speaks_for_a_client(tmp_path, monkeypatch):
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-    from flwr.proto.node_pb2 import NodeInfo
-
-    key = ec.generate_private_key(ec.SECP384R1()).public_key()
-    text = key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
-    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    roster = tmp_path / "roster.toml"
-    roster.write_text(f'[nodes]\n0 = "north"\n1 = "{text} someone@somewhere"\n2 = "south"\n3 = "west"\n')
-    nodes = [
-        NodeInfo(node_id=2, name="north"),
-        NodeInfo(node_id=3, public_key=pem),
-        NodeInfo(node_id=4, name="south"),
-        NodeInfo(node_id=5, name="west"),
-        NodeInfo(node_id=6, name="east"),
-    ]
-    monkeypatch.setattr(Unreliable, "get_nodes", lambda self: nodes, raising=False)
-    run = rules(tolerant(least=0), roster=str(roster))
-    _, progress, _, heard, _ = serve(run, tmp_path / "run", clients=Claiming(run, [0, 1, 2, 3, 1]), nodes=5)
-    assert progress.missing == []
-    assert heard.warnings == ["node 6 is refused: the roster gives client 1 to another key, and it is 'east'"]
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("[nodes]\n0 = 'a'", "has no node for client 1"),
-        ("[nodes]\n0 = 'a'\n1 = 'a'", "has the node 'a' twice"),
-        ("[nodes]\none = 'a'", "is not valid"),
-        ("[nodes]\n0 = 'a'\n1 = 'ecdsa-sha2-nistp384 AAAA'", "is not valid"),
-        ("[nodes]\n0 = 3", "expected .nodes. with a line for each client"),
-        ("nodes = 3", "expected .nodes. with a line for each client"),
-        ("\x00", "is not valid"),
-        (None, "cannot read roster"),
-    ],
-)
-def test_a_roster_that_cannot_be_used_is_refused(tmp_path, text, said):
-    from fedmosaic.federation.roster import Roster
-
-    path = tmp_path / "roster.toml"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(SettingsError, match=said):
-        Roster.from_toml(path, [0, 1])

@@ -1,7 +1,7 @@
 """An engine on which things go wrong by a script, and time that passes only when somebody waits."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from flwr.app import Error, Message
 
@@ -9,6 +9,7 @@ from fedmosaic.federation.grid import InProcessGrid
 from fedmosaic.federation.post import Clock
 
 FIRST_NODE = 2
+_LATE = 100.0
 
 
 @dataclass
@@ -25,68 +26,63 @@ class FakeTime:
         self.seconds += seconds
 
 
-@dataclass
-class Unreliable(InProcessGrid):
-    """A grid that does to a node's answers what a script says.
+class Unreliable:
+    """An in-process grid with something between it and the server, which does what a script says.
 
-    ``script`` is called with (kind, round, node) of each message and returns what happens to it: ``""`` nothing;
-    ``"hang"`` the client works and its answer is lost; ``"dead"`` the client never gets the message and the engine
-    says so; ``"raise"`` the client fails; ``"late"`` the answer comes 100 seconds later; ``"twice"`` it comes twice;
-    ``"old"`` the node sends its answer of the round before again; ``"other"`` another node answers.
+    ``script(kind, round, node)`` returns what happens to a message: ``""`` nothing; ``"hang"`` the client works and its
+    answer is lost; ``"late"`` it comes after 100 seconds; ``"dead"`` the client never gets the message and the engine
+    says so; ``"raise"`` the client fails; ``"twice"`` its answer comes twice; ``"old"`` it is the one of the round
+    before; ``"other"`` another node answers. ``tamper`` may change an answer's content.
     """
 
-    clients: Callable[..., Message]
-    time: FakeTime
-    nodes: int
-    script: Callable[[str, int, int], str] = lambda kind, round_, node: ""
-    online: Callable[[], Iterable[int]] | None = None
-    late: list[tuple[float, str, Message]] = field(default_factory=list)
-    before: dict[tuple[str, int], Message] = field(default_factory=dict)
-    ttls: list[float] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        configs = [{"partition-id": position} for position in range(self.nodes)]
-        super().__init__(self.clients, node_configs=configs, run_config={}, catch=True)
+    def __init__(
+        self,
+        clients: Callable[..., Message],
+        time: FakeTime,
+        nodes: list[dict],
+        script: Callable[[str, int, int], str] = lambda kind, round_, node: "",
+        online: Callable[[], Iterable[int]] | None = None,
+        tamper: Callable[[Message], None] = lambda reply: None,
+        **run_config: str,
+    ) -> None:
+        self.time = time
+        self.ttls: list[float] = []
+        self.most_held = 0
+        self._grid = InProcessGrid(clients, node_configs=nodes, run_config=run_config, catch=True)
+        self._script, self._online, self._tamper = script, online, tamper
+        self._held: dict[str, tuple[float, list[Message]]] = {}
+        self._before: dict[tuple[str, int], Message] = {}
 
     def get_node_ids(self):
-        return super().get_node_ids() if self.online is None else list(self.online())
+        return list(self._grid.get_node_ids() if self._online is None else self._online())
 
     def push_messages(self, messages):
-        ids = []
-        for message in messages:
-            about = message.metadata
-            self.ttls.append(about.ttl)
-            round_, node, kind = int(about.group_id), about.dst_node_id, about.message_type
-            happens = self.script(kind, round_, node)
-            if happens in ("dead", "raise"):
-                (message_id,) = [self._stamp(message)]
-                reason = {"dead": "Node Unavailable", "raise": "ValueError"}[happens]
-                reply = Message(Error(5, reason), reply_to=message)
-                reply.metadata.__dict__["_src_node_id"] = 1 if happens == "dead" else node  # the SuperLink says so
-                self._replies[message_id] = reply
-            else:
-                (message_id,) = super().push_messages([message])
-                reply = self._replies[message_id]
-                if happens == "hang":
-                    del self._replies[message_id]
-                elif happens == "late":
-                    self.late.append((self.time.seconds + 100, message_id, self._replies.pop(message_id)))
-                elif happens == "old":
-                    reply.content = self.before[kind, node].content
-                elif happens == "other":
-                    reply.metadata.__dict__["_src_node_id"] = 99
-                if happens != "old":
-                    self.before[kind, node] = reply
-                self.twice = message_id if happens == "twice" else ""
-            ids.append(message_id)
-        return ids
+        return [self._push(message) for message in messages]
 
-    twice: str = ""
+    def _push(self, message: Message) -> str:
+        about = message.metadata
+        self.ttls.append(about.ttl)
+        kind, node = about.message_type, about.dst_node_id
+        happens = self._script(kind, int(about.group_id), node)
+        if happens in ("dead", "raise"):
+            message_id = f"undelivered-{len(self.ttls)}"
+            about.__dict__["_message_id"] = message_id
+            reply = Message(Error(5, {"dead": "Node Unavailable", "raise": "ValueError"}[happens]), reply_to=message)
+            reply.metadata.__dict__["_src_node_id"] = 1 if happens == "dead" else node  # the SuperLink says so
+        else:
+            (message_id,) = self._grid.push_messages([message])
+            (reply,) = self._grid.pull_messages([message_id])
+            self._tamper(reply)
+        if happens == "other":
+            reply.metadata.__dict__["_src_node_id"] = 99
+        if happens == "old":
+            reply.content = self._before[kind, node].content
+        self._before[kind, node] = reply
+        copies = {"hang": 0, "twice": 2}.get(happens, 1)
+        self._held[message_id] = self.time.seconds + (_LATE if happens == "late" else 0.0), [reply] * copies
+        self.most_held = max(self.most_held, len(self._held))
+        return message_id
 
     def pull_messages(self, message_ids):
-        for arrives, message_id, reply in list(self.late):
-            if arrives <= self.time.seconds:
-                self._replies[message_id] = reply
-        wanted = list(message_ids)
-        found = list(super().pull_messages(wanted))
-        return [reply for reply in found for _ in range(2 if reply.metadata.reply_to_message_id == self.twice else 1)]
+        there = [each for each in message_ids if each in self._held and self._held[each][0] <= self.time.seconds]
+        return [reply for each in there for reply in self._held.pop(each)[1]]

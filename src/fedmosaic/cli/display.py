@@ -16,6 +16,7 @@ from fedmosaic.config import RunSettings
 from fedmosaic.events import Step, Trained
 from fedmosaic.federation import RunFolder, participation
 from fedmosaic.federation.callbacks import Callback, Warned
+from fedmosaic.federation.results import Missing
 
 _POLL_SECONDS = 0.5
 
@@ -91,6 +92,11 @@ class RunDisplay(Callback):
         self._show_beside()
         if not self._console.is_terminal and record.client == self._last_of_round[record.round]:
             self._console.print(f"round {record.round}/{self._settings.rounds} done", highlight=False)
+
+    def on_missing(self, record: Missing) -> None:
+        """Show it above the bars."""
+        text = f"client {record.client} is missing: {record.exchange}, round {record.round}, {record.why}"
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def on_warning(self, record: Warned) -> None:
         """Show it above the bars."""

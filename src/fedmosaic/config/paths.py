@@ -60,14 +60,12 @@ OF_SCENARIO: Mapping[tuple[str, ...], Reading] = {
     ("clients", "*", "model"): _model,
     ("clients", "*", "start"): folder,
     ("settings", "adapter", "alignment"): _alignment,
-    ("settings", "participation", "roster"): folder,
 }
 """Where paths stand in a scenario file; ``*`` is every entry of a list."""
 
 OF_SETTINGS: Mapping[tuple[str, ...], Reading] = {
     **{("scenario", *place): reading for place, reading in OF_SCENARIO.items()},
     ("adapter", "alignment"): _alignment,
-    ("participation", "roster"): folder,
 }
 """Where paths stand in run settings."""
 

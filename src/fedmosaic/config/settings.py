@@ -134,9 +134,6 @@ class ParticipationSettings(_Settings):
     are not interrupted."""
     wait: Rate = 60.0
     """Seconds that the server waits at its start until every client's node is there."""
-    roster: str = ""
-    """A file on the server that says which node may speak for which client (docs/participation.md); empty: each node
-    is believed."""
 
 
 class RunDefaults(_Settings):

@@ -1,4 +1,4 @@
-"""Who is there: nodes introduce themselves, and each client is spoken for by one node that may do so."""
+"""Who is there: nodes introduce themselves, and each client is spoken for by one node."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from fedmosaic.errors import RunError, WireError
 from fedmosaic.federation import wire
 from fedmosaic.federation.peers import Peer, check_fit, introduction
 from fedmosaic.federation.post import Post
-from fedmosaic.federation.roster import Roster
 
 
 class Attendance:
@@ -20,19 +19,17 @@ class Attendance:
     Args:
         post: reaches the nodes.
         settings: of the run.
-        roster: which node may speak for which client.
         warn: is told of nodes that are refused.
 
     Attributes:
         peers: those that are there, by client.
     """
 
-    def __init__(self, post: Post, settings: RunSettings, roster: Roster, warn: Callable[[str], None]) -> None:
+    def __init__(self, post: Post, settings: RunSettings, warn: Callable[[str], None]) -> None:
         self._post = post
         self._settings = settings
         self._run = settings.digest
         self._clients = sorted(client.id for client in settings.scenario.clients)
-        self._roster = roster
         self._warn = warn
         self.peers: dict[int, Peer] = {}
         self._refused: dict[int, str] = {}
@@ -87,22 +84,17 @@ class Attendance:
         self._decide(sorted(claims, key=lambda peer: (peer.client, peer.node)), online)
 
     def _decide(self, claims: Sequence[Peer], online: Collection[int]) -> None:
-        identities = self._roster.identities(self._post.grid) if claims else {}
         allowed = []
         for peer in claims:
-            if why := self._objection(peer, online) or self._roster.objection(
-                peer.client, identities.get(peer.node, ())
-            ):
+            if why := self._objection(peer, online):
                 self._refuse(peer.node, why)
             else:
                 allowed.append(peer)
         times = Counter(peer.client for peer in allowed)
-        for peer in allowed:
-            if times[peer.client] > 1:
-                others = [str(each.node) for each in allowed if each.client == peer.client and each is not peer]
-                self._refuse(peer.node, f"claims to be client {peer.client}, and so does node {', '.join(others)}")
-            else:
-                self._accept(peer)
+        for peer in [peer for peer in allowed if times[peer.client] > 1]:
+            others = ", ".join(str(each.node) for each in allowed if each.client == peer.client and each is not peer)
+            self._refuse(peer.node, f"claims to be client {peer.client}, and so does node {others}")
+        self._accept([peer for peer in allowed if times[peer.client] == 1])
 
     def _objection(self, peer: Peer, online: Collection[int]) -> str:
         """Why a node cannot be the client that it claims to be; empty if it can."""
@@ -117,16 +109,21 @@ class Attendance:
             return f"claims to be client {peer.client}, which has introduced itself with another model or method before"
         return ""
 
-    def _accept(self, peer: Peer) -> None:
-        others = [each for client, each in self.peers.items() if client != peer.client]
+    def _accept(self, newcomers: Sequence[Peer]) -> None:
+        """Take in clients whose uploads can be combined with the others'."""
+        together = {**self.peers, **{peer.client: peer for peer in newcomers}}
         try:
-            check_fit(sorted([*others, peer], key=lambda each: each.client))
+            check_fit([together[client] for client in sorted(together)])
         except RunError as error:
             if not self._settings.participation.min_clients:
                 raise
-            self._refuse(peer.node, str(error))
+            if len(newcomers) == 1:
+                self._refuse(newcomers[0].node, str(error))
+                return
+            for peer in newcomers:  # one of them does not fit; the first ones decide
+                self._accept([peer])
         else:
-            self.peers[peer.client] = peer
+            self.peers.update({peer.client: peer for peer in newcomers})
 
     def _refuse(self, node: int, why: str) -> None:
         self._refused[node] = why

@@ -79,8 +79,8 @@ class ClientNode(Participant):
         """
         tasks = self.runtime.assets.settings.scenario.task_names if others else list(self.spec.tasks)
         if round_ == 0 and not self.spec.start:
-            known = self.runtime.evaluator.base_scores(self.spec, tasks, count)
-            return {task: each.scores for task, each in known.items()}
+            of_base = self.runtime.evaluator.base_scores(self.spec, tasks, count)
+            return {task: each.scores for task, each in of_base.items()}
         return self.score(round_, tasks, count=count, known=known)
 
     def score(self, round_: int, tasks: Sequence[str], *, count: int, known: int = 0) -> dict[str, tuple[float, ...]]:

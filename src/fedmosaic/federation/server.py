@@ -31,7 +31,6 @@ from fedmosaic.federation.history import RunHistory, privacy_spent
 from fedmosaic.federation.peers import Peer
 from fedmosaic.federation.post import Clock, Post
 from fedmosaic.federation.results import ExchangeCosts, ExchangedScores, Missing
-from fedmosaic.federation.roster import Roster
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.server_context import ServerContext
 from fedmosaic.federation.upload_store import UploadStore
@@ -69,7 +68,7 @@ class Server:
         self._started = time.perf_counter()
         rules = settings.participation
         post = Post(grid, deadline=rules.deadline, clock=clock)
-        self._attendance = Attendance(post, settings, Roster.of(settings), self._warn)
+        self._attendance = Attendance(post, settings, self._warn)
         self._exchange = Exchange(post, self._attendance.peers, rules.min_clients, self._miss)
         self._missing: list[Missing] = []
 
@@ -165,7 +164,7 @@ class Server:
 
         def content(peer: Peer) -> RecordDict:
             known = progress.last_trained(peer.client, before=after + 1 if after else round_)
-            about = {"round": round_, "run": self._run, "known": known}
+            about: dict[str, int | float | str] = {"round": round_, "run": self._run, "known": known}
             packed = wire.pack(about, aggregation.downloads.get(peer.client))
             sent[peer.client] = wire.size(packed)
             return packed
