@@ -6,6 +6,7 @@ Names are imported when they are first used: the process that only hands a messa
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +16,16 @@ if TYPE_CHECKING:
     from fedmosaic.federation.runtime import ClientRuntime
 
 __all__ = ["Assets", "ClientRuntime", "RunFolder", "divided"]
+
+# Nobody is told of a run, and nothing is looked up or installed, unless the user asks for it by these variables.
+# Flower reads them when it is imported, so this comes first.
+for _name, _value in {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}.items():
+    os.environ.setdefault(_name, _value)
 
 _MODULES = {"Assets": "assets", "ClientRuntime": "runtime", "RunFolder": "run_folder", "divided": "division"}
 
