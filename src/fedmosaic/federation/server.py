@@ -11,13 +11,14 @@ from flwr.serverapp import Grid
 from torch import Tensor
 
 from fedmosaic.config import RunSettings
-from fedmosaic.errors import RunError, WireError
+from fedmosaic.errors import RunError
 from fedmosaic.evaluation import Measurement, milestones
 from fedmosaic.federation import participation, wire
 from fedmosaic.federation.assets import Assets, AssetsOf
 from fedmosaic.federation.callbacks import Callback, Checkpoint, Measured, Relevance, RoundEnd, RoundStart, RunStart
 from fedmosaic.federation.history import RunHistory
 from fedmosaic.federation.peers import Peer, check_fit, introduction
+from fedmosaic.federation.reply_checks import ReplyChecks
 from fedmosaic.federation.results import ExchangeCosts, ExchangedScores
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.server_context import ServerContext
@@ -52,6 +53,7 @@ class Server:
         self.callbacks = callbacks or Callback()
         self._uploads = UploadStore(folder.path / "uploads")
         self.context = ServerContext(assets(settings), scratch=folder.path / "scratch")
+        self._checks = ReplyChecks(settings, self.context.method)
         self._run = settings.digest
         self._schedule = participation.schedule(settings)
         self._started = time.perf_counter()
@@ -140,17 +142,14 @@ class Server:
 
     def _train(self, progress: RunHistory, peers: Sequence[Peer], round_: int, aggregation: Aggregation) -> Uploads:
         by_node = {peer.node: peer for peer in peers}
-        elastic = self.context.method.elastic
         sent: dict[int, int] = {}
         uploads = []
         for node, content in self._exchange("train", self._sending(aggregation, peers, round_, sent), round_=round_):
             peer = by_node[node]
-            self._check_origin(peer, content, round_)
-            tensors = wire.unpack(content, peer.shapes, sender=peer.title, complete=not elastic, elastic=elastic)
-            done = wire.metrics(content, sender=peer.title)
-            upload = Upload(peer.client, peer.architecture, tensors, int(done.get("samples", 0)), round_)
+            reply = self._checks.train_reply(peer, content, round_)
+            upload = Upload(peer.client, peer.architecture, reply.tensors, reply.samples, round_)
             uploads.append(self._uploads.store(upload))
-            progress.add_training(peer.client, round_, done, up=wire.size(content), down=sent[node])
+            progress.add_training(peer.client, round_, reply.done, up=reply.bytes, down=sent[node])
         return Uploads(uploads)
 
     def _sending(
@@ -173,7 +172,8 @@ class Server:
         request: dict[str, int | float | str] = {"round": round_, "run": self._run, "others": others, "count": count}
         there = participation.present(self.settings, round_)
         by_node = {peer.node: peer for peer in peers if peer.client in there}
-        scores, seconds = self._scores("evaluate", by_node, ((node, wire.pack(request)) for node in by_node), round_)
+        requests = ((node, wire.pack(request)) for node in by_node)
+        scores, seconds = self._scores("evaluate", by_node, requests, round_, others=others)
         progress.evaluation_seconds += seconds
         measurement = Measurement.of(round_, scores)
         if round_ == rounds:
@@ -207,15 +207,22 @@ class Server:
         return progress.exchanged_scores(scores, costs)
 
     def _scores(
-        self, kind: str, by_node: Mapping[int, Peer], requests: Iterable[tuple[int, RecordDict]], round_: int
-    ) -> tuple[dict[int, dict[str, tuple[float, ...]]], float]:
+        self,
+        kind: str,
+        by_node: Mapping[int, Peer],
+        requests: Iterable[tuple[int, RecordDict]],
+        round_: int,
+        *,
+        others: bool = True,
+    ) -> tuple[dict[int, Mapping[str, tuple[float, ...]]], float]:
         """Return the clients' scores of single samples, and the seconds that they took."""
-        scores, seconds = {}, 0.0
+        scores: dict[int, Mapping[str, tuple[float, ...]]] = {}
+        seconds = 0.0
         for node, content in self._exchange(kind, requests, round_=round_):
             peer = by_node[node]
-            self._check_origin(peer, content, round_)
-            scores[peer.client] = wire.scores(content, sender=peer.title)
-            seconds += wire.metrics(content, sender=peer.title).get("seconds", 0.0)
+            reply = self._checks.scores_reply(peer, content, round_, others=others)
+            scores[peer.client] = reply.scores
+            seconds += reply.seconds
         return scores, seconds
 
     def _checkpoint(self, progress: RunHistory, uploads: Uploads, state: Mapping[str, Tensor]) -> None:
@@ -296,12 +303,6 @@ class Server:
             if reply.has_error():
                 raise RunError(f"node {node} failed in {kind!r}, round {round_}: {reply.error.reason}")
             yield node, reply.content
-
-    def _check_origin(self, peer: Peer, content: RecordDict, round_: int) -> None:
-        said = wire.meta(content, {"client": int, "round": int, "run": str}, sender=peer.title)
-        wanted = {"client": peer.client, "round": round_, "run": self._run}
-        if said != wanted:
-            raise WireError(f"{peer.title} answered for {said}; expected {wanted}")
 
 
 def _among(everyone: Sequence[int], uploads: Uploads, matrix: Tensor) -> Tensor:
