@@ -36,7 +36,7 @@ def hello(message, context):
     import json
     about = {"client": me(message, context), "architecture": "one", "model": "one", "alignment": "", "proxy": ""}
     shapes = json.dumps({name: list(shape) for name, shape in SHAPES.items()})
-    return Message(wire.pack({**about, "upload": shapes}), reply_to=message)
+    return Message(wire.pack({**about, "upload": shapes, "download": shapes}), reply_to=message)
 
 
 @app.train()
@@ -58,7 +58,9 @@ def evaluate(message, context):
     client = me(message, context)
     asked = wire.meta(message.content, {"round": int, "run": str}, sender="the server")
     content = wire.add_metrics(wire.pack({"client": client, **asked}), {"seconds": 0.0})
-    return Message(wire.add_scores(content, {"task": [0.5], "other": [0.5]}), reply_to=message)
+    both = message.content["meta"].get("others", True)
+    tasks = ("task", "other") if both else ("task",) if client else ("other",)
+    return Message(wire.add_scores(content, {task: [0.5] for task in tasks}), reply_to=message)
 
 
 clients = [{"id": i, "model": "tiny-llama", "tasks": ["task" if i else "other"]} for i in range(count)]

@@ -41,7 +41,7 @@ class Clients:
         if kind == "query.hello":
             shapes = {name: list(tensor.shape) for name, tensor in upload(client, 1).items()}
             meta = {"client": client, "architecture": architecture(client), "model": "m", "upload": json.dumps(shapes)}
-            meta["proxy"] = ""
+            meta |= {"proxy": "", "download": json.dumps(shapes)}
             meta["alignment"] = self.alignment(client)
             return Message(wire.pack(meta), reply_to=message)
         round_, run = content["meta"]["round"], content["meta"]["run"]
@@ -56,7 +56,7 @@ class Clients:
             return Message(wire.add_metrics(reply, done), reply_to=message)
         self.measured.add((round_, client))
         reply = wire.add_metrics(wire.pack(about), {"seconds": 0.0})
-        return Message(wire.add_scores(reply, {"trend@lines": [0.5], "t": [client / 100]}), reply_to=message)
+        return Message(wire.add_scores(reply, {"trend@lines": [client / 100]}), reply_to=message)
 
 
 def architecture(client: int) -> str:

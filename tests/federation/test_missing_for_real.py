@@ -8,6 +8,7 @@ from tests.federation.unreliable import FIRST_NODE, FakeTime, Unreliable
 from fedmosaic.errors import RunError
 from fedmosaic.federation import Assets, ClientRuntime, RunFolder, client_app, server_app
 from fedmosaic.federation.client_node import ClientNode
+from fedmosaic.federation.engines import in_process
 from fedmosaic.federation.results import Missing
 from fedmosaic.io import load_tensors
 from fedmosaic.report import write_report

@@ -85,15 +85,17 @@ class _Nodes:
 def _hello(message: Message, me: ClientNode) -> Message:
     """Introduce this client."""
     alignment = me.runtime.adapters.alignment
-    shapes = {name: list(shape) for name, shape in me.runtime.assets.method.upload_shapes(me.adapter).items()}
+    method = me.runtime.assets.method
     meta: dict[str, int | float | str] = {
         "client": me.spec.id,
         "architecture": me.base.architecture,
         "model": me.spec.model,
         "alignment": alignment.identity if alignment else "",
         "proxy": me.adapter.proxy.shape.architecture if me.adapter.proxy else "",
+        "upload": json.dumps(method.upload_shapes(me.adapter)),
+        "download": json.dumps(method.download_shapes(me.adapter)),
     }
-    return Message(wire.pack({**meta, "upload": json.dumps(shapes)}), reply_to=message)
+    return Message(wire.pack(meta), reply_to=message)
 
 
 def _train(message: Message, me: ClientNode) -> Message:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
 import torch
 from flwr.app import RecordDict
@@ -11,7 +12,6 @@ from flwr.serverapp import Grid
 from torch import Tensor
 
 from fedmosaic.config import RunSettings
-from fedmosaic.errors import WireError
 from fedmosaic.evaluation import Measurement, milestones
 from fedmosaic.federation import participation, wire
 from fedmosaic.federation.assets import Assets, AssetsOf
@@ -27,9 +27,10 @@ from fedmosaic.federation.callbacks import (
     Warned,
 )
 from fedmosaic.federation.exchange import Exchange
-from fedmosaic.federation.history import RunHistory, privacy_spent
+from fedmosaic.federation.history import RunHistory
 from fedmosaic.federation.peers import Peer
 from fedmosaic.federation.post import Clock, Post
+from fedmosaic.federation.reply_checks import ReplyChecks
 from fedmosaic.federation.results import ExchangeCosts, ExchangedScores, Missing
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.server_context import ServerContext
@@ -63,6 +64,7 @@ class Server:
         self.callbacks = callbacks or Callback()
         self._uploads = UploadStore(folder.path / "uploads")
         self.context = ServerContext(assets(settings), scratch=folder.path / "scratch")
+        self._checks = ReplyChecks(settings, self.context.method)
         self._run = settings.digest
         self._schedule = participation.schedule(settings)
         self._started = time.perf_counter()
@@ -147,11 +149,11 @@ class Server:
         sent: dict[int, int] = {}
         sending = self._sending(progress, aggregation, round_, sent)
         uploads = []
-        for peer, (upload, done, up) in self._exchange.ask(
-            "train", self._schedule[round_], sending, self._trained(round_), round_=round_
-        ):
+        read = partial(self._checks.train_reply, round_=round_)
+        for peer, reply in self._exchange.ask("train", self._schedule[round_], sending, read, round_=round_):
+            upload = Upload(peer.client, peer.architecture, reply.tensors, reply.samples, round_)
             uploads.append(self._uploads.store(upload))
-            progress.add_training(peer.client, round_, done, up=up, down=sent[peer.client])
+            progress.add_training(peer.client, round_, reply.done, up=reply.bytes, down=sent[peer.client])
         return Uploads(uploads)
 
     def _sending(
@@ -171,20 +173,6 @@ class Server:
 
         return content
 
-    def _trained(self, round_: int) -> Callable[[Peer, RecordDict], tuple[Upload, dict[str, float], int]]:
-        """Return what checks a client's answer in full, and makes of it the upload, what was done, and its bytes."""
-        elastic = self.context.method.elastic
-
-        def read(peer: Peer, content: RecordDict) -> tuple[Upload, dict[str, float], int]:
-            self._check_origin(peer, content, round_)
-            tensors = wire.unpack(content, peer.shapes, sender=peer.title, complete=not elastic, elastic=elastic)
-            done = wire.metrics(content, sender=peer.title)
-            privacy_spent(peer.client, done)
-            upload = Upload(peer.client, peer.architecture, tensors, int(done.get("samples", 0)), round_)
-            return upload, done, wire.size(content)
-
-        return read
-
     def _measure(self, progress: RunHistory, round_: int) -> None:
         """Score the models of the clients there: at the start and the end on every test sample, in between on some.
 
@@ -199,7 +187,7 @@ class Server:
         def content(peer: Peer) -> RecordDict:
             return wire.pack({**request, "known": progress.last_trained(peer.client, before=round_ + 1)})
 
-        scores, seconds = self._scores("evaluate", content, round_)
+        scores, seconds = self._scores("evaluate", content, round_, others=others)
         progress.evaluation_seconds += seconds
         measurement = Measurement.of(round_, scores)
         if round_ == rounds:
@@ -229,21 +217,17 @@ class Server:
         return progress.exchanged_scores(scores, costs)
 
     def _scores(
-        self, kind: str, content: Callable[[Peer], RecordDict], round_: int
-    ) -> tuple[dict[int, dict[str, tuple[float, ...]]], float]:
+        self, kind: str, content: Callable[[Peer], RecordDict], round_: int, *, others: bool = True
+    ) -> tuple[dict[int, Mapping[str, tuple[float, ...]]], float]:
         """Return the scores of single samples by the clients that are there, and the seconds that they took."""
-
-        def read(peer: Peer, content: RecordDict) -> tuple[dict[str, tuple[float, ...]], float]:
-            self._check_origin(peer, content, round_)
-            seconds = wire.metrics(content, sender=peer.title).get("seconds", 0.0)
-            return wire.scores(content, sender=peer.title), seconds
-
-        scores, total = {}, 0.0
+        read = partial(self._checks.scores_reply, round_=round_, others=others)
         there = participation.present(self.settings, round_)
-        for peer, (each, seconds) in self._exchange.ask(kind, there, content, read, round_=round_):
-            scores[peer.client] = each
-            total += seconds
-        return scores, total
+        scores: dict[int, Mapping[str, tuple[float, ...]]] = {}
+        seconds = 0.0
+        for peer, reply in self._exchange.ask(kind, there, content, read, round_=round_):
+            scores[peer.client] = reply.scores
+            seconds += reply.seconds
+        return scores, seconds
 
     def _checkpoint(self, progress: RunHistory, uploads: Uploads, state: Mapping[str, Tensor]) -> None:
         self._count_time(progress)
@@ -292,12 +276,6 @@ class Server:
 
     def _warn(self, text: str) -> None:
         self.callbacks.on_warning(Warned(text))
-
-    def _check_origin(self, peer: Peer, content: RecordDict, round_: int) -> None:
-        said = wire.meta(content, {"client": int, "round": int, "run": str}, sender=peer.title)
-        wanted = {"client": peer.client, "round": round_, "run": self._run}
-        if said != wanted:
-            raise WireError(f"{peer.title} answered for {said}; expected {wanted}")
 
 
 def _among(everyone: Sequence[int], uploads: Uploads, matrix: Tensor) -> Tensor:

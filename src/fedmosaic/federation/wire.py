@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,21 @@ def size(content: RecordDict) -> int:
     return arrays + (len(str(schema["tensors"])) if schema else 0)
 
 
+def check_records(content: RecordDict, expected: Collection[str], *, sender: str) -> None:
+    """Make sure that a message holds nothing but the expected records; one that is left out is missed when it is read.
+
+    Args:
+        content: of the message.
+        expected: names of records.
+        sender: for the error text.
+
+    Raises:
+        WireError: there is another record.
+    """
+    if unknown := sorted(set(content) - set(expected)):
+        raise WireError(f"{sender} sent the record {quoted(unknown[0])}, which is not expected; {len(unknown)} are not")
+
+
 def meta(content: RecordDict, expected: Mapping[str, type], *, sender: str) -> dict[str, Any]:
     """Return the message's ``meta`` table after checking that it has the expected keys and types.
 
@@ -75,7 +90,7 @@ def meta(content: RecordDict, expected: Mapping[str, type], *, sender: str) -> d
     for key, kind in expected.items():
         value = record.get(key)
         if type(value) is not kind:
-            raise WireError(f"{sender} sent {key} = {_quote(value)}; expected {kind.__name__}")
+            raise WireError(f"{sender} sent {key} = {quoted(value)}; expected {kind.__name__}")
         table[key] = value
     return table
 
@@ -125,7 +140,7 @@ def metrics(content: RecordDict, *, sender: str) -> dict[str, float]:
         raise WireError(f"{sender} sent a message without metrics")
     for key, value in record.items():
         if isinstance(value, list) or not math.isfinite(value):
-            raise WireError(f"{sender} sent the metric {_quote(key)} = {_quote(value)}; expected a finite number")
+            raise WireError(f"{sender} sent the metric {quoted(key)} = {quoted(value)}; expected a finite number")
     return {key: float(value) for key, value in record.items() if not isinstance(value, list)}
 
 
@@ -144,7 +159,7 @@ def scores(content: RecordDict, *, sender: str) -> dict[str, tuple[float, ...]]:
         raise WireError(f"{sender} sent a message without scores")
     for task, values in record.items():
         if not isinstance(values, list) or not values or not all(0 <= value <= 1 for value in values):
-            raise WireError(f"{sender} sent scores of {_quote(task)} that are not numbers in [0, 1]")
+            raise WireError(f"{sender} sent scores of {quoted(task)} that are not numbers in [0, 1]")
     return {task: tuple(map(float, values)) for task, values in record.items() if isinstance(values, list)}
 
 
@@ -188,7 +203,7 @@ def shapes_from_json(text: str, *, sender: str) -> dict[str, tuple[int, ...]]:
         raise WireError(f"{sender} sent a schema that is not a table of shapes")
     for name, shape in table.items():
         if not isinstance(shape, list) or not all(type(n) is int and 0 <= n < 2**31 for n in shape) or len(shape) > 8:
-            raise WireError(f"{sender} sent {_quote(name)} with the shape {_quote(shape)}; expected a list of sizes")
+            raise WireError(f"{sender} sent {quoted(name)} with the shape {quoted(shape)}; expected a list of sizes")
     return {name: tuple(shape) for name, shape in table.items()}
 
 
@@ -202,14 +217,14 @@ def _schema(content: RecordDict, allowed: TensorShapes, sender: str, *, elastic:
     shapes = shapes_from_json(text, sender=sender)
     for name, shape in shapes.items():
         if name not in allowed:
-            raise WireError(f"{sender} sent the tensor {_quote(name)}, which is not expected from it")
+            raise WireError(f"{sender} sent the tensor {quoted(name)}, which is not expected from it")
         wanted = tuple(allowed[name])
         smaller = (
             elastic and len(shape) == len(wanted) and all(0 < n <= most for n, most in zip(shape, wanted, strict=True))
         )
         if shape != wanted and not smaller:
             limit = " or smaller" if elastic else ""
-            raise WireError(f"{sender} sent {_quote(name)} with shape {shape}; expected {wanted}{limit}")
+            raise WireError(f"{sender} sent {quoted(name)} with shape {shape}; expected {wanted}{limit}")
     return shapes
 
 
@@ -218,7 +233,7 @@ def _checked(array: Array, count: int, sender: str) -> np.ndarray[Any, np.dtype[
     want = count * _DTYPE.itemsize
     if array.stype != _STYPE or tuple(array.shape) != (count,) or array.dtype != "float32":
         raise WireError(
-            f"{sender} sent a {_quote(array.dtype)} array of shape {_quote(tuple(array.shape))}; "
+            f"{sender} sent a {quoted(array.dtype)} array of shape {quoted(tuple(array.shape))}; "
             f"expected float32 of shape ({count},)"
         )
     if not want < len(array.data) <= want + _HEADER_SLACK:
@@ -229,16 +244,20 @@ def _checked(array: Array, count: int, sender: str) -> np.ndarray[Any, np.dtype[
             raise ValueError("npy version")
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream, max_header_size=_HEADER_SLACK)
     except ValueError as error:
-        raise WireError(f"{sender} sent an array that is not npy version 1.0: {_quote(str(error))}") from None
+        raise WireError(f"{sender} sent an array that is not npy version 1.0: {quoted(str(error))}") from None
     if shape != (count,) or fortran or dtype != _DTYPE or len(array.data) - stream.tell() != want:
-        raise WireError(f"{sender} sent an array whose header ({_quote(shape)}, {_quote(dtype)}) belies its message")
+        raise WireError(f"{sender} sent an array whose header ({quoted(shape)}, {quoted(dtype)}) belies its message")
     values: np.ndarray[Any, np.dtype[np.float32]] = np.frombuffer(array.data, _DTYPE, offset=stream.tell())
     if not np.isfinite(values).all():
         raise WireError(f"{sender} sent {int((~np.isfinite(values)).sum())} value(s) that are not finite")
     return values
 
 
-def _quote(value: object) -> str:
-    """A short, printable form of something a peer sent."""
-    text = repr(value)
+def quoted(value: object) -> str:
+    """Return a short, printable form of something that a peer sent.
+
+    Args:
+        value: whatever it is.
+    """
+    text = ascii(value)
     return text if len(text) <= 80 else text[:77] + "..."
