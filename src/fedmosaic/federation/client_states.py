@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fedmosaic.config import ClientSpec
+from fedmosaic.errors import RunError
 from fedmosaic.federation import participation
 from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.client_store import ClientStore
@@ -43,7 +44,7 @@ class ClientStates:
             client_id: its id in the scenario.
         """
         if client_id not in self._stores:
-            keep = max(2, self._window)  # 2: a repeated round starts from the state before it
+            keep = max(3, self._window + 1)  # the server may be a round behind, and go back by one more
             self._stores[client_id] = ClientStore(self._folder / f"client-{client_id:03d}", keep=keep)
         return self._stores[client_id]
 
@@ -79,6 +80,19 @@ class ClientStates:
             if round_ == rounds and spec.id in participation.present(self._assets.settings, rounds):
                 return self.store(spec.id).load_exchanged(rounds)
         return averaged(self._last(spec, round_, self._window))
+
+    def lacks(self, spec: ClientSpec, round_: int) -> bool:
+        """Return whether a state is missing or damaged that a client needs to go on after a round.
+
+        Args:
+            spec: who the client is.
+            round_: from 0.
+        """
+        try:
+            self.answering(spec, round_)
+        except RunError:
+            return True
+        return False
 
     @property
     def _window(self) -> int:

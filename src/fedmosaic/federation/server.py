@@ -15,7 +15,17 @@ from fedmosaic.errors import RunError, WireError
 from fedmosaic.evaluation import Measurement, milestones
 from fedmosaic.federation import participation, wire
 from fedmosaic.federation.assets import Assets, AssetsOf
-from fedmosaic.federation.callbacks import Callback, Checkpoint, Measured, Relevance, RoundEnd, RoundStart, RunStart
+from fedmosaic.federation.callbacks import (
+    Callback,
+    Checkpoint,
+    Measured,
+    Relevance,
+    RoundEnd,
+    RoundStart,
+    RunStart,
+    Warned,
+)
+from fedmosaic.federation.checkpoints import Checkpoints, Standing
 from fedmosaic.federation.history import RunHistory
 from fedmosaic.federation.peers import Peer, check_fit, introduction
 from fedmosaic.federation.results import ExchangeCosts, ExchangedScores
@@ -51,6 +61,8 @@ class Server:
         self.folder = folder
         self.callbacks = callbacks or Callback()
         self._uploads = UploadStore(folder.path / "uploads")
+        self._tasks = {client.id: list(client.tasks) for client in settings.scenario.clients}
+        self._checkpoints = Checkpoints(folder, self._uploads, self._tasks)
         self.context = ServerContext(assets(settings), scratch=folder.path / "scratch")
         self._run = settings.digest
         self._schedule = participation.schedule(settings)
@@ -59,11 +71,12 @@ class Server:
     def run(self) -> RunHistory:
         """Run or go on to the last round and return the whole history."""
         peers = self._meet()
-        progress, uploads, state = self._load()
+        progress, uploads, state = self._load(peers)
         if progress.round == 0 and not progress.history:
             self._measure(progress, peers, 0)
-        if 0 < progress.round == progress.until < self.settings.rounds:
-            progress.history.pop()  # measured as the last round, which it is no more
+        ended = 0 < progress.round == progress.until
+        if ended and (progress.until < self.settings.rounds or self._checkpoints.lost_scores(progress)):
+            progress.history.pop()  # measured as the last round, which it is no more, or whose scores are lost
             self._measure(progress, peers, progress.round)
         progress.until = self.settings.rounds
         for round_ in range(progress.round + 1, self.settings.rounds + 1):
@@ -220,10 +233,7 @@ class Server:
 
     def _checkpoint(self, progress: RunHistory, uploads: Uploads, state: Mapping[str, Tensor]) -> None:
         self._count_time(progress)
-        tensors = {f"state|{name}": tensor for name, tensor in state.items()}
-        about = {client: [each.architecture, each.samples, each.round] for client, each in uploads.items()}
-        self.folder.save_checkpoint(progress.round, {**progress.as_json(), "uploads": about}, tensors)
-        self._uploads.keep_only(self.folder.needed_uploads())
+        self._checkpoints.save(Standing(progress, uploads, state))
         self.callbacks.on_checkpoint(Checkpoint(progress.round))
 
     def _count_time(self, progress: RunHistory) -> None:
@@ -231,31 +241,28 @@ class Server:
         progress.seconds += now - self._started
         self._started = now
 
-    def _load(self) -> tuple[RunHistory, Uploads, dict[str, Tensor]]:
-        checkpoint = self.folder.latest_checkpoint()
-        tasks = {client.id: list(client.tasks) for client in self.settings.scenario.clients}
-        if checkpoint is None:
-            self.callbacks.on_run_start(RunStart(self.settings, self.folder.path))
-            return RunHistory(tasks), Uploads([]), {}
-        table, tensors = checkpoint
-        parts: dict[str, dict[str, Tensor]] = {}
-        for key, tensor in tensors.items():
-            owner, _, name = key.partition("|")
-            parts.setdefault(owner, {})[name] = tensor
-        older = not self._uploads.folder.exists()  # an earlier version kept them in the checkpoint
-        uploads = [
-            Upload(
-                int(client),
-                architecture,
-                parts.get(client, {}) if older else self._uploads.load(int(client), round_),
-                samples,
-                round_,
-            )
-            for client, (architecture, samples, round_) in table.pop("uploads").items()
-        ]
-        progress = RunHistory.from_json(tasks, table, path=self.folder.checkpoints)
-        self.callbacks.on_run_start(RunStart(self.settings, self.folder.path, progress.round))
-        return progress, Uploads(uploads), parts.get("state", {})
+    def _load(self, peers: Sequence[Peer]) -> tuple[RunHistory, Uploads, Mapping[str, Tensor]]:
+        standing, lost = self._checkpoints.last_whole(lambda each: self._lacking(peers, each))
+        begins = standing is None
+        standing = standing or Standing(RunHistory(self._tasks))
+        progress = standing.progress
+        self.callbacks.on_run_start(RunStart(self.settings, self.folder.path, None if begins else progress.round))
+        for text in lost:
+            self.callbacks.on_warning(Warned(text))
+        return progress, standing.uploads, standing.state
+
+    def _lacking(self, peers: Sequence[Peer], standing: Standing) -> list[str]:
+        """Ask all clients whether they have what it takes to go on from there."""
+        round_ = standing.progress.round
+        by_node = {peer.node: peer for peer in peers}
+        request = {"round": round_, "run": self._run}
+        lacking = []
+        for node, content in self._exchange("query.ready", ((n, wire.pack(request)) for n in by_node), round_=round_):
+            peer = by_node[node]
+            self._check_origin(peer, content, round_)
+            if not wire.meta(content, {"ready": bool}, sender=peer.title)["ready"]:
+                lacking.append(f"{peer.title} lacks its state, or has a damaged one")
+        return lacking
 
     # ---- messages ------------------------------------------------------------------------------------------------
 
