@@ -1,6 +1,7 @@
-"""The Flower ``ClientApp``: four messages, the same on every engine.
+"""The Flower ``ClientApp``: five messages, the same on every engine.
 
 ``query.hello``        who am I, what model do I run, what may I upload
+``query.ready``        have I the state that it takes to go on after a round
 ``train``              take the download, train one round, answer with the upload
 ``evaluate``           score the model I have after a round
 ``evaluate.exchange``  take the download after the last round without training, score the model I have then
@@ -10,34 +11,42 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import Mod
 from torch import Tensor
 
 from fedmosaic.config import RunSettings
 from fedmosaic.federation import wire
 from fedmosaic.federation.assets import Assets, AssetsOf
+from fedmosaic.federation.client_errors import guarded
 from fedmosaic.federation.client_node import ClientNode
 from fedmosaic.federation.node_settings import NodeSettings
 from fedmosaic.federation.run_config import run_key, settings_of
 from fedmosaic.federation.runtime import ClientRuntime
 
 
-def make_app(assets: AssetsOf = Assets) -> ClientApp:
+def make_app(assets: AssetsOf = Assets, *, mods: Sequence[Mod] = ()) -> ClientApp:
     """Return the app of all clients of one run in this process; they share what they read.
 
     Args:
         assets: opens what they read, once.
+        mods: Flower's: each is called around the answer to every message.
     """
-    app = ClientApp()
+    app = ClientApp(mods=list(mods))
     nodes = _Nodes(assets)
 
     @app.query("hello")
     def hello(message: Message, context: Context) -> Message:
         return _hello(message, nodes.of(context))
+
+    @app.query("ready")
+    def ready(message: Message, context: Context) -> Message:
+        return _ready(message, nodes.of(context))
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
@@ -98,6 +107,14 @@ def _hello(message: Message, me: ClientNode) -> Message:
     return Message(wire.pack(meta), reply_to=message)
 
 
+def _ready(message: Message, me: ClientNode) -> Message:
+    """Say whether this client's state after a round is there and whole."""
+    asked = wire.meta(message.content, {"round": int, "run": str, "known": int}, sender="the server")
+    whole = not me.runtime.states.lacks(me.spec, asked["round"], known=asked["known"])
+    about = {"client": me.spec.id, "round": asked["round"], "run": asked["run"], "ready": whole}
+    return Message(wire.pack(about), reply_to=message)
+
+
 def _train(message: Message, me: ClientNode) -> Message:
     """Train one round."""
     asked = wire.meta(message.content, {"round": int, "run": str, "known": int}, sender="the server")
@@ -141,4 +158,4 @@ def _download(me: ClientNode, message: Message) -> dict[str, Tensor]:
     return wire.unpack(message.content, method.download_shapes(me.adapter), sender="the server", elastic=method.elastic)
 
 
-app = make_app()
+app = make_app(mods=[guarded])

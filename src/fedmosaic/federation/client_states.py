@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedmosaic.config import ClientSpec
+from fedmosaic.errors import RunError
 from fedmosaic.federation import participation
 from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.client_store import ClientStore
@@ -44,7 +45,7 @@ class ClientStates:
             client_id: its id in the scenario.
         """
         if client_id not in self._stores:
-            keep = max(2, self._window)  # 2: a repeated round starts from the state before it
+            keep = max(3, self._window + 1)  # the server may be a round behind, and go back by one more
             self._stores[client_id] = ClientStore(self._folder / f"client-{client_id:03d}", keep=keep)
         return self._stores[client_id]
 
@@ -88,6 +89,20 @@ class ClientStates:
                 return self.store(spec.id).load_exchanged(rounds)
         trained = self._trained(spec, round_, self._window, known)
         return averaged([self.store(spec.id).load(each) for each in trained]) if trained else self._start(spec)
+
+    def lacks(self, spec: ClientSpec, round_: int, *, known: int = 0) -> bool:
+        """Return whether a state is missing or damaged that a client needs to go on after a round.
+
+        Args:
+            spec: who the client is.
+            round_: from 0.
+            known: as for :meth:`after`.
+        """
+        try:
+            self.answering(spec, round_, known=known)
+        except RunError:
+            return True
+        return False
 
     @property
     def _window(self) -> int:

@@ -18,7 +18,12 @@ from fedmosaic.federation.results import Missing
 
 Read = TypeVar("Read")
 
-NAMES: Mapping[str, str] = {"train": "training", "evaluate": "evaluation", "evaluate.exchange": "last exchange"}
+NAMES: Mapping[str, str] = {
+    "query.ready": "resumption",
+    "train": "training",
+    "evaluate": "evaluation",
+    "evaluate.exchange": "last exchange",
+}
 """What an exchange is called, by the kind of its messages."""
 
 

@@ -89,6 +89,11 @@ class RunHistory:
         if privacy is not None:
             self.privacy[client] = privacy
 
+    def forget_measurement(self) -> None:
+        """Undo the last measurement, which is made anew."""
+        last = self.history.pop().round
+        self.missing = [each for each in self.missing if (each.exchange, each.round) != ("evaluation", last)]
+
     def last_trained(self, client: int, *, before: int) -> int:
         """Return the last round before one in which a client has trained and its answer was used; 0: none.
 

@@ -118,6 +118,21 @@ class ReplyChecks:
             raise WireError(f"{sender} sent {sum(map(len, scores.values()))} scores; the limit is {_MOST_SCORES}")
         return ScoresReply(scores, done["seconds"])
 
+    def ready_reply(self, peer: Peer, content: RecordDict, round_: int) -> bool:
+        """Return what a client answers to ``query.ready``: whether its state after a round is there and whole.
+
+        Args:
+            peer: the client.
+            content: of its reply.
+            round_: after which it was asked for.
+
+        Raises:
+            WireError: names the client and what is wrong.
+        """
+        wire.check_records(content, {"meta"}, sender=peer.title)
+        self._check_origin(peer, content, round_)
+        return bool(wire.meta(content, {"ready": bool}, sender=peer.title)["ready"])
+
     def _check_origin(self, peer: Peer, content: RecordDict, round_: int) -> None:
         """A reply of another round (late, early or replayed), of another run, or in another client's name."""
         said = wire.meta(content, {"client": int, "round": int, "run": str}, sender=peer.title)

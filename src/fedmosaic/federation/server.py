@@ -26,6 +26,7 @@ from fedmosaic.federation.callbacks import (
     RunStart,
     Warned,
 )
+from fedmosaic.federation.checkpoints import Checkpoints, Standing
 from fedmosaic.federation.exchange import Exchange
 from fedmosaic.federation.history import RunHistory
 from fedmosaic.federation.peers import Peer
@@ -63,6 +64,8 @@ class Server:
         self.folder = folder
         self.callbacks = callbacks or Callback()
         self._uploads = UploadStore(folder.path / "uploads")
+        self._tasks = {client.id: list(client.tasks) for client in settings.scenario.clients}
+        self._checkpoints = Checkpoints(folder, self._uploads, self._tasks)
         self.context = ServerContext(assets(settings), scratch=folder.path / "scratch")
         self._checks = ReplyChecks(settings, self.context.method)
         self._run = settings.digest
@@ -72,17 +75,18 @@ class Server:
         post = Post(grid, deadline=rules.deadline, clock=clock)
         self._attendance = Attendance(post, settings, self._warn)
         self._exchange = Exchange(post, self._attendance.peers, rules.min_clients, self._miss)
-        self._missing: list[Missing] = []
+        self._progress: RunHistory | None = None
 
     def run(self) -> RunHistory:
         """Run or go on to the last round and return the whole history."""
         self._attendance.gather()
         progress, uploads, state = self._load()
-        self._missing = progress.missing
+        self._progress = progress
         if progress.round == 0 and not progress.history:
             self._measure(progress, 0)
-        if 0 < progress.round == progress.until < self.settings.rounds:
-            progress.history.pop()  # measured as the last round, which it is no more
+        ended = 0 < progress.round == progress.until
+        if ended and (progress.until < self.settings.rounds or self._checkpoints.lost_scores(progress)):
+            progress.forget_measurement()  # measured as the last round, which it is no more, or whose scores are lost
             self._measure(progress, progress.round)
         progress.until = self.settings.rounds
         for round_ in range(progress.round + 1, self.settings.rounds + 1):
@@ -231,10 +235,7 @@ class Server:
 
     def _checkpoint(self, progress: RunHistory, uploads: Uploads, state: Mapping[str, Tensor]) -> None:
         self._count_time(progress)
-        tensors = {f"state|{name}": tensor for name, tensor in state.items()}
-        about = {client: [each.architecture, each.samples, each.round] for client, each in uploads.items()}
-        self.folder.save_checkpoint(progress.round, {**progress.as_json(), "uploads": about}, tensors)
-        self._uploads.keep_only(self.folder.needed_uploads())
+        self._checkpoints.save(Standing(progress, uploads, state))
         self.callbacks.on_checkpoint(Checkpoint(progress.round))
 
     def _count_time(self, progress: RunHistory) -> None:
@@ -242,36 +243,41 @@ class Server:
         progress.seconds += now - self._started
         self._started = now
 
-    def _load(self) -> tuple[RunHistory, Uploads, dict[str, Tensor]]:
-        checkpoint = self.folder.latest_checkpoint()
-        tasks = {client.id: list(client.tasks) for client in self.settings.scenario.clients}
-        if checkpoint is None:
-            self.callbacks.on_run_start(RunStart(self.settings, self.folder.path))
-            return RunHistory(tasks), Uploads([]), {}
-        table, tensors = checkpoint
-        parts: dict[str, dict[str, Tensor]] = {}
-        for key, tensor in tensors.items():
-            owner, _, name = key.partition("|")
-            parts.setdefault(owner, {})[name] = tensor
-        older = not self._uploads.folder.exists()  # an earlier version kept them in the checkpoint
-        uploads = [
-            Upload(
-                int(client),
-                architecture,
-                parts.get(client, {}) if older else self._uploads.load(int(client), round_),
-                samples,
-                round_,
-            )
-            for client, (architecture, samples, round_) in table.pop("uploads").items()
-        ]
-        progress = RunHistory.from_json(tasks, table, path=self.folder.checkpoints)
-        self.callbacks.on_run_start(RunStart(self.settings, self.folder.path, progress.round))
-        return progress, Uploads(uploads), parts.get("state", {})
+    def _load(self) -> tuple[RunHistory, Uploads, Mapping[str, Tensor]]:
+        standing, lost = self._checkpoints.last_whole(self._lacking)
+        begins = standing is None
+        standing = standing or Standing(RunHistory(self._tasks))
+        progress = standing.progress
+        self.callbacks.on_run_start(RunStart(self.settings, self.folder.path, None if begins else progress.round))
+        for text in lost:
+            self._warn(text)
+        return progress, standing.uploads, standing.state
+
+    def _lacking(self, standing: Standing) -> list[str]:
+        """Ask all clients whether they have what it takes to go on from there; who has not stops only who needs all."""
+        progress, lacking = standing.progress, []
+
+        def content(peer: Peer) -> RecordDict:
+            known = progress.last_trained(peer.client, before=progress.round + 1)
+            return wire.pack({"round": progress.round, "run": self._run, "known": known})
+
+        read = partial(self._checks.ready_reply, round_=progress.round)
+        for peer, ready in self._exchange.ask(
+            "query.ready", list(self._attendance.peers), content, read, round_=progress.round
+        ):
+            if not ready:
+                lacking.append(f"{peer.title} lacks its state, or has a damaged one")
+        if not self.settings.participation.min_clients:
+            return lacking
+        for text in lacking:
+            self._warn(f"{text}; the run goes on without it")
+        return []
 
     # ---- what is told --------------------------------------------------------------------------------------------
 
     def _miss(self, missing: Missing) -> None:
-        self._missing.append(missing)
+        if self._progress is not None:  # else the run has not begun or gone on yet
+            self._progress.missing.append(missing)
         self.callbacks.on_missing(missing)
 
     def _warn(self, text: str) -> None:
