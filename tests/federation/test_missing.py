@@ -70,7 +70,7 @@ def on(kind, rounds, client, happens):
         ("dead", "failed: Node Unavailable"),
         ("hang", "no answer within 10 s"),
         ("late", "no answer within 10 s"),
-        ("old", "refused: client 2 answered for"),
+        ("old", "refused: client 2 answered for round 1; expected 2"),
         ("other", "refused: node 99 has answered in its place"),
     ],
 )
@@ -177,9 +177,9 @@ def test_means_are_over_those_that_were_measured_and_results_say_who_was_not(tmp
     run = tolerant()
     folder, progress, _, heard, _ = serve(run, tmp_path / "run", on("evaluate", 3, 3, "hang"))
     results = progress.results(run, folder.scores())
-    assert results.others.per_client == [0.0, 0.01, 0.02, None]
-    assert results.others.last == pytest.approx(0.01)
-    assert results.initial.others == pytest.approx(0.01)  # over the same clients
+    assert results.self_.per_client == [0.0, 0.01, 0.02, None]
+    assert results.self_.last == pytest.approx(0.01)
+    assert results.initial.self_ == pytest.approx(0.01)  # over the same clients
     assert results.missing == (Missing(3, 3, "evaluation", "no answer within 10 s"),)
     assert heard.measured[-1].clients == (0, 1, 2)
     folder.write_results(results)
