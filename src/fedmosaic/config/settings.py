@@ -128,6 +128,17 @@ class ParticipationSettings(_Settings):
     """An upload made in round u counts in the rounds u + 1 to u + staleness; 0: until the client's next one."""
 
 
+class WireSettings(_Settings):
+    """The messages between server and clients (docs/wire.md)."""
+
+    uploads: Literal["float32", "float16", "int8"] = "float32"
+    """How clients send adapter weights: as they are, in half precision, or in 8 bits with a scale for every 256 values.
+    All else that a method uploads, and downloads, are float32."""
+    max_rms: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e6
+    """Largest root mean square of a tensor that server and clients accept. The default refuses only what no adapter
+    weight, sketch or token id comes near to."""
+
+
 class RunDefaults(_Settings):
     """What a scenario may give in ``[settings]``."""
 
@@ -156,6 +167,7 @@ class RunDefaults(_Settings):
     adapter: AdapterSettings = AdapterSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     participation: ParticipationSettings = ParticipationSettings()
+    wire: WireSettings = WireSettings()
 
 
 class RunSettings(RunDefaults):

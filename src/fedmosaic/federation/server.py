@@ -157,7 +157,8 @@ class Server:
     ) -> Iterator[tuple[int, RecordDict]]:
         """Yield each client's node and download, made when it is sent, and note its bytes by node in ``sent``."""
         for peer in peers:
-            content = wire.pack({"round": round_, "run": self._run}, aggregation.downloads.get(peer.client))
+            tensors = aggregation.downloads.get(peer.client)
+            content = wire.pack({"round": round_, "run": self._run}, tensors, agreed=peer.downloads)
             sent[peer.node] = wire.size(content)
             yield peer.node, content
 
