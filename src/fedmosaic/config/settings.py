@@ -136,6 +136,17 @@ class ParticipationSettings(_Settings):
     """Seconds that the server waits at its start until every client's node is there."""
 
 
+class WireSettings(_Settings):
+    """The messages between server and clients (docs/wire.md)."""
+
+    uploads: Literal["float32", "float16", "int8"] = "float32"
+    """How clients send adapter weights: as they are, in half precision, or in 8 bits with a scale for every 256 values.
+    All else that a method uploads, and downloads, are float32."""
+    max_rms: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e6
+    """Largest root mean square of a tensor that server and clients accept. The default refuses only what no adapter
+    weight, sketch or token id comes near to."""
+
+
 class RunDefaults(_Settings):
     """What a scenario may give in ``[settings]``."""
 
@@ -164,6 +175,7 @@ class RunDefaults(_Settings):
     adapter: AdapterSettings = AdapterSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     participation: ParticipationSettings = ParticipationSettings()
+    wire: WireSettings = WireSettings()
 
 
 class RunSettings(RunDefaults):

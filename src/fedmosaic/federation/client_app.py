@@ -18,13 +18,13 @@ import torch
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import Mod
-from torch import Tensor
 
 from fedmosaic.config import RunSettings
-from fedmosaic.federation import wire
+from fedmosaic.federation import request_checks, wire
 from fedmosaic.federation.assets import Assets, AssetsOf
 from fedmosaic.federation.client_errors import guarded
 from fedmosaic.federation.client_node import ClientNode
+from fedmosaic.federation.encodings import ENCODINGS
 from fedmosaic.federation.node_settings import NodeSettings
 from fedmosaic.federation.run_config import run_key, settings_of
 from fedmosaic.federation.runtime import ClientRuntime
@@ -109,7 +109,7 @@ def _hello(message: Message, me: ClientNode) -> Message:
 
 def _ready(message: Message, me: ClientNode) -> Message:
     """Say whether this client's state after a round is there and whole."""
-    asked = wire.meta(message.content, {"round": int, "run": str, "known": int}, sender="the server")
+    asked = request_checks.resumption(message.content, me)
     whole = not me.runtime.states.lacks(me.spec, asked["round"], known=asked["known"])
     about = {"client": me.spec.id, "round": asked["round"], "run": asked["run"], "ready": whole}
     return Message(wire.pack(about), reply_to=message)
@@ -117,9 +117,15 @@ def _ready(message: Message, me: ClientNode) -> Message:
 
 def _train(message: Message, me: ClientNode) -> Message:
     """Train one round."""
-    asked = wire.meta(message.content, {"round": int, "run": str, "known": int}, sender="the server")
-    upload, meter = me.train_round(asked["round"], _download(me, message), known=asked["known"])
-    content = wire.pack({"client": me.spec.id, "round": asked["round"], "run": asked["run"]}, upload)
+    assets = me.runtime.assets
+    asked, download = request_checks.download(message.content, me)
+    upload, meter = me.train_round(asked["round"], download, known=asked["known"])
+    content = wire.pack(
+        {"client": me.spec.id, "round": asked["round"], "run": asked["run"]},
+        upload,
+        agreed=assets.method.upload_shapes(me.adapter),
+        encoding=ENCODINGS[assets.settings.wire.uploads],
+    )
     done = {
         "loss": meter.loss,
         "steps": meter.steps,
@@ -133,8 +139,7 @@ def _train(message: Message, me: ClientNode) -> Message:
 
 def _evaluate(message: Message, me: ClientNode) -> Message:
     """Score this client's model."""
-    expected = {"round": int, "run": str, "known": int, "others": bool, "count": int}
-    asked = wire.meta(message.content, expected, sender="the server")
+    asked = request_checks.evaluation(message.content, me)
     start = time.perf_counter()
     scores = me.evaluate(asked["round"], others=asked["others"], count=asked["count"], known=asked["known"])
     content = wire.pack({"client": me.spec.id, "round": asked["round"], "run": asked["run"]})
@@ -144,18 +149,12 @@ def _evaluate(message: Message, me: ClientNode) -> Message:
 
 def _exchange(message: Message, me: ClientNode) -> Message:
     """Take up the last download without training, and score the model that answers then."""
-    asked = wire.meta(message.content, {"round": int, "run": str, "known": int}, sender="the server")
+    asked, download = request_checks.download(message.content, me)
     start = time.perf_counter()
-    scores = me.exchange(asked["round"], _download(me, message), known=asked["known"])
+    scores = me.exchange(asked["round"], download, known=asked["known"])
     content = wire.pack({"client": me.spec.id, "round": asked["round"], "run": asked["run"]})
     wire.add_metrics(content, {"seconds": time.perf_counter() - start})
     return Message(wire.add_scores(content, scores), reply_to=message)
-
-
-def _download(me: ClientNode, message: Message) -> dict[str, Tensor]:
-    """Return what the server sent: nothing but what the method announces."""
-    method = me.runtime.assets.method
-    return wire.unpack(message.content, method.download_shapes(me.adapter), sender="the server", elastic=method.elastic)
 
 
 app = make_app(mods=[guarded])

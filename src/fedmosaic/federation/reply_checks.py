@@ -13,6 +13,7 @@ from torch import Tensor
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import WireError
 from fedmosaic.federation import wire
+from fedmosaic.federation.encodings import ENCODINGS
 from fedmosaic.federation.peers import Peer
 from fedmosaic.federation.results import PrivacySpent
 from fedmosaic.methods.base import Method
@@ -86,7 +87,15 @@ class ReplyChecks:
         self._check_origin(peer, content, round_)
         done = wire.metrics(content, sender=sender)
         self._check_work(done, sender)
-        tensors = wire.unpack(content, peer.shapes, sender=sender, complete=not elastic, elastic=elastic)
+        tensors = wire.unpack(
+            content,
+            peer.shapes,
+            sender=sender,
+            complete=not elastic,
+            elastic=elastic,
+            encoding=ENCODINGS[self._settings.wire.uploads],
+            max_rms=self._settings.wire.max_rms,
+        )
         if peer.shapes and not tensors:
             raise WireError(f"{sender} sent no tensors; it announced {len(peer.shapes)}")
         return TrainReply(tensors, done, wire.size(content))

@@ -171,7 +171,7 @@ class Server:
         def content(peer: Peer) -> RecordDict:
             known = progress.last_trained(peer.client, before=after + 1 if after else round_)
             about: dict[str, int | float | str] = {"round": round_, "run": self._run, "known": known}
-            packed = wire.pack(about, aggregation.downloads.get(peer.client))
+            packed = wire.pack(about, aggregation.downloads.get(peer.client), agreed=peer.downloads)
             sent[peer.client] = wire.size(packed)
             return packed
 
