@@ -2,11 +2,11 @@
 
 python benchmarks/engine_overhead.py --out results/engine-overhead.json
 
-Start is what passes before the first round: processes, models, the base models' scores. A round is what passes between its
-beginning and the next one's (training, scores, checkpoint); from it the work inside clients is taken: all of it
-in-process, where clients take turns, and the slowest client's where they work at the same time. Bytes are counted between
-the nodes and the SuperLink, both ways, with all that Flower says besides; the payload is what clients and server say they
-have sent. Wall time: the load of the machine is written down beside it.
+Start is what passes before the first round: processes, models, the base models' scores. A round is what passes between
+its beginning and the next one's (training, scores, checkpoint); from it the work inside clients is taken: all of it
+in-process, where clients take turns, and the slowest client's where they work at the same time. Bytes are counted
+between the nodes and the SuperLink, both ways, with all that Flower says besides; the payload is what clients and
+server say they have sent. Wall time: the load of the machine is written down beside it.
 """
 
 from __future__ import annotations
