@@ -17,12 +17,13 @@ from fedmosaic.federation.callbacks import (
     RunStart,
     Warned,
 )
-from fedmosaic.federation.results import Costs, PrivacyAccount, PrivacySpent
+from fedmosaic.federation.results import Costs, Missing, PrivacyAccount, PrivacySpent
 from fedmosaic.federation.served import MARK, Listener, Teller, tell_files
 
 TOLD = {
     "on_round_start": RoundStart(1, 3),
     "on_trained": Trained(2, 1, 0.5, 1.25),
+    "on_missing": Missing(1, 3, "training", "not there"),
     "on_measure": Measured(1, 4, (0, 1), {0: 0.25, 1: 0.5}, {}),
     "on_checkpoint": Checkpoint(1),
     "on_warning": Warned("a tracker failed"),

@@ -23,8 +23,8 @@ def rules(run, **changes):
     return run.model_copy(update={"participation": run.participation.model_copy(update=changes)})
 
 
-def tolerant(members=None, *, rounds=3, least=2, deadline=10.0, wait=0.0, **more):
-    return rules(settings(members or FOUR, rounds=rounds, **more), min_clients=least, deadline=deadline, wait=wait)
+def tolerant(members=None, *, rounds=3, least=2, deadline=10.0, **more):
+    return rules(settings(members or FOUR, rounds=rounds, **more), min_clients=least, deadline=deadline)
 
 
 class Heard(Callback):
@@ -229,21 +229,21 @@ class Claiming(Clients):
 
 
 def test_nodes_that_come_later_are_waited_for(tmp_path):
-    run = tolerant(least=0, wait=60.0)
+    run = tolerant(least=0)
     time_of = {of(0): 0, of(1): 3, of(2): 20, of(3): 5}
     grids = []
     online = lambda: [node for node, at in time_of.items() if not grids or at <= grids[0].time.seconds]  # noqa: E731
     clients, time = Clients(run), FakeTime()
     grids.append(Unreliable(clients, time, at(4), online=online))
     folder = RunFolder.create(tmp_path / "run", run)
-    progress = Server(grids[0], run, folder, clock=time.clock).run()
+    progress = Server(grids[0], run, folder, wait=60.0, clock=time.clock).run()
     assert progress.missing == []
     assert 20 <= time.seconds < 21
 
 
 def test_nodes_that_do_not_come_are_named_when_waiting_is_over(tmp_path):
     with pytest.raises(RunError, match=r"needs the clients \[0, 1, 2, 3\], but \[0, 2\] answered"):
-        serve(tolerant(least=0, wait=30.0), tmp_path / "run", online=lambda: [of(0), of(2)])
+        serve(tolerant(least=0), tmp_path / "run", online=lambda: [of(0), of(2)])
 
 
 def test_two_nodes_that_claim_one_client_are_refused_by_name(tmp_path):

@@ -132,8 +132,6 @@ class ParticipationSettings(_Settings):
     deadline: Rate = 0.0
     """Seconds that a client has to answer a message; 0: as many as it takes. Clients that take turns in one process
     are not interrupted."""
-    wait: Rate = 60.0
-    """Seconds that the server waits at its start until every client's node is there."""
 
 
 class WireSettings(_Settings):

@@ -35,14 +35,17 @@ class Attendance:
         self._refused: dict[int, str] = {}
         self._warned: set[tuple[int, str]] = set()
 
-    def gather(self) -> None:
-        """Wait until every client of the scenario is there, but not longer than ``participation.wait``.
+    def gather(self, wait: float) -> None:
+        """Wait until every client of the scenario is there.
+
+        Args:
+            wait: seconds, at most.
 
         Raises:
             RunError: some are not, and the run needs them; names them and the nodes that were refused.
         """
         rules = self._settings.participation
-        until = self._post.clock.now() + rules.wait
+        until = self._post.clock.now() + wait
         self._meet()
         while len(self.peers) < len(self._clients) and self._post.clock.now() < until:
             self._post.clock.pause()
@@ -51,7 +54,8 @@ class Attendance:
             refused = "".join(f"; node {node}: {why}" for node, why in self._refused.items())
             raise RunError(
                 f"the scenario needs {f'{rules.min_clients} of ' if rules.min_clients else ''}the clients "
-                f"{self._clients}, but {sorted(self.peers)} answered{refused}"
+                f"{self._clients}, but {sorted(self.peers)} answered{refused}; "
+                "start the others and resume"
             )
 
     def look_again(self, lost: Collection[int]) -> None:

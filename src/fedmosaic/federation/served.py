@@ -35,7 +35,7 @@ from fedmosaic.federation.callbacks import (
     RunStart,
     Warned,
 )
-from fedmosaic.federation.results import Costs, PrivacyAccount, parsed
+from fedmosaic.federation.results import Costs, Missing, PrivacyAccount, parsed
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.io import write_atomically
 
@@ -80,6 +80,10 @@ class Teller(Callback):
     def on_trained(self, record: Trained) -> None:
         """Tell who has trained. See :meth:`Callback.on_trained`."""
         self._tell("on_trained", dataclasses.asdict(record))
+
+    def on_missing(self, record: Missing) -> None:
+        """Tell who is missing. See :meth:`Callback.on_missing`."""
+        self._tell("on_missing", dataclasses.asdict(record))
 
     def on_round_end(self, record: RoundEnd) -> None:
         """Tell costs, privacy and relevance. See :meth:`Callback.on_round_end`."""
@@ -152,6 +156,7 @@ class Listener:
                 for moment, kind in {
                     "on_round_start": RoundStart,
                     "on_trained": Trained,
+                    "on_missing": Missing,
                     "on_checkpoint": Checkpoint,
                     "on_warning": Warned,
                 }.items()

@@ -48,6 +48,7 @@ class Server:
         folder: the run folder; it decides where to go on.
         callbacks: hear what happens.
         assets: opens what the server reads.
+        wait: seconds that it waits at its start for clients that are not there.
         clock: measures deadlines.
     """
 
@@ -58,6 +59,7 @@ class Server:
         folder: RunFolder,
         callbacks: Callback | None = None,
         assets: AssetsOf = Assets,
+        wait: float = 0.0,
         clock: Clock | None = None,
     ) -> None:
         self.settings = settings
@@ -69,6 +71,7 @@ class Server:
         self.context = ServerContext(assets(settings), scratch=folder.path / "scratch")
         self._checks = ReplyChecks(settings, self.context.method)
         self._run = settings.digest
+        self._wait = wait
         self._schedule = participation.schedule(settings)
         self._started = time.perf_counter()
         rules = settings.participation
@@ -79,7 +82,7 @@ class Server:
 
     def run(self) -> RunHistory:
         """Run or go on to the last round and return the whole history."""
-        self._attendance.gather()
+        self._attendance.gather(self._wait)
         progress, uploads, state = self._load()
         self._progress = progress
         if progress.round == 0 and not progress.history:

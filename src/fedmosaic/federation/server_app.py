@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +12,6 @@ from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
 
 from fedmosaic.config import RunSettings, home
-from fedmosaic.errors import RunError
 from fedmosaic.federation.assets import Assets, AssetsOf
 from fedmosaic.federation.callbacks import Callback, Callbacks, Measured, RunEnd
 from fedmosaic.federation.continuation import continued
@@ -26,8 +24,6 @@ from fedmosaic.federation.server import Server
 
 RUNS = "FEDMOSAIC_RUNS"
 """Environment variable on the server's machine: the folder of the runs that it serves, a folder in it for each."""
-
-_SECONDS_BETWEEN_LOOKS = 1.0
 
 app = ServerApp()
 
@@ -47,8 +43,8 @@ def main(grid: Grid, context: Context) -> None:
     folder = _served(settings, run_key(context))
     with folder.locked():
         if folder.results() is None:
-            _await_nodes(grid, len(settings.scenario.clients), float(context.run_config.get("wait", DEFAULTS["wait"])))
-            serve(cast("Grid", _Announcing(grid)), folder.settings, folder, [Teller()])
+            wait = float(context.run_config.get("wait", DEFAULTS["wait"]))
+            serve(cast("Grid", _Announcing(grid)), folder.settings, folder, [Teller()], wait=wait)
         tell_files(folder)
 
 
@@ -63,18 +59,6 @@ def _served(settings: RunSettings, key: str) -> RunFolder:
     if asked.digest != folder.settings.digest:
         folder.change(asked)
     return folder
-
-
-def _await_nodes(grid: Grid, clients: int, seconds: float) -> None:
-    """Wait until as many nodes are connected as there are clients."""
-    deadline = time.monotonic() + seconds
-    while (there := len(list(grid.get_node_ids()))) < clients:
-        if time.monotonic() > deadline:
-            raise RunError(
-                f"{there} of {clients} nodes were connected after {seconds:g} seconds; start the others and resume, or "
-                "raise wait"
-            )
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
 class _Announcing:
@@ -99,6 +83,8 @@ def serve(
     folder: RunFolder,
     callbacks: Sequence[Callback] = (),
     assets: AssetsOf = Assets,
+    *,
+    wait: float = 0.0,
 ) -> None:
     """Run all rounds that a folder does not have yet, and write the results.
 
@@ -108,10 +94,11 @@ def serve(
         folder: of the run.
         callbacks: hear what happens, after the event log.
         assets: opens what the server reads.
+        wait: seconds that the server waits at its start for clients that are not there.
     """
     torch.set_num_threads(settings.threads)  # as the clients: another number gives other last bits
     listeners = Callbacks([EventLog(folder.event_log), *callbacks])
-    server = Server(grid, settings, folder, listeners, assets)
+    server = Server(grid, settings, folder, listeners, assets, wait=wait)
     end = RunEnd(None)
     with listeners.hearing_clients():
         try:
