@@ -3,9 +3,9 @@
     python benchmarks/server_memory.py                        # writes results/server-memory.json
     python benchmarks/server_memory.py --clients 50,100 --out /tmp/memory.json
 
-Two rounds of FedMosaic and the last exchange on the in-process grid, with stand-ins for the clients: each uploads 1 MB of
-normally distributed values and a sketch. ``at-once`` keeps all answers of an exchange in files until the last one
-is there, as a SuperLink does whose ServerApp was slow. Each number of clients has a process of its own.
+Two rounds of FedMosaic and the last exchange on the in-process grid, with stand-ins for the clients: each uploads 1 MB
+of normally distributed values and a sketch. ``at-once`` keeps all answers of an exchange in files until the last one is
+there, as a SuperLink does whose ServerApp was slow. Each number of clients has a process of its own.
 """
 
 from __future__ import annotations

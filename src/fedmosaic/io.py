@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _STOP = "the run cannot go on from here"
-_TEMPORARY = re.compile(r"\..+\.\d+\.part")
+_TEMPORARY = re.compile(r"\..+\.(\d+)\.part")
 
 
 def write_atomically(path: Path, data: bytes | str, *, mode: int = 0o666) -> None:
@@ -149,11 +149,24 @@ def clear_temporaries(folder: Path) -> None:
     """Delete what killed processes have left half written in a folder.
 
     Args:
-        folder: nobody else may be writing in it; it need not be there.
+        folder: on a disk of this machine; it need not be there.
     """
     for path in folder.glob(".*.part"):
-        if _TEMPORARY.fullmatch(path.name):
+        if (found := _TEMPORARY.fullmatch(path.name)) and not _runs(int(found[1])):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    """Whether another process of this number is there; where this cannot be asked without harm, as if none were."""
+    if os.name != "posix" or process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _temporary(path: Path) -> Path:

@@ -46,6 +46,8 @@ class Clients:
             return Message(wire.pack(meta), reply_to=message)
         round_, run = content["meta"]["round"], content["meta"]["run"]
         about = {"client": client, "round": round_, "run": run}
+        if kind == "query.ready":
+            return Message(wire.pack({**about, "ready": True}), reply_to=message)
         if kind == "train":
             shapes = {name: tuple(tensor.shape) for name, tensor in upload(client, round_).items()}
             self.trained[round_, client] = wire.unpack(content, shapes, sender="the server")

@@ -50,6 +50,7 @@ class ClientStore:
             round_: the last one.
             state: without moments; nothing trains on from it.
         """
+        clear_temporaries(self.folder)
         save_tensors(self._exchanged(round_), state.tensors(), {"round": str(round_)})
 
     def load_exchanged(self, round_: int) -> ClientState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -216,8 +217,12 @@ def append(path: Path, what: Happening) -> None:
     if fields.get("clients", ()) is None:
         del fields["clients"]
     line = json.dumps({"time": round(time.time(), 3), "event": _NAMES[type(what)], **fields})
-    with path.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":  # the last one was cut off
+                line = f"\n{line}"
+        file.write(f"{line}\n".encode())
 
 
 def read(path: Path) -> Iterator[Line]:
