@@ -140,9 +140,9 @@ class WireSettings(_Settings):
     uploads: Literal["float32", "float16", "int8"] = "float32"
     """How clients send adapter weights: as they are, in half precision, or in 8 bits with a scale for every 256 values.
     All else that a method uploads, and downloads, are float32."""
-    max_rms: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e6
-    """Largest root mean square of a tensor that server and clients accept. The default refuses only what no adapter
-    weight, sketch or token id comes near to."""
+    max_rms: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e8
+    """Largest root mean square of a tensor that server and clients accept. The default is above every whole number that
+    float32 counts to, such as token ids: it refuses only what no honest client sends. Adapter weights are below 1."""
 
 
 class RunDefaults(_Settings):

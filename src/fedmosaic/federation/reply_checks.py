@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from flwr.app import RecordDict
 from torch import Tensor
@@ -16,7 +17,7 @@ from fedmosaic.federation import wire
 from fedmosaic.federation.encodings import ENCODINGS
 from fedmosaic.federation.peers import Peer
 from fedmosaic.federation.results import PrivacySpent
-from fedmosaic.methods.base import Method
+from fedmosaic.methods.base import Method, Upload
 
 _AT_LEAST = {"loss": -math.inf, "steps": 1, "samples": 1, "flops": 0, "seconds": 0}
 _KNOWN = {entry.name for entry in dataclasses.fields(PrivacySpent)}
@@ -66,7 +67,7 @@ class ReplyChecks:
         method: of the run.
     """
 
-    def __init__(self, settings: RunSettings, method: Method) -> None:
+    def __init__(self, settings: RunSettings, method: Method[Any]) -> None:
         self._settings = settings
         self._method = method
         self._run = settings.digest
@@ -98,7 +99,9 @@ class ReplyChecks:
         )
         if peer.shapes and not tensors:
             raise WireError(f"{sender} sent no tensors; it announced {len(peer.shapes)}")
-        return TrainReply(tensors, done, wire.size(content))
+        reply = TrainReply(tensors, done, wire.size(content))
+        self._method.check_upload(Upload(peer.client, peer.architecture, tensors, reply.samples, round_))
+        return reply
 
     def scores_reply(self, peer: Peer, content: RecordDict, round_: int, *, others: bool = True) -> ScoresReply:
         """Return what a client answers to ``evaluate`` or ``evaluate.exchange``.
