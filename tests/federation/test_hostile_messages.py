@@ -65,7 +65,7 @@ def reply(parts):
 
 
 def request(parts):
-    about = {key: parts.meta[key] for key in ("round", "run")}
+    about = {"round": parts.meta["round"], "run": parts.meta["run"], "known": ROUND - 1}
     parts.content = wire.pack(about, parts.tensors, agreed=SHAPES)
     return parts
 
@@ -225,7 +225,7 @@ def test_without_a_fault_both_sides_read_what_was_sent():
     assert all(torch.equal(got.tensors[name], sent) for name, sent in tensors().items())
     assert got.samples == 8
     asked, received = download(attacked(Attack("none"), request))
-    assert asked == {"round": ROUND, "run": SETTINGS.digest}
+    assert asked == {"round": ROUND, "run": SETTINGS.digest, "known": ROUND - 1}
     assert all(torch.equal(received[name], sent) for name, sent in tensors().items())
 
 

@@ -97,6 +97,39 @@ def test_a_round_goes_on_without_a_client_and_its_last_upload_counts(tmp_path, h
     assert results.self_.per_client.count(None) == 0
 
 
+def _infinite_loss(content):
+    content["metrics"]["loss"] = float("inf")
+
+
+def _no_samples(content):
+    content["metrics"]["samples"] = 0
+
+
+def _no_tensors(content):
+    del content["tensors"]
+
+
+@pytest.mark.parametrize("harm", [_infinite_loss, _no_samples, _no_tensors])
+def test_a_refused_upload_is_not_used_and_the_run_goes_on(tmp_path, harm):
+    def tamper(reply):
+        meta = reply.content["meta"]
+        if "metrics" in reply.content and "scores" not in reply.content and (meta["round"], meta["client"]) == (2, 1):
+            harm(reply.content)
+
+    run = tolerant(rounds=3)
+    clients, time = Clients(run), FakeTime()
+    grid = Unreliable(clients, time, at(4), tamper=tamper)
+    folder = RunFolder.create(tmp_path / "run", run)
+    progress = Server(grid, run, folder, clock=time.clock).run()
+    (missing,) = progress.missing
+    assert (missing.round, missing.client, missing.exchange) == (2, 1, "training")
+    assert missing.why.startswith("refused: client 1 sent ")
+    assert sorted(path.name for path in (folder.path / "uploads" / "client-00001").iterdir()) == [
+        "round-0001.safetensors",  # of the checkpoint before, which had this one as its last
+        "round-0003.safetensors",
+    ]
+
+
 def test_an_answer_that_comes_twice_counts_once(tmp_path):
     twice = lambda kind, round_, node: "twice"  # noqa: E731
     folder, progress, *_ = serve(tolerant(), tmp_path / "run", twice)

@@ -56,7 +56,7 @@ def test_results_and_report_say_who_was_missing(finished):
 
 def test_clients_go_on_from_the_last_state_that_they_have_and_note_what_they_missed(finished):
     assert {client: list(stored(finished, client)) for client in range(4)} == {
-        0: [3, 4], LATE: [3, 4], DEAD: [1, 4], 3: [3, 4],
+        0: [2, 3, 4], LATE: [2, 3, 4], DEAD: [1, 4], 3: [2, 3, 4],
     }  # fmt: skip
     missed = {client: stored(finished, client)[4].get("missed|rounds") for client in range(4)}
     assert missed.pop(DEAD).tolist() == [2, 3]
