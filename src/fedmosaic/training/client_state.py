@@ -100,7 +100,7 @@ class ClientState:
         proxy: dict[str, Tensor] = {}
         for key, tensor in tensors.items():
             part, _, name = key.partition("|")
-            if part.startswith(_PROXY):
+            if part.startswith(_PROXY) and not part.startswith(2 * _PROXY):  # a proxy model has none of its own
                 proxy[key.removeprefix(_PROXY)] = tensor
             elif part.startswith(_SLOT):
                 slots.setdefault(part.removeprefix(_SLOT), {})[name] = tensor
