@@ -97,12 +97,6 @@ def header(shape):
     return stream.getvalue()
 
 
-def archive():
-    stream = io.BytesIO()
-    np.savez(stream, flat=np.ones(18, np.float32))
-    return stream.getvalue()
-
-
 def set_tensor(name, value):
     return lambda p: p.tensors.__setitem__(name, value)
 
@@ -156,10 +150,10 @@ ATTACKS = [
     Attack("values that explode", lambda p: p.tensors["layer.0.q.A"].mul_(1e12)),
     Attack("another dtype", after=data(npy(FLAT.astype(np.float64)), dtype="float64")),
     Attack("a declared dtype that the data belie", after=data(npy(FLAT.astype(np.float64))[:200])),
-    Attack("a declared shape that does not fit", after=data(npy(FLAT), shape=(2**40,))),
+    Attack("a declared shape that does not fit", after=data(npy(FLAT), shape=(2**31 - 1,))),
     Attack("data that do not fit the declared shape", after=data(npy(FLAT[:17]))),
     Attack("a header that claims terabytes", after=data(header((2**40,)) + FLAT.tobytes())),
-    Attack("an archive in place of an array", after=data(archive()[:200])),
+    Attack("an archive in place of an array", after=data(b"PK\x03\x04" + bytes(196))),
     Attack("pickled bytes", after=data(pickle.dumps([1] * 100, protocol=0)[:150])),
     Attack("an array of pickled objects", after=data(npy(np.array([None] * 18), allow_pickle=True)[:200])),
     Attack("a payload that is too large", after=data(npy(FLAT) + bytes(10**6))),
@@ -242,12 +236,12 @@ def test_the_client_refuses_the_download(attack):
 
 
 def test_the_documentation_shows_what_the_server_says_of_each():
-    wanted = [
-        (each.title, refused("client 7", lambda each=each: train_reply(attacked(each, reply)))) for each in ATTACKS
-    ]
+    contents = {each.title: attacked(each, reply) for each in ATTACKS}
+    told = {title: refused("client 7", lambda sent=sent: train_reply(sent)) for title, sent in contents.items()}
+    wanted = {title: said.replace(SETTINGS.digest, "RUN") for title, said in told.items()}
     rows = [line.strip("| \n").split(" | ") for line in DOCS.read_text().splitlines() if line.startswith("| ")]
     shown = {row[0]: row[1].strip("`") for row in rows if len(row) == 2}
-    missing = [f"| {title} | `{told}` |" for title, told in wanted.items() if shown.get(title) != told]
+    missing = [f"| {title} | `{said}` |" for title, said in wanted.items() if shown.get(title) != said]
     assert not missing, "docs/wire.md lacks these rows:\n" + "\n".join(missing)
 
 

@@ -191,7 +191,7 @@ def test_a_bad_upload_stops_the_run_and_keeps_what_was_finished(tmp_path, monkey
     def tampering(self, message):
         reply = deliver(self, message)
         if message.metadata.message_type == "train" and message.content["meta"]["round"] == 2:
-            _tamper(reply.content, change)
+            _tamper(reply.result().content, change)
         return reply
 
     monkeypatch.setattr(InProcessGrid, "_deliver", tampering)

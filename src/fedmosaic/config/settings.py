@@ -239,7 +239,7 @@ class RunSettings(RunDefaults):
             return validate(cls, tomllib.loads(path.read_text(encoding="utf-8")), source=str(path))
         except FileNotFoundError:
             raise SettingsError(f"{path} is missing: {path.parent} is not a run folder") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, and of numbers too long to be any
             raise SettingsError(f"{path} is damaged ({error}); the run in this folder cannot be used") from None
 
 
@@ -338,5 +338,5 @@ def _literal(text: str) -> Any:
     """A TOML literal if it is one, else the text itself, so that strings need no quotes."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text

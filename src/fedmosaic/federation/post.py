@@ -104,6 +104,8 @@ class Post:
     def _arrived(self, waiting: OrderedDict[str, _Sent]) -> Iterator[Answer]:
         """Ask for the answers to a few messages, yield those that are there, and turn to other messages next time."""
         few = list(islice(waiting, _PULLED_AT_ONCE))
+        if not few:
+            return
         for message_id in few:
             waiting.move_to_end(message_id)
         for reply in self.grid.pull_messages(few):

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from fedmosaic.config import RunSettings
-from fedmosaic.errors import SettingsError
+from fedmosaic.errors import RunError, SettingsError
 from fedmosaic.federation import event_log
 from fedmosaic.federation.event_log import Changed, Happening, Line
 from fedmosaic.federation.results import RunResults
@@ -235,11 +235,18 @@ class RunFolder:
         write_atomically(self.path / "relevance" / f"round-{round_:04d}.npz", data.getvalue())
 
     def relevance(self) -> dict[int, dict[str, np.ndarray[Any, Any]]]:
-        """Relevance matrices by round."""
+        """Relevance matrices by round.
+
+        Raises:
+            RunError: a file is damaged.
+        """
         found = {}
         for path in sorted((self.path / "relevance").glob("round-*.npz")):
-            with np.load(path, allow_pickle=False) as arrays:
-                found[int(path.stem.removeprefix("round-"))] = {name: arrays[name] for name in arrays.files}
+            try:
+                with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+                    found[int(path.stem.removeprefix("round-"))] = {name: arrays[name] for name in arrays.files}
+            except Exception as error:  # zipfile, zlib and numpy raise whatever the damage leads them to
+                raise RunError(f"{path} is damaged ({type(error).__name__}); remove it to do without") from None
         return found
 
     # ---- checkpoints ---------------------------------------------------------------------------------------------

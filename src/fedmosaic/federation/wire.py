@@ -298,7 +298,7 @@ def _checked(array: Array, dtype: np.dtype[Any], count: int, sender: str) -> np.
     told = rf"\{{'descr': '{text}', 'fortran_order': False, 'shape': \({count},\), \}} *\n"
     right = re.fullmatch(_NPY + re.escape(length) + told.encode(), head)
     if right is None or int.from_bytes(length, "little") != len(head) - 10:
-        raise WireError(f"{sender} sent an array whose npy header {quoted(head[:40])} is not that of the declared one")
+        raise WireError(f"{sender} sent an array whose npy header {quoted(head[10:].strip())} belies its declaration")
     return np.frombuffer(data, dtype, offset=len(head))
 
 

@@ -107,8 +107,10 @@ class ClientState:
         for key, tensor in tensors.items():
             part, _, name = key.partition("|")
             if key == _MISSED:
-                missed = tuple(map(int, tensor))
-            elif part.startswith(_PROXY):
+                if tensor.dtype != torch.int64 or tensor.ndim != 1:
+                    raise RunError(f"a client's state has the tensor {key!r} that is no list of whole numbers")
+                missed = tuple(tensor.tolist())
+            elif part.startswith(_PROXY) and not part.startswith(2 * _PROXY):  # a proxy model has none of its own
                 proxy[key.removeprefix(_PROXY)] = tensor
             elif part.startswith(_SLOT):
                 slots.setdefault(part.removeprefix(_SLOT), {})[name] = tensor
