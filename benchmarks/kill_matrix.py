@@ -10,6 +10,7 @@ run is gone on with until it is done.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import random
@@ -25,6 +26,7 @@ from pathlib import Path
 import torch
 from _kills import Moment, Tally, cpu_seconds, damage, differences, forked, leftovers, tiny
 
+from fedmosaic import registry
 from fedmosaic.config import RunSettings
 from fedmosaic.federation import Assets, RunFolder, engines
 
@@ -123,6 +125,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="results file")
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    registry.entry_points = functools.cache(registry.entry_points)  # no package comes or goes here
     dice = random.Random(asked.seed)
     forks, commands = Tally(), Tally()
     with tempfile.TemporaryDirectory() as folder:
@@ -133,18 +136,20 @@ def main() -> None:
             engines.run(settings, RunFolder.create(work / "reference", settings))
             share = asked.kills * (number + 1) // len(METHODS) - asked.kills * number // len(METHODS)
             kill_forks(settings, work / "reference", work, forks, share, dice)
-            if number == 0:
-                kill_commands(settings, work / "reference", work, commands, asked.processes, dice)
-            print(method, json.dumps(forks.as_json()), flush=True)
+            tell(forks, commands, asked.out)
+        work = Path(folder, METHODS[0])
+        kill_commands(tiny(Path(folder, "data")), work / "reference", work, commands, asked.processes, dice)
+    tell(forks, commands, asked.out)
+
+
+def tell(forks: Tally, commands: Tally, out: Path | None) -> None:
+    """Print and write what was done up to now."""
     used = os.times()
-    table = {
-        "forks": forks.as_json(),
-        "commands": commands.as_json(),
-        "cpu_seconds": round(used.user + used.system + used.children_user + used.children_system),
-    }
-    print(json.dumps(table, indent=2))
-    if asked.out is not None:
-        asked.out.write_text(json.dumps(table, indent=2) + "\n")
+    seconds = used.user + used.system + used.children_user + used.children_system
+    table = {"forks": forks.as_json(), "commands": commands.as_json(), "cpu_seconds": round(seconds)}
+    print(json.dumps(table), flush=True)
+    if out is not None:
+        out.write_text(json.dumps(table, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -77,12 +77,19 @@ FILES = {
     "checkpoints/round-0002/server.safetensors": "server.safetensors is damaged",
     "checkpoints/round-0002/progress.json": "progress.json is damaged",
     "uploads/client-00001/round-0002.safetensors": "round-0002.safetensors is damaged",
-    "clients/client-001/round-0002.safetensors": "client 1 (tiny-llama) lacks its state, or has a damaged one",
+    "clients/client-001/round-0002.safetensors": "client 1 lacks its state, or has a damaged one",
 }
 
 
-@pytest.mark.parametrize("harm", [flip, cut, os.unlink])
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    ("name", "harm"),
+    [
+        *((name, flip) for name in FILES),
+        (list(FILES)[1], cut),
+        (list(FILES)[2], os.unlink),
+        (list(FILES)[3], os.unlink),
+    ],
+)
 @pytest.mark.slow
 def test_a_damaged_file_takes_the_run_back_to_the_round_before_and_this_is_said(settings, whole, copy, name, harm):
     harm(copy / name)
@@ -122,7 +129,7 @@ def test_scores_that_were_lost_before_the_end_are_measured_again(settings, whole
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [1, 4, 9, 14])
+@pytest.mark.parametrize("count", [1, 4, 8, 12])
 def test_a_full_disk_ends_the_run_and_costs_nothing_that_was_finished(settings, whole, copy, monkeypatch, count):
     calls, replace = 0, os.replace
 

@@ -77,7 +77,8 @@ class Checkpoints:
         Raises:
             RunError: none is whole.
         """
-        rounds, lost = self._folder.rounds_kept(), []
+        rounds = self._folder.rounds_kept()
+        lost: list[str] = []
         for round_ in rounds:
             try:
                 standing = self._load(round_)
