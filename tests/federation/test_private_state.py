@@ -67,7 +67,7 @@ def recorded():
 
     def delivering(self, message):
         reply = deliver(self, message)
-        both = [message_to_proto(each).SerializeToString() for each in (message, reply)]
+        both = [message_to_proto(each).SerializeToString() for each in (message, reply.result())]
         messages.append((message.metadata.dst_node_id, *both))
         return reply
 

@@ -42,7 +42,7 @@ def recorded(patch):
 
     def recording(self, message):
         reply = deliver(self, message)
-        seen.append((message.metadata.message_type, message.content, reply.content))
+        seen.append((message.metadata.message_type, message.content, reply.result().content))
         return reply
 
     patch.setattr(InProcessGrid, "_deliver", recording)
