@@ -67,6 +67,9 @@ class Exchange:
             read: checks an answer and returns what is used of it.
             round_: the round that the exchange belongs to.
 
+        Yields:
+            The client, and what was read.
+
         Raises:
             WireError: an answer was refused, and all are needed.
             RunError: so many clients are missing that the round cannot go on; says who and why.

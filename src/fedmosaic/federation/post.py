@@ -83,6 +83,9 @@ class Post:
             kind: of the messages.
             contents: (node, content).
             round_: the round they belong to.
+
+        Yields:
+            One answer, or the reason why there is none, for each message.
         """
         waiting: OrderedDict[str, _Sent] = OrderedDict()
         for node, content in contents:
