@@ -295,7 +295,9 @@ NOTES = """\
 - **A run's server** holds neither uploads nor customised downloads in memory: each upload is a file
   (`federation/upload_store.py`) and the mixtures are read from disk when they are sent (`methods/mixtures.py`). Its
   peak does not grow with the clients: 584 MB with 100 and 583 MB with 200 clients of 1 MB each
-  (`tests/federation/test_flat_memory.py`). The table's rows marked as in memory are `aggregate` without these files.
+  (`tests/federation/test_flat_memory.py`). `benchmarks/server_memory.py` measures it, also where all answers of an
+  exchange wait at once: the server takes eight at a time. The table's rows marked as in memory are `aggregate` without
+  these files.
 - **Times a copy**: CPU seconds over those in which one thread copies as many bytes as adapters come in and mixtures go
   out (speed measured in the same process): the limit of memory bandwidth. Dense mixing does 2 N operations per value
   and is bound by the product instead: **of product speed** is its rate, relevance included, over that of a

@@ -207,7 +207,8 @@ def test_what_cannot_go_on_is_refused_and_left_alone(copy, overrides, words):
 
 
 @pytest.mark.parametrize(
-    ("remove", "words"), [("checkpoints", "no checkpoints any more"), ("clients/client-002", "round-0002")]
+    ("remove", "words"),
+    [("checkpoints", "no checkpoints any more"), ("clients/client-002", "client 2 lacks its state")],
 )
 def test_a_finished_run_without_its_states_is_refused_and_left_alone(copy, remove, words):
     path = copy("dynamic")

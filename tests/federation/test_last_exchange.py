@@ -182,7 +182,7 @@ def test_a_folder_of_an_earlier_version_is_read_and_is_done(finished, tmp_path):
 def test_a_download_that_was_not_announced_is_refused(finished):
     config = {"settings": finished.settings.to_toml(), "client-folder": str(finished.client_folder)}
     grid = InProcessGrid(client_app.make_app(), node_configs=[{"partition-id": 0}], run_config=config)
-    content = wire.pack({"round": 1, "run": finished.settings.digest}, {"gate.evil": torch.zeros(2)})
+    content = wire.pack({"round": 1, "run": finished.settings.digest, "known": 1}, {"gate.evil": torch.zeros(2)})
     with pytest.raises(WireError, match=r"the server sent the tensor 'gate\.evil', which is not expected"):
         grid.push_messages([Message(content, 2, "evaluate.exchange", group_id="1")])
 

@@ -41,11 +41,13 @@ class Clients:
         if kind == "query.hello":
             shapes = {name: list(tensor.shape) for name, tensor in upload(client, 1).items()}
             meta = {"client": client, "architecture": architecture(client), "model": "m", "upload": json.dumps(shapes)}
-            meta["proxy"] = ""
+            meta |= {"proxy": "", "download": json.dumps(shapes)}
             meta["alignment"] = self.alignment(client)
             return Message(wire.pack(meta), reply_to=message)
         round_, run = content["meta"]["round"], content["meta"]["run"]
         about = {"client": client, "round": round_, "run": run}
+        if kind == "query.ready":
+            return Message(wire.pack({**about, "ready": True}), reply_to=message)
         if kind == "train":
             shapes = {name: tuple(tensor.shape) for name, tensor in upload(client, round_).items()}
             self.trained[round_, client] = wire.unpack(content, shapes, sender="the server")
@@ -56,7 +58,7 @@ class Clients:
             return Message(wire.add_metrics(reply, done), reply_to=message)
         self.measured.add((round_, client))
         reply = wire.add_metrics(wire.pack(about), {"seconds": 0.0})
-        return Message(wire.add_scores(reply, {"trend@lines": [0.5], "t": [client / 100]}), reply_to=message)
+        return Message(wire.add_scores(reply, {"trend@lines": [client / 100]}), reply_to=message)
 
 
 def architecture(client: int) -> str:

@@ -15,7 +15,7 @@ from fedmosaic.federation.results import ExchangeCosts, ExchangedScores, Initial
 KEYS = [
     *("scenario", "method", "engine", "seed", "rounds", "protocol", "seconds", "train_seconds", "evaluation_seconds"),
     *("flops", "messages", "bytes_up", "bytes_down", "total_bytes_up", "total_bytes_down", "self", "others", "unseen"),
-    *("privacy", "initial", "final_exchange"),
+    *("privacy", "initial", "final_exchange", "missing"),
 ]
 
 

@@ -16,7 +16,7 @@ from tests.federation.scenario import SMALL, small
 
 from fedmosaic.config import resolve
 from fedmosaic.errors import RunError, SettingsError, WireError
-from fedmosaic.federation import RunFolder, client_app, engines, server_app
+from fedmosaic.federation import RunFolder, client_app, engines, server_app, wire
 from fedmosaic.federation.grid import InProcessGrid
 from fedmosaic.io import load_tensors
 
@@ -42,7 +42,7 @@ def recorded(patch):
 
     def recording(self, message):
         reply = deliver(self, message)
-        seen.append((message.metadata.message_type, message.content, reply.content))
+        seen.append((message.metadata.message_type, message.content, reply.result().content))
         return reply
 
     patch.setattr(InProcessGrid, "_deliver", recording)
@@ -139,11 +139,19 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_results(finished, tmp_path, 
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
+def announced(seen, upload):
+    """The shapes that the sender of an upload announced in its hello: the upload names them by their hash alone."""
+    hellos = {reply["meta"]["client"]: reply["meta"] for kind, _, reply in seen if kind == "query.hello"}
+    shapes = json.loads(hellos[upload["meta"]["client"]]["upload"])
+    assert dict(upload["schema"]) == {"hash": wire.schema_hash(shapes)}
+    return {name: tuple(shape) for name, shape in shapes.items()}
+
+
 def test_only_the_travelling_slot_and_the_sketch_are_uploaded(finished, messages):
     uploads = [reply for kind, _, reply in messages["fedmosaic"] if kind == "train"]
     assert len(uploads) == 12
     for content in uploads:
-        names = json.loads(content["schema"]["tensors"])
+        names = announced(messages["fedmosaic"], content)
         assert "sketch" in names
         assert all(name == "sketch" or name[-2:] in (".A", ".B", ".P", ".Q") for name in names)
     private = load_tensors(finished["fedmosaic"][0] / "clients" / "client-000" / "round-0003.safetensors")
@@ -159,10 +167,8 @@ def test_local_only_training_uploads_nothing(finished, messages):
 
 
 def test_what_the_server_sends_is_what_the_client_starts_from_and_training_moves_on(finished, messages):
-    from fedmosaic.federation import wire
-
     rounds = [entry for entry in messages["fedavg"] if entry[0] == "train"]
-    shapes = {name: tuple(shape) for name, shape in json.loads(rounds[0][2]["schema"]["tensors"]).items()}
+    shapes = announced(messages["fedavg"], rounds[0][2])
     first = wire.unpack(rounds[0][2], shapes, sender="x")
     llamas = [wire.unpack(rounds[i][2], shapes, sender="x") for i in (0, 1, 3)]
     download = wire.unpack(rounds[4][1], shapes, sender="x")
@@ -185,7 +191,7 @@ def test_a_bad_upload_stops_the_run_and_keeps_what_was_finished(tmp_path, monkey
     def tampering(self, message):
         reply = deliver(self, message)
         if message.metadata.message_type == "train" and message.content["meta"]["round"] == 2:
-            _tamper(reply.content, change)
+            _tamper(reply.result().content, change)
         return reply
 
     monkeypatch.setattr(InProcessGrid, "_deliver", tampering)
@@ -215,8 +221,8 @@ def test_a_failing_client_is_named_without_its_secrets(tmp_path, monkeypatch):
 
     settings = small()
     folder = RunFolder.create(tmp_path / "run", settings)
-    config = {"settings": settings.to_toml(), "out": str(folder.path), "client-folder": str(folder.client_folder)}
-    nodes = [{"partition-id": i} for i in range(4)]
+    config = {"settings": settings.to_toml(), "out": str(folder.path), "run": "clients"}
+    nodes = [{"partition-id": i, "state": str(folder.path), "trust-paths": True} for i in range(4)]
     grid = InProcessGrid(client_app.make_app(), node_configs=nodes, run_config=config, catch=True)
     monkeypatch.setattr("fedmosaic.training.Client.timed", broken)
     with pytest.raises(RunError) as error:

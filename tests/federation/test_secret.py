@@ -18,5 +18,5 @@ def test_a_damaged_key_is_never_replaced_in_silence(tmp_path):
     store = ClientStore(tmp_path)
     store.secret()
     (tmp_path / "secret").write_bytes(b"short")
-    with pytest.raises(RunError, match="5 bytes instead of 32"):
+    with pytest.raises(RunError, match=r"secret \(5 bytes\) is damaged"):
         store.secret()

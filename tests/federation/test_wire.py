@@ -1,16 +1,19 @@
 import io
+import math
 import pickle
 
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
-from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.common.serde import message_to_proto, recorddict_from_proto, recorddict_to_proto
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmosaic.errors import WireError
 from fedmosaic.federation import wire
+from fedmosaic.federation.encodings import ENCODINGS
+from fedmosaic.federation.grid import InProcessGrid
 
 SHAPES = {"layer.0.q.A": (2, 3), "block.0.q.Q": (4,)}
 
@@ -50,6 +53,52 @@ def test_one_array_per_message():
     content = wire.pack({"round": 1}, tensors())
     assert [len(record) for record in content.array_records.values()] == [1]
     assert wire.size(content) < 4 * 10 + 256 + 200
+
+
+def adapter(rank):
+    """Names and shapes of an embedded model's upload: four layers of width 128, two of which end a block."""
+    widths = {"q": (128, 128), "k": (128, 128), "v": (128, 128), "o": (128, 128)}
+    widths |= {"gate": (128, 384), "up": (128, 384), "down": (384, 128)}
+    shapes = {}
+    for name, (inside, outside) in widths.items():
+        for layer in (0, 2):
+            shapes[f"layer.{layer}.{name}_proj.A"] = (rank, inside)
+            shapes[f"layer.{layer}.{name}_proj.B"] = (outside, rank)
+        for block in (0, 1):
+            shapes |= {f"block.{block}.{name}_proj.P": (rank, rank), f"block.{block}.{name}_proj.Q": (rank,)}
+    return {**shapes, "sketch": (1024,)}
+
+
+DONE = {"loss": 1.0, "steps": 25, "samples": 200, "flops": 1e12, "seconds": 3.14}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize(("rank", "agreed"), [(16, 16), (2, 16)], ids=["agreed", "elastic"])
+def test_bytes_on_the_wire_are_at_most_eight_percent_above_the_payload(encoding, rank, agreed):
+    """The whole message of Flower's, serialised: metadata, metrics, names."""
+    InProcessGrid(None, node_configs=[], run_config={})  # says who is speaking
+    shapes = adapter(rank)
+    random = torch.Generator().manual_seed(0)
+    sent = {name: torch.randn(shape, generator=random) for name, shape in shapes.items()}
+    about = {"client": 3, "round": 7, "run": "0123456789abcdef"}
+    content = wire.pack(about, sent, agreed=adapter(agreed), encoding=ENCODINGS[encoding])
+    wire.add_metrics(content, {**DONE, "privacy.epsilon": 9.9, "privacy.delta": 1e-5})
+    message = Message(content, 2, "train", group_id="7")
+    bytes_ = len(message_to_proto(message).SerializeToString())
+    width = {"float32": 4, "float16": 2, "int8": 1}[encoding]
+    payload = sum(math.prod(shape) * (4 if name == "sketch" else width) for name, shape in shapes.items())
+    assert payload < wire.size(content) < bytes_ <= 1.08 * payload + 2000 * (rank < agreed)
+
+
+def test_what_was_agreed_is_sent_by_its_hash_and_what_is_smaller_says_so():
+    assert list(wire.pack({}, tensors(), agreed=SHAPES)["schema"]) == ["hash"]
+    assert list(wire.pack({}, tensors(), agreed={**SHAPES, "more": (1,)})["schema"]) == ["tensors"]
+    assert list(wire.pack({}, tensors(), agreed={**SHAPES, "block.0.q.Q": (5,)})["schema"]) == ["tensors"]
+    swapped = dict(reversed(SHAPES.items()))
+    got = wire.unpack(wire.pack({}, tensors(), agreed=swapped), SHAPES, sender="x", complete=True)
+    assert all(torch.equal(got[name], tensor) for name, tensor in tensors().items())
+    with pytest.raises(WireError, match="which was not agreed"):
+        wire.unpack(wire.pack({}, tensors(), agreed=SHAPES), {**SHAPES, "block.0.q.Q": (2, 2)}, sender="x")
 
 
 def test_elastic_shapes_are_upper_limits():

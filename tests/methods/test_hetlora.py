@@ -39,7 +39,10 @@ def test_before_anything_is_learned_the_weights_are_equal():
 def test_a_pair_of_two_ranks_is_refused():
     bad = upload(4, [[3.0, 0.0]], [[0.0, 1.0], [0.0, 1.0]])
     with pytest.raises(WireError, match=r"client 4 .* rank 1 with a B of rank 2"):
-        make_method("hetlora", {}).aggregate(Uploads([bad]), None)
+        make_method("hetlora", {}).check_upload(bad)
+    half = Upload(4, "one", {B: torch.ones(2, 1)})
+    with pytest.raises(WireError, match=r"client 4 .* no A with a B of rank 1"):
+        make_method("hetlora", {}).check_upload(half)
 
 
 def test_a_newcomer_gets_each_element_from_those_who_have_it():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from fedmosaic.federation import participation
 from fedmosaic.federation.callbacks import Checkpoint, Measured, RoundStart
 from fedmosaic.federation.event_log import headline
 from fedmosaic.federation.history import RunHistory
-from fedmosaic.federation.results import ExchangeCosts
+from fedmosaic.federation.results import ExchangeCosts, Missing
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.relevance import relevance_weights
 
@@ -45,11 +45,13 @@ def make_run(
     joins: Mapping[int, int] | None = None,
     fraction: float = 1.0,
     exchange: float | None = None,
+    missing: Sequence[Missing] = (),
 ) -> Path:
     """Write a run: scores grow from chance by ``gain``; ``upto`` less than ``rounds`` leaves the run unfinished.
 
     ``leaves`` and ``joins`` are rounds by client, ``fraction`` the share of the clients there that trains in a round.
     ``exchange`` is what the last exchange adds to every score (0: nothing was sent); None: there was none.
+    ``missing`` says who was missing when.
     """
     specs = [
         ClientSpec(
@@ -76,12 +78,18 @@ def make_run(
     for round_ in range(last + 1):
         if round_:
             folder.log(RoundStart(round_, rounds))
-            for spec in [each for each in specs if each.id in participation.participants(settings, round_)]:
+            away = {each.client for each in missing if (each.exchange, each.round) == ("training", round_)}
+            here = set(participation.participants(settings, round_)) - away
+            for spec in [each for each in specs if each.id in here]:
                 done = {"loss": 2.0 / (1 + round_) + rng.random() / 10, "flops": 1.5e11, "seconds": 1.25}
                 progress.add_training(spec.id, round_, done, up=120_000, down=80_000)
             progress.round = round_
         measured = _measure(scenario, round_, rounds, gain, rng, others=round_ % others_every == 0)
-        there = participation.present(settings, round_)
+        unmeasured = {each.client for each in missing if (each.exchange, each.round) == ("evaluation", round_)}
+        there = [each for each in participation.present(settings, round_) if each not in unmeasured]
+        for each in [each for each in missing if each.round == round_]:
+            folder.log(each)
+            progress.missing.append(each)
         progress.history.append(Measurement(round_, {each: measured.scores[each] for each in there}))
         folder.log(headline(Measured.from_scores(progress.history[-1], progress.tasks)))
         folder.log(Checkpoint(round_))

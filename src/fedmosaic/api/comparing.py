@@ -121,7 +121,7 @@ def compare(
         execute=execute,
         tell=tell,
     )
-    for line in comparison.outside_budget(found):
+    for line in [*comparison.outside_budget(found), *comparison.over_fewer_clients(found)]:
         tell.note(f"warning: {line}")
     return Comparison(place)
 

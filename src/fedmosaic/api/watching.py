@@ -13,7 +13,7 @@ from fedmosaic.api.telling import SILENT, Teller
 from fedmosaic.config import RunSettings
 from fedmosaic.events import Step, Trained
 from fedmosaic.federation import participation
-from fedmosaic.federation.callbacks import Callback
+from fedmosaic.federation.callbacks import Callback, Warned
 
 
 class ProgressBar(Callback):
@@ -53,6 +53,14 @@ class ProgressBar(Callback):
             record: of the client's round.
         """
         self.bars.update(self._bar, completed=self._turns.index((record.round, record.client)) + 1)
+
+    def on_warning(self, record: Warned) -> None:
+        """Show it above the bar.
+
+        Args:
+            record: what to say.
+        """
+        self.bars.console.print(f"warning: {record.text}", highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

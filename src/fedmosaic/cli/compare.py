@@ -99,7 +99,7 @@ def compare(
 
     from fedmosaic.api.background import run_all
     from fedmosaic.api.comparing import compared
-    from fedmosaic.experiments.comparison import outside_budget
+    from fedmosaic.experiments.comparison import outside_budget, over_fewer_clients
     from fedmosaic.federation import divided
     from fedmosaic.trackers import make_trackers
 
@@ -121,7 +121,7 @@ def compare(
         tell=teller(console),
     )
     console.print(comparison_table(comparison))
-    for line in outside_budget(comparison):
+    for line in [*outside_budget(comparison), *over_fewer_clients(comparison)]:
         console.print(f"warning: {line}", soft_wrap=True)
     console.print(f"page: {out / 'comparison.html'}", soft_wrap=True)
 

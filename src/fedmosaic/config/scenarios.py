@@ -107,7 +107,7 @@ def _from_file(path: Path) -> Scenario:
         raise SettingsError(f"cannot read scenario {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise SettingsError(f"scenario {path} is not UTF-8 text") from None
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # of JSON and TOML, and of numbers too long to be any
         raise SettingsError(f"scenario {path} is not valid: {error}") from None
     try:
         table = rooted(table, path.resolve().parent, OF_SCENARIO)

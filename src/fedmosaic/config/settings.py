@@ -123,12 +123,29 @@ class EvaluationSettings(_Settings):
 
 
 class ParticipationSettings(_Settings):
-    """Who trains in a round, and how long an absent client's knowledge counts."""
+    """Who trains in a round, how long an absent client's knowledge counts, and what is done about missing answers."""
 
     fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Share of the clients taking part that train in a round, rounded, at least one; drawn anew in each round."""
     staleness: Annotated[int, Field(ge=0)] = 0
     """An upload made in round u counts in the rounds u + 1 to u + staleness; 0: until the client's next one."""
+    min_clients: Annotated[int, Field(ge=0)] = 0
+    """A round goes on without clients that are missing, while so many of those that were asked (or all, where fewer
+    were) have answered; 0: every one must, else the run stops, and ``--resume`` repeats the round."""
+    deadline: Rate = 0.0
+    """Seconds that a client has to answer a message; 0: as many as it takes. Clients that take turns in one process
+    are not interrupted."""
+
+
+class WireSettings(_Settings):
+    """The messages between server and clients (docs/wire.md)."""
+
+    uploads: Literal["float32", "float16", "int8"] = "float32"
+    """How clients send adapter weights: as they are, in half precision, or in 8 bits with a scale for every 256 values.
+    All else that a method uploads, and downloads, are float32."""
+    max_rms: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e8
+    """Largest root mean square of a tensor that server and clients accept. The default is above every whole number that
+    float32 counts to, such as token ids: it refuses only what no honest client sends. Adapter weights are below 1."""
 
 
 class AggregationSettings(_Settings):
@@ -171,6 +188,7 @@ class RunDefaults(_Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
     participation: ParticipationSettings = ParticipationSettings()
     aggregation: AggregationSettings = AggregationSettings()
+    wire: WireSettings = WireSettings()
 
 
 class RunSettings(RunDefaults):
@@ -186,6 +204,11 @@ class RunSettings(RunDefaults):
         if late := [client.id for client in self.scenario.clients if not client.rounds(self.horizon)]:
             raise ValueError(
                 f"client {late[0]} joins after the last planned round; raise planned_rounds above {self.horizon}"
+            )
+        if self.scenario.division is None and self.participation.min_clients > len(parts):
+            raise ValueError(
+                f"participation.min_clients is {self.participation.min_clients}, but the scenario has {len(parts)} "
+                "client(s); ask for no more than these, or 0 for all"
             )
         for round_ in range(1, self.rounds + 1):
             if not any(round_ in rounds for rounds in parts.values()):
@@ -231,7 +254,7 @@ class RunSettings(RunDefaults):
             return validate(cls, tomllib.loads(path.read_text(encoding="utf-8")), source=str(path))
         except FileNotFoundError:
             raise SettingsError(f"{path} is missing: {path.parent} is not a run folder") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, and of numbers too long to be any
             raise SettingsError(f"{path} is damaged ({error}); the run in this folder cannot be used") from None
 
 
@@ -330,5 +353,5 @@ def _literal(text: str) -> Any:
     """A TOML literal if it is one, else the text itself, so that strings need no quotes."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text

@@ -8,6 +8,7 @@ drawn so far: p ~ softmax(-count / 0.125); counts are multiplied by 0.99 before 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -83,6 +84,19 @@ class Stream:
         self._arrivals = [*self._samples_by_round(), *[()] * after]
         self._memories: dict[tuple[int, int, int], _MemoryState] = {}
         self._batches: dict[tuple[int, int, int], list[list[Sample]]] = {}
+
+    def with_idle(self, rounds: Collection[int]) -> Stream:
+        """Return the same stream with further rounds in which the client does not train.
+
+        Args:
+            rounds: their numbers.
+        """
+        if self.idle.issuperset(rounds):
+            return self
+        other = copy(self)
+        other.idle = self.idle.union(rounds)
+        other._memories, other._batches = {}, {}
+        return other
 
     @property
     def last(self) -> int:

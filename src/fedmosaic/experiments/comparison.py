@@ -78,6 +78,7 @@ def compare(
             "runs": len(results),
             "settings": _settings(plans, variant),
             "spent": _spent([each for each in plans if each.variant == variant], results),
+            "unmeasured": sum(map(_unmeasured, results.values())),
             **_row(results),
             **{
                 f"against_rivals{after}": {
@@ -126,6 +127,11 @@ def _spent(plans: Sequence[Plan], results: Results) -> dict[str, float] | None:
     return {"least": min(shares), "most": max(shares)} if shares else None
 
 
+def _unmeasured(results: RunResults) -> int:
+    """How many clients were there at the end and have no scores."""
+    return sum((each.exchange, each.round) == ("evaluation", results.rounds) for each in results.missing)
+
+
 def outside_budget(comparison: Mapping[str, Any]) -> list[str]:
     """Return a line for each variant whose runs are not within :data:`~fedmosaic.experiments.equal_flops.WINDOW`.
 
@@ -138,6 +144,20 @@ def outside_budget(comparison: Mapping[str, Any]) -> list[str]:
         f"{100 * least:.0f} to {100 * most:.0f} %: its scores are not those of equal FLOPs"
         for row in comparison["rows"]
         if (spent := row["spent"]) and not least <= spent["least"] <= spent["most"] <= most
+    ]
+
+
+def over_fewer_clients(comparison: Mapping[str, Any]) -> list[str]:
+    """Return a line for each variant whose means are not over all clients, since some were missing at the end.
+
+    Args:
+        comparison: as :func:`compare` returns it.
+    """
+    return [
+        f"{row['method']}: {row['unmeasured']} client(s) of its runs were missing at the end; its means are over the "
+        "others and do not compare"
+        for row in comparison["rows"]
+        if row.get("unmeasured")
     ]
 
 

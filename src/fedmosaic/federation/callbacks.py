@@ -18,7 +18,7 @@ from fedmosaic import events
 from fedmosaic.config import RunSettings
 from fedmosaic.evaluation import Measurement, client_means
 from fedmosaic.events import Step, Trained
-from fedmosaic.federation.results import Costs, PrivacyAccount, RunResults
+from fedmosaic.federation.results import Costs, Missing, PrivacyAccount, RunResults
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Relevance:
 
 @dataclass(frozen=True)
 class RoundEnd:
-    """All clients of a round have trained; nothing has been measured yet.
+    """The clients of a round have trained, but for those that are missing; nothing has been measured yet.
 
     Attributes:
         round: from 1.
@@ -89,7 +89,7 @@ class Measured:
     Attributes:
         round: 0 for the base models.
         of: how many clients the scenario has.
-        clients: those that are there, ascending.
+        clients: those that are there and have answered, ascending.
         own: client -> mean over its own tasks.
         others: client -> mean over the other clients' tasks; empty where they were not measured.
     """
@@ -195,8 +195,15 @@ class Callback:
             record: whose round, and its loss.
         """
 
+    def on_missing(self, record: Missing) -> None:
+        """A client is missing from an exchange; the run goes on, or has to stop, without it.
+
+        Args:
+            record: who, from which exchange, and why.
+        """
+
     def on_round_end(self, record: RoundEnd) -> None:
-        """All clients have trained the round.
+        """The round's clients have trained.
 
         Args:
             record: costs, privacy, relevance.
@@ -271,6 +278,10 @@ class Callbacks(Callback):
     def on_trained(self, record: Trained) -> None:
         """See :meth:`Callback.on_trained`."""
         self._tell("on_trained", record)
+
+    def on_missing(self, record: Missing) -> None:
+        """See :meth:`Callback.on_missing`."""
+        self._tell("on_missing", record)
 
     def on_round_end(self, record: RoundEnd) -> None:
         """See :meth:`Callback.on_round_end`."""

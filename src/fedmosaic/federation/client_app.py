@@ -1,6 +1,7 @@
-"""The Flower ``ClientApp``: four messages, the same on every engine.
+"""The Flower ``ClientApp``: five messages, the same on every engine.
 
 ``query.hello``        who am I, what model do I run, what may I upload
+``query.ready``        have I the state that it takes to go on after a round
 ``train``              take the download, train one round, answer with the upload
 ``evaluate``           score the model I have after a round
 ``evaluate.exchange``  take the download after the last round without training, score the model I have then
@@ -10,33 +11,42 @@ from __future__ import annotations
 
 import json
 import time
-import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
-from torch import Tensor
+from flwr.clientapp.typing import Mod
 
-from fedmosaic.config import RunSettings, validate
-from fedmosaic.federation import wire
+from fedmosaic.config import RunSettings
+from fedmosaic.federation import request_checks, wire
 from fedmosaic.federation.assets import Assets, AssetsOf
+from fedmosaic.federation.client_errors import guarded
 from fedmosaic.federation.client_node import ClientNode
+from fedmosaic.federation.encodings import ENCODINGS
+from fedmosaic.federation.node_settings import NodeSettings
+from fedmosaic.federation.run_config import run_key, settings_of
 from fedmosaic.federation.runtime import ClientRuntime
 
 
-def make_app(assets: AssetsOf = Assets) -> ClientApp:
+def make_app(assets: AssetsOf = Assets, *, mods: Sequence[Mod] = ()) -> ClientApp:
     """Return the app of all clients of one run in this process; they share what they read.
 
     Args:
         assets: opens what they read, once.
+        mods: Flower's: each is called around the answer to every message.
     """
-    app = ClientApp()
+    app = ClientApp(mods=list(mods))
     nodes = _Nodes(assets)
 
     @app.query("hello")
     def hello(message: Message, context: Context) -> Message:
         return _hello(message, nodes.of(context))
+
+    @app.query("ready")
+    def ready(message: Message, context: Context) -> Message:
+        return _ready(message, nodes.of(context))
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
@@ -58,46 +68,64 @@ class _Nodes:
 
     def __init__(self, assets: AssetsOf) -> None:
         self._assets = assets
-        self._runtimes: dict[tuple[str, str], ClientRuntime] = {}
-        self._nodes: dict[tuple[str, str, int], ClientNode] = {}
+        self._nodes: dict[tuple[str, str, NodeSettings], ClientNode] = {}
+        self._runtimes: dict[tuple[str, Path], ClientRuntime] = {}
 
     def of(self, context: Context) -> ClientNode:
-        """The client that a node is: its position in the scenario is the node's ``partition-id``."""
-        run = str(context.run_config["settings"]), str(context.run_config["client-folder"])
-        position = int(context.node_config["partition-id"])
-        if (*run, position) not in self._nodes:
-            runtime = self._runtime(*run)
-            client = runtime.assets.settings.scenario.clients[position].id
-            self._nodes[*run, position] = ClientNode(runtime, client)
-        return self._nodes[*run, position]
+        """The client that a node is, as its own configuration says."""
+        node, run = NodeSettings.of(context.node_config), run_key(context)
+        key = (str(context.run_config.get("settings")), run, node)
+        if key not in self._nodes:
+            settings = settings_of(context)
+            runtime = self._runtime(node.applied_to(settings), node.state_folder(run), node)
+            self._nodes = {old: each for old, each in self._nodes.items() if each.runtime is runtime}
+            self._nodes[key] = ClientNode(runtime, node.client(settings).id, own_tasks_only=node.own_tasks_only)
+        return self._nodes[key]
 
-    def _runtime(self, settings: str, folder: str) -> ClientRuntime:
-        if (settings, folder) not in self._runtimes:
-            parsed = validate(RunSettings, tomllib.loads(settings), source="the run's settings")
-            torch.set_num_threads(parsed.threads)
-            self._runtimes = {(settings, folder): ClientRuntime(self._assets(parsed), Path(folder))}
-        return self._runtimes[settings, folder]
+    def _runtime(self, settings: RunSettings, folder: Path, node: NodeSettings) -> ClientRuntime:
+        key = (settings.to_toml(), folder)
+        if key not in self._runtimes:
+            torch.set_num_threads(settings.threads)
+            only = None if node.trust_paths else node.client(settings).id
+            self._runtimes = {key: ClientRuntime(self._assets(settings), folder, only=only)}
+        return self._runtimes[key]
 
 
 def _hello(message: Message, me: ClientNode) -> Message:
     """Introduce this client."""
     alignment = me.runtime.adapters.alignment
-    shapes = {name: list(shape) for name, shape in me.runtime.assets.method.upload_shapes(me.adapter).items()}
+    method = me.runtime.assets.method
     meta: dict[str, int | float | str] = {
         "client": me.spec.id,
         "architecture": me.base.architecture,
         "model": me.spec.model,
         "alignment": alignment.identity if alignment else "",
         "proxy": me.adapter.proxy.shape.architecture if me.adapter.proxy else "",
+        "upload": json.dumps(method.upload_shapes(me.adapter)),
+        "download": json.dumps(method.download_shapes(me.adapter)),
     }
-    return Message(wire.pack({**meta, "upload": json.dumps(shapes)}), reply_to=message)
+    return Message(wire.pack(meta), reply_to=message)
+
+
+def _ready(message: Message, me: ClientNode) -> Message:
+    """Say whether this client's state after a round is there and whole."""
+    asked = request_checks.resumption(message.content, me)
+    whole = not me.runtime.states.lacks(me.spec, asked["round"], known=asked["known"])
+    about = {"client": me.spec.id, "round": asked["round"], "run": asked["run"], "ready": whole}
+    return Message(wire.pack(about), reply_to=message)
 
 
 def _train(message: Message, me: ClientNode) -> Message:
     """Train one round."""
-    asked = wire.meta(message.content, {"round": int, "run": str}, sender="the server")
-    upload, meter = me.train_round(asked["round"], _download(me, message))
-    content = wire.pack({"client": me.spec.id, "round": asked["round"], "run": asked["run"]}, upload)
+    assets = me.runtime.assets
+    asked, download = request_checks.download(message.content, me)
+    upload, meter = me.train_round(asked["round"], download, known=asked["known"])
+    content = wire.pack(
+        {"client": me.spec.id, "round": asked["round"], "run": asked["run"]},
+        upload,
+        agreed=assets.method.upload_shapes(me.adapter),
+        encoding=ENCODINGS[assets.settings.wire.uploads],
+    )
     done = {
         "loss": meter.loss,
         "steps": meter.steps,
@@ -111,10 +139,9 @@ def _train(message: Message, me: ClientNode) -> Message:
 
 def _evaluate(message: Message, me: ClientNode) -> Message:
     """Score this client's model."""
-    expected = {"round": int, "run": str, "others": bool, "count": int}
-    asked = wire.meta(message.content, expected, sender="the server")
+    asked = request_checks.evaluation(message.content, me)
     start = time.perf_counter()
-    scores = me.evaluate(asked["round"], others=asked["others"], count=asked["count"])
+    scores = me.evaluate(asked["round"], others=asked["others"], count=asked["count"], known=asked["known"])
     content = wire.pack({"client": me.spec.id, "round": asked["round"], "run": asked["run"]})
     wire.add_metrics(content, {"seconds": time.perf_counter() - start})
     return Message(wire.add_scores(content, scores), reply_to=message)
@@ -122,18 +149,12 @@ def _evaluate(message: Message, me: ClientNode) -> Message:
 
 def _exchange(message: Message, me: ClientNode) -> Message:
     """Take up the last download without training, and score the model that answers then."""
-    asked = wire.meta(message.content, {"round": int, "run": str}, sender="the server")
+    asked, download = request_checks.download(message.content, me)
     start = time.perf_counter()
-    scores = me.exchange(asked["round"], _download(me, message))
+    scores = me.exchange(asked["round"], download, known=asked["known"])
     content = wire.pack({"client": me.spec.id, "round": asked["round"], "run": asked["run"]})
     wire.add_metrics(content, {"seconds": time.perf_counter() - start})
     return Message(wire.add_scores(content, scores), reply_to=message)
 
 
-def _download(me: ClientNode, message: Message) -> dict[str, Tensor]:
-    """Return what the server sent: nothing but what the method announces."""
-    method = me.runtime.assets.method
-    return wire.unpack(message.content, method.download_shapes(me.adapter), sender="the server", elastic=method.elastic)
-
-
-app = make_app()
+app = make_app(mods=[guarded])

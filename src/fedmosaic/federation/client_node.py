@@ -22,23 +22,28 @@ class ClientNode(Participant):
     Args:
         runtime: what the run's clients share.
         client_id: the client's id in the scenario.
+        own_tasks_only: whether the client is never scored on the others' tasks, of which it has no samples.
 
     Attributes:
         runtime: see above.
         store: the client's private files.
     """
 
-    def __init__(self, runtime: ClientRuntime, client_id: int) -> None:
+    def __init__(self, runtime: ClientRuntime, client_id: int, *, own_tasks_only: bool = False) -> None:
         super().__init__(runtime.assets, runtime.adapters, client_id)
         self.runtime = runtime
+        self._scored = list(self.spec.tasks) if own_tasks_only else runtime.assets.settings.scenario.task_names
         self.store = runtime.states.store(client_id)
 
-    def train_round(self, round_: int, download: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Meter]:
+    def train_round(
+        self, round_: int, download: Mapping[str, Tensor], *, known: int = 0
+    ) -> tuple[Mapping[str, Tensor], Meter]:
         """Train one round and keep the state that it ends in.
 
         Args:
             round_: from 1.
             download: what the server sent.
+            known: the last round before it in which the server knows this client to have trained; 0: none, or not said.
 
         Returns:
             The upload's tensors, and what was done.
@@ -48,23 +53,25 @@ class ClientNode(Participant):
             RunError: the client's state is missing or damaged.
         """
         self.runtime.inputs.keep()
-        client = self.client(round_, self.runtime.states.after(self.spec, round_ - 1))
+        before = self.runtime.states.after(self.spec, round_ - 1, known=known)
+        client = self.client(round_, before)
         client.secret = self.store.secret
         done = self.train(client, download)
         self.runtime.adapters.keep_alignment()
-        self.store.save(round_, done.state)
+        self.store.save(round_, replace(done.state, missed=before.missed))
         events.emit(
             "trained", client=self.spec.id, round=round_, loss=done.meter.loss, seconds=round(done.meter.seconds, 3)
         )
         return done.upload.tensors, done.meter
 
-    def evaluate(self, round_: int, *, others: bool, count: int) -> dict[str, tuple[float, ...]]:
+    def evaluate(self, round_: int, *, others: bool, count: int, known: int = 0) -> dict[str, tuple[float, ...]]:
         """Score the model that the client has after a round; round 0 is the base model (with the LoRA it brings).
 
         Args:
             round_: from 0.
             others: whether all other clients' tasks are scored, too.
             count: test samples per task; 0 for all.
+            known: as for :meth:`client_after`.
 
         Returns:
             Each sample's score, by task.
@@ -72,19 +79,20 @@ class ClientNode(Participant):
         Raises:
             RunError: the client's state is missing or damaged.
         """
-        tasks = self.runtime.assets.settings.scenario.task_names if others else list(self.spec.tasks)
+        tasks = self._scored if others else list(self.spec.tasks)
         if round_ == 0 and not self.spec.start:
-            known = self.runtime.evaluator.base_scores(self.spec, tasks, count)
-            return {task: each.scores for task, each in known.items()}
-        return self.score(round_, tasks, count=count)
+            of_base = self.runtime.evaluator.base_scores(self.spec, tasks, count)
+            return {task: each.scores for task, each in of_base.items()}
+        return self.score(round_, tasks, count=count, known=known)
 
-    def score(self, round_: int, tasks: Sequence[str], *, count: int) -> dict[str, tuple[float, ...]]:
+    def score(self, round_: int, tasks: Sequence[str], *, count: int, known: int = 0) -> dict[str, tuple[float, ...]]:
         """Score the model that the client has after a round on any tasks.
 
         Args:
             round_: from 0.
             tasks: their names.
             count: test samples per task; 0 for all.
+            known: as for :meth:`client_after`.
 
         Returns:
             Each sample's score, by task.
@@ -92,16 +100,17 @@ class ClientNode(Participant):
         Raises:
             RunError: the client's state is missing or damaged.
         """
-        with self.runtime.assets.method.answering(self.client_after(round_)) as model:
+        with self.runtime.assets.method.answering(self.client_after(round_, known=known)) as model:
             found = self.runtime.evaluator.scores(model, tasks, count)
         return {task: each.scores for task, each in found.items()}
 
-    def exchange(self, round_: int, download: Mapping[str, Tensor]) -> dict[str, tuple[float, ...]]:
+    def exchange(self, round_: int, download: Mapping[str, Tensor], *, known: int = 0) -> dict[str, tuple[float, ...]]:
         """Take up the download after the last round without training, keep the state, and score what answers then.
 
         Args:
             round_: the last one.
             download: what the server sent.
+            known: as for :meth:`client_after`.
 
         Returns:
             The score of each sample of all clients' tasks, by task.
@@ -110,20 +119,21 @@ class ClientNode(Participant):
             RunError: the client's state is missing or damaged.
         """
         method = self.runtime.assets.method
-        client = self.client_after(round_)
+        client = self.client_after(round_, known=known)
         method.receive_final(client, download)
         self.store.save_exchanged(round_, replace(client.state(), moments={}))
         with method.answering(client) as model:
-            found = self.runtime.evaluator.scores(model, self.runtime.assets.settings.scenario.task_names, 0)
+            found = self.runtime.evaluator.scores(model, self._scored, 0)
         return {task: each.scores for task, each in found.items()}
 
-    def client_after(self, round_: int) -> Client:
+    def client_after(self, round_: int, *, known: int = 0) -> Client:
         """Return the client with the model that it answers with after a round.
 
         Args:
             round_: from 0.
+            known: the last round up to it in which the server knows this client to have trained; 0: none, or not said.
 
         Raises:
             RunError: the client's state is missing or damaged.
         """
-        return self.client(round_, self.runtime.states.answering(self.spec, round_))
+        return self.client(round_, self.runtime.states.answering(self.spec, round_, known=known))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from fedmosaic.config import ClientSpec
+from fedmosaic.errors import RunError
 from fedmosaic.federation import participation
 from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.client_store import ClientStore
@@ -43,25 +45,31 @@ class ClientStates:
             client_id: its id in the scenario.
         """
         if client_id not in self._stores:
-            keep = max(2, self._window)  # 2: a repeated round starts from the state before it
+            keep = max(3, self._window + 1)  # the server may be a round behind, and go back by one more
             self._stores[client_id] = ClientStore(self._folder / f"client-{client_id:03d}", keep=keep)
         return self._stores[client_id]
 
-    def after(self, spec: ClientSpec, round_: int) -> ClientState:
+    def after(self, spec: ClientSpec, round_: int, *, known: int = 0) -> ClientState:
         """Return the state in which the last round up to this one that it trained in has left a client.
 
-        The common start if it has not trained yet.
+        The common start if it has not trained yet. Where rounds go on without clients that are missing, the client
+        may have missed some that it was to train in; those up to ``round_`` are noted in the state.
 
         Args:
             spec: who the client is.
             round_: from 0.
+            known: a round in which the server knows it to have trained: older states are not its last one.
 
         Raises:
             RunError: the client trained, but its state is not there.
         """
-        return self._last(spec, round_, 1)[-1]
+        trained = self._trained(spec, round_, 1, known)
+        last = trained[-1] if trained else 0
+        state = self.store(spec.id).load(last) if trained else self._start(spec)
+        missed = [each for each in self._assets.rounds_trained(spec, until=round_) if each > last]
+        return replace(state, missed=(*state.missed, *missed)) if missed else state
 
-    def answering(self, spec: ClientSpec, round_: int) -> ClientState:
+    def answering(self, spec: ClientSpec, round_: int, *, known: int = 0) -> ClientState:
         """Return the state that a client answers with: :meth:`after`, averaged over ``training.averaged_rounds``.
 
         Or the one after the last exchange, where that is asked for and has changed anything; a client that left before
@@ -70,6 +78,7 @@ class ClientStates:
         Args:
             spec: who the client is.
             round_: from 0.
+            known: as for :meth:`after`.
 
         Raises:
             RunError: the client trained, but a state is not there.
@@ -78,12 +87,34 @@ class ClientStates:
             rounds = self._assets.settings.rounds
             if round_ == rounds and spec.id in participation.present(self._assets.settings, rounds):
                 return self.store(spec.id).load_exchanged(rounds)
-        return averaged(self._last(spec, round_, self._window))
+        trained = self._trained(spec, round_, self._window, known)
+        return averaged([self.store(spec.id).load(each) for each in trained]) if trained else self._start(spec)
+
+    def lacks(self, spec: ClientSpec, round_: int, *, known: int = 0) -> bool:
+        """Return whether a state is missing or damaged that a client needs to go on after a round.
+
+        Args:
+            spec: who the client is.
+            round_: from 0.
+            known: as for :meth:`after`.
+        """
+        try:
+            self.answering(spec, round_, known=known)
+        except RunError:
+            return True
+        return False
 
     @property
     def _window(self) -> int:
         return self._assets.settings.training.averaged_rounds
 
-    def _last(self, spec: ClientSpec, round_: int, count: int) -> list[ClientState]:
-        trained = self._assets.rounds_trained(spec, until=round_)[-count:]
-        return [self.store(spec.id).load(each) for each in trained] or [self._start(spec)]
+    def _trained(self, spec: ClientSpec, round_: int, count: int, known: int) -> list[int]:
+        """The last rounds in which a client trained: by the schedule, or by what it keeps if it may have missed some.
+
+        A state that the server has not heard of, because the answer was late or lost, is the client's last one all the
+        same. One that the server has heard of and that is not there is asked for, so that its loss is told.
+        """
+        if not self._assets.settings.participation.min_clients:
+            return self._assets.rounds_trained(spec, until=round_)[-count:]
+        kept = [each for each in self.store(spec.id).rounds if each <= round_][-count:]
+        return kept if kept and kept[-1] >= known else [known] if known else []

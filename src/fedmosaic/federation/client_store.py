@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from pathlib import Path
 
 from fedmosaic.errors import RunError
-from fedmosaic.io import load_tensors, save_tensors, write_atomically
+from fedmosaic.io import clear_temporaries, load_tensors, save_tensors, write_atomically
 from fedmosaic.training import ClientState
 
 _KEY_BYTES = 32
+_REMAKE = "remove it and results.json, and fedmosaic run --resume makes it anew"
 
 
 class ClientStore:
-    """Keeps the last states: two or more, so that a round that the server repeats starts from the same state.
+    """Keeps the last states: three or more, so that a round that the server repeats starts from the same state.
+
+    The server's last checkpoint may be a round behind the client, and one round more if it was damaged.
 
     Args:
         folder: the folder of this run and client.
-        keep: how many states, at least 2.
+        keep: how many states, at least 3.
     """
 
-    def __init__(self, folder: Path, *, keep: int = 2) -> None:
+    def __init__(self, folder: Path, *, keep: int = 3) -> None:
         self.folder = folder
         self._keep = keep
         self._latest: tuple[int, ClientState] | None = None
@@ -32,6 +36,7 @@ class ClientStore:
             round_: after which the client is in this state.
             state: as :meth:`ClientState.tensors` writes it.
         """
+        clear_temporaries(self.folder)
         save_tensors(self._path(round_), state.tensors(), {"round": str(round_)})
         self._latest = (round_, state)
         old = sorted(self.folder.glob("round-*.safetensors"))[: -self._keep]
@@ -45,6 +50,7 @@ class ClientStore:
             round_: the last one.
             state: without moments; nothing trains on from it.
         """
+        clear_temporaries(self.folder)
         save_tensors(self._exchanged(round_), state.tensors(), {"round": str(round_)})
 
     def load_exchanged(self, round_: int) -> ClientState:
@@ -56,7 +62,7 @@ class ClientStore:
         Raises:
             RunError: there is none, or it is damaged.
         """
-        return ClientState.from_tensors(load_tensors(self._exchanged(round_)))
+        return ClientState.from_tensors(load_tensors(self._exchanged(round_), advice=_REMAKE))
 
     def load(self, round_: int) -> ClientState:
         """Return the state after a round.
@@ -71,6 +77,11 @@ class ClientStore:
             return self._latest[1]
         return ClientState.from_tensors(load_tensors(self._path(round_)))
 
+    @property
+    def rounds(self) -> list[int]:
+        """The rounds whose states are kept, ascending."""
+        return sorted(int(path.stem.removeprefix("round-")) for path in self.folder.glob("round-*.safetensors"))
+
     def secret(self) -> bytes:
         """Return this client's key for this run: 32 random bytes that are drawn once and kept here.
 
@@ -79,11 +90,12 @@ class ClientStore:
         """
         path = self.folder / "secret"
         if not path.exists():
-            write_atomically(path, secrets.token_bytes(_KEY_BYTES))
-            path.chmod(0o600)
-        key = path.read_bytes()
-        if len(key) != _KEY_BYTES:
-            raise RunError(f"{path} has {len(key)} bytes instead of {_KEY_BYTES}; the run in this folder must end here")
+            drawn = secrets.token_bytes(_KEY_BYTES)
+            write_atomically(path, drawn + _checksum(drawn), mode=0o600)
+        found = path.read_bytes()
+        key, check = found[:_KEY_BYTES], found[_KEY_BYTES:]
+        if check != _checksum(key) and (check or len(key) != _KEY_BYTES):  # earlier versions wrote the key only
+            raise RunError(f"{path} ({len(found)} bytes) is damaged; the run in this folder must end here")
         return key
 
     def _exchanged(self, round_: int) -> Path:
@@ -91,3 +103,8 @@ class ClientStore:
 
     def _path(self, round_: int) -> Path:
         return self.folder / f"round-{round_:04d}.safetensors"
+
+
+def _checksum(key: bytes) -> bytes:
+    """Return a key's checksum, which tells nothing that the key itself does not."""
+    return hashlib.blake2b(key, digest_size=16).digest()

@@ -13,9 +13,11 @@ from pathlib import Path
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation.assets import Assets, AssetsOf
+from fedmosaic.federation.checkpoints import Checkpoints, Standing
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.runtime import ClientRuntime
 from fedmosaic.federation.settings_differences import differences
+from fedmosaic.federation.upload_store import UploadStore
 
 
 def continued(before: RunSettings, asked: RunSettings) -> RunSettings:
@@ -72,11 +74,19 @@ def check_can_go_on(path: Path, settings: RunSettings, assets: AssetsOf = Assets
     before = folder.settings
     continued(before, settings)
     if folder.results() is not None and settings.rounds > before.rounds:
-        if folder.latest_checkpoint() is None:
-            raise SettingsError(f"{path} has no checkpoints any more: the run in it cannot go on")
+        tasks = {client.id: client.tasks for client in before.scenario.clients}
         states = ClientRuntime(assets(before), folder.client_folder).states
-        for spec in before.scenario.clients:
-            states.after(spec, before.rounds)
+
+        def lacking(standing: Standing) -> list[str]:
+            rounds = standing.progress.round
+            return [
+                f"client {spec.id} lacks its state" for spec in before.scenario.clients if states.lacks(spec, rounds)
+            ]
+
+        found, lost = Checkpoints(folder, UploadStore(folder.path / "uploads"), tasks).last_whole(lacking)
+        if found is None or found.progress.round == 0:
+            why = "; ".join(lost) or "it has no checkpoints any more"
+            raise SettingsError(f"the finished run in {path} cannot go on: {why}")
 
 
 def go_on(path: Path, settings: RunSettings) -> RunFolder:

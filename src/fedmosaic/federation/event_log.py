@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from fedmosaic.federation.callbacks import (
     RunStart,
     Warned,
 )
-from fedmosaic.federation.results import PrivacyAccount, PrivacySpent, parsed
+from fedmosaic.federation.results import Missing, PrivacyAccount, PrivacySpent, parsed
 
 
 @dataclass(frozen=True)
@@ -109,12 +110,13 @@ class PrivacyTold:
 
 
 Happening = (
-    RoundStart | Trained | PrivacyTold | Headline | Checkpoint | Resumed | Finished | Changed | Interrupted | Failed
-    | Warned
+    RoundStart | Trained | Missing | PrivacyTold | Headline | Checkpoint | Resumed | Finished | Changed | Interrupted
+    | Failed | Warned
 )  # fmt: skip
 KINDS: Mapping[str, type[Happening]] = {
     "round": RoundStart,
     "trained": Trained,
+    "missing": Missing,
     "privacy": PrivacyTold,
     "measured": Headline,
     "checkpoint": Checkpoint,
@@ -166,6 +168,10 @@ class EventLog(Callback):
         """Write down who has trained. See :meth:`Callback.on_trained`."""
         append(self._path, record)
 
+    def on_missing(self, record: Missing) -> None:
+        """Write down who is missing. See :meth:`Callback.on_missing`."""
+        append(self._path, record)
+
     def on_round_end(self, record: RoundEnd) -> None:
         """Write down what the uploads tell, where somebody keeps account. See :meth:`Callback.on_round_end`."""
         if (told := record.privacy) is not None and told.per_client:
@@ -211,8 +217,12 @@ def append(path: Path, what: Happening) -> None:
     if fields.get("clients", ()) is None:
         del fields["clients"]
     line = json.dumps({"time": round(time.time(), 3), "event": _NAMES[type(what)], **fields})
-    with path.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":  # the last one was cut off
+                line = f"\n{line}"
+        file.write(f"{line}\n".encode())
 
 
 def read(path: Path) -> Iterator[Line]:

@@ -17,6 +17,7 @@ from fedmosaic.federation.results import (
     ExchangeCosts,
     ExchangedScores,
     InitialScores,
+    Missing,
     PrivacyAccount,
     PrivacySpent,
     RunResults,
@@ -43,6 +44,7 @@ class RunHistory:
         privacy: client -> what its uploads up to now tell about one of its samples.
         train_seconds, evaluation_seconds: inside the clients.
         seconds: of the whole run.
+        missing: who was missing in which exchange, and why.
         exchanged: scores after the last exchange; not in checkpoints, since a run that goes on makes it anew.
     """
 
@@ -59,6 +61,7 @@ class RunHistory:
     evaluation_seconds: float = 0.0
     seconds: float = 0.0
     privacy: dict[int, PrivacySpent] = field(default_factory=dict)
+    missing: list[Missing] = field(default_factory=list)
     exchanged: ExchangedScores | None = None
 
     def add_training(self, client: int, round_: int, done: Mapping[str, float], *, up: int, down: int) -> None:
@@ -72,8 +75,9 @@ class RunHistory:
             down: bytes of its download.
 
         Raises:
-            WireError: the client's account of privacy cannot be used.
+            WireError: the client's account of privacy cannot be used; nothing is accounted for then.
         """
+        privacy = privacy_spent(client, done)
         losses = self.losses.setdefault(client, [])
         losses += [None] * (round_ - 1 - len(losses))
         losses.append(done["loss"])
@@ -82,13 +86,23 @@ class RunHistory:
         self.bytes_down += down
         self.flops += done["flops"]
         self.train_seconds += done["seconds"]
-        told = {key.removeprefix(PRIVACY): value for key, value in done.items() if key.startswith(PRIVACY)}
-        if told:
-            try:
-                self.privacy[client] = PrivacySpent(**told)
-            except TypeError:
-                expected = "expected epsilon, delta and, if known, noise_multiplier"
-                raise WireError(f"client {client} keeps account of {', '.join(told)}; {expected}") from None
+        if privacy is not None:
+            self.privacy[client] = privacy
+
+    def forget_measurement(self) -> None:
+        """Undo the last measurement, which is made anew."""
+        last = self.history.pop().round
+        self.missing = [each for each in self.missing if (each.exchange, each.round) != ("evaluation", last)]
+
+    def last_trained(self, client: int, *, before: int) -> int:
+        """Return the last round before one in which a client has trained and its answer was used; 0: none.
+
+        Args:
+            client: its id.
+            before: that round.
+        """
+        losses = self.losses.get(client, [])[: before - 1]
+        return max((round_ for round_, loss in enumerate(losses, start=1) if loss is not None), default=0)
 
     def rows(self) -> list[dict[str, object]]:
         """Rows of ``rounds.csv``."""
@@ -117,7 +131,8 @@ class RunHistory:
             entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self) if entry.name not in _NOT_KEPT
         }
         history = [{"round": each.round, "scores": each.scores} for each in self.history]
-        return {**table, "history": history, "privacy": {client: vars(told) for client, told in self.privacy.items()}}
+        privacy = {client: vars(told) for client, told in self.privacy.items()}
+        return {**table, "history": history, "privacy": privacy, "missing": [vars(each) for each in self.missing]}
 
     @classmethod
     def from_json(cls, tasks: Mapping[int, Sequence[str]], table: Mapping[str, Any], *, path: Path) -> RunHistory:
@@ -189,6 +204,7 @@ class RunHistory:
             privacy=self.privacy_account(guarantee),
             initial=InitialScores(self._initial(own=True), self._initial(own=False)),
             exchanged=self.exchanged,
+            missing=tuple(self.missing),
         )
 
     def exchanged_scores(self, samples: SampleScores, costs: ExchangeCosts | None) -> ExchangedScores:
@@ -203,6 +219,24 @@ class RunHistory:
         return ExchangedScores(costs is not None, own, others, costs or ExchangeCosts())
 
     def _initial(self, *, own: bool) -> float | None:
-        """The base models' mean over the clients that are there at the end: others would count in this one only."""
+        """The base models' mean over the clients that are measured at the end; None if one was not measured then."""
         first, last = (client_means(each, self.tasks, own=own) for each in (self.history[0], self.history[-1]))
-        return statistics.fmean(first[client] for client in last) if last else None
+        return statistics.fmean(first[client] for client in last) if last and last.keys() <= first.keys() else None
+
+
+def privacy_spent(client: int, done: Mapping[str, float]) -> PrivacySpent | None:
+    """Return what a client's uploads up to now tell, by its own account; None if it keeps none.
+
+    Args:
+        client: its id.
+        done: the metrics of its answer.
+
+    Raises:
+        WireError: it keeps account of something else.
+    """
+    told = {key.removeprefix(PRIVACY): value for key, value in done.items() if key.startswith(PRIVACY)}
+    try:
+        return PrivacySpent(**told) if told else None
+    except TypeError:
+        expected = "expected epsilon, delta and, if known, noise_multiplier"
+        raise WireError(f"client {client} keeps account of {', '.join(told)}; {expected}") from None

@@ -89,7 +89,8 @@ class Participant:
             ModelError: the state does not fit the client's adapter.
         """
         state = self._adapters.start(self.spec) if state is None else state
-        return client_of(self._assets, self._adapters, self.spec, round_, state, stream=self.stream)
+        stream = self.stream.with_idle(state.missed)
+        return client_of(self._assets, self._adapters, self.spec, round_, state, stream=stream)
 
     def train(self, client: Client, download: Mapping[str, Tensor]) -> TrainedRound:
         """Train one round.

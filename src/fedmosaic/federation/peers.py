@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flwr.app import RecordDict
 
 from fedmosaic.errors import RunError, WireError
 from fedmosaic.federation import wire
 
+_TEXTS = ("architecture", "model", "alignment", "proxy", "upload", "download")
 _MAX_VALUES = 2**31
+_MAX_TENSORS = 2**16
+_LONGEST = 200
+_NAME = re.compile(rf"(?!.*\.\.)[\w.|@-]{{1,{_LONGEST}}}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,7 @@ class Peer:
         alignment: digest of its bases; empty if it has none.
         shapes: of its upload's tensors.
         proxy: architecture of its proxy model; empty if it has none.
+        downloads: shapes of the tensors that it may be sent.
     """
 
     client: int
@@ -32,6 +39,7 @@ class Peer:
     alignment: str
     shapes: Mapping[str, tuple[int, ...]]
     proxy: str = ""
+    downloads: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -50,18 +58,31 @@ def introduction(node: int, content: RecordDict) -> Peer:
         WireError: it does not say what it should.
     """
     sender = f"node {node}"
-    expected = {"client": int, "architecture": str, "model": str, "alignment": str, "upload": str, "proxy": str}
-    said = wire.meta(content, expected, sender=sender)
-    shapes = wire.shapes_from_json(said["upload"], sender=sender)
-    values = 0
-    for shape in shapes.values():
-        count = 1
-        for length in shape:
-            count *= length
-        values += count
-    if values > _MAX_VALUES:
-        raise WireError(f"{sender} announces uploads of {values} values; the limit is {_MAX_VALUES}")
-    return Peer(said["client"], node, said["architecture"], said["alignment"], shapes, said["proxy"])
+    wire.check_records(content, {"meta"}, sender=sender)
+    said = wire.meta(content, dict.fromkeys(_TEXTS, str) | {"client": int}, sender=sender)
+    for key in ("architecture", "model", "alignment", "proxy"):
+        if len(said[key]) > _LONGEST or not said[key].isprintable():
+            raise WireError(f"{sender} sent {key} = {wire.quoted(said[key])}; expected at most {_LONGEST} characters")
+    uploads, downloads = (_announced(key, said[key], sender) for key in ("upload", "download"))
+    return Peer(said["client"], node, said["architecture"], said["alignment"], uploads, said["proxy"], downloads)
+
+
+def _announced(what: str, text: str, sender: str) -> dict[str, tuple[int, ...]]:
+    """The shapes that all later messages of a kind are held to; their values must fit into memory."""
+    shapes = wire.shapes_from_json(text, sender=sender)
+    values = sum(math.prod(shape) for shape in shapes.values())
+    if values > _MAX_VALUES or len(shapes) > _MAX_TENSORS:
+        raise WireError(
+            f"{sender} announces {what}s of {len(shapes)} tensors with {values} values; "
+            f"the limits are {_MAX_TENSORS} and {_MAX_VALUES}"
+        )
+    for name in shapes:
+        if not _NAME.fullmatch(name):
+            raise WireError(
+                f"{sender} announces the tensor {wire.quoted(name)}; expected at most {_LONGEST} letters, digits and "
+                "any of .-_|@ without .. in it"
+            )
+    return shapes
 
 
 def check_fit(peers: Sequence[Peer]) -> None:

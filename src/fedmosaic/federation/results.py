@@ -29,6 +29,8 @@ class Costs:
         messages: uploads, which is also the number of downloads; None in files of versions that did not count them.
         bytes_up, bytes_down: of one message, on average.
         total_bytes_up, total_bytes_down: of all messages; None where they were not counted.
+
+    Nothing is counted of a client that was missing in a round: what it did, nobody has told.
     """
 
     seconds: float
@@ -131,6 +133,23 @@ class ExchangedScores:
 
 
 @dataclass(frozen=True)
+class Missing:
+    """A client that was asked in an exchange, and of whose answer nothing was used.
+
+    Attributes:
+        round: from 0.
+        client: its id.
+        exchange: ``training``, ``evaluation`` or ``last exchange``.
+        why: not there, failed, no answer within the deadline, or refused, and the reason.
+    """
+
+    round: int
+    client: int
+    exchange: str
+    why: str
+
+
+@dataclass(frozen=True)
 class RunResults:
     """What came out of a finished run: the content of ``results.json``.
 
@@ -144,6 +163,8 @@ class RunResults:
         privacy: what uploads tell; None if the method says nothing of it.
         initial: scores before the first round.
         exchanged: scores after the last exchange; None if it was not made.
+        missing: who was missing in which exchange, and why. Scores are means over the clients that were measured: one
+            that was missing at the end is None in ``per_client``, and counts nowhere.
     """
 
     scenario: str
@@ -159,6 +180,7 @@ class RunResults:
     privacy: PrivacyAccount | None = None
     initial: InitialScores = InitialScores()
     exchanged: Annotated[ExchangedScores | None, Field(alias="final_exchange")] = None
+    missing: tuple[Missing, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The content of ``results.json``."""
@@ -175,6 +197,7 @@ class RunResults:
             "privacy": self.privacy and self.privacy.as_json(),
             "initial": {"self": self.initial.self_, "others": self.initial.others},
             "final_exchange": self.exchanged and self.exchanged.as_json(),
+            "missing": [vars(each) for each in self.missing],
         }
 
     @classmethod

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import platform
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -18,20 +19,23 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from fedmosaic.config import RunSettings
-from fedmosaic.errors import SettingsError
+from fedmosaic.errors import RunError, SettingsError
 from fedmosaic.federation import event_log
 from fedmosaic.federation.event_log import Changed, Happening, Line
 from fedmosaic.federation.results import RunResults
 from fedmosaic.federation.settings_differences import differences
 from fedmosaic.io import (
+    clear_temporaries,
     folder_written_atomically,
     load_json,
     load_tensors,
+    save_json,
     save_tensors,
     write_atomically,
 )
 
 _KEPT_CHECKPOINTS = 2
+_BEFORE = "remove its folder to go on from the one before"
 _REMAKE = "remove it, and fedmosaic run --resume makes it anew"
 
 
@@ -159,6 +163,8 @@ class RunFolder:
         except Timeout:
             raise SettingsError(f"another process is running in {self.path}; wait for it or stop it first") from None
         try:
+            for folder in (self.path, self.checkpoints, self.path / "relevance", self.client_folder):
+                clear_temporaries(folder)
             yield
         finally:
             lock.release()
@@ -229,43 +235,70 @@ class RunFolder:
         write_atomically(self.path / "relevance" / f"round-{round_:04d}.npz", data.getvalue())
 
     def relevance(self) -> dict[int, dict[str, np.ndarray[Any, Any]]]:
-        """Relevance matrices by round."""
+        """Relevance matrices by round.
+
+        Raises:
+            RunError: a file is damaged.
+        """
         found = {}
         for path in sorted((self.path / "relevance").glob("round-*.npz")):
-            with np.load(path, allow_pickle=False) as arrays:
-                found[int(path.stem.removeprefix("round-"))] = {name: arrays[name] for name in arrays.files}
+            try:
+                with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+                    found[int(path.stem.removeprefix("round-"))] = {name: arrays[name] for name in arrays.files}
+            except Exception as error:  # zipfile, zlib and numpy raise whatever the damage leads them to
+                raise RunError(f"{path} is damaged ({type(error).__name__}); remove it to do without") from None
         return found
 
     # ---- checkpoints ---------------------------------------------------------------------------------------------
 
     def save_checkpoint(self, round_: int, progress: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Store the server's state after a round; earlier checkpoints but the last go.
+        """Store the server's state after a round; others go, but for the one before it.
 
         Args:
             round_: the last that is done.
             progress: the history, in the form of JSON.
             tensors: the method's state.
         """
-        target = self.checkpoints / f"round-{round_:04d}"
-        with folder_written_atomically(target) as folder:
+        with folder_written_atomically(self._checkpoint(round_)) as folder:
             save_tensors(folder / "server.safetensors", tensors)
-            write_atomically(folder / "progress.json", json.dumps(progress))
-        for old in self._checkpoints()[:-_KEPT_CHECKPOINTS]:
-            for file in old.iterdir():
-                file.unlink()
-            old.rmdir()
+            save_json(folder / "progress.json", progress)
+        kept = [each for each in self.rounds_kept() if each <= round_][:_KEPT_CHECKPOINTS]
+        for other in set(self.rounds_kept()) - set(kept):  # later ones are those that could not be used
+            shutil.rmtree(self._checkpoint(other))
+
+    def rounds_kept(self) -> list[int]:
+        """The rounds after which there is a checkpoint, whole or not, the last one first."""
+        return sorted(
+            (int(path.name.removeprefix("round-")) for path in self.checkpoints.glob("round-*")), reverse=True
+        )
+
+    def checkpoint(self, round_: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return the server's state after a round: the history and the method's tensors.
+
+        Args:
+            round_: one of :meth:`rounds_kept`.
+
+        Raises:
+            RunError: it is damaged.
+        """
+        folder = self._checkpoint(round_)
+        return (
+            load_json(folder / "progress.json", advice=_BEFORE),
+            load_tensors(folder / "server.safetensors", advice=_BEFORE),
+        )
 
     def latest_checkpoint(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-        """The server's state after the last whole round, or None."""
-        checkpoints = self._checkpoints()
-        if not checkpoints:
-            return None
-        progress = load_json(checkpoints[-1] / "progress.json", advice="remove its folder to go on from the one before")
-        return progress, load_tensors(checkpoints[-1] / "server.safetensors")
+        """The server's state after the last whole round, or None.
+
+        Raises:
+            RunError: it is damaged.
+        """
+        rounds = self.rounds_kept()
+        return self.checkpoint(rounds[0]) if rounds else None
 
     def needed_uploads(self) -> set[tuple[int, int]]:
         """The uploads that the kept checkpoints go on from, as (client, round)."""
-        tables = [load_json(path / "progress.json", advice="remove its folder") for path in self._checkpoints()]
+        tables = [load_json(self._checkpoint(each) / "progress.json", advice=_BEFORE) for each in self.rounds_kept()]
         return {(int(client), about[2]) for table in tables for client, about in table["uploads"].items()}
 
     @property
@@ -273,8 +306,8 @@ class RunFolder:
         """The folder with the server's last states."""
         return self.path / "checkpoints"
 
-    def _checkpoints(self) -> list[Path]:
-        return sorted(self.checkpoints.glob("round-*"))
+    def _checkpoint(self, round_: int) -> Path:
+        return self.checkpoints / f"round-{round_:04d}"
 
     # ---- results -------------------------------------------------------------------------------------------------
 

@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
 import torch
-from flwr.app import Message, RecordDict
+from flwr.app import RecordDict
 from flwr.serverapp import Grid
 from torch import Tensor
 
 from fedmosaic.config import RunSettings
-from fedmosaic.errors import RunError, WireError
 from fedmosaic.evaluation import Measurement, milestones
 from fedmosaic.federation import participation, wire
 from fedmosaic.federation.assets import Assets, AssetsOf
-from fedmosaic.federation.callbacks import Callback, Checkpoint, Measured, Relevance, RoundEnd, RoundStart, RunStart
+from fedmosaic.federation.attendance import Attendance
+from fedmosaic.federation.callbacks import (
+    Callback,
+    Checkpoint,
+    Measured,
+    Relevance,
+    RoundEnd,
+    RoundStart,
+    RunStart,
+    Warned,
+)
+from fedmosaic.federation.checkpoints import Checkpoints, Standing
+from fedmosaic.federation.exchange import Exchange
 from fedmosaic.federation.history import RunHistory
-from fedmosaic.federation.peers import Peer, check_fit, introduction
-from fedmosaic.federation.results import ExchangeCosts, ExchangedScores
+from fedmosaic.federation.peers import Peer
+from fedmosaic.federation.post import Clock, Post
+from fedmosaic.federation.reply_checks import ReplyChecks
+from fedmosaic.federation.results import ExchangeCosts, ExchangedScores, Missing
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.server_context import ServerContext
 from fedmosaic.federation.upload_store import UploadStore
 from fedmosaic.methods.base import Aggregation
 from fedmosaic.methods.uploads import Upload, Uploads
-
-_SECONDS_BETWEEN_POLLS = 0.5
 
 
 class Server:
@@ -37,6 +49,8 @@ class Server:
         folder: the run folder; it decides where to go on.
         callbacks: hear what happens.
         assets: opens what the server reads.
+        wait: seconds that it waits at its start for clients that are not there.
+        clock: measures deadlines.
     """
 
     def __init__(
@@ -46,83 +60,83 @@ class Server:
         folder: RunFolder,
         callbacks: Callback | None = None,
         assets: AssetsOf = Assets,
+        wait: float = 0.0,
+        clock: Clock | None = None,
     ) -> None:
-        self.grid = grid
         self.settings = settings
         self.folder = folder
         self.callbacks = callbacks or Callback()
         self._uploads = UploadStore(folder.path / "uploads")
+        self._tasks = {client.id: list(client.tasks) for client in settings.scenario.clients}
+        self._checkpoints = Checkpoints(folder, self._uploads, self._tasks)
         self.context = ServerContext(assets(settings), scratch=folder.path / "scratch")
+        self._checks = ReplyChecks(settings, self.context.method)
         self._run = settings.digest
+        self._wait = wait
         self._schedule = participation.schedule(settings)
         self._started = time.perf_counter()
+        rules = settings.participation
+        post = Post(grid, deadline=rules.deadline, clock=clock)
+        self._attendance = Attendance(post, settings, self._warn)
+        self._exchange = Exchange(post, self._attendance.peers, rules.min_clients, self._miss)
+        self._progress: RunHistory | None = None
 
     def run(self) -> RunHistory:
         """Run or go on to the last round and return the whole history."""
-        peers = self._meet()
+        self._attendance.gather(self._wait)
         progress, uploads, state = self._load()
+        self._progress = progress
         if progress.round == 0 and not progress.history:
-            self._measure(progress, peers, 0)
-        if 0 < progress.round == progress.until < self.settings.rounds:
-            progress.history.pop()  # measured as the last round, which it is no more
-            self._measure(progress, peers, progress.round)
+            self._measure(progress, 0)
+        ended = 0 < progress.round == progress.until
+        if ended and (progress.until < self.settings.rounds or self._checkpoints.lost_scores(progress)):
+            progress.forget_measurement()  # measured as the last round, which it is no more, or whose scores are lost
+            self._measure(progress, progress.round)
         progress.until = self.settings.rounds
         for round_ in range(progress.round + 1, self.settings.rounds + 1):
             self.callbacks.on_round_start(RoundStart(round_, self.settings.rounds))
-            training = [peer for peer in peers if peer.client in self._schedule[round_]]
+            self._attendance.look_again(self._exchange.lost)
             uploads = uploads.since(participation.oldest_that_counts(self.settings, round_))
             now = uploads.towards(self._schedule[round_])
-            aggregation, relevance = self._aggregate(progress, round_, training, now, state)
-            uploads = uploads.updated(self._train(progress, training, round_, aggregation))
+            aggregation, relevance = self._aggregate(progress, round_, now, state)
+            uploads = uploads.updated(self._train(progress, round_, aggregation))
             state = aggregation.state
             progress.round = round_
             self._count_time(progress)
             account = progress.privacy_account(self.context.method.guarantee)
             self.callbacks.on_round_end(RoundEnd(round_, progress.costs, account, relevance))
-            self._measure(progress, peers, round_)
+            self._measure(progress, round_)
             self._checkpoint(progress, uploads, state)
         if self.settings.final_exchange:
-            progress.exchanged = self._last_exchange(progress, peers, uploads, state)
+            progress.exchanged = self._last_exchange(progress, uploads, state)
         self.context.clear_scratch()
         return progress
 
     # ---- the parts of a round ------------------------------------------------------------------------------------
 
-    def _meet(self) -> list[Peer]:
-        """Ask every node who it is; all clients of the scenario must be there, each once."""
-        nodes = list(self.grid.get_node_ids())
-        replies = self._exchange("query.hello", ((node, wire.pack({"run": self._run})) for node in nodes), round_=0)
-        peers = sorted((introduction(node, content) for node, content in replies), key=lambda peer: peer.client)
-        present, wanted = [peer.client for peer in peers], sorted(c.id for c in self.settings.scenario.clients)
-        if present != wanted:
-            raise RunError(f"the scenario needs the clients {wanted}, but {present} answered")
-        check_fit(peers)
-        return peers
-
     def _aggregate(
         self,
         progress: RunHistory,
         round_: int,
-        training: Sequence[Peer],
         uploads: Uploads,
         state: Mapping[str, Tensor],
     ) -> tuple[Aggregation, Relevance | None]:
         if not uploads:
             return Aggregation(downloads={}), None
-        aggregation, flops = self._downloads(round_, training, uploads, state)
+        aggregation, flops = self._downloads(round_, self._schedule[round_], uploads, state)
         progress.flops += flops
         return aggregation, self._relevance(round_ - 1, uploads, aggregation)
 
     def _downloads(
-        self, round_: int, receiving: Sequence[Peer], uploads: Uploads, state: Mapping[str, Tensor]
+        self, round_: int, receiving: Collection[int], uploads: Uploads, state: Mapping[str, Tensor]
     ) -> tuple[Aggregation, float]:
         """Let the method make a round's downloads, and those of clients without an upload; return their FLOPs, too."""
         before = self.context.spent.flops
         aggregation = self.context.aggregate(uploads, state, round_)
         newcomers = {
-            peer.client: self.context.initial_download(peer.architecture, peer.shapes, uploads)
-            for peer in receiving
-            if peer.client not in uploads
+            client: self.context.initial_download(peer.architecture, peer.shapes, uploads)
+            for client, peer in self._attendance.peers.items()
+            if client in receiving and client not in uploads
         }
         return aggregation.with_downloads(newcomers), self.context.spent.flops - before
 
@@ -139,42 +153,49 @@ class Server:
         self.folder.write_relevance(round_, weights, similarity)
         return Relevance(round_, weights, similarity)
 
-    def _train(self, progress: RunHistory, peers: Sequence[Peer], round_: int, aggregation: Aggregation) -> Uploads:
-        by_node = {peer.node: peer for peer in peers}
-        elastic = self.context.method.elastic
+    def _train(self, progress: RunHistory, round_: int, aggregation: Aggregation) -> Uploads:
         sent: dict[int, int] = {}
+        sending = self._sending(progress, aggregation, round_, sent)
         uploads = []
-        for node, content in self._exchange("train", self._sending(aggregation, peers, round_, sent), round_=round_):
-            peer = by_node[node]
-            self._check_origin(peer, content, round_)
-            tensors = wire.unpack(content, peer.shapes, sender=peer.title, complete=not elastic, elastic=elastic)
-            done = wire.metrics(content, sender=peer.title)
-            upload = Upload(peer.client, peer.architecture, tensors, int(done.get("samples", 0)), round_)
+        read = partial(self._checks.train_reply, round_=round_)
+        for peer, reply in self._exchange.ask("train", self._schedule[round_], sending, read, round_=round_):
+            upload = Upload(peer.client, peer.architecture, reply.tensors, reply.samples, round_)
             uploads.append(self._uploads.store(upload))
-            progress.add_training(peer.client, round_, done, up=wire.size(content), down=sent[node])
+            progress.add_training(peer.client, round_, reply.done, up=reply.bytes, down=sent[peer.client])
         return Uploads(uploads)
 
     def _sending(
-        self, aggregation: Aggregation, peers: Sequence[Peer], round_: int, sent: dict[int, int]
-    ) -> Iterator[tuple[int, RecordDict]]:
-        """Yield each client's node and download, made when it is sent, and note its bytes by node in ``sent``."""
-        for peer in peers:
-            content = wire.pack({"round": round_, "run": self._run}, aggregation.downloads.get(peer.client))
-            sent[peer.node] = wire.size(content)
-            yield peer.node, content
+        self, progress: RunHistory, aggregation: Aggregation, round_: int, sent: dict[int, int], *, after: int = 0
+    ) -> Callable[[Peer], RecordDict]:
+        """Return what makes a client's download, and notes its bytes by client in ``sent``.
 
-    def _measure(self, progress: RunHistory, peers: Sequence[Peer], round_: int) -> None:
+        With it goes the last round, before this one or up to ``after``, whose training by this client has counted.
+        """
+
+        def content(peer: Peer) -> RecordDict:
+            known = progress.last_trained(peer.client, before=after + 1 if after else round_)
+            about: dict[str, int | float | str] = {"round": round_, "run": self._run, "known": known}
+            packed = wire.pack(about, aggregation.downloads.get(peer.client), agreed=peer.downloads)
+            sent[peer.client] = wire.size(packed)
+            return packed
+
+        return content
+
+    def _measure(self, progress: RunHistory, round_: int) -> None:
         """Score the models of the clients there: at the start and the end on every test sample, in between on some.
 
-        Own tasks are scored after every round, the others' at the start and at the milestones.
+        Own tasks are scored after every round, the others' at the start and at the milestones. A client that is missing
+        has no score of this round, and means are over the others.
         """
         rounds, evaluation = self.settings.rounds, self.settings.evaluation
         others = round_ == 0 or round_ in milestones(rounds, evaluation.milestones, planned=self.settings.horizon)
         count = 0 if round_ in (0, rounds) else evaluation.samples_per_task
         request: dict[str, int | float | str] = {"round": round_, "run": self._run, "others": others, "count": count}
-        there = participation.present(self.settings, round_)
-        by_node = {peer.node: peer for peer in peers if peer.client in there}
-        scores, seconds = self._scores("evaluate", by_node, ((node, wire.pack(request)) for node in by_node), round_)
+
+        def content(peer: Peer) -> RecordDict:
+            return wire.pack({**request, "known": progress.last_trained(peer.client, before=round_ + 1)})
+
+        scores, seconds = self._scores("evaluate", content, round_, others=others)
         progress.evaluation_seconds += seconds
         measurement = Measurement.of(round_, scores)
         if round_ == rounds:
@@ -183,9 +204,7 @@ class Server:
         self.callbacks.on_measure(Measured.from_scores(measurement, progress.tasks))
         self.folder.write_rounds(progress.rows())
 
-    def _last_exchange(
-        self, progress: RunHistory, peers: Sequence[Peer], uploads: Uploads, state: Mapping[str, Tensor]
-    ) -> ExchangedScores:
+    def _last_exchange(self, progress: RunHistory, uploads: Uploads, state: Mapping[str, Tensor]) -> ExchangedScores:
         """Send what the next round would begin with, and score what the clients answer with it, untrained.
 
         All clients that are there at the end receive something, also those that were not drawn for the last round.
@@ -194,13 +213,11 @@ class Server:
             return progress.exchanged_scores(self.folder.scores(), None)
         rounds = self.settings.rounds
         there = participation.present(self.settings, rounds)
-        by_node = {peer.node: peer for peer in peers if peer.client in there}
         counting = uploads.since(participation.oldest_that_counts(self.settings, rounds + 1)).towards(there)
-        receiving = list(by_node.values())
-        aggregation, flops = self._downloads(rounds + 1, receiving, counting, state)
+        aggregation, flops = self._downloads(rounds + 1, there, counting, state)
         sent: dict[int, int] = {}
-        requests = self._sending(aggregation, receiving, rounds, sent)
-        scores, seconds = self._scores("evaluate.exchange", by_node, requests, rounds)
+        sending = self._sending(progress, aggregation, rounds, sent, after=rounds)
+        scores, seconds = self._scores("evaluate.exchange", sending, rounds)
         progress.evaluation_seconds += seconds
         self._count_time(progress)
         total = sum(sent.values())
@@ -208,23 +225,21 @@ class Server:
         return progress.exchanged_scores(scores, costs)
 
     def _scores(
-        self, kind: str, by_node: Mapping[int, Peer], requests: Iterable[tuple[int, RecordDict]], round_: int
-    ) -> tuple[dict[int, dict[str, tuple[float, ...]]], float]:
-        """Return the clients' scores of single samples, and the seconds that they took."""
-        scores, seconds = {}, 0.0
-        for node, content in self._exchange(kind, requests, round_=round_):
-            peer = by_node[node]
-            self._check_origin(peer, content, round_)
-            scores[peer.client] = wire.scores(content, sender=peer.title)
-            seconds += wire.metrics(content, sender=peer.title).get("seconds", 0.0)
+        self, kind: str, content: Callable[[Peer], RecordDict], round_: int, *, others: bool = True
+    ) -> tuple[dict[int, Mapping[str, tuple[float, ...]]], float]:
+        """Return the scores of single samples by the clients that are there, and the seconds that they took."""
+        read = partial(self._checks.scores_reply, round_=round_, others=others)
+        there = participation.present(self.settings, round_)
+        scores: dict[int, Mapping[str, tuple[float, ...]]] = {}
+        seconds = 0.0
+        for peer, reply in self._exchange.ask(kind, there, content, read, round_=round_):
+            scores[peer.client] = reply.scores
+            seconds += reply.seconds
         return scores, seconds
 
     def _checkpoint(self, progress: RunHistory, uploads: Uploads, state: Mapping[str, Tensor]) -> None:
         self._count_time(progress)
-        tensors = {f"state|{name}": tensor for name, tensor in state.items()}
-        about = {client: [each.architecture, each.samples, each.round] for client, each in uploads.items()}
-        self.folder.save_checkpoint(progress.round, {**progress.as_json(), "uploads": about}, tensors)
-        self._uploads.keep_only(self.folder.needed_uploads())
+        self._checkpoints.save(Standing(progress, uploads, state))
         self.callbacks.on_checkpoint(Checkpoint(progress.round))
 
     def _count_time(self, progress: RunHistory) -> None:
@@ -232,77 +247,45 @@ class Server:
         progress.seconds += now - self._started
         self._started = now
 
-    def _load(self) -> tuple[RunHistory, Uploads, dict[str, Tensor]]:
-        checkpoint = self.folder.latest_checkpoint()
-        tasks = {client.id: list(client.tasks) for client in self.settings.scenario.clients}
-        if checkpoint is None:
-            self.callbacks.on_run_start(RunStart(self.settings, self.folder.path))
-            return RunHistory(tasks), Uploads([]), {}
-        table, tensors = checkpoint
-        parts: dict[str, dict[str, Tensor]] = {}
-        for key, tensor in tensors.items():
-            owner, _, name = key.partition("|")
-            parts.setdefault(owner, {})[name] = tensor
-        older = not self._uploads.folder.exists()  # an earlier version kept them in the checkpoint
-        uploads = [
-            Upload(
-                int(client),
-                architecture,
-                parts.get(client, {}) if older else self._uploads.load(int(client), round_),
-                samples,
-                round_,
-            )
-            for client, (architecture, samples, round_) in table.pop("uploads").items()
-        ]
-        progress = RunHistory.from_json(tasks, table, path=self.folder.checkpoints)
-        self.callbacks.on_run_start(RunStart(self.settings, self.folder.path, progress.round))
-        return progress, Uploads(uploads), parts.get("state", {})
+    def _load(self) -> tuple[RunHistory, Uploads, Mapping[str, Tensor]]:
+        standing, lost = self._checkpoints.last_whole(self._lacking)
+        begins = standing is None
+        standing = standing or Standing(RunHistory(self._tasks))
+        progress = standing.progress
+        self.callbacks.on_run_start(RunStart(self.settings, self.folder.path, None if begins else progress.round))
+        for text in lost:
+            self._warn(text)
+        return progress, standing.uploads, standing.state
 
-    # ---- messages ------------------------------------------------------------------------------------------------
+    def _lacking(self, standing: Standing) -> list[str]:
+        """Ask all clients whether they have what it takes to go on from there; who has not stops only who needs all."""
+        progress, lacking = standing.progress, []
 
-    def _exchange(
-        self, kind: str, contents: Iterable[tuple[int, RecordDict]], *, round_: int
-    ) -> Iterator[tuple[int, RecordDict]]:
-        """Send one message to each node and yield the contents of the replies as they arrive.
+        def content(peer: Peer) -> RecordDict:
+            known = progress.last_trained(peer.client, before=progress.round + 1)
+            return wire.pack({"round": progress.round, "run": self._run, "known": known})
 
-        A message is made when it is sent and a reply is dropped when it was used, so however many clients there are,
-        few messages are in memory. Replies are matched by the message they answer.
+        read = partial(self._checks.ready_reply, round_=progress.round)
+        for peer, ready in self._exchange.ask(
+            "query.ready", list(self._attendance.peers), content, read, round_=progress.round
+        ):
+            if not ready:
+                lacking.append(f"{peer.title} lacks its state, or has a damaged one")
+        if not self.settings.participation.min_clients:
+            return lacking
+        for text in lacking:
+            self._warn(f"{text}; the run goes on without it")
+        return []
 
-        Args:
-            kind: of the messages.
-            contents: (node, content).
-            round_: the round they belong to.
+    # ---- what is told --------------------------------------------------------------------------------------------
 
-        Raises:
-            RunError: a node failed, or a message cannot be sent.
-        """
-        waiting: set[str] = set()
-        for node, content in contents:
-            sent = list(self.grid.push_messages([Message(content, node, kind, group_id=str(round_))]))
-            if len(sent) != 1 or sent[0] is None:
-                raise RunError(f"{kind!r} of round {round_} could not be sent to node {node}: is it too large?")
-            waiting |= set(sent)
-            yield from self._replies(waiting, kind, round_)
-        while waiting:
-            before = len(waiting)
-            yield from self._replies(waiting, kind, round_)
-            if len(waiting) == before:
-                time.sleep(_SECONDS_BETWEEN_POLLS)
+    def _miss(self, missing: Missing) -> None:
+        if self._progress is not None:  # else the run has not begun or gone on yet
+            self._progress.missing.append(missing)
+        self.callbacks.on_missing(missing)
 
-    def _replies(self, waiting: set[str], kind: str, round_: int) -> Iterator[tuple[int, RecordDict]]:
-        """Yield what has arrived, and no longer wait for it."""
-        for reply in self.grid.pull_messages(waiting):
-            waiting.discard(reply.metadata.reply_to_message_id)
-            node = reply.metadata.src_node_id
-            if reply.has_error():
-                raise RunError(f"node {node} failed in {kind!r}, round {round_}: {reply.error.reason}")
-            yield node, reply.content
-
-    def _check_origin(self, peer: Peer, content: RecordDict, round_: int) -> None:
-        said = wire.meta(content, {"client": int, "round": int, "run": str}, sender=peer.title)
-        wanted = {"client": peer.client, "round": round_, "run": self._run}
-        if said != wanted:
-            raise WireError(f"{peer.title} answered for {said}; expected {wanted}")
+    def _warn(self, text: str) -> None:
+        self.callbacks.on_warning(Warned(text))
 
 
 def _among(everyone: Sequence[int], uploads: Uploads, matrix: Tensor) -> Tensor:

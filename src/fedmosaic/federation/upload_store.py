@@ -14,10 +14,12 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from fedmosaic import checksum
 from fedmosaic.errors import RunError
 from fedmosaic.io import save_tensors
 from fedmosaic.methods.uploads import Upload
 
+_STOP = "the run cannot go on from here"
 _FILE = re.compile(r"round-(\d+)\.safetensors")
 
 
@@ -56,9 +58,9 @@ class StoredTensors(Mapping[str, Tensor]):
         try:
             return safe_open(self.path, framework="pt")
         except FileNotFoundError:
-            raise RunError(f"{self.path} is missing; the run cannot go on from here") from None
+            raise RunError(f"{self.path} is missing; {_STOP}") from None
         except SafetensorError as error:
-            raise RunError(f"{self.path} is damaged ({error}); the run cannot go on from here") from None
+            raise RunError(f"{self.path} is damaged ({error}); {_STOP}") from None
 
 
 class UploadStore:
@@ -102,7 +104,9 @@ class UploadStore:
         Raises:
             RunError: they are not there, or damaged.
         """
-        return StoredTensors(self._path(client, round_))
+        path = self._path(client, round_)
+        checksum.check(path, advice=_STOP)
+        return StoredTensors(path)
 
     def keep_only(self, needed: Collection[tuple[int, int]]) -> None:
         """Delete all other uploads.

@@ -1,16 +1,18 @@
 """The message format: named tensors as one flat array and a schema, validated in full before any use.
 
-One array per message, because Flower's cost is per array, not per byte. What a peer declares is never trusted: the
-npy header, the byte length, the names, the shapes and the values are all checked, and memory is bounded by what the
-receiver expects, not by what the sender claims.
+One array per message, because Flower's cost is per array, not per byte. The schema is agreed in the hello, so that a
+message names it by a hash; one that holds other tensors (fewer, or smaller ones) carries its own. What a peer declares
+is never trusted: the npy header, the byte length, the names, the shapes and the values are all checked, and memory is
+bounded by what the receiver expects, not by what the sender claims.
 """
 
 from __future__ import annotations
 
-import io
+import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,30 +22,53 @@ from torch import Tensor
 
 from fedmosaic.adapters import TensorShapes
 from fedmosaic.errors import WireError
+from fedmosaic.federation.encodings import FLOAT32, Encoding
 
 PRIVACY = "privacy."
 """Prefix of the names of metrics that describe the privacy of an upload."""
 
 _STYPE = "numpy.ndarray"
-_DTYPE = np.dtype("<f4")
 _HEADER_SLACK = 256
+_NPY = re.escape(b"\x93NUMPY\x01\x00")
 
 
-def pack(meta: Mapping[str, int | float | str], tensors: Mapping[str, Tensor] | None = None) -> RecordDict:
+def pack(
+    meta: Mapping[str, int | float | str],
+    tensors: Mapping[str, Tensor] | None = None,
+    *,
+    agreed: TensorShapes | None = None,
+    encoding: Encoding = FLOAT32,
+) -> RecordDict:
     """Return a message's content.
 
     Args:
         meta: what the message is about (round, client, ...).
-        tensors: floating-point tensors; they are sent as float32 in the order of their names.
+        tensors: floating-point tensors; they are sent in the order of their names.
+        agreed: names and shapes that the receiver knows; tensors of exactly these are sent with their hash only.
+        encoding: how their values are written.
     """
     content = RecordDict({"meta": ConfigRecord(dict(meta))})
     if tensors:
-        names = sorted(tensors)
-        flat = torch.cat([tensors[name].detach().reshape(-1).to("cpu", torch.float32) for name in names])
-        schema = json.dumps({name: list(tensors[name].shape) for name in names})
-        content["schema"] = ConfigRecord({"tensors": schema})
-        content["tensors"] = ArrayRecord({"flat": Array(flat.numpy().astype(_DTYPE, copy=False))})
+        shapes = {name: tuple(tensors[name].shape) for name in sorted(tensors)}
+        flat = torch.cat([tensors[name].detach().reshape(-1).to("cpu", torch.float32) for name in shapes])
+        known = agreed is not None and shapes == {name: tuple(shape) for name, shape in agreed.items()}
+        schema = {"hash": schema_hash(shapes)} if known else {"tensors": _as_json(shapes)}
+        content["schema"] = ConfigRecord(dict(schema))
+        content["tensors"] = ArrayRecord({"flat": Array(encoding.encode(flat.numpy(), shapes))})
     return content
+
+
+def schema_hash(shapes: TensorShapes) -> str:
+    """Return 32 hex digits that stand for names and shapes.
+
+    Args:
+        shapes: by name, in any order.
+    """
+    return hashlib.blake2b(_as_json(shapes).encode(), digest_size=16).hexdigest()
+
+
+def _as_json(shapes: TensorShapes) -> str:
+    return json.dumps({name: list(shapes[name]) for name in sorted(shapes)}, separators=(",", ":"))
 
 
 def size(content: RecordDict) -> int:
@@ -53,8 +78,23 @@ def size(content: RecordDict) -> int:
         content: of the message.
     """
     arrays = sum(len(array.data) for record in content.array_records.values() for array in record.values())
-    schema = content.config_records.get("schema")
-    return arrays + (len(str(schema["tensors"])) if schema else 0)
+    schema = content.config_records.get("schema") or {}
+    return arrays + sum(len(str(value)) for value in schema.values())
+
+
+def check_records(content: RecordDict, expected: Collection[str], *, sender: str) -> None:
+    """Make sure that a message holds nothing but the expected records; one that is left out is missed when it is read.
+
+    Args:
+        content: of the message.
+        expected: names of records.
+        sender: for the error text.
+
+    Raises:
+        WireError: there is another record.
+    """
+    if unknown := sorted(set(content) - set(expected)):
+        raise WireError(f"{sender} sent the record {quoted(unknown[0])}, which is not expected; {len(unknown)} are not")
 
 
 def meta(content: RecordDict, expected: Mapping[str, type], *, sender: str) -> dict[str, Any]:
@@ -75,13 +115,20 @@ def meta(content: RecordDict, expected: Mapping[str, type], *, sender: str) -> d
     for key, kind in expected.items():
         value = record.get(key)
         if type(value) is not kind:
-            raise WireError(f"{sender} sent {key} = {_quote(value)}; expected {kind.__name__}")
+            raise WireError(f"{sender} sent {key} = {quoted(value)}; expected {kind.__name__}")
         table[key] = value
     return table
 
 
 def unpack(
-    content: RecordDict, allowed: TensorShapes, *, sender: str, complete: bool = False, elastic: bool = False
+    content: RecordDict,
+    allowed: TensorShapes,
+    *,
+    sender: str,
+    complete: bool = False,
+    elastic: bool = False,
+    encoding: Encoding = FLOAT32,
+    max_rms: float = math.inf,
 ) -> dict[str, Tensor]:
     """Return the tensors of a message.
 
@@ -91,22 +138,38 @@ def unpack(
         sender: for the error text.
         complete: whether every allowed name must occur.
         elastic: whether the allowed shapes are upper limits: each dimension may be smaller, but not 0.
+        encoding: how the values must be written.
+        max_rms: the largest root mean square that a tensor may have.
 
     Raises:
-        WireError: an unknown name, a wrong shape, dtype, header or size, or a value that is not finite. Nothing of
-            the message is used then.
+        WireError: an unknown name, a wrong shape, dtype, header or size, or a value that is not finite or too large.
+            Nothing of the message is used then.
     """
     shapes = _schema(content, allowed, sender, elastic=elastic)
     if complete and (missing := sorted(set(allowed) - set(shapes))):
         raise WireError(f"{sender} left out {len(missing)} tensor(s), first {missing[0]!r}")
-    count = sum(math.prod(shape) for shape in shapes.values())
-    if not shapes:
-        return {}
     record = content.array_records.get("tensors")
+    if not shapes:
+        if record is not None:
+            raise WireError(f"{sender} sent arrays without a schema")
+        return {}
     if record is None or list(record) != ["flat"]:
         raise WireError(f"{sender} sent a schema but not exactly one array 'flat'")
-    flat = torch.from_numpy(_checked(record["flat"], count, sender).copy())
-    parts = torch.split(flat, [math.prod(shape) for shape in shapes.values()])
+    data = _checked(record["flat"], encoding.dtype, encoding.length(shapes), sender)
+    try:
+        values = encoding.decode(data, shapes)
+    except ValueError as error:
+        raise WireError(f"{sender} sent {error}") from None
+    if not np.isfinite(values).all():
+        raise WireError(f"{sender} sent {int((~np.isfinite(values)).sum())} value(s) that are not finite")
+    parts = torch.split(torch.from_numpy(values), [math.prod(shape) for shape in shapes.values()])
+    for name, part in zip(shapes, parts, strict=True):
+        rms = float(part.double().square().mean().sqrt()) if len(part) else 0.0
+        if rms > max_rms:
+            raise WireError(
+                f"{sender} sent {name!r} with a root mean square of {rms:.3g}; at most {max_rms:g} is accepted "
+                "(wire.max_rms)"
+            )
     return {name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
 
 
@@ -125,7 +188,7 @@ def metrics(content: RecordDict, *, sender: str) -> dict[str, float]:
         raise WireError(f"{sender} sent a message without metrics")
     for key, value in record.items():
         if isinstance(value, list) or not math.isfinite(value):
-            raise WireError(f"{sender} sent the metric {_quote(key)} = {_quote(value)}; expected a finite number")
+            raise WireError(f"{sender} sent the metric {quoted(key)} = {quoted(value)}; expected a finite number")
     return {key: float(value) for key, value in record.items() if not isinstance(value, list)}
 
 
@@ -144,7 +207,7 @@ def scores(content: RecordDict, *, sender: str) -> dict[str, tuple[float, ...]]:
         raise WireError(f"{sender} sent a message without scores")
     for task, values in record.items():
         if not isinstance(values, list) or not values or not all(0 <= value <= 1 for value in values):
-            raise WireError(f"{sender} sent scores of {_quote(task)} that are not numbers in [0, 1]")
+            raise WireError(f"{sender} sent scores of {quoted(task)} that are not numbers in [0, 1]")
     return {task: tuple(map(float, values)) for task, values in record.items() if isinstance(values, list)}
 
 
@@ -188,7 +251,7 @@ def shapes_from_json(text: str, *, sender: str) -> dict[str, tuple[int, ...]]:
         raise WireError(f"{sender} sent a schema that is not a table of shapes")
     for name, shape in table.items():
         if not isinstance(shape, list) or not all(type(n) is int and 0 <= n < 2**31 for n in shape) or len(shape) > 8:
-            raise WireError(f"{sender} sent {_quote(name)} with the shape {_quote(shape)}; expected a list of sizes")
+            raise WireError(f"{sender} sent {quoted(name)} with the shape {quoted(shape)}; expected a list of sizes")
     return {name: tuple(shape) for name, shape in table.items()}
 
 
@@ -196,49 +259,54 @@ def _schema(content: RecordDict, allowed: TensorShapes, sender: str, *, elastic:
     record = content.config_records.get("schema")
     if record is None:
         return {}
+    if list(record) == ["hash"]:
+        if record["hash"] != schema_hash(allowed):
+            raise WireError(
+                f"{sender} sent tensors by the schema {quoted(record['hash'])}, which was not agreed; "
+                f"expected {schema_hash(allowed)}"
+            )
+        return {name: tuple(allowed[name]) for name in sorted(allowed)}
     text = record.get("tensors")
-    if not isinstance(text, str):
-        raise WireError(f"{sender} sent a schema that is not text")
+    if list(record) != ["tensors"] or not isinstance(text, str):
+        raise WireError(f"{sender} sent a schema that is neither a hash nor a text of names and shapes")
     shapes = shapes_from_json(text, sender=sender)
     for name, shape in shapes.items():
         if name not in allowed:
-            raise WireError(f"{sender} sent the tensor {_quote(name)}, which is not expected from it")
+            raise WireError(f"{sender} sent the tensor {quoted(name)}, which is not expected from it")
         wanted = tuple(allowed[name])
         smaller = (
             elastic and len(shape) == len(wanted) and all(0 < n <= most for n, most in zip(shape, wanted, strict=True))
         )
         if shape != wanted and not smaller:
             limit = " or smaller" if elastic else ""
-            raise WireError(f"{sender} sent {_quote(name)} with shape {shape}; expected {wanted}{limit}")
+            raise WireError(f"{sender} sent {quoted(name)} with shape {shape}; expected {wanted}{limit}")
     return shapes
 
 
-def _checked(array: Array, count: int, sender: str) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Read an npy payload without trusting its header; allocates nothing beyond the bytes already received."""
-    want = count * _DTYPE.itemsize
-    if array.stype != _STYPE or tuple(array.shape) != (count,) or array.dtype != "float32":
+def _checked(array: Array, dtype: np.dtype[Any], count: int, sender: str) -> np.ndarray[Any, Any]:
+    """Read an npy payload of which all but the values is known; no parser sees the header, and nothing is allocated."""
+    if array.stype != _STYPE or tuple(array.shape) != (count,) or array.dtype != dtype.name:
         raise WireError(
-            f"{sender} sent a {_quote(array.dtype)} array of shape {_quote(tuple(array.shape))}; "
-            f"expected float32 of shape ({count},)"
+            f"{sender} sent a {quoted(array.dtype)} array of shape {quoted(tuple(array.shape))}; "
+            f"expected {dtype.name} of shape ({count},)"
         )
-    if not want < len(array.data) <= want + _HEADER_SLACK:
-        raise WireError(f"{sender} sent {len(array.data)} bytes for an array of {want}")
-    stream = io.BytesIO(array.data)
-    try:
-        if np.lib.format.read_magic(stream) != (1, 0):
-            raise ValueError("npy version")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream, max_header_size=_HEADER_SLACK)
-    except ValueError as error:
-        raise WireError(f"{sender} sent an array that is not npy version 1.0: {_quote(str(error))}") from None
-    if shape != (count,) or fortran or dtype != _DTYPE or len(array.data) - stream.tell() != want:
-        raise WireError(f"{sender} sent an array whose header ({_quote(shape)}, {_quote(dtype)}) belies its message")
-    values: np.ndarray[Any, np.dtype[np.float32]] = np.frombuffer(array.data, _DTYPE, offset=stream.tell())
-    if not np.isfinite(values).all():
-        raise WireError(f"{sender} sent {int((~np.isfinite(values)).sum())} value(s) that are not finite")
-    return values
+    want, data = count * dtype.itemsize, array.data
+    if not want < len(data) <= want + _HEADER_SLACK:
+        raise WireError(f"{sender} sent {len(data)} bytes for an array of {want}")
+    head = data[: len(data) - want]
+    length, text = head[8:10], re.escape(dtype.str)
+    told = rf"\{{'descr': '{text}', 'fortran_order': False, 'shape': \({count},\), \}} *\n"
+    right = re.fullmatch(_NPY + re.escape(length) + told.encode(), head)
+    if right is None or int.from_bytes(length, "little") != len(head) - 10:
+        raise WireError(f"{sender} sent an array whose npy header {quoted(head[10:].strip())} belies its declaration")
+    return np.frombuffer(data, dtype, offset=len(head))
 
 
-def _quote(value: object) -> str:
-    """A short, printable form of something a peer sent."""
-    text = repr(value)
+def quoted(value: object) -> str:
+    """Return a short, printable form of something that a peer sent.
+
+    Args:
+        value: whatever it is.
+    """
+    text = ascii(value)
     return text if len(text) <= 80 else text[:77] + "..."

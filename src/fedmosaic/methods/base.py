@@ -325,6 +325,16 @@ class Method(ABC, Generic[S]):
 
     # ---- server half ---------------------------------------------------------------------------------------------
 
+    def check_upload(self, upload: Upload) -> None:
+        """Refuse an upload that has the announced names and shapes, yet cannot be used. Default: nothing is refused.
+
+        Args:
+            upload: just received.
+
+        Raises:
+            WireError: names the client and what is wrong.
+        """
+
     @abstractmethod
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
         """Return one download per client that made an upload; pure: same inputs, same outputs.

@@ -33,12 +33,12 @@ from fedmosaic.adapters import Adapter, Slot, TensorShapes
 from fedmosaic.config import TrainingSettings
 from fedmosaic.methods.base import Aggregation, Method, ServerState
 from fedmosaic.methods.ensemble_distillation import DistillationSettings, by_architecture
-from fedmosaic.methods.uploads import Tensors, Uploads
+from fedmosaic.methods.uploads import Tensors, Upload, Uploads
 from fedmosaic.models import BaseModel
 from fedmosaic.training import Budget, Client, ClientState, LocalBatch
 from fedmosaic.training.distillation import TeacherPredictions, distil, distillation_targets
 from fedmosaic.training.token_alignment import vocabulary_size
-from fedmosaic.training.top_k_predictions import TopKPredictions, TopKSize
+from fedmosaic.training.top_k_predictions import EXACT, TopKPredictions, TopKSize
 
 _RECEIVED = "server."
 
@@ -107,6 +107,10 @@ class FedMkt(Method[FedMktSettings]):
     def download_shapes(self, adapter: Adapter) -> TensorShapes:
         """The knowledge's. See :meth:`Method.download_shapes`."""
         return self.upload_shapes(adapter)
+
+    def check_upload(self, upload: Upload) -> None:
+        """Refuse what no model predicts; its vocabulary is known when it is used. See :meth:`Method.check_upload`."""
+        TopKPredictions.read(upload.tensors, vocabulary=EXACT, sender=f"client {upload.client}")
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
         """Let each server model learn from the best client for each public sample, and then predict the samples.

@@ -28,8 +28,9 @@ from torch import Tensor
 from fedmosaic import seeding
 from fedmosaic.adapters import Adapter, Slot, TensorShapes
 from fedmosaic.data.sample import Sample
+from fedmosaic.errors import WireError
 from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState
-from fedmosaic.methods.uploads import Tensors, Uploads
+from fedmosaic.methods.uploads import Tensors, Upload, Uploads
 from fedmosaic.models.base import output_matrix
 from fedmosaic.training import Budget, Client, LocalBatch, cross_entropy
 
@@ -102,6 +103,16 @@ class FedProto(Method[FedProtoSettings]):
     def download_shapes(self, adapter: Adapter) -> TensorShapes:
         """The prototypes'. See :meth:`Method.download_shapes`."""
         return self.upload_shapes(adapter)
+
+    def check_upload(self, upload: Upload) -> None:
+        """Refuse counts that are none, or beyond the samples trained on. See :meth:`Method.check_upload`."""
+        classes, counts = (upload.tensors[name] for name in ("classes", "counts"))
+        whole = torch.stack([classes, counts])
+        if bool((whole != whole.round()).any()) or bool((whole < 0).any()) or counts.sum() > upload.samples:
+            raise WireError(
+                f"client {upload.client} sent counts or classes that are not whole numbers from 0, or more than its "
+                f"{upload.samples} samples"
+            )
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
         """Average each class over the clients that have it, weighted by their samples. See :meth:`Method.aggregate`."""

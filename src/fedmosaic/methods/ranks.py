@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedmosaic.adapters import Slot, TensorShapes
+from fedmosaic.adapters import Slot, TensorShapes, is_slot_tensor
 from fedmosaic.errors import SettingsError, WireError
 from fedmosaic.methods.base import Method, MethodSettings
 from fedmosaic.methods.uploads import Tensors, Upload, Uploads
@@ -74,6 +74,12 @@ class RankedLora(Method[R]):
     def upload(self, client: Client) -> dict[str, Tensor]:
         """The client's ranks. See :meth:`Method.upload`."""
         return truncated(client.snapshot("shared"), self.rank(client))
+
+    def check_upload(self, upload: Upload) -> None:
+        """Refuse an A and a B of different ranks, or one without the other. See :meth:`Method.check_upload`."""
+        for name in upload.tensors:
+            if is_slot_tensor(name) and name.endswith((".A", ".B")):
+                pair(upload, f"{name[:-1]}A")
 
     def initial_download(
         self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads
@@ -181,14 +187,13 @@ def pair(upload: Upload, name: str) -> tuple[Tensor, Tensor]:
         A (r, in) and B (out, r).
 
     Raises:
-        WireError: there is no B, or their ranks differ.
+        WireError: there is no A or no B, or their ranks differ.
     """
-    down, up = upload.tensors[name], upload.tensors.get(name.removesuffix(".A") + ".B")
-    if up is None or down.shape[0] != up.shape[1]:
+    down, up = upload.tensors.get(name), upload.tensors.get(name.removesuffix(".A") + ".B")
+    if down is None or up is None or down.shape[0] != up.shape[1]:
+        first = "no A" if down is None else f"an A of rank {down.shape[0]}"
         other = "no B" if up is None else f"a B of rank {up.shape[1]}"
-        raise WireError(
-            f"client {upload.client} sent {name!r} of rank {down.shape[0]} with {other}; expected equal ranks"
-        )
+        raise WireError(f"client {upload.client} sent for {name!r} {first} with {other}; expected equal ranks")
     return down, up
 
 

@@ -21,7 +21,7 @@ def line(record: RunRecord) -> str:
     mean = mean_row(record)
     parts = (("Self", mean.self_.exchanged), ("Others", mean.others.exchanged))
     said = ", ".join(f"{name} {percent(value)} %" for name, value in parts if value is not None)
-    return f"after the last exchange, without training on it: {said}"
+    return f"after the last exchange, without training on it: {said or 'no means, since clients were missing'}"
 
 
 def costs(record: RunRecord) -> str:

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from fedmosaic.config import RunSettings, load_scenario, resolve
 from fedmosaic.experiments.dry_run import steady_round, with_null_models
 from fedmosaic.federation import wire
@@ -124,14 +126,21 @@ def measure(settings: RunSettings) -> Cost:
     Args:
         settings: of the run.
     """
-    steady, clients = steady_round(with_null_models(settings)), settings.scenario.clients
+    assets, clients = with_null_models(settings), settings.scenario.clients
+    steady, elastic = steady_round(assets), assets.method.elastic
     names = {name for upload in steady.uploads.values() for name in upload.tensors}
     return Cost(
         sends=_in_words(names) or "nothing",
-        up=sum(wire.size(wire.pack({}, upload.tensors)) for upload in steady.uploads.values()) / len(clients),
-        down=sum(wire.size(wire.pack({}, tensors)) for tensors in steady.downloads.values()) / len(clients),
+        up=sum(_bytes(upload.tensors, elastic) for upload in steady.uploads.values()) / len(clients),
+        down=sum(_bytes(tensors, elastic) for tensors in steady.downloads.values()) / len(clients),
         flops=steady.flops,
     )
+
+
+def _bytes(tensors: Mapping[str, Tensor], elastic: bool) -> int:
+    """What is sent, by the hash of its names and shapes where they were agreed."""
+    agreed = None if elastic else {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    return wire.size(wire.pack({}, tensors, agreed=agreed))
 
 
 def write(path: Path) -> None:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from fedmosaic.io import write_atomically
 from fedmosaic.registry import METRICS
-from fedmosaic.report import costs, exchange, privacy, text, verdict
+from fedmosaic.report import costs, exchange, missing, privacy, text, verdict
 from fedmosaic.report.curves import curves
 from fedmosaic.report.heat import heat
 from fedmosaic.report.record import RunRecord, read_run
@@ -99,6 +99,8 @@ def _content(record: RunRecord) -> dict[str, Any]:
         "unseen": unseen.last if unseen else None,
         "curves": curves(record),
         "not_finite": record.not_finite,
+        "missing": missing.line(record),
+        "missing_rows": missing.rows(record),
         "heat": heat(record),
         "task_rows": task_rows(record),
         "costs": dict(costs.cost_rows(record)),

@@ -9,6 +9,7 @@ import math
 import statistics
 import tomllib
 import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +23,7 @@ from fedmosaic.errors import RunError, SettingsError
 from fedmosaic.federation import participation
 from fedmosaic.federation.callbacks import Checkpoint
 from fedmosaic.federation.event_log import Line
-from fedmosaic.federation.results import Costs, RunResults
+from fedmosaic.federation.results import Costs, Missing, RunResults
 from fedmosaic.federation.run_folder import RunFolder
 
 Metric = Literal["loss", "self", "others"]
@@ -86,8 +87,17 @@ class RunRecord:
 
     @cached_property
     def _trained(self) -> dict[int, int]:
-        """How many clients train in each round."""
-        return {round_: len(ids) for round_, ids in participation.schedule(self.settings).items()}
+        """How many clients have trained, or will by now, in each round."""
+        away = Counter(each.round for each in self.missing if each.exchange == "training")
+        return {round_: len(ids) - away[round_] for round_, ids in participation.schedule(self.settings).items()}
+
+    @cached_property
+    def missing(self) -> Sequence[Missing]:
+        """Who was missing from which exchange, and why; of a run that is not done, each as it was last told."""
+        if self.results is not None:
+            return self.results.missing
+        told = [line.what for line in self.events if isinstance(line.what, Missing)]
+        return list({(each.round, each.client, each.exchange): each for each in told}.values())
 
     def last_round(self, metric: Metric) -> int | None:
         """Return the last round after which ``metric`` was measured; the base models (round 0) do not count.

@@ -9,7 +9,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from fedmosaic.report import exchange, privacy
+from fedmosaic.report import exchange, missing, privacy
 from fedmosaic.report.record import RunRecord, read_run
 from fedmosaic.report.rows import FinalRow, Gain, final_rows, mean_row, means_over, whom
 from fedmosaic.report.text import direction, percent, points
@@ -95,7 +95,8 @@ def _title(record: RunRecord) -> Text:
 
 
 def _caption(record: RunRecord) -> Text:
-    lines = (_columns(record), exchange.line(record), means_over(record, mean_row(record)), privacy.line(record))
+    over = means_over(record, mean_row(record))
+    lines = (_columns(record), exchange.line(record), over, missing.line(record), privacy.line(record))
     return Text("\n").join(literal(line) for line in lines if line)
 
 

@@ -4,6 +4,7 @@ slot.SLOT|NAME    the adapter's slots: their weights, by the names that an uploa
 gate|NAME         the gates' parameters
 moment|NAME       the optimiser's moments and step counts
 memory|NAME       tensors that the method keeps
+missed|rounds     rounds that the client should have trained in and has not; only if there are any
 proxy.PART|NAME   the same parts of the client's proxy model, if it has one
 """
 
@@ -22,6 +23,7 @@ Tensors = Mapping[str, Tensor]
 
 _SLOT = "slot."
 _PROXY = "proxy."
+_MISSED = "missed|rounds"
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class ClientState:
         moments: of the optimiser, as :meth:`SlotOptimiser.moments` names them; empty before any training.
         memory: what the method keeps of the client between rounds, by names of the method's own.
         proxy: the state of its proxy model; None if it has none.
+        missed: rounds before this state in which the client should have trained, and has not, ascending.
     """
 
     slots: Mapping[str, Tensors]
@@ -41,6 +44,7 @@ class ClientState:
     moments: Tensors = field(default_factory=dict)
     memory: Tensors = field(default_factory=dict)
     proxy: ClientState | None = None
+    missed: tuple[int, ...] = ()
 
     @classmethod
     def of_adapter(cls, adapter: Adapter) -> ClientState:
@@ -83,7 +87,8 @@ class ClientState:
         tables |= {"gate": self.gate, "moment": self.moments, "memory": self.memory}
         own = {f"{part}|{name}": tensor for part, table in tables.items() for name, tensor in table.items()}
         proxy = {} if self.proxy is None else self.proxy.tensors()
-        return own | {f"{_PROXY}{key}": tensor for key, tensor in proxy.items()}
+        missed = {_MISSED: torch.tensor(self.missed)} if self.missed else {}
+        return own | {f"{_PROXY}{key}": tensor for key, tensor in proxy.items()} | missed
 
     @classmethod
     def from_tensors(cls, tensors: Tensors) -> ClientState:
@@ -98,9 +103,14 @@ class ClientState:
         slots: dict[str, dict[str, Tensor]] = {}
         others: dict[str, dict[str, Tensor]] = {"gate": {}, "moment": {}, "memory": {}}
         proxy: dict[str, Tensor] = {}
+        missed: tuple[int, ...] = ()
         for key, tensor in tensors.items():
             part, _, name = key.partition("|")
-            if part.startswith(_PROXY):
+            if key == _MISSED:
+                if tensor.dtype != torch.int64 or tensor.ndim != 1:
+                    raise RunError(f"a client's state has the tensor {key!r} that is no list of whole numbers")
+                missed = tuple(tensor.tolist())
+            elif part.startswith(_PROXY) and not part.startswith(2 * _PROXY):  # a proxy model has none of its own
                 proxy[key.removeprefix(_PROXY)] = tensor
             elif part.startswith(_SLOT):
                 slots.setdefault(part.removeprefix(_SLOT), {})[name] = tensor
@@ -112,7 +122,7 @@ class ClientState:
                     "memory|NAME, or one of them after proxy.: the file is not a client's state, or of a newer version"
                 )
         rest = cls.from_tensors(proxy) if proxy else None
-        return cls(slots, others["gate"], others["moment"], others["memory"], rest)
+        return cls(slots, others["gate"], others["moment"], others["memory"], rest, missed)
 
 
 def averaged(states: Sequence[ClientState]) -> ClientState:

@@ -14,7 +14,8 @@ from fedmosaic.errors import WireError
 from fedmosaic.models.base import IGNORED
 from fedmosaic.training.client import Client, LocalBatch
 
-_EXACT = 2**24  # float32, in which token ids are sent, holds every smaller whole number
+EXACT = 2**24
+"""float32, in which token ids are sent, holds every smaller whole number."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class TopKPredictions:
             WireError: a token id is not one, or probabilities are not.
         """
         probabilities, ids, loss = (tensors[f"public.{name}"] for name in ("probabilities", "tokens", "loss"))
-        if bool(((ids != ids.round()) | (ids < 0) | (ids >= min(vocabulary, _EXACT))).any()):
+        if bool(((ids != ids.round()) | (ids < 0) | (ids >= min(vocabulary, EXACT))).any()):
             raise WireError(f"{sender} sent token ids that are not whole numbers from 0 to {vocabulary - 1}")
         if bool((probabilities < 0).any()) or bool((probabilities.sum(-1) > 1 + 1e-4).any()):
             raise WireError(f"{sender} sent probabilities that are negative or sum to more than 1")

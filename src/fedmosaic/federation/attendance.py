@@ -1,0 +1,136 @@
+"""Who is there: nodes introduce themselves, and each client is spoken for by one node."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+
+from fedmosaic.config import RunSettings
+from fedmosaic.errors import RunError, WireError
+from fedmosaic.federation import wire
+from fedmosaic.federation.peers import Peer, check_fit, introduction
+from fedmosaic.federation.post import Post
+
+
+class Attendance:
+    """The clients that are there, and the nodes that speak for them.
+
+    Args:
+        post: reaches the nodes.
+        settings: of the run.
+        warn: is told of nodes that are refused.
+
+    Attributes:
+        peers: those that are there, by client.
+    """
+
+    def __init__(self, post: Post, settings: RunSettings, warn: Callable[[str], None]) -> None:
+        self._post = post
+        self._settings = settings
+        self._run = settings.digest
+        self._clients = sorted(client.id for client in settings.scenario.clients)
+        self._warn = warn
+        self.peers: dict[int, Peer] = {}
+        self._refused: dict[int, str] = {}
+        self._warned: set[tuple[int, str]] = set()
+
+    def gather(self, wait: float) -> None:
+        """Wait until every client of the scenario is there.
+
+        Args:
+            wait: seconds, at most.
+
+        Raises:
+            RunError: some are not, and the run needs them; names them and the nodes that were refused.
+        """
+        rules = self._settings.participation
+        until = self._post.clock.now() + wait
+        self._meet()
+        while len(self.peers) < len(self._clients) and self._post.clock.now() < until:
+            self._post.clock.pause()
+            self._meet()
+        if len(self.peers) < (rules.min_clients or len(self._clients)):
+            refused = "".join(f"; node {node}: {why}" for node, why in self._refused.items())
+            raise RunError(
+                f"the scenario needs {f'{rules.min_clients} of ' if rules.min_clients else ''}the clients "
+                f"{self._clients}, but {sorted(self.peers)} answered{refused}; "
+                "start the others and resume"
+            )
+
+    def look_again(self, lost: Collection[int]) -> None:
+        """See whether other nodes have come that speak for clients that are not there, or that were lost.
+
+        Args:
+            lost: clients that were missing when they were last asked.
+        """
+        if lost or len(self.peers) < len(self._clients):
+            self._refused.clear()  # whom a node claimed to be may be gone by now, and one that failed may be well again
+            self._meet()
+
+    def _meet(self) -> None:
+        """Let the nodes that nobody knows yet introduce themselves."""
+        online = list(self._post.grid.get_node_ids())
+        known = {peer.node for peer in self.peers.values()} | self._refused.keys()
+        new = [node for node in online if node not in known]
+        if not new:
+            return
+        claims = []
+        hello = wire.pack({"run": self._run})
+        for answer in self._post.ask("query.hello", ((node, hello) for node in new), round_=0):
+            if answer.content is None:
+                self._refuse(answer.node, answer.why)
+                continue
+            try:
+                claims.append(introduction(answer.node, answer.content))
+            except WireError as error:
+                self._refuse(answer.node, str(error))
+        self._decide(sorted(claims, key=lambda peer: (peer.client, peer.node)), online)
+
+    def _decide(self, claims: Sequence[Peer], online: Collection[int]) -> None:
+        allowed = []
+        for peer in claims:
+            if why := self._objection(peer, online):
+                self._refuse(peer.node, why)
+            else:
+                allowed.append(peer)
+        times = Counter(peer.client for peer in allowed)
+        for peer in [peer for peer in allowed if times[peer.client] > 1]:
+            others = ", ".join(str(each.node) for each in allowed if each.client == peer.client and each is not peer)
+            self._refuse(peer.node, f"claims to be client {peer.client}, and so does node {others}")
+        self._accept([peer for peer in allowed if times[peer.client] == 1])
+
+    def _objection(self, peer: Peer, online: Collection[int]) -> str:
+        """Why a node cannot be the client that it claims to be; empty if it can."""
+        if peer.client not in self._clients:
+            return f"claims to be client {peer.client}; the scenario has {self._clients}"
+        before = self.peers.get(peer.client)
+        if before is None:
+            return ""
+        if before.node in online:
+            return f"claims to be client {peer.client}, for which node {before.node} speaks"
+        if replace(before, node=peer.node) != peer:
+            return f"claims to be client {peer.client}, which has introduced itself with another model or method before"
+        return ""
+
+    def _accept(self, newcomers: Sequence[Peer]) -> None:
+        """Take in clients whose uploads can be combined with the others'."""
+        together = {**self.peers, **{peer.client: peer for peer in newcomers}}
+        try:
+            check_fit([together[client] for client in sorted(together)])
+        except RunError as error:
+            if not self._settings.participation.min_clients:
+                raise
+            if len(newcomers) == 1:
+                self._refuse(newcomers[0].node, str(error))
+                return
+            for peer in newcomers:  # one of them does not fit; the first ones decide
+                self._accept([peer])
+        else:
+            self.peers.update({peer.client: peer for peer in newcomers})
+
+    def _refuse(self, node: int, why: str) -> None:
+        self._refused[node] = why
+        if (node, why) not in self._warned:
+            self._warned.add((node, why))
+            self._warn(f"node {node} is refused: {why}")

@@ -1,0 +1,177 @@
+"""Everything that a client's reply can do wrong is found here, in full, before anything of it is used."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flwr.app import RecordDict
+from torch import Tensor
+
+from fedmosaic.config import RunSettings
+from fedmosaic.errors import WireError
+from fedmosaic.federation import wire
+from fedmosaic.federation.encodings import ENCODINGS
+from fedmosaic.federation.peers import Peer
+from fedmosaic.federation.results import PrivacySpent
+from fedmosaic.methods.base import Method, Upload
+
+_AT_LEAST = {"loss": -math.inf, "steps": 1, "samples": 1, "flops": 0, "seconds": 0}
+_KNOWN = {entry.name for entry in dataclasses.fields(PrivacySpent)}
+_NEEDED = {entry.name for entry in dataclasses.fields(PrivacySpent) if entry.default is dataclasses.MISSING}
+_MOST_TIMES = 1000
+_MOST_SCORES = 2**20
+
+
+@dataclass(frozen=True)
+class TrainReply:
+    """A client's checked answer to ``train``.
+
+    Attributes:
+        tensors: of the upload, by name.
+        done: ``loss``, ``steps``, ``samples``, ``flops``, ``seconds``, and what the uploads tell.
+        bytes: of the upload, as sent.
+    """
+
+    tensors: Mapping[str, Tensor]
+    done: Mapping[str, float]
+    bytes: int
+
+    @property
+    def samples(self) -> int:
+        """Training samples seen in the round."""
+        return int(self.done["samples"])
+
+
+@dataclass(frozen=True)
+class ScoresReply:
+    """A client's checked answer to ``evaluate`` and ``evaluate.exchange``.
+
+    Attributes:
+        scores: of single samples, in [0, 1], by task.
+        seconds: that it took the client.
+    """
+
+    scores: Mapping[str, tuple[float, ...]]
+    seconds: float
+
+
+class ReplyChecks:
+    """Checks the replies of a run's clients.
+
+    Args:
+        settings: of the run.
+        method: of the run.
+    """
+
+    def __init__(self, settings: RunSettings, method: Method[Any]) -> None:
+        self._settings = settings
+        self._method = method
+        self._run = settings.digest
+
+    def train_reply(self, peer: Peer, content: RecordDict, round_: int) -> TrainReply:
+        """Return what a client answers to ``train``.
+
+        Args:
+            peer: the client.
+            content: of its reply.
+            round_: that it was asked to train in.
+
+        Raises:
+            WireError: names the client and what is wrong; nothing of the reply may be used then.
+        """
+        sender, elastic = peer.title, self._method.elastic
+        wire.check_records(content, {"meta", "metrics", "schema", "tensors"}, sender=sender)
+        self._check_origin(peer, content, round_)
+        done = wire.metrics(content, sender=sender)
+        self._check_work(done, sender)
+        tensors = wire.unpack(
+            content,
+            peer.shapes,
+            sender=sender,
+            complete=not elastic,
+            elastic=elastic,
+            encoding=ENCODINGS[self._settings.wire.uploads],
+            max_rms=self._settings.wire.max_rms,
+        )
+        if peer.shapes and not tensors:
+            raise WireError(f"{sender} sent no tensors; it announced {len(peer.shapes)}")
+        reply = TrainReply(tensors, done, wire.size(content))
+        self._method.check_upload(Upload(peer.client, peer.architecture, tensors, reply.samples, round_))
+        return reply
+
+    def scores_reply(self, peer: Peer, content: RecordDict, round_: int, *, others: bool = True) -> ScoresReply:
+        """Return what a client answers to ``evaluate`` or ``evaluate.exchange``.
+
+        Args:
+            peer: the client.
+            content: of its reply.
+            round_: after which it was asked to score its model.
+            others: whether it was asked for all clients' tasks, or for its own only.
+
+        Raises:
+            WireError: names the client and what is wrong; nothing of the reply may be used then.
+        """
+        sender, scenario = peer.title, self._settings.scenario
+        wire.check_records(content, {"meta", "metrics", "scores"}, sender=sender)
+        self._check_origin(peer, content, round_)
+        done = wire.metrics(content, sender=sender)
+        if done.keys() != {"seconds"} or done["seconds"] < 0:
+            raise WireError(f"{sender} sent the metrics {wire.quoted(done)} with its scores; expected seconds >= 0")
+        scores = wire.scores(content, sender=sender)
+        tasks = scenario.task_names if others else scenario.client(peer.client).tasks
+        if unlike := sorted(scores.keys() ^ set(tasks)):
+            what = "left out the scores of" if unlike[0] in tasks else "sent scores of"
+            raise WireError(f"{sender} {what} {wire.quoted(unlike[0])}; asked were {len(tasks)} task(s)")
+        if sum(map(len, scores.values())) > _MOST_SCORES:
+            raise WireError(f"{sender} sent {sum(map(len, scores.values()))} scores; the limit is {_MOST_SCORES}")
+        return ScoresReply(scores, done["seconds"])
+
+    def ready_reply(self, peer: Peer, content: RecordDict, round_: int) -> bool:
+        """Return what a client answers to ``query.ready``: whether its state after a round is there and whole.
+
+        Args:
+            peer: the client.
+            content: of its reply.
+            round_: after which it was asked for.
+
+        Raises:
+            WireError: names the client and what is wrong.
+        """
+        wire.check_records(content, {"meta"}, sender=peer.title)
+        self._check_origin(peer, content, round_)
+        return bool(wire.meta(content, {"ready": bool}, sender=peer.title)["ready"])
+
+    def _check_origin(self, peer: Peer, content: RecordDict, round_: int) -> None:
+        """A reply of another round (late, early or replayed), of another run, or in another client's name."""
+        said = wire.meta(content, {"client": int, "round": int, "run": str}, sender=peer.title)
+        wanted = {"client": peer.client, "round": round_, "run": self._run}
+        for key, value in wanted.items():
+            if said[key] != value:
+                raise WireError(f"{peer.title} answered for {key} {wire.quoted(said[key])}; expected {value!r}")
+
+    def _check_work(self, done: Mapping[str, float], sender: str) -> None:
+        """What the client says that it has done: everything that is counted, and nothing else."""
+        told = {key.removeprefix(wire.PRIVACY) for key in done if key.startswith(wire.PRIVACY)}
+        own = {key for key in done if not key.startswith(wire.PRIVACY)}
+        if unlike := sorted(own ^ _AT_LEAST.keys()):
+            what = "left out" if unlike[0] in _AT_LEAST else "sent"
+            raise WireError(f"{sender} {what} the metric {wire.quoted(unlike[0])}; expected {', '.join(_AT_LEAST)}")
+        training = self._settings.training
+        steps = _MOST_TIMES * math.ceil(training.steps)
+        most = {"steps": steps, "samples": steps * training.batch_size}
+        for key, least in _AT_LEAST.items():
+            if not least <= done[key] <= most.get(key, math.inf):
+                limit = f" to {most[key]}" if key in most else " or more"
+                raise WireError(f"{sender} sent {key} = {done[key]:g}; expected {least}{limit}")
+        if not told:
+            return
+        if not _NEEDED <= told <= _KNOWN:
+            expected = "expected epsilon, delta and, if known, noise_multiplier"
+            raise WireError(f"{sender} keeps account of {wire.quoted(', '.join(sorted(told)))}; {expected}")
+        for key in told:
+            if done[wire.PRIVACY + key] < 0:
+                raise WireError(f"{sender} sent {wire.PRIVACY}{key} = {done[wire.PRIVACY + key]:g}; expected 0 or more")
