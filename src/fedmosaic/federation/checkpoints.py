@@ -16,7 +16,7 @@ from fedmosaic.evaluation import Measurement
 from fedmosaic.federation.history import RunHistory
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.upload_store import UploadStore
-from fedmosaic.methods.base import Upload, Uploads
+from fedmosaic.methods.uploads import Upload, Uploads
 
 
 @dataclass(frozen=True)

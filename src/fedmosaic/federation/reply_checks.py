@@ -17,7 +17,8 @@ from fedmosaic.federation import wire
 from fedmosaic.federation.encodings import ENCODINGS
 from fedmosaic.federation.peers import Peer
 from fedmosaic.federation.results import PrivacySpent
-from fedmosaic.methods.base import Method, Upload
+from fedmosaic.methods.base import Method
+from fedmosaic.methods.uploads import Upload
 
 _AT_LEAST = {"loss": -math.inf, "steps": 1, "samples": 1, "flops": 0, "seconds": 0}
 _KNOWN = {entry.name for entry in dataclasses.fields(PrivacySpent)}

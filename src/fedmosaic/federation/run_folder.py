@@ -163,7 +163,13 @@ class RunFolder:
         except Timeout:
             raise SettingsError(f"another process is running in {self.path}; wait for it or stop it first") from None
         try:
-            for folder in (self.path, self.checkpoints, self.path / "relevance", self.client_folder):
+            for folder in (
+                self.path,
+                self.checkpoints,
+                self.path / "relevance",
+                self.client_folder,
+                *(self.path / "uploads").glob("client-*"),
+            ):
                 clear_temporaries(folder)
             yield
         finally:

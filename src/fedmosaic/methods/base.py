@@ -30,7 +30,7 @@ from fedmosaic.adapters import (
 from fedmosaic.config import AdapterSettings, RunSettings, TrainingSettings
 from fedmosaic.errors import SettingsError
 from fedmosaic.methods.aggregators.mean import Mean
-from fedmosaic.methods.uploads import Tensors, Uploads
+from fedmosaic.methods.uploads import Tensors, Upload, Uploads
 from fedmosaic.models import BaseModel
 from fedmosaic.training import Budget, Client, Resources
 
