@@ -170,7 +170,7 @@ def ray_workers(app: Callable[[], ClientApp], *, workers: int, threads: int) -> 
             backend.build(app)
             yield backend
         finally:
-            ray.shutdown()  # type: ignore[no-untyped-call]
+            ray.shutdown()
 
 
 @contextmanager
