@@ -1,6 +1,6 @@
 """Everything that is used of Flower beyond its public ``app``, ``clientapp`` and ``serverapp``: here and nowhere else.
 
-The version range in ``pyproject.toml`` is tested at both ends; what a new version changes is to be mended in this file.
+The version range in ``pyproject.toml`` is what was tested (docs/engines.md); what a new one changes is mended here.
 What only one engine needs is imported when it is used: a process that hands a message on must be quick to start.
 """
 
@@ -170,7 +170,7 @@ def ray_workers(app: Callable[[], ClientApp], *, workers: int, threads: int) -> 
             backend.build(app)
             yield backend
         finally:
-            ray.shutdown()  # type: ignore[no-untyped-call]
+            ray.shutdown()
 
 
 @contextmanager

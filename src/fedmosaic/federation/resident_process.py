@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 
 from fedmosaic import __version__
-from fedmosaic.federation import client_app, flower
+from fedmosaic.federation import flower
 from fedmosaic.federation.resident import ANSWERED, FAILED, Address
 from fedmosaic.io import write_atomically
 
@@ -127,10 +127,12 @@ def _serve(connection: Connection) -> None:
 
 
 def _answer(speaker: bytes, context: bytes, message: bytes) -> tuple[bytes, bytes]:
-    flower.speak_as(**json.loads(speaker))
     try:
-        reply = client_app.app(flower.message_of(message), flower.context_of(context))
-        return ANSWERED, flower.message_bytes(reply)
+        flower.speak_as(**json.loads(speaker))
+        asked, node = flower.message_of(message), flower.context_of(context)
+        from fedmosaic.federation import client_app  # noqa: PLC0415 - loads torch; the process listens before
+
+        return ANSWERED, flower.message_bytes(client_app.app(asked, node))
     except Exception as error:
         log.exception("the client could not answer")
         return FAILED, type(error).__name__.encode()

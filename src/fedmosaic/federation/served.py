@@ -14,6 +14,7 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -151,16 +152,11 @@ class Listener:
             "on_run_start": lambda table: RunStart(settings, folder.path, table.get("round")),
             "on_round_end": self._round_end,
             "on_measure": self._measure,
-            **{
-                moment: lambda table, kind=kind: self._parsed(kind, table)
-                for moment, kind in {
-                    "on_round_start": RoundStart,
-                    "on_trained": Trained,
-                    "on_missing": Missing,
-                    "on_checkpoint": Checkpoint,
-                    "on_warning": Warned,
-                }.items()
-            },
+            "on_round_start": partial(self._parsed, RoundStart),
+            "on_trained": partial(self._parsed, Trained),
+            "on_missing": partial(self._parsed, Missing),
+            "on_checkpoint": partial(self._parsed, Checkpoint),
+            "on_warning": partial(self._parsed, Warned),
         }
 
     def hear(self, pieces: Iterable[str]) -> None:
@@ -214,10 +210,8 @@ class Listener:
         privacy = None if told is None else self._parsed(PrivacyAccount, told)
         relevance = None
         if related is not None:
-            matrices = (
-                None if each is None else torch.tensor(each) for each in (related["weights"], related["similarity"])
-            )
-            relevance = Relevance(int(related["round"]), *matrices)
+            similarity = None if related["similarity"] is None else torch.tensor(related["similarity"])
+            relevance = Relevance(int(related["round"]), torch.tensor(related["weights"]), similarity)
         return RoundEnd(int(table["round"]), self._parsed(Costs, table["costs"]), privacy, relevance)
 
     def _parsed(self, kind: type[Any], table: Mapping[str, Any]) -> Any:
