@@ -87,7 +87,7 @@ def write_deployment(plan: Plan, path: Path, *, public_keys: Path | None = None)
     keys = {}
     for name, folder in folders.nodes.items():
         folder.mkdir(parents=True)
-        port = plan.node_port + plan.position(name)
+        port = plan.node_ports[plan.position(name)]
         _write_place(folder, _FOR_NODE, certificate, plan=plan, node=name, node_port=port)
         keys[name] = given.get(name) or new_node_key(folder / "keys" / "node.key")
     _enrol(plan, folders.server, keys)

@@ -69,14 +69,18 @@ class Plan(BaseModel):
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Plan:
-        last = self.node_port + len(self.clients) - 1
-        if last > 65535:
+        if max(self.node_ports) > 65535:
             raise ValueError(f"node_port {self.node_port} leaves no room for {len(self.clients)} nodes below 65536")
         if self.superlink_port == self.port:
-            raise ValueError(
-                f"superlink_port {self.superlink_port} is the port of the address, where the proxy listens"
-            )
+            raise ValueError(f"superlink_port {self.port} is the port of the address: the proxy listens there")
+        if taken := {self.port, self.superlink_port} & set(self.node_ports):
+            raise ValueError(f"port {min(taken)} of the server is one of the nodes' ports; choose another node_port")
         return self
+
+    @property
+    def node_ports(self) -> range:
+        """The nodes' ports, in the clients' order."""
+        return range(self.node_port, self.node_port + len(self.clients))
 
     @property
     def host(self) -> str:
