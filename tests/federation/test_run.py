@@ -215,8 +215,8 @@ def test_a_failing_client_is_named_without_its_secrets(tmp_path, monkeypatch):
 
     settings = small()
     folder = RunFolder.create(tmp_path / "run", settings)
-    config = {"settings": settings.to_toml(), "out": str(folder.path), "client-folder": str(folder.client_folder)}
-    nodes = [{"partition-id": i} for i in range(4)]
+    config = {"settings": settings.to_toml(), "out": str(folder.path), "run": "clients"}
+    nodes = [{"partition-id": i, "state": str(folder.path), "trust-paths": True} for i in range(4)]
     grid = InProcessGrid(client_app.make_app(), node_configs=nodes, run_config=config, catch=True)
     monkeypatch.setattr("fedmosaic.training.Client.timed", broken)
     with pytest.raises(RunError) as error:

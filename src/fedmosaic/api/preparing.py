@@ -14,6 +14,7 @@ from fedmosaic.config import RunSettings
 from fedmosaic.data.sample import Sample, Task
 from fedmosaic.data.texts import quoted
 from fedmosaic.evaluation import indistinguishable_options
+from fedmosaic.federation import engines
 from fedmosaic.federation.adapter_factory import AdapterFactory
 from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.division import own_part
@@ -39,6 +40,9 @@ def prepare(
     """
     given = objects or Objects()
     given.check(settings)
+    if engines.is_elsewhere(settings.engine):
+        make_method(settings.method, settings.method_settings)  # names and values; all else is on other machines
+        return
     check_names(settings)
     make_method(settings.method, settings.method_settings).check(settings)
     check_device(settings.device)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import time
-import tomllib
 from pathlib import Path
 
 import torch
@@ -18,10 +17,12 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
-from fedmosaic.config import RunSettings, validate
+from fedmosaic.config import RunSettings
 from fedmosaic.federation import wire
 from fedmosaic.federation.assets import Assets, AssetsOf
 from fedmosaic.federation.client_node import ClientNode
+from fedmosaic.federation.node_settings import NodeSettings
+from fedmosaic.federation.run_config import run_key, settings_of
 from fedmosaic.federation.runtime import ClientRuntime
 
 
@@ -58,25 +59,27 @@ class _Nodes:
 
     def __init__(self, assets: AssetsOf) -> None:
         self._assets = assets
-        self._runtimes: dict[tuple[str, str], ClientRuntime] = {}
-        self._nodes: dict[tuple[str, str, int], ClientNode] = {}
+        self._nodes: dict[tuple[str, str, NodeSettings], ClientNode] = {}
+        self._runtimes: dict[tuple[str, Path], ClientRuntime] = {}
 
     def of(self, context: Context) -> ClientNode:
-        """The client that a node is: its position in the scenario is the node's ``partition-id``."""
-        run = str(context.run_config["settings"]), str(context.run_config["client-folder"])
-        position = int(context.node_config["partition-id"])
-        if (*run, position) not in self._nodes:
-            runtime = self._runtime(*run)
-            client = runtime.assets.settings.scenario.clients[position].id
-            self._nodes[*run, position] = ClientNode(runtime, client)
-        return self._nodes[*run, position]
+        """The client that a node is, as its own configuration says."""
+        node, run = NodeSettings.of(context.node_config), run_key(context)
+        key = (str(context.run_config.get("settings")), run, node)
+        if key not in self._nodes:
+            settings = settings_of(context)
+            runtime = self._runtime(node.applied_to(settings), node.state_folder(run), node)
+            self._nodes = {old: each for old, each in self._nodes.items() if each.runtime is runtime}
+            self._nodes[key] = ClientNode(runtime, node.client(settings).id, own_tasks_only=node.own_tasks_only)
+        return self._nodes[key]
 
-    def _runtime(self, settings: str, folder: str) -> ClientRuntime:
-        if (settings, folder) not in self._runtimes:
-            parsed = validate(RunSettings, tomllib.loads(settings), source="the run's settings")
-            torch.set_num_threads(parsed.threads)
-            self._runtimes = {(settings, folder): ClientRuntime(self._assets(parsed), Path(folder))}
-        return self._runtimes[settings, folder]
+    def _runtime(self, settings: RunSettings, folder: Path, node: NodeSettings) -> ClientRuntime:
+        key = (settings.to_toml(), folder)
+        if key not in self._runtimes:
+            torch.set_num_threads(settings.threads)
+            only = None if node.trust_paths else node.client(settings).id
+            self._runtimes = {key: ClientRuntime(self._assets(settings), folder, only=only)}
+        return self._runtimes[key]
 
 
 def _hello(message: Message, me: ClientNode) -> Message:

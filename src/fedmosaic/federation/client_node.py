@@ -22,15 +22,17 @@ class ClientNode(Participant):
     Args:
         runtime: what the run's clients share.
         client_id: the client's id in the scenario.
+        own_tasks_only: whether the client is never scored on the others' tasks, of which it has no samples.
 
     Attributes:
         runtime: see above.
         store: the client's private files.
     """
 
-    def __init__(self, runtime: ClientRuntime, client_id: int) -> None:
+    def __init__(self, runtime: ClientRuntime, client_id: int, *, own_tasks_only: bool = False) -> None:
         super().__init__(runtime.assets, runtime.adapters, client_id)
         self.runtime = runtime
+        self._scored = list(self.spec.tasks) if own_tasks_only else runtime.assets.settings.scenario.task_names
         self.store = runtime.states.store(client_id)
 
     def train_round(self, round_: int, download: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Meter]:
@@ -72,7 +74,7 @@ class ClientNode(Participant):
         Raises:
             RunError: the client's state is missing or damaged.
         """
-        tasks = self.runtime.assets.settings.scenario.task_names if others else list(self.spec.tasks)
+        tasks = self._scored if others else list(self.spec.tasks)
         if round_ == 0 and not self.spec.start:
             known = self.runtime.evaluator.base_scores(self.spec, tasks, count)
             return {task: each.scores for task, each in known.items()}
@@ -114,7 +116,7 @@ class ClientNode(Participant):
         method.receive_final(client, download)
         self.store.save_exchanged(round_, replace(client.state(), moments={}))
         with method.answering(client) as model:
-            found = self.runtime.evaluator.scores(model, self.runtime.assets.settings.scenario.task_names, 0)
+            found = self.runtime.evaluator.scores(model, self._scored, 0)
         return {task: each.scores for task, each in found.items()}
 
     def client_after(self, round_: int) -> Client:

@@ -1,4 +1,4 @@
-"""The in-process engine: a Flower ``Grid`` that calls the ``ClientApp`` directly.
+"""Flower ``Grid``s whose nodes are on this machine; the in-process one calls the ``ClientApp`` directly.
 
 No sockets, no worker processes, deterministic, and a debugger steps from the server's round into the client's. Messages
 are copied through their protobuf form, so nothing aliases and what would not survive a real wire does not survive here.
@@ -7,52 +7,49 @@ are copied through their protobuf form, so nothing aliases and what would not su
 from __future__ import annotations
 
 import itertools
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from concurrent import futures
+from concurrent.futures import Future
 
 from flwr.app import Context, Error, Message, RecordDict, UserConfigValue
-from flwr.common.serde import message_from_proto, message_to_proto, recorddict_from_proto, recorddict_to_proto
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
+
+from fedmosaic import events
+from fedmosaic.errors import WireError
+from fedmosaic.federation import flower, wire
 
 ClientCall = Callable[[Message, Context], Message]
 
 _RUN_ID = 1
 _SERVER_NODE_ID = 1
-_UNKNOWN_NODE, _CLIENT_RAISED = 5, 2  # flwr.common.constant.ErrorCode
 
 
-class InProcessGrid(Grid):
-    """Runs clients one after another in the caller's process and thread.
+class LocalGrid(Grid):
+    """The nodes and the messages of one run on this machine; who answers a message is for the engine to say.
 
     Args:
-        client_app: the ``ClientApp``.
         node_configs: one table per node, e.g. ``{"partition-id": 0}``.
         run_config: the run's settings, as every client's context shows them.
-        catch: whether a client's exception becomes an error reply, as on the other engines; if not, it is raised here.
     """
 
     def __init__(
-        self,
-        client_app: ClientCall,
-        *,
-        node_configs: Iterable[Mapping[str, UserConfigValue]],
-        run_config: Mapping[str, UserConfigValue],
-        catch: bool = False,
+        self, *, node_configs: Iterable[Mapping[str, UserConfigValue]], run_config: Mapping[str, UserConfigValue]
     ) -> None:
-        # Message() reads who is speaking from this process-wide identity since flwr 1.38.
-        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = _RUN_ID, _SERVER_NODE_ID, 0
-        self._client_app = client_app
-        self._catch = catch
-        self._run: Run | None = None
-        self._replies: dict[str, Message] = {}
+        flower.speak_as(run=_RUN_ID, node=_SERVER_NODE_ID)
+        self._run: flower.Run | None = None
+        self._replies: dict[str, Future[Message]] = {}
         self._ids = itertools.count(1)
         self._contexts = {
             node_id: Context(_RUN_ID, node_id, dict(config), RecordDict(), dict(run_config))
             for node_id, config in enumerate(node_configs, start=_SERVER_NODE_ID + 1)
         }
 
-    def set_run(self, run: Run) -> None:
+    @abstractmethod
+    def _answer(self, message: Message, context: Context) -> Future[Message]:
+        """Let a node answer; ``context`` is its own, which is changed only if it can."""
+
+    def set_run(self, run: flower.Run) -> None:
         """Set the run.
 
         Args:
@@ -61,7 +58,7 @@ class InProcessGrid(Grid):
         self._run = run
 
     @property
-    def run(self) -> Run:
+    def run(self) -> flower.Run:
         """The run that was set.
 
         Raises:
@@ -90,59 +87,127 @@ class InProcessGrid(Grid):
         return list(self._contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Deliver each message, run its client, keep the reply for :meth:`pull_messages`, and return the messages' ids.
+        """Deliver each message, keep its reply for :meth:`pull_messages`, and return the messages' ids.
 
         Args:
             messages: from the server.
         """
         ids = []
         for message in messages:
-            message_id = self._stamp(message)
-            reply = self._deliver(message)
-            self._stamp(reply)
-            self._replies[message_id] = reply
-            ids.append(message_id)
+            ids.append(self._stamp(message))
+            self._replies[ids[-1]] = self._deliver(message)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Return, once, the replies to these messages.
+        """Return, once, the replies to these messages that are there.
 
         Args:
             message_ids: as :meth:`push_messages` returned them.
         """
-        return [self._replies.pop(message_id) for message_id in list(message_ids) if message_id in self._replies]
+        there = [each for each in list(message_ids) if each in self._replies and self._replies[each].done()]
+        replies = [self._replies.pop(each).result() for each in there]
+        for reply in replies:
+            self._stamp(reply)
+        return replies
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Deliver messages and return their replies.
 
         Args:
             messages: from the server.
-            timeout: ignored, as every message is answered at once.
+            timeout: seconds; None: however long it takes.
         """
-        return self.pull_messages(self.push_messages(messages))
+        ids = list(self.push_messages(messages))
+        futures.wait([self._replies[each] for each in ids], timeout)
+        return self.pull_messages(ids)
 
     def _stamp(self, message: Message) -> str:
-        """Give the message the id that a SuperLink would give it."""
         message_id = f"message-{next(self._ids):08d}"
-        message.metadata.__dict__["_message_id"] = message_id
+        flower.stamp(message, message_id)
         return message_id
 
-    def _deliver(self, message: Message) -> Message:
+    def _deliver(self, message: Message) -> Future[Message]:
         context = self._contexts.get(message.metadata.dst_node_id)
         if context is None:
-            return Message(Error(_UNKNOWN_NODE, "no such node"), reply_to=message)
-        trial = Context(
-            context.run_id, context.node_id, dict(context.node_config), _copy(context.state), dict(context.run_config)
-        )
+            return done(Message(Error(flower.UNKNOWN_NODE, "no such node"), reply_to=message))
+        return self._answer(message, context)
+
+
+class InProcessGrid(LocalGrid):
+    """Runs clients one after another in the caller's process and thread.
+
+    Args:
+        client_app: the ``ClientApp``.
+        node_configs: one table per node, e.g. ``{"partition-id": 0}``.
+        run_config: the run's settings, as every client's context shows them.
+        catch: whether a client's exception becomes an error reply, as on the other engines; if not, it is raised here.
+    """
+
+    def __init__(
+        self,
+        client_app: ClientCall,
+        *,
+        node_configs: Iterable[Mapping[str, UserConfigValue]],
+        run_config: Mapping[str, UserConfigValue],
+        catch: bool = False,
+    ) -> None:
+        super().__init__(node_configs=node_configs, run_config=run_config)
+        self._client_app = client_app
+        self._catch = catch
+
+    def _answer(self, message: Message, context: Context) -> Future[Message]:
+        trial = copied_context(context)
         try:
-            reply = self._client_app(message_from_proto(message_to_proto(message)), trial)
+            reply = self._client_app(flower.copied(message), trial)
         except Exception as error:
             if not self._catch:
                 raise
-            return Message(Error(_CLIENT_RAISED, type(error).__name__), reply_to=message)
+            return done(Message(Error(flower.CLIENT_RAISED, type(error).__name__), reply_to=message))
         context.state = trial.state  # committed on success only, like on the other engines
-        return message_from_proto(message_to_proto(reply))
+        return done(flower.copied(reply))
 
 
-def _copy(content: RecordDict) -> RecordDict:
-    return recorddict_from_proto(recorddict_to_proto(content))
+def done(reply: Message) -> Future[Message]:
+    """Return a reply as one that has arrived.
+
+    Args:
+        reply: to a message.
+    """
+    arrived: Future[Message] = Future()
+    arrived.set_result(reply)
+    return arrived
+
+
+def copied_context(context: Context) -> Context:
+    """Return a copy of a node's context that a client may change.
+
+    Args:
+        context: the node's.
+    """
+    return Context(
+        context.run_id,
+        context.node_id,
+        dict(context.node_config),
+        flower.copied_content(context.state),
+        dict(context.run_config),
+    )
+
+
+def announce_training(reply: Message) -> None:
+    """Tell listeners in this process that a client has trained, where it has done so in another.
+
+    A reply that says nothing of the kind is left to the server, which refuses it.
+
+    Args:
+        reply: to any message.
+    """
+    if reply.has_error() or reply.metadata.message_type != "train":
+        return
+    try:
+        said = wire.meta(reply.content, {"client": int, "round": int}, sender="a node")
+        metrics = wire.metrics(reply.content, sender="a node")
+        loss, seconds = metrics["loss"], metrics["seconds"]
+    except (WireError, KeyError):
+        return
+    if str(said["round"]) == reply.metadata.group_id:
+        events.emit("trained", client=said["client"], round=said["round"], loss=loss, seconds=round(seconds, 3))

@@ -27,25 +27,28 @@ class InputDigests:
     Args:
         path: the note's file.
         assets: what the run reads.
+        only: the one client whose data and model are here; default: all.
 
     Attributes:
         path: see above.
     """
 
-    def __init__(self, path: Path, assets: Assets) -> None:
+    def __init__(self, path: Path, assets: Assets, *, only: int | None = None) -> None:
         self.path = path
         self._assets = assets
+        self._only = only
         self._known: dict[tuple[str, str], Digests] = {}
 
     @classmethod
-    def of(cls, assets: Assets, folder: Path) -> InputDigests:
+    def of(cls, assets: Assets, folder: Path, *, only: int | None = None) -> InputDigests:
         """Return the note in the clients' folder of a run.
 
         Args:
             assets: what the run reads.
             folder: the clients'.
+            only: the one client whose data and model are here; default: all.
         """
-        return cls(folder / "inputs.json", assets)
+        return cls(folder / "inputs.json", assets, only=only)
 
     def keep(self) -> None:
         """Write the note; if there is one, check everything in it.
@@ -104,10 +107,13 @@ class InputDigests:
     @property
     def _all(self) -> tuple[list[str], list[str], list[str]]:
         scenario = self._assets.settings.scenario
-        tasks = dict.fromkeys(filter(None, (*scenario.task_names, scenario.public)))
-        starts = dict.fromkeys(client.start for client in scenario.clients if client.start)
+        here = [client for client in scenario.clients if self._only in (None, client.id)]
+        own = [task for client in here for task in client.tasks]
+        tasks = dict.fromkeys(filter(None, (*own, scenario.public)))
+        starts = dict.fromkeys(client.start for client in here if client.start)
         proxy = self._assets.method.proxy
-        models = dict.fromkeys(filter(None, (*scenario.models, scenario.probe, proxy.model if proxy else "")))
+        bases = [client.model for client in here]
+        models = dict.fromkeys(filter(None, (*bases, scenario.probe, proxy.model if proxy else "")))
         return list(tasks), list(models), list(starts)
 
     def _now(self, tasks: Sequence[str], models: Sequence[str], starts: Sequence[str]) -> Digests:

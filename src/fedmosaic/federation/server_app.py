@@ -2,33 +2,95 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Sequence
+import os
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
-from flwr.app import Context
+import torch
+from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
 
-from fedmosaic.config import RunSettings, validate
+from fedmosaic.config import RunSettings, home
+from fedmosaic.errors import RunError
 from fedmosaic.federation.assets import Assets, AssetsOf
 from fedmosaic.federation.callbacks import Callback, Callbacks, Measured, RunEnd
+from fedmosaic.federation.continuation import continued
 from fedmosaic.federation.event_log import EventLog
+from fedmosaic.federation.grid import announce_training
+from fedmosaic.federation.run_config import DEFAULTS, run_key, settings_of
 from fedmosaic.federation.run_folder import RunFolder
+from fedmosaic.federation.served import Teller, tell_files
 from fedmosaic.federation.server import Server
+
+RUNS = "FEDMOSAIC_RUNS"
+"""Environment variable on the server's machine: the folder of the runs that it serves, a folder in it for each."""
+
+_SECONDS_BETWEEN_LOOKS = 1.0
 
 app = ServerApp()
 
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run or resume the run whose folder ``run_config["out"]`` names, and write its results.
+    """Run or resume a run that was submitted to a SuperLink, and tell what comes out in the run's log.
 
     Args:
         grid: connects the server with the nodes.
-        context: its ``run_config`` has ``out`` and ``settings``.
+        context: of the run, see :mod:`fedmosaic.federation.run_config`.
+
+    Raises:
+        RunError: the clients are not there in time, or one failed or answered wrongly.
     """
-    settings = validate(RunSettings, tomllib.loads(str(context.run_config["settings"])), source="the run's settings")
-    serve(grid, settings, RunFolder(Path(str(context.run_config["out"]))))
+    settings = settings_of(context)
+    folder = _served(settings, run_key(context))
+    with folder.locked():
+        if folder.results() is None:
+            _await_nodes(grid, len(settings.scenario.clients), float(context.run_config.get("wait", DEFAULTS["wait"])))
+            serve(cast("Grid", _Announcing(grid)), folder.settings, folder, [Teller()])
+        tell_files(folder)
+
+
+def _served(settings: RunSettings, key: str) -> RunFolder:
+    """Return the run's folder on this machine, as the settings ask for it now."""
+    root = os.environ.get(RUNS)
+    path = (Path(root) if root else home() / "served") / key
+    if not (path / "settings.toml").is_file():
+        return RunFolder.create(path, settings)
+    folder = RunFolder.holding_run(path)
+    asked = continued(folder.settings, settings)
+    if asked.digest != folder.settings.digest:
+        folder.change(asked)
+    return folder
+
+
+def _await_nodes(grid: Grid, clients: int, seconds: float) -> None:
+    """Wait until as many nodes are connected as there are clients."""
+    deadline = time.monotonic() + seconds
+    while (there := len(list(grid.get_node_ids()))) < clients:
+        if time.monotonic() > deadline:
+            raise RunError(
+                f"{there} of {clients} nodes were connected after {seconds:g} seconds; start the others and resume, or "
+                "raise wait"
+            )
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+class _Announcing:
+    """A grid that tells listeners here who has trained on a node; all else is the grid's own."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._grid, name)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the replies that are there."""
+        for reply in self._grid.pull_messages(message_ids):
+            announce_training(reply)
+            yield reply
 
 
 def serve(
@@ -47,6 +109,7 @@ def serve(
         callbacks: hear what happens, after the event log.
         assets: opens what the server reads.
     """
+    torch.set_num_threads(settings.threads)  # as the clients: another number gives other last bits
     listeners = Callbacks([EventLog(folder.event_log), *callbacks])
     server = Server(grid, settings, folder, listeners, assets)
     end = RunEnd(None)

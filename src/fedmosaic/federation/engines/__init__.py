@@ -21,6 +21,18 @@ def takes_objects(engine: str) -> bool:
     return bool(getattr(ENGINES.load(engine), "takes_objects", False))
 
 
+def is_elsewhere(engine: str) -> bool:
+    """Whether an engine's server and clients work on other machines: this one need not have their data and models.
+
+    Args:
+        engine: its name.
+
+    Raises:
+        SettingsError: there is no such engine.
+    """
+    return bool(getattr(ENGINES.load(engine), "elsewhere", False))
+
+
 def run(
     settings: RunSettings,
     folder: RunFolder,

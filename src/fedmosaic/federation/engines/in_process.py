@@ -11,6 +11,7 @@ from fedmosaic.federation import client_app, server_app
 from fedmosaic.federation.assets import Assets, AssetsOf
 from fedmosaic.federation.callbacks import Callback
 from fedmosaic.federation.grid import InProcessGrid
+from fedmosaic.federation.node_settings import NodeSettings
 from fedmosaic.federation.run_folder import RunFolder
 
 
@@ -43,11 +44,34 @@ class InProcess:
         Raises:
             RunError: a client failed or answered wrongly.
         """
-        config: dict[str, UserConfigValue] = {
-            "settings": settings.to_toml(),
-            "client-folder": str(folder.client_folder),
-        }
-        nodes = [{"partition-id": position} for position in range(len(settings.scenario.clients))]
-        grid = InProcessGrid(client_app.make_app(assets), node_configs=nodes, run_config=config)
+        grid = InProcessGrid(
+            client_app.make_app(assets),
+            node_configs=local_nodes(settings, folder),
+            run_config=local_run_config(settings, folder),
+        )
         with folder.locked():
             server_app.serve(grid, settings, folder, callbacks, assets)
+
+
+def local_nodes(settings: RunSettings, folder: RunFolder) -> list[dict[str, UserConfigValue]]:
+    """Return the configurations of nodes on this machine, which keep their state in the run's folder.
+
+    Args:
+        settings: of the run.
+        folder: of the run.
+    """
+    state = str(folder.client_folder.parent)
+    return [
+        dict(NodeSettings.of({"partition-id": position, "state": state, "trust-paths": True}).config())
+        for position in range(len(settings.scenario.clients))
+    ]
+
+
+def local_run_config(settings: RunSettings, folder: RunFolder) -> dict[str, UserConfigValue]:
+    """Return what clients on this machine are told of a run.
+
+    Args:
+        settings: of the run.
+        folder: of the run.
+    """
+    return {"settings": settings.to_toml(), "run": folder.client_folder.name}
