@@ -3,10 +3,16 @@
 from types import SimpleNamespace
 
 import pytest
+from flwr.app import Message, RecordDict
+from tests.federation.scenario import small
 
 from fedmosaic.deployment import Entry, Roster, new_node_key
 from fedmosaic.deployment.keys import parse_public_key
-from fedmosaic.errors import RunError, SettingsError
+from fedmosaic.errors import SettingsError
+from fedmosaic.federation import flower, wire
+from fedmosaic.federation.rostered import ROSTER, RosteredGrid, rostered
+
+CLIENTS = [10, 11]
 
 
 @pytest.fixture(scope="module")
@@ -21,26 +27,57 @@ def roster(keys):
     return Roster(clients=tuple(Entry(name=name, position=k, public_key=keys[name]) for k, name in enumerate(names)))
 
 
-def connected(keys, **numbers):
-    return [
-        SimpleNamespace(node_id=k, name=name, public_key=parse_public_key(keys[name])) for name, k in numbers.items()
-    ]
+class Connected:
+    """A grid whose nodes answer what they are told to."""
+
+    def __init__(self, keys, answers):
+        self.nodes = dict(enumerate(keys, start=70))
+        self.keys = keys
+        self.answers = answers
+
+    def get_node_ids(self):
+        return list(self.nodes)
+
+    def get_nodes(self):
+        pem = {name: parse_public_key(key) for name, key in self.keys.items()}
+        return [SimpleNamespace(node_id=k, name=name, public_key=pem[name]) for k, name in self.nodes.items()]
+
+    def pull_messages(self, message_ids):
+        for node, name in self.nodes.items():
+            flower.speak_as(run=1, node=1)
+            asked = Message(RecordDict(), node, "query.hello")
+            if name in self.answers:
+                yield Message(wire.pack(self.answers[name]), reply_to=asked)
 
 
-def test_nodes_that_say_what_their_keys_say_pass(roster, keys):
-    nodes = connected(keys, clinic=70, hospital=90)
-    roster.check(nodes, {90: 0, 70: 1})
-    assert roster.positions([*nodes, *connected(keys, stranger=5)]) == {90: 0, 70: 1}
+def answers_of(keys, roster, **said):
+    grid = RosteredGrid(Connected(keys, said), roster, CLIENTS)
+    assert grid.get_node_ids() == [70, 71]  # and not the stranger
+    return list(grid.pull_messages([]))
 
 
-def test_a_node_that_says_it_is_another_is_refused(roster, keys):
-    with pytest.raises(RunError, match=r"node 70 \(clinic\) says it is hospital, but its key belongs to clinic"):
-        roster.check(connected(keys, clinic=70, hospital=90), {90: 0, 70: 0})
+def test_nodes_that_answer_as_what_their_keys_say_pass(keys, roster):
+    replies = answers_of(keys, roster, hospital={"client": 10, "x": 1}, clinic={"client": 11, "x": 2})
+    assert [reply.has_error() for reply in replies] == [False, False]
+    assert wire.meta(replies[1].content, {"x": int}, sender="it") == {"x": 2}
 
 
-def test_a_node_that_is_not_on_the_roster_is_refused(roster, keys):
-    with pytest.raises(RunError, match=r"node 5 \(stranger\) is not on the roster"):
-        roster.check(connected(keys, hospital=90, stranger=5), {90: 0, 5: 1})
+@pytest.mark.parametrize("said", [{"client": 10}, {"client": 99}, {"client": "10"}, {"x": 1}])
+def test_an_answer_in_anothers_name_is_an_error_that_says_whose_key_it_is(keys, roster, said):
+    replies = answers_of(keys, roster, hospital={"client": 10}, clinic=said)
+    assert [reply.has_error() for reply in replies] == [False, True]
+    assert "the node of clinic" in replies[1].error.reason
+    assert replies[1].metadata.src_node_id == 71
+
+
+def test_a_scenario_with_more_clients_than_the_roster_is_refused(roster, tmp_path, monkeypatch):
+    (tmp_path / "roster.toml").write_text(roster.to_toml())
+    settings = small()
+    grid = object()
+    assert rostered(grid, settings) is grid
+    monkeypatch.setenv(ROSTER, str(tmp_path / "roster.toml"))
+    with pytest.raises(SettingsError, match="no node for the scenario's client"):
+        rostered(grid, settings)
 
 
 def test_a_roster_comes_back_from_its_file(roster, tmp_path):

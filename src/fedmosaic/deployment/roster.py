@@ -1,38 +1,23 @@
-"""The roster: which node is which client, by the key that it proves to have; what a node says of itself is checked."""
+"""The roster: which node is which client, by the key that it proves to have."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from fedmosaic.config.validation import validate
 from fedmosaic.deployment.keys import parse_public_key
-from fedmosaic.errors import RunError, SettingsError
+from fedmosaic.errors import SettingsError
 
 _HEAD = """\
 # The clients that this server expects, each with the public key of its node, in the order of the scenario's clients.
 # A node that says it is another client than its key belongs to is refused, whatever the scenario says.
 
 """
-
-
-class Node(Protocol):
-    """A connected node, as Flower describes it: its key is proven by a signature of every request.
-
-    Attributes:
-        node_id: Flower's number of it.
-        name: under which it was registered.
-        public_key: in PEM.
-    """
-
-    node_id: int
-    name: str
-    public_key: bytes
 
 
 class Entry(BaseModel):
@@ -103,35 +88,10 @@ class Roster(BaseModel):
         """Return the file's text."""
         return _HEAD + tomli_w.dumps(self.model_dump(mode="json"))
 
-    def positions(self, nodes: Iterable[Node]) -> dict[int, int]:
-        """Return the position in the scenario of each connected node that is on the roster, by the node's number.
+    def entry_of(self, public_key: bytes) -> Entry | None:
+        """Return the client whose node has a key; None if there is none.
 
         Args:
-            nodes: the connected ones.
+            public_key: in PEM, as Flower describes a connected node.
         """
-        known = {parse_public_key(entry.public_key): entry.position for entry in self.clients}
-        return {node.node_id: known[node.public_key] for node in nodes if node.public_key in known}
-
-    def check(self, nodes: Iterable[Node], said: Mapping[int, int]) -> None:
-        """Compare what nodes say they are with what their keys say.
-
-        Args:
-            nodes: the connected ones.
-            said: the position in the scenario that each answering node claims, by the node's number.
-
-        Raises:
-            RunError: a node is not on the roster, or claims to be another client.
-        """
-        nodes = list(nodes)
-        known = self.positions(nodes)
-        names = {node.node_id: node.name or "without a name" for node in nodes}
-        who = {entry.position: entry.name for entry in self.clients}
-        for node, position in said.items():
-            title = f"node {node} ({names.get(node, 'not connected')})"
-            if node not in known:
-                raise RunError(f"{title} is not on the roster: add its public key, or unregister it")
-            if known[node] != position:
-                claimed = who.get(position, f"client {position} of the scenario")
-                raise RunError(
-                    f"{title} says it is {claimed}, but its key belongs to {who[known[node]]}: correct its node.toml"
-                )
+        return next((entry for entry in self.clients if parse_public_key(entry.public_key) == public_key), None)

@@ -19,6 +19,7 @@ from fedmosaic.federation.callbacks import Callback, Callbacks, Measured, RunEnd
 from fedmosaic.federation.continuation import continued
 from fedmosaic.federation.event_log import EventLog
 from fedmosaic.federation.grid import announce_training
+from fedmosaic.federation.rostered import rostered
 from fedmosaic.federation.run_config import DEFAULTS, run_key, settings_of
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.served import Teller, tell_files
@@ -47,6 +48,7 @@ def main(grid: Grid, context: Context) -> None:
     folder = _served(settings, run_key(context))
     with folder.locked():
         if folder.results() is None:
+            grid = rostered(grid, settings)
             _await_nodes(grid, len(settings.scenario.clients), float(context.run_config.get("wait", DEFAULTS["wait"])))
             serve(cast("Grid", _Announcing(grid)), folder.settings, folder, [Teller()])
         tell_files(folder)
