@@ -89,7 +89,7 @@ class RunDisplay(Callback):
         """Show that a client is done, and how far the other run is."""
         self._bars.update(self._main, completed=self._position(record))
         self._show_beside()
-        if not self._console.is_terminal and record.client == self._last_of_round[record.round]:
+        if not self._console.is_terminal and record.client == self._last_of_round.get(record.round):
             self._console.print(f"round {record.round}/{self._settings.rounds} done", highlight=False)
 
     def on_warning(self, record: Warned) -> None:
@@ -97,7 +97,7 @@ class RunDisplay(Callback):
         self._console.print(f"warning: {record.text}", highlight=False, markup=False, soft_wrap=True)
 
     def _position(self, record: Step | Trained) -> int:
-        return self._positions[record.round, record.client]
+        return self._positions.get((record.round, record.client), 0)
 
     def _show_beside(self) -> str:
         """Show, and return in words, how far the other run is."""

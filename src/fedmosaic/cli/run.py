@@ -38,6 +38,10 @@ def run(
         str | None,
         typer.Option(help=r"What runs the clients.  \[default: in-process]", autocompletion=completing.engines),
     ] = None,
+    superlink: Annotated[
+        str | None,
+        typer.Option(help=r"With --engine deployment: connection in Flower's config.toml.  \[default: Flower's]"),
+    ] = None,
     rounds: Annotated[int | None, typer.Option(help="Communication rounds.")] = None,
     seed: Annotated[int | None, typer.Option(help=r"Seed of everything random.  \[default: 0]")] = None,
     out: Annotated[Path, typer.Option(help="Run folder; new, or holding the run to --resume.")] = Path("runs/run"),
@@ -78,6 +82,7 @@ def run(
     from fedmosaic.cli.progress import teller
     from fedmosaic.cli.resume import resume as go_on
     from fedmosaic.federation import RunFolder, divided
+    from fedmosaic.federation.submission import check_superlink, submit_to
     from fedmosaic.report import final_table, write_report
     from fedmosaic.trackers import make_trackers
 
@@ -86,12 +91,14 @@ def run(
     if asked is None:
         folder = go_on(out, scenario, overrides=overrides or [], given=given, changed=changed, console=console)
     else:
+        check_superlink(asked, superlink)
         settings = divided(asked)
         RunFolder.check_free(out)
         prepare(settings, tell=teller(console))
         folder = RunFolder.create(out, settings)
     if folder is None:
         return
+    submit_to(folder, superlink)
     _run_with_reference(folder, console, trackers)
     page = write_report(out)
     console.print(final_table(out))

@@ -7,9 +7,10 @@ What only one engine needs is imported when it is used: a process that hands a m
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING
 
 from flwr.app import Context, Error, Message, RecordDict, UserConfigValue
@@ -173,7 +174,7 @@ def ray_workers(app: Callable[[], ClientApp], *, workers: int, threads: int) -> 
         "log_to_driver": False,
         "logging_level": "ERROR",
     }
-    with _environment(RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES="1"):
+    with _environment(RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0"):
         try:
             backend = RayBackend({"init_args": start, "client_resources": resources})  # type: ignore[dict-item]
             backend.build(app)
@@ -260,7 +261,8 @@ class SuperLink:
                 )
             self._federation = connection.federation or ""
             self.address = connection.address
-            self._client: ControlHttpClient = init_http_client_from_connection(connection)
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # it prints which SuperLink is used
+                self._client: ControlHttpClient = init_http_client_from_connection(connection)
 
     def start(self, bundle: bytes, config: Mapping[str, UserConfigValue]) -> int:
         """Start a run and return its id.

@@ -35,7 +35,7 @@ from fedmosaic.federation.callbacks import (
     RunStart,
     Warned,
 )
-from fedmosaic.federation.results import parsed
+from fedmosaic.federation.results import Costs, PrivacyAccount, parsed
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.io import write_atomically
 
@@ -205,12 +205,15 @@ class Listener:
         return self._measured
 
     def _round_end(self, table: dict[str, Any]) -> RoundEnd:
-        relevance = table.pop("relevance")
-        end = self._parsed(RoundEnd, table)
-        if relevance is None:
-            return end
-        matrices = {key: None if value is None else torch.tensor(value) for key, value in relevance.items()}
-        return dataclasses.replace(end, relevance=Relevance(**{**matrices, "round": relevance["round"]}))
+        told, related = table["privacy"], table["relevance"]
+        privacy = None if told is None else self._parsed(PrivacyAccount, told)
+        relevance = None
+        if related is not None:
+            matrices = (
+                None if each is None else torch.tensor(each) for each in (related["weights"], related["similarity"])
+            )
+            relevance = Relevance(int(related["round"]), *matrices)
+        return RoundEnd(int(table["round"]), self._parsed(Costs, table["costs"]), privacy, relevance)
 
     def _parsed(self, kind: type[Any], table: Mapping[str, Any]) -> Any:
         return parsed(kind, table, path=Path("the run's log"), advice="install the same fedmosaic on both machines")

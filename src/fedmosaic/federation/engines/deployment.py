@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,8 +14,6 @@ from fedmosaic.federation.run_config import DEFAULTS
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.served import Listener
 from fedmosaic.federation.submission import Submission
-
-_KEY_BYTES = 8
 
 
 class Deployment:
@@ -41,7 +38,7 @@ class Deployment:
             SettingsError: there is no such SuperLink connection.
             RunError: the SuperLink cannot be reached, or the run failed there.
         """
-        submission = Submission.of(folder) or Submission("", secrets.token_hex(_KEY_BYTES))
+        submission = Submission.of(folder) or Submission()
         link = flower.SuperLink(submission.superlink or None)
         try:
             with folder.locked():
