@@ -57,7 +57,7 @@ class Programs:
     def log(self, name):
         return self.logs / f"{name}.log"
 
-    def wait_for(self, name, text, *, times=1, seconds=60):
+    def wait_for(self, name, text, *, times=1, seconds=180):
         """Wait until a log holds a text; what it holds otherwise becomes the failure."""
         until(
             lambda: self.log(name).read_text(errors="replace").count(text) >= times,
@@ -77,7 +77,7 @@ class Programs:
             process.wait()
 
 
-def until(holds, what, log, seconds=60):
+def until(holds, what, log, seconds=180):
     """Wait until something holds."""
     end = time.monotonic() + seconds
     while not holds():

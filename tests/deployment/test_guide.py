@@ -35,8 +35,8 @@ def walked(tmp_path_factory, home):
         (folder / name).write_text(text)
     (folder / "walk.sh").write_text(commands)
     with Programs(folder / "test-logs", home) as programs:
-        programs.start("walk", "bash", "-c", "bash walk.sh; echo walked $?; sleep 600", cwd=folder)
-        programs.wait_for("walk", "\nwalked ", seconds=400)
+        programs.start("walk", "bash", "-c", "bash walk.sh; echo walked $?; sleep 3600", cwd=folder)
+        programs.wait_for("walk", "\nwalked ", seconds=1200)
         said = programs.log("walk").read_text()
         logs = [f"--- {path.name}\n{path.read_text(errors='replace')[-1500:]}" for path in folder.glob("*.log")]
         assert "\nwalked 0" in said, "\n".join([said, *logs])
