@@ -49,7 +49,7 @@ def test_the_run_has_results_of_every_client(walked):
     assert 0 < results["self"]["last"] <= 1
     assert results["others"] is None
     assert results["rounds"] == 2
-    assert results["costs"]["messages"] > 0
+    assert results["messages"] == 6
     assert said.count("online") >= 3
 
 
