@@ -1,11 +1,11 @@
 from pathlib import Path
 
 import pytest
+from tests.federation.scenario import small
 
 from fedmosaic.config import Scenario, resolve
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation.node_settings import NodeSettings
-from tests.federation.scenario import small
 
 OTHERS = {"partition-id": 1, "num-partitions": 4}
 

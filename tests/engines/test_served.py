@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from tests.federation.scenario import results_of, small
 
 from fedmosaic.errors import RunError
 from fedmosaic.events import Trained
@@ -18,7 +19,6 @@ from fedmosaic.federation.callbacks import (
 )
 from fedmosaic.federation.results import Costs, PrivacyAccount, PrivacySpent
 from fedmosaic.federation.served import MARK, Listener, Teller, tell_files
-from tests.federation.scenario import results_of, small
 
 TOLD = {
     "on_round_start": RoundStart(1, 3),

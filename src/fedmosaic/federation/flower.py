@@ -174,7 +174,8 @@ def ray_workers(app: Callable[[], ClientApp], *, workers: int, threads: int) -> 
         "log_to_driver": False,
         "logging_level": "ERROR",
     }
-    with _environment(RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0"):
+    # Every worker sees all accelerators, and is as important as this process, which waits for it.
+    with _environment(RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0", RAY_worker_niceness="0"):
         try:
             backend = RayBackend({"init_args": start, "client_resources": resources})  # type: ignore[dict-item]
             backend.build(app)

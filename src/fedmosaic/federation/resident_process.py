@@ -24,6 +24,7 @@ from fedmosaic.federation.resident import ANSWERED, FAILED, Address
 from fedmosaic.io import write_atomically
 
 _WATCH_SECONDS = 1.0
+_FIRST_SECONDS = 60.0  # whoever has started this process is about to ask
 _SECRET_BYTES = 32
 _FAMILY = "AF_UNIX" if hasattr(socket, "AF_UNIX") else "AF_INET"
 
@@ -44,7 +45,7 @@ class Watch:
         self._idle = idle
         self._parent = parent
         self._busy = threading.Lock()
-        self._last = time.monotonic()
+        self._last = time.monotonic() + _FIRST_SECONDS
 
     def start(self) -> None:
         """Begin."""

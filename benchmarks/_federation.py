@@ -1,4 +1,9 @@
-"""A federation of real processes on loopback: SuperLink, SuperNodes, and a SuperExec for each of them."""
+"""A federation of real processes on loopback: SuperLink, SuperNodes, and a SuperExec for each of them.
+
+Insecure, as no other machine can reach it. The tests use it, too.
+"""
+
+from __future__ import annotations
 
 import os
 import signal
@@ -6,10 +11,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-
-import psutil
+from typing import Any
 
 BIN = Path(sys.executable).parent
 QUICK = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1"}
@@ -18,11 +23,12 @@ QUICK = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1"}
 class Federation:
     """What runs, and where."""
 
-    def __init__(self, folder: Path, home: Path):
+    def __init__(self, folder: Path, home: Path) -> None:
         self.folder = folder
-        self.port = free_port()
-        self.processes: dict[str, subprocess.Popen] = {}
-        source = str(Path(__file__).parents[2] / "src")
+        self.port = self.fleet_port = free_port()
+        self.counter: Any = None
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        source = str(Path(__file__).parents[1] / "src")
         self.environment = {
             **os.environ,
             **QUICK,
@@ -54,6 +60,7 @@ class Federation:
             )
 
     def start_server(self) -> None:
+        """Start the SuperLink and its SuperExec."""
         link = ("--insecure", "--isolation", "process", "--host", "127.0.0.1", "--port", str(self.port))
         self.start("superlink", "flower-superlink", *link, own="server")
         wait_for(self.port, self.processes["superlink"])
@@ -61,23 +68,28 @@ class Federation:
         self.start("server-exec", "flower-superexec", "--insecure", "--runtime-api-address", address, own="server")
 
     def start_node(self, position: int, **config: object) -> None:
+        """Start a SuperNode with this configuration, and its SuperExec."""
         name, port = f"node-{position}", free_port()
         table = {"partition-id": position, "state": str(self.folder / f"state-{position}"), **config}
         text = " ".join(
             f"{key}={str(value).lower() if isinstance(value, bool) else toml(value)}" for key, value in table.items()
         )
-        node = ("--insecure", "--superlink", f"127.0.0.1:{self.port}", "--isolation", "process", "--port", str(port))
+        node = (
+            "--insecure",
+            "--superlink",
+            f"127.0.0.1:{self.fleet_port}",
+            "--isolation",
+            "process",
+            "--port",
+            str(port),
+        )
         self.start(name, "flower-supernode", *node, "--node-config", text, own=name)
         wait_for(port, self.processes[name])
         address = f"127.0.0.1:{port}"
         self.start(f"{name}-exec", "flower-superexec", "--insecure", "--runtime-api-address", address, own=name)
 
-    def descendants(self) -> list[psutil.Process]:
-        return [
-            child for each in self.processes.values() for child in psutil.Process(each.pid).children(recursive=True)
-        ]
-
     def stop(self) -> None:
+        """End all."""
         for process in self.processes.values():
             process.send_signal(signal.SIGTERM)
         for process in self.processes.values():
@@ -88,6 +100,7 @@ class Federation:
                 process.wait()
 
     def logs(self) -> str:
+        """Return the end of what all have printed."""
         return "\n".join(f"== {path.name}\n{path.read_text()[-3000:]}" for path in sorted(self.folder.rglob("*.log")))
 
 
@@ -101,7 +114,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(port: int, process: subprocess.Popen) -> None:
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         assert process.poll() is None, "the process has ended"
@@ -113,12 +126,20 @@ def wait_for(port: int, process: subprocess.Popen) -> None:
 
 
 @contextmanager
-def federation(folder: Path, home: Path, nodes: int, **config: object):
+def federation(
+    folder: Path,
+    home: Path,
+    nodes: int,
+    *,
+    prepare: Callable[[Federation], object] = lambda _: None,
+    **config: object,
+) -> Iterator[Federation]:
     """Run server and nodes while the block runs; nothing of them stays."""
     with ExitStack() as stack:
         running = Federation(folder, home)
         stack.callback(running.stop)
         running.start_server()
+        prepare(running)
         for position in range(nodes):
             running.start_node(position, **config)
         yield running
