@@ -15,6 +15,7 @@ from fedmosaic.cli.align import align
 from fedmosaic.cli.ask import ask
 from fedmosaic.cli.compare import compare
 from fedmosaic.cli.console import PlainConsole, tolerate_any_text, visible
+from fedmosaic.cli.deploy import deploy
 from fedmosaic.cli.evaluate import evaluate
 from fedmosaic.cli.export import export
 from fedmosaic.cli.libraries import silence_bars
@@ -61,6 +62,7 @@ app.command()(export)
 app.command()(ask)
 app.add_typer(tasks, name="tasks")
 app.add_typer(settings, name="settings")
+app.add_typer(deploy, name="deploy")
 
 
 def main() -> None:

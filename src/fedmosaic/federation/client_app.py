@@ -98,7 +98,7 @@ def _hello(message: Message, me: ClientNode) -> Message:
     meta: dict[str, int | float | str] = {
         "client": me.spec.id,
         "architecture": me.base.architecture,
-        "model": me.spec.model,
+        "model": Path(me.spec.model).name,  # where a node keeps its model is its own affair
         "alignment": alignment.identity if alignment else "",
         "proxy": me.adapter.proxy.shape.architecture if me.adapter.proxy else "",
         "upload": json.dumps(method.upload_shapes(me.adapter)),

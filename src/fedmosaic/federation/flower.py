@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING
 
-from flwr.app import Context, Message, RecordDict, UserConfigValue
+from flwr.app import Context, Error, Message, RecordDict, UserConfigValue
+from flwr.app.message import make_message
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 from flwr.common.serde import (
@@ -124,6 +125,16 @@ def copied_content(content: RecordDict) -> RecordDict:
         content: the original.
     """
     return recorddict_from_proto(recorddict_to_proto(content))
+
+
+def failed(reply: Message, reason: str) -> Message:
+    """Return a reply that cannot be used as an error.
+
+    Args:
+        reply: from a node.
+        reason: why it is not used.
+    """
+    return make_message(reply.metadata, error=Error(CLIENT_RAISED, reason))
 
 
 # ---- simulation ------------------------------------------------------------------------------------------------------

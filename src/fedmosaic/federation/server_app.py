@@ -17,6 +17,7 @@ from fedmosaic.federation.callbacks import Callback, Callbacks, Measured, RunEnd
 from fedmosaic.federation.continuation import continued
 from fedmosaic.federation.event_log import EventLog
 from fedmosaic.federation.grid import announce_training
+from fedmosaic.federation.rostered import rostered
 from fedmosaic.federation.run_config import DEFAULTS, run_key, settings_of
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.served import Teller, tell_files
@@ -44,7 +45,8 @@ def main(grid: Grid, context: Context) -> None:
     with folder.locked():
         if folder.results() is None:
             wait = float(context.run_config.get("wait", DEFAULTS["wait"]))
-            serve(cast("Grid", _Announcing(grid)), folder.settings, folder, [Teller()], wait=wait)
+            known = cast("Grid", _Announcing(rostered(grid, settings)))
+            serve(known, folder.settings, folder, [Teller()], wait=wait)
         tell_files(folder)
 
 
