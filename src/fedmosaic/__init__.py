@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fedmosaic.methods.base import Aggregation, Method, MethodSettings
     from fedmosaic.models.from_module import OwnModel
 
-__version__ = "0.1.0"
+from fedmosaic.version import __version__ as __version__
 
 __all__ = [
     "Adaptation",

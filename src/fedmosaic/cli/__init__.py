@@ -9,7 +9,6 @@ from typing import Annotated, NoReturn
 import typer
 from rich.text import Text
 
-from fedmosaic import __version__
 from fedmosaic.cli.adapt import adapt_run
 from fedmosaic.cli.align import align
 from fedmosaic.cli.ask import ask
@@ -25,6 +24,7 @@ from fedmosaic.cli.settings import settings
 from fedmosaic.cli.tasks import tasks
 from fedmosaic.config.home import advice
 from fedmosaic.errors import DataError, FedMosaicError, ModelError, SettingsError
+from fedmosaic.version import __version__
 
 _FAILED, _BAD_USAGE, _INTERRUPTED = 1, 2, 130
 

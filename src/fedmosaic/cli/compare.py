@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 from rich.table import Column, Table
+from rich.text import Text
 
 from fedmosaic.api.settings import check_comparison
 from fedmosaic.cli import completing, lists
@@ -198,7 +199,7 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
     return table
 
 
-def _scores(row: Mapping[str, Any], score: str, answer: str) -> list[str]:
+def _scores(row: Mapping[str, Any], score: str, answer: str) -> list[Text]:
     from fedmosaic.experiments.comparison import PARTS
     from fedmosaic.report import literal
 

@@ -167,7 +167,8 @@ class Float16(Blocks):
 
     def scales(self, largest: Values) -> Values:
         """Return powers of two with which the largest value is in [2^14, 2^15). See :meth:`Blocks.scales`."""
-        return np.ldexp(np.float32(1), np.frexp(largest)[1] - 15)
+        found: Values = np.ldexp(np.float32(1), np.frexp(largest)[1] - 15)
+        return found
 
     def codes(self, scaled: Values) -> np.ndarray[Any, Any]:
         """Return the nearest halves. See :meth:`Blocks.codes`."""

@@ -25,10 +25,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from fedmosaic import __version__
 from fedmosaic.config import home
 from fedmosaic.errors import FedMosaicError, RunError
 from fedmosaic.federation.node_settings import NodeSettings
+from fedmosaic.version import __version__
 
 ANSWERED, FAILED = b"answered", b"failed"
 

@@ -18,10 +18,10 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 
-from fedmosaic import __version__
 from fedmosaic.federation import flower
 from fedmosaic.federation.resident import ANSWERED, FAILED, Address
 from fedmosaic.io import write_atomically
+from fedmosaic.version import __version__
 
 _WATCH_SECONDS = 1.0
 _FIRST_SECONDS = 60.0  # whoever has started this process is about to ask

@@ -174,7 +174,7 @@ def features_by_picture(model: BaseModel, samples: Sequence[Sample]) -> list[Ten
     found: list[Tensor] = []
     for batch, rows in _read(model, interface, samples):
         counts = torch.bincount(interface.sequences(batch.input_ids).cpu(), minlength=len(batch.input_ids))
-        found += rows.split(counts.tolist())
+        found += torch.split(rows, counts.tolist())
     return found
 
 

@@ -78,7 +78,7 @@ def size(content: RecordDict) -> int:
         content: of the message.
     """
     arrays = sum(len(array.data) for record in content.array_records.values() for array in record.values())
-    schema = content.config_records.get("schema") or {}
+    schema: Mapping[str, object] = content.config_records.get("schema") or {}
     return arrays + sum(len(str(value)) for value in schema.values())
 
 

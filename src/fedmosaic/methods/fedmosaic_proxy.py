@@ -202,9 +202,10 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
     def train(self, client: Client, budget: Budget) -> None:
         """Train the own model as local training does, then the proxy model. See :meth:`Method.train`."""
         proxy, seen = _proxy_of(client), list[Sequence[Sample]]()
-        for batch in client.batches(Budget(round(self.settings.own_steps * budget.steps))):
-            client.step(batch, slots=("local",), mix="local")
-            seen.append(batch.samples)
+        if steps := round(self.settings.own_steps * budget.steps):
+            for batch in client.batches(Budget(steps)):
+                client.step(batch, slots=("local",), mix="local")
+                seen.append(batch.samples)
         received = proxy.snapshot("proxy")
         if (allowance := proxy.budget()).steps:
             for batch in proxy.batches(allowance):

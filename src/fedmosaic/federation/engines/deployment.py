@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fedmosaic import __version__, events
+from fedmosaic import events
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import RunError
 from fedmosaic.federation import flower
@@ -14,6 +14,7 @@ from fedmosaic.federation.run_config import DEFAULTS
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.served import Listener
 from fedmosaic.federation.submission import Submission
+from fedmosaic.version import __version__
 
 
 class Deployment:
