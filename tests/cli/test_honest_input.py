@@ -213,7 +213,7 @@ def test_one_sample_is_written_and_its_question_is_one_that_ask_takes(monkeypatc
     several = ["odd-one-out@openmoji", "--sample", 0, "--out", "o.png"]
     assert call(monkeypatch, capsys, "tasks", "show", *several)[0] == 0
     assert sorted(path.name for path in Path().iterdir()) == ["o-1.png", "o-2.png", "o-3.png", "o-4.png", "one.png"]
-    for wrong in (["--sample", 60], ["--sample", 0, "--out", "one.html"]):
+    for wrong in (["--sample", 120], ["--sample", 0, "--out", "one.html"]):
         assert call(monkeypatch, capsys, "tasks", "show", "category@photo", *wrong)[0] == 2
 
 

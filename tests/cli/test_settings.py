@@ -24,7 +24,7 @@ def test_every_setting_is_listed_with_its_default(listed):
 
     plain = RunSettings(scenario=load_scenario("demo")).model_dump(exclude={"scenario", "method_settings"})
     found = {key: each["default"] for (method, key), each in listed.items() if not method}
-    assert found == {key: "true" if value is True else str(value) for key, value in leaves(plain)}
+    assert found == {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in leaves(plain)}
     assert {method for method, _ in listed} - {""} == {
         name for name, kind in method_classes().items() if kind.Settings.__dataclass_fields__
     }

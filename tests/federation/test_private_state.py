@@ -185,7 +185,7 @@ def test_the_app_of_the_other_engines_answers_errors_without_their_texts_and_log
     message.metadata.__dict__["_message_id"] = "message-1"
     reply = client_app.app(message, Context(1, 2, {"partition-id": 0}, RecordDict(), config))
     assert reply.has_error()
-    assert "TOMLDecodeError" in reply.error.reason
+    assert "SettingsError" in reply.error.reason
     assert "patients" not in reply.error.reason
     assert "Traceback" in caplog.text
 

@@ -48,7 +48,7 @@ def test_scores_after_the_last_exchange_are_read_again(folder, results):
     folder.write_results(written)
     assert folder.results() == written
     table = json.loads((folder.path / "results.json").read_text())["final_exchange"]
-    assert list(table) == ["changed", "self", "others", "costs"]
+    assert list(table) == ["changed", "self", "others", "unseen", "costs"]
     assert table["costs"]["total_bytes_down"] == 30
 
 

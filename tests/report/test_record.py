@@ -66,7 +66,7 @@ def test_damaged_results_are_named(make_run, text):
 def test_damaged_relevance_is_named(make_run):
     folder = make_run()
     (folder / "relevance" / "round-0002.npz").write_bytes(b"PK not really")
-    with pytest.raises(RunError, match="relevance is damaged"):
+    with pytest.raises(RunError, match=r"round-0002\.npz is damaged"):
         read_run(folder)
 
 

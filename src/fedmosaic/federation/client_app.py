@@ -17,12 +17,11 @@ from pathlib import Path
 import torch
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
-from flwr.clientapp.typing import Mod
 
 from fedmosaic.config import RunSettings
 from fedmosaic.federation import request_checks, wire
 from fedmosaic.federation.assets import Assets, AssetsOf
-from fedmosaic.federation.client_errors import guarded
+from fedmosaic.federation.client_errors import Mod, guarded
 from fedmosaic.federation.client_node import ClientNode
 from fedmosaic.federation.encodings import ENCODINGS
 from fedmosaic.federation.node_settings import NodeSettings

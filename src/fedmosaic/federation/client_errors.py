@@ -13,6 +13,10 @@ from fedmosaic.errors import DataError, ModelError, RunError, SettingsError, Wir
 CLIENT_RAISED = 2
 """Code of an error reply from a client's app, ``flwr.common.constant.ErrorCode``."""
 
+Answering = Callable[[Message, Context], Message]
+Mod = Callable[[Message, Context, Answering], Message]
+"""What stands between Flower and a client's app."""
+
 _log = logging.getLogger(__name__)
 _SAFE: Mapping[type[Exception], str] = {
     SettingsError: "the run's settings do not fit it",
@@ -22,7 +26,7 @@ _SAFE: Mapping[type[Exception], str] = {
 }
 
 
-def guarded(message: Message, context: Context, call: Callable[[Message, Context], Message]) -> Message:
+def guarded(message: Message, context: Context, call: Answering) -> Message:
     """Answer with an error that is safe to send where a client's app raises one; the whole error goes to the local log.
 
     (A Flower mod: ``ClientApp(mods=[guarded])``. Flower itself would send the error's text, with its paths.)
@@ -31,6 +35,9 @@ def guarded(message: Message, context: Context, call: Callable[[Message, Context
         message: from the server.
         context: of the client.
         call: answers it.
+
+    Returns:
+        What ``call`` answers, or the error reply.
     """
     try:
         return call(message, context)
