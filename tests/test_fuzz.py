@@ -133,7 +133,7 @@ def test_replies_and_requests(uploads, data):
     other=config,
 )
 def test_hellos(upload, other):
-    good = {"client": 7, "architecture": "a", "model": "m", "alignment": "", "proxy": ""}
+    good = {"client": 7, "architecture": "a", "model": "m", "alignment": "", "proxy": "", "own-tasks-only": False}
     got = named(WireError, introduction, 2, wire.pack({**good, "upload": upload, "download": upload}))
     if got is not None:
         assert sum(map(math.prod, got.shapes.values())) <= 2**31

@@ -293,7 +293,7 @@ def test_scores_come_with_seconds_and_nothing_else(metrics):
 
 # ---- hello ---------------------------------------------------------------------------------------------------------
 
-HELLO = {"client": 7, "architecture": "llama", "model": "m", "alignment": "", "proxy": ""}
+HELLO = {"client": 7, "architecture": "llama", "model": "m", "alignment": "", "proxy": "", "own-tasks-only": False}
 
 
 @pytest.mark.parametrize(

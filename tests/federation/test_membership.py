@@ -41,7 +41,7 @@ class Clients:
         if kind == "query.hello":
             shapes = {name: list(tensor.shape) for name, tensor in upload(client, 1).items()}
             meta = {"client": client, "architecture": architecture(client), "model": "m", "upload": json.dumps(shapes)}
-            meta |= {"proxy": "", "download": json.dumps(shapes)}
+            meta |= {"proxy": "", "own-tasks-only": False, "download": json.dumps(shapes)}
             meta["alignment"] = self.alignment(client)
             return Message(wire.pack(meta), reply_to=message)
         round_, run = content["meta"]["round"], content["meta"]["run"]

@@ -102,6 +102,7 @@ def _hello(message: Message, me: ClientNode) -> Message:
         "proxy": me.adapter.proxy.shape.architecture if me.adapter.proxy else "",
         "upload": json.dumps(method.upload_shapes(me.adapter)),
         "download": json.dumps(method.download_shapes(me.adapter)),
+        "own-tasks-only": me.own_tasks_only,
     }
     return Message(wire.pack(meta), reply_to=message)
 

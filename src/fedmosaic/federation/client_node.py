@@ -27,11 +27,13 @@ class ClientNode(Participant):
     Attributes:
         runtime: see above.
         store: the client's private files.
+        own_tasks_only: see above.
     """
 
     def __init__(self, runtime: ClientRuntime, client_id: int, *, own_tasks_only: bool = False) -> None:
         super().__init__(runtime.assets, runtime.adapters, client_id)
         self.runtime = runtime
+        self.own_tasks_only = own_tasks_only
         self._scored = list(self.spec.tasks) if own_tasks_only else runtime.assets.settings.scenario.task_names
         self.store = runtime.states.store(client_id)
 

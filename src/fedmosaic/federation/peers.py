@@ -31,6 +31,7 @@ class Peer:
         shapes: of its upload's tensors.
         proxy: architecture of its proxy model; empty if it has none.
         downloads: shapes of the tensors that it may be sent.
+        own_tasks_only: whether it is never scored on the others' tasks, of which it has no samples.
     """
 
     client: int
@@ -40,6 +41,7 @@ class Peer:
     shapes: Mapping[str, tuple[int, ...]]
     proxy: str = ""
     downloads: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    own_tasks_only: bool = False
 
     @property
     def title(self) -> str:
@@ -59,12 +61,21 @@ def introduction(node: int, content: RecordDict) -> Peer:
     """
     sender = f"node {node}"
     wire.check_records(content, {"meta"}, sender=sender)
-    said = wire.meta(content, dict.fromkeys(_TEXTS, str) | {"client": int}, sender=sender)
+    said = wire.meta(content, dict.fromkeys(_TEXTS, str) | {"client": int, "own-tasks-only": bool}, sender=sender)
     for key in ("architecture", "model", "alignment", "proxy"):
         if len(said[key]) > _LONGEST or not said[key].isprintable():
             raise WireError(f"{sender} sent {key} = {wire.quoted(said[key])}; expected at most {_LONGEST} characters")
     uploads, downloads = (_announced(key, said[key], sender) for key in ("upload", "download"))
-    return Peer(said["client"], node, said["architecture"], said["alignment"], uploads, said["proxy"], downloads)
+    return Peer(
+        said["client"],
+        node,
+        said["architecture"],
+        said["alignment"],
+        uploads,
+        said["proxy"],
+        downloads,
+        said["own-tasks-only"],
+    )
 
 
 def _announced(what: str, text: str, sender: str) -> dict[str, tuple[int, ...]]:

@@ -123,7 +123,7 @@ class ReplyChecks:
         if done.keys() != {"seconds"} or done["seconds"] < 0:
             raise WireError(f"{sender} sent the metrics {wire.quoted(done)} with its scores; expected seconds >= 0")
         scores = wire.scores(content, sender=sender)
-        tasks = scenario.task_names if others else scenario.client(peer.client).tasks
+        tasks = scenario.task_names if others and not peer.own_tasks_only else scenario.client(peer.client).tasks
         if unlike := sorted(scores.keys() ^ set(tasks)):
             what = "left out the scores of" if unlike[0] in tasks else "sent scores of"
             raise WireError(f"{sender} {what} {wire.quoted(unlike[0])}; asked were {len(tasks)} task(s)")
