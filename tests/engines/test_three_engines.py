@@ -130,7 +130,7 @@ def test_a_clients_error_names_its_kind_and_nothing_of_its_machine(scenario, run
     config.write_text(f"settings = '''\n{settings.to_toml()}'''\nrun = \"broken\"\n")
     root = os.fspath(__file__).rpartition("/tests/")[0]
     done = submitted([BIN / "flwr", "run", root, "here", "--run-config", config, "--stream"], running)
-    assert "SettingsError; the log of the client's machine says more" in done.stdout
+    assert "SettingsError: the run's settings do not fit it" in " ".join(done.stdout.split())
     assert "someone" not in done.stdout
     assert (
         "takes folders from its own configuration only" in (running.folder / "state-0" / "resident-0.log").read_text()
