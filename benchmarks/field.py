@@ -1,5 +1,6 @@
 """The field, run fairly: every method on mosaic40, at equal steps and at equal FLOPs.
 
+    python benchmarks/field.py tower                    # everybody with the tower adapter: the table to look at first
     python benchmarks/field.py steps flops              # first: each chooses everybody's learning rates at its steps
     python benchmarks/field.py ablations alignment static homo    # with the learning rates of the second
     python benchmarks/field.py --markdown               # the tables of what is done
@@ -26,7 +27,7 @@ from fedmosaic.experiments.paired import Difference
 from fedmosaic.experiments.sweep import best_rate
 
 SWEEPS = Path(__file__).parent / "sweeps"
-TABLES = ("steps", "flops", "ablations", "alignment", "static", "homo")
+TABLES = ("tower", "steps", "flops", "ablations", "alignment", "static", "homo")
 SHARED = {"flops": "steps", "ablations": "flops", "alignment": "ablations"}
 """Table -> the earlier one that has runs with the same settings."""
 CHOOSERS = ("steps", "flops")
