@@ -48,9 +48,16 @@ def client_app() -> ClientApp:
     @app.query("hello")
     def hello(message: Message, context: Context) -> Message:
         shapes = json.dumps({name: list(shape) for name, shape in SHAPES.items()})
-        texts = {"architecture": "one", "model": "one", "alignment": "", "proxy": "", "upload": shapes}
-        meta = {"client": int(context.node_config["partition-id"]), "download": shapes, **texts}
-        return Message(wire.pack(meta), reply_to=message)
+        texts = {
+            "architecture": "one",
+            "model": "one",
+            "alignment": "",
+            "proxy": "",
+            "upload": shapes,
+            "download": shapes,
+        }
+        who = {"client": int(context.node_config["partition-id"]), "own-tasks-only": False}
+        return Message(wire.pack(who | texts), reply_to=message)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:

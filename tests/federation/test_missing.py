@@ -285,6 +285,12 @@ def test_two_nodes_that_claim_one_client_are_refused_by_name(tmp_path):
         serve(run, tmp_path / "run", clients=Claiming(run, [0, 1, 2, 3, 1]), nodes=5)
 
 
+def test_where_every_node_is_refused_each_is_named(tmp_path):
+    run = tolerant(least=0)
+    with pytest.raises(RunError, match=r"but \[\] answered; node 2: claims to be client 8; .*; node 3: claims"):
+        serve(run, tmp_path / "run", clients=Claiming(run, [8, 9, 10, 11]), nodes=4)
+
+
 def test_an_unknown_node_is_refused_by_name_and_the_run_goes_on(tmp_path):
     run = tolerant(least=0)
     _, progress, clients, heard, _ = serve(run, tmp_path / "run", clients=Claiming(run, [0, 1, 2, 3, 8]), nodes=5)

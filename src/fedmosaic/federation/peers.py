@@ -125,7 +125,7 @@ def _check_shared_shapes(peers: Sequence[Peer]) -> None:
 
 def _check_alike(what: str, has: Sequence[tuple[str, str]], advice: str) -> None:
     """P and Q, and proxy models' adapters, can be mixed only above the same frozen bases or weights."""
-    (first, wanted), *others = has
-    for title, found in others:
+    for title, found in has:
+        first, wanted = has[0]
         if found != wanted:
             raise RunError(f"{title} {what} {found or 'none'}, {first} {wanted or 'none'}; {advice}")
