@@ -141,7 +141,7 @@ def test_no_picture_and_none_of_its_features_occur_on_the_wire(tmp_path):
     there, seen = hashes(everything, 1, 4), 0
     benchmark, clients = Assets(settings).benchmark, settings.scenario.clients
     for sample in (sample for client in clients for sample in benchmark.task(client.tasks[0]).train[:20]):
-        assert sample.question.encode() not in everything
+        assert sample.prompt.encode() not in everything
         for key in sample.images:
             pixels = hashes(benchmark.images.load(key).convert("RGB").tobytes(), 1, 4)
             assert not occurs(pixels, there)
