@@ -9,6 +9,7 @@ from tests.federation.scenario import small
 
 from fedmosaic.errors import SettingsError
 from fedmosaic.io import load_tensors, save_tensors
+from fedmosaic.methods.aggregators.base import make_aggregator
 from fedmosaic.methods.registry import make_method
 from fedmosaic.methods.upload_memory import MemorySettings, UploadMemory, is_kept
 from fedmosaic.methods.uploads import Upload, Uploads
@@ -140,6 +141,8 @@ def test_the_state_goes_through_a_file_unchanged(tmp_path):
     beside = made.beside(rounds[-1].towards([1]))
     assert [is_kept(client) for client in beside] == [False, False, True, True]
     assert beside.receivers == [1]
+    rule = make_aggregator("median", 0.2)
+    assert made.beside(rounds[-1].combined_by(rule)).rule is rule
 
 
 def test_of_updates_a_change_is_a_change_of_what_sets_a_client_apart():

@@ -186,7 +186,7 @@ class UploadMemory:
             )
             for place, task in enumerate(self.over)
         ]
-        return Uploads([*now, *kept], uploads.receivers)
+        return Uploads([*now, *kept], uploads.receivers, uploads.rule)
 
     def by_owner(self, weights: Tensor, uploads: Uploads) -> Tensor:
         """Return weights between clients, a kept upload's counted as its client's.
@@ -225,7 +225,7 @@ class UploadMemory:
     # ---- in the server's state -----------------------------------------------------------------------------------
 
     def as_state(self) -> dict[str, Tensor]:
-        """Return it as tensors that :meth:`from_state` reads."""
+        """Return it as tensors that :meth:`with_state` reads."""
         table = [[task.client, task.round, task.releases, int(task.over)] for task in self.tasks]
         state = {f"{_PREFIX}tasks": torch.tensor(table, dtype=torch.int64).view(-1, 4)}
         for place, task in enumerate(self.tasks):
