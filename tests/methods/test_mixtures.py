@@ -39,7 +39,7 @@ def test_through_disk_every_client_receives_what_it_receives_in_memory(monkeypat
     uploads = made_uploads(11).towards([0, 3, 9, 24, 30])
     method = make_method("fedmosaic", {"peers": peers, "relevance": relevance})
     expected = method.aggregate(uploads, State(tmp_path / "never"))
-    monkeypatch.setattr(fedmosaic, "_MOST_VALUES_IN_MEMORY", 0)
+    monkeypatch.setattr(mixtures, "_MOST_VALUES_IN_MEMORY", 0)
     monkeypatch.setattr(mixtures, "_RECEIVERS", 2)
     found = method.aggregate(uploads, State(tmp_path))
     assert list(found.downloads) == [0, 3, 9, 24, 30]
@@ -48,8 +48,8 @@ def test_through_disk_every_client_receives_what_it_receives_in_memory(monkeypat
 
 
 def test_of_many_clients_there_is_no_matrix(monkeypatch, tmp_path):
-    monkeypatch.setattr(fedmosaic, "_MOST_VALUES_IN_MEMORY", 0)
-    monkeypatch.setattr(fedmosaic, "_MOST_CLIENTS_IN_A_MATRIX", 10)
+    monkeypatch.setattr(mixtures, "_MOST_VALUES_IN_MEMORY", 0)
+    monkeypatch.setattr(fedmosaic, "MOST_CLIENTS_IN_A_MATRIX", 10)
     found = make_method("fedmosaic", {}).aggregate(made_uploads(11), State(tmp_path))
     assert found.relevance is None and found.similarity is None
 

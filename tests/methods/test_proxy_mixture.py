@@ -7,7 +7,7 @@ import pytest
 import torch
 from tests.methods.lab import Lab, same
 
-from fedmosaic.methods import proxy_mixture
+from fedmosaic.methods import mixtures, proxy_mixture
 from fedmosaic.methods.proxy_mixture import RelevanceShare, centred
 from fedmosaic.methods.registry import make_method
 from fedmosaic.methods.uploads import Upload, Uploads
@@ -92,8 +92,8 @@ def test_shared_own_models_are_averaged_within_their_architecture_whatever_the_r
 def test_through_disk_every_client_receives_what_it_receives_in_memory(monkeypatch, tmp_path, relevance):
     uploads, method = three().towards([0, 2]), make_method("fedmosaic-proxy", {"relevance": relevance})
     expected = method.aggregate(uploads, State())
-    monkeypatch.setattr(proxy_mixture, "_MOST_VALUES_IN_MEMORY", 0)
-    monkeypatch.setattr(proxy_mixture, "_MOST_CLIENTS_IN_A_MATRIX", 2)
+    monkeypatch.setattr(mixtures, "_MOST_VALUES_IN_MEMORY", 0)
+    monkeypatch.setattr(proxy_mixture, "MOST_CLIENTS_IN_A_MATRIX", 2)
     found = method.aggregate(uploads, State(tmp_path))
     assert list(found.downloads) == list(expected.downloads) == [0, 2]
     torch.testing.assert_close(dict(found.downloads), dict(expected.downloads))

@@ -10,7 +10,7 @@ from fedmosaic.config import load_scenario, resolve
 from fedmosaic.config.settings import AggregationSettings
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation.server_context import ServerContext
-from fedmosaic.methods import fedmosaic, mixtures
+from fedmosaic.methods import mixtures
 from fedmosaic.methods.aggregators.base import make_aggregator
 from fedmosaic.methods.fedavg import FedAvg
 from fedmosaic.methods.registry import make_method, method_classes
@@ -110,7 +110,7 @@ def test_through_disk_every_rule_gives_what_it_gives_in_memory(monkeypatch, tmp_
     method = make_method("fedmosaic", {"peers": peers})
     expected = method.aggregate(uploads, State(tmp_path / "never"))
     plain = method.aggregate(uploads.combined_by(make_aggregator("mean", 0.3)), State(tmp_path / "never"))
-    monkeypatch.setattr(fedmosaic, "_MOST_VALUES_IN_MEMORY", 0)
+    monkeypatch.setattr(mixtures, "_MOST_VALUES_IN_MEMORY", 0)
     monkeypatch.setattr(mixtures, "_RECEIVERS", 2)
     found = method.aggregate(uploads, State(tmp_path))
     torch.testing.assert_close(dict(found.downloads), dict(expected.downloads))

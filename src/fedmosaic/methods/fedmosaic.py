@@ -45,7 +45,12 @@ from fedmosaic.data.sample import Sample
 from fedmosaic.methods.base import Aggregation, Method, ServerState
 from fedmosaic.methods.familiarity import familiar_questions, remember_questions
 from fedmosaic.methods.instance_weights import InstanceWeighted
-from fedmosaic.methods.mixtures import Mixtures
+from fedmosaic.methods.mixtures import (
+    MOST_CLIENTS_IN_A_MATRIX,
+    InMemoryMixtures,
+    Mixtures,
+    too_large_for_memory,
+)
 from fedmosaic.methods.task_sketch import Count, Positive, SketchSettings, TaskSketch, check_budget
 from fedmosaic.methods.upload_memory import MemorySettings, UploadMemory
 from fedmosaic.methods.uploads import Tensors, Uploads
@@ -53,9 +58,6 @@ from fedmosaic.models import BaseModel
 from fedmosaic.relevance import GUARANTEES, cosine_similarity, relevance_weights
 from fedmosaic.relevance.weights import unit_rows
 from fedmosaic.training import Budget, Client
-
-_MOST_VALUES_IN_MEMORY = 2**24
-_MOST_CLIENTS_IN_A_MATRIX = 1000  # nobody looks at a larger one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,21 +201,15 @@ class FedMosaic(Method[FedMosaicSettings]):
         return self._aggregate(uploads, state)
 
     def _aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
-        if sum(upload.size for upload in uploads.values()) > _MOST_VALUES_IN_MEMORY:
+        if too_large_for_memory(uploads):
             return self._aggregate_through_disk(uploads, state)
-        similarity = self.similarity(uploads)
+        similarity, downloads = self.similarity(uploads), InMemoryMixtures(uploads.receivers)
         index = {client: row for row, client in enumerate(uploads)}
-        downloads: dict[int, dict[str, Tensor]] = {client: {} for client in uploads.receivers}
         for clients, names in uploads.comparable(across_architectures=True):
-            receivers = [row for row, client in enumerate(clients) if client in downloads]
-            if len(clients) == 1 or not receivers:
-                continue
-            rows = [index[client] for client in clients]
-            weights = self._weights(similarity[rows][:, rows])[receivers]
-            values, own = uploads.matrix(names, clients), torch.tensor(receivers)
-            mixed = uploads.rule.own_mixtures(weights, values, own, most=self.settings.peers)
-            for row, values in zip(receivers, mixed, strict=True):
-                downloads[clients[row]] |= uploads.unflattened(values, names, clients[row])
+            if len(clients) > 1:
+                rows = [index[client] for client in clients]
+                weights = self._weights(similarity[rows][:, rows])
+                downloads.add(uploads, names, clients, weights.__getitem__, most=self.settings.peers)
         return Aggregation(downloads=downloads, relevance=self._weights(similarity), similarity=similarity)
 
     def _aggregate_through_disk(self, uploads: Uploads, state: ServerState) -> Aggregation:
@@ -223,7 +219,7 @@ class FedMosaic(Method[FedMosaicSettings]):
             if len(clients) > 1:
                 unit = unit_rows(uploads.stack("sketch", clients)) if self._sketches else torch.ones(len(clients), 1)
                 downloads.add(uploads, names, clients, partial(self._row_weights, unit), most=self.settings.peers)
-        if len(uploads) > _MOST_CLIENTS_IN_A_MATRIX:
+        if len(uploads) > MOST_CLIENTS_IN_A_MATRIX:
             return Aggregation(downloads=downloads)
         similarity = self.similarity(uploads)
         return Aggregation(downloads=downloads, relevance=self._weights(similarity), similarity=similarity)

@@ -17,10 +17,44 @@ from fedmosaic.methods.aggregators.base import distances_between, most_weights
 from fedmosaic.methods.uploads import Uploads
 from fedmosaic.relevance.column_store import ColumnStore, gather_columns
 
+MOST_CLIENTS_IN_A_MATRIX = 1000  # nobody looks at a larger one
+_MOST_VALUES_IN_MEMORY = 2**24
 _RECEIVERS = 1024  # of one block
 
 RowWeights = Callable[[Tensor], Tensor]
 """Gives the weights (M, N) of some receivers (M,), which are rows of the N clients that are mixed."""
+
+
+def too_large_for_memory(uploads: Uploads) -> bool:
+    """Return whether uploads are to be mixed through disk.
+
+    Args:
+        uploads: of all clients.
+    """
+    return sum(upload.size for upload in uploads.values()) > _MOST_VALUES_IN_MEMORY
+
+
+class InMemoryMixtures(dict[int, dict[str, Tensor]]):
+    """Downloads by client, mixed when they are added.
+
+    Args:
+        receivers: the clients that receive something, even if it is nothing.
+    """
+
+    def __init__(self, receivers: Sequence[int]) -> None:
+        super().__init__({client: {} for client in receivers})
+
+    def add(
+        self, uploads: Uploads, names: Sequence[str], clients: Sequence[int], weights: RowWeights, *, most: int = 0
+    ) -> None:
+        """Mix some tensors. See :meth:`Mixtures.add`."""
+        receivers = torch.tensor([row for row, client in enumerate(clients) if client in self], dtype=torch.long)
+        if not len(receivers):
+            return
+        values = uploads.matrix(names, clients)
+        mixed = uploads.rule.own_mixtures(weights(receivers), values, receivers, most=most)
+        for row, own in zip(receivers.tolist(), mixed, strict=True):
+            self[clients[row]] |= uploads.unflattened(own, names, clients[row])
 
 
 class Mixtures(Mapping[int, dict[str, Tensor]]):

@@ -9,23 +9,24 @@ tau), S the similarity of their tasks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from fedmosaic.adapters import is_of_proxy
 from fedmosaic.methods.base import Aggregation, ServerState
-from fedmosaic.methods.mixtures import Mixtures, RowWeights
+from fedmosaic.methods.mixtures import (
+    MOST_CLIENTS_IN_A_MATRIX,
+    InMemoryMixtures,
+    Mixtures,
+    too_large_for_memory,
+)
 from fedmosaic.methods.upload_memory import is_kept
-from fedmosaic.methods.uploads import Tensors, Uploads
-from fedmosaic.relevance import relevance_weights, weighted_sums
-
-_MOST_VALUES_IN_MEMORY = 2**24
-_MOST_CLIENTS_IN_A_MATRIX = 1000  # nobody looks at a larger one
+from fedmosaic.methods.uploads import Uploads
+from fedmosaic.relevance import relevance_weights
 
 SimilarityOf = Callable[[Tensor], Tensor]
 """Gives the similarity (M, N) of some clients (M,), which are rows of all N, to all."""
@@ -99,12 +100,12 @@ def mixed_by_relevance(
     def by_relevance(rows: Tensor) -> Tensor:
         return share.weights(similar(rows), rows, clients)
 
-    parts = [
-        _Part(holders, names, by_relevance if is_of_proxy(names[0]) else partial(_uniform, clients=len(holders)))
-        for holders, names in uploads.comparable(across_architectures=False)
-    ]
-    downloads = _mixed(uploads, state, parts)
-    if len(uploads) > _MOST_CLIENTS_IN_A_MATRIX:
+    large = too_large_for_memory(uploads)
+    downloads = Mixtures(uploads.receivers, state.scratch) if large else InMemoryMixtures(uploads.receivers)
+    for holders, names in uploads.comparable(across_architectures=False):
+        weights = by_relevance if is_of_proxy(names[0]) else partial(_uniform, clients=len(holders))
+        downloads.add(uploads, names, holders, weights)
+    if len(uploads) > MOST_CLIENTS_IN_A_MATRIX:
         return Aggregation(downloads=downloads)
     everyone = torch.arange(len(uploads))
     return Aggregation(downloads=downloads, relevance=by_relevance(everyone), similarity=similar(everyone))
@@ -112,28 +113,3 @@ def mixed_by_relevance(
 
 def _uniform(rows: Tensor, *, clients: int) -> Tensor:
     return torch.full((len(rows), clients), 1 / clients)
-
-
-class _Part(NamedTuple):
-    """Tensors of the same meaning and shape in several clients' uploads, and by what weights these are mixed."""
-
-    clients: Sequence[int]
-    names: Sequence[str]
-    weights: RowWeights
-
-
-def _mixed(uploads: Uploads, state: ServerState, parts: Sequence[_Part]) -> Mapping[int, Tensors]:
-    """Return what each receiver is sent, in memory or, of many or large uploads, on disk."""
-    if sum(upload.size for upload in uploads.values()) > _MOST_VALUES_IN_MEMORY:
-        through_disk = Mixtures(uploads.receivers, state.scratch)
-        for part in parts:
-            through_disk.add(uploads, part.names, part.clients, part.weights)
-        return through_disk
-    downloads: dict[int, dict[str, Tensor]] = {client: {} for client in uploads.receivers}
-    for clients, names, weights in parts:
-        receivers = [row for row, client in enumerate(clients) if client in downloads]
-        if receivers:
-            mixed = weighted_sums(weights(torch.tensor(receivers)), uploads.matrix(names, clients))
-            for row, values in zip(receivers, mixed, strict=True):
-                downloads[clients[row]] |= uploads.unflattened(values, names, clients[row])
-    return downloads
