@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedmosaic import checksum
 from fedmosaic.errors import RunError
+from fedmosaic.processes import is_running
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -158,15 +159,7 @@ def clear_temporaries(folder: Path) -> None:
 
 def _runs(process: int) -> bool:
     """Whether another process of this number is there; where this cannot be asked without harm, as if none were."""
-    if os.name != "posix" or process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return os.name == "posix" and process != os.getpid() and is_running(process)
 
 
 def _temporary(path: Path) -> Path:

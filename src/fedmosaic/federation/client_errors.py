@@ -9,9 +9,7 @@ from collections.abc import Callable, Mapping
 from flwr.app import Context, Error, Message
 
 from fedmosaic.errors import DataError, ModelError, RunError, SettingsError, WireError
-
-CLIENT_RAISED = 2
-"""Code of an error reply from a client's app, ``flwr.common.constant.ErrorCode``."""
+from fedmosaic.federation import flower
 
 Answering = Callable[[Message, Context], Message]
 Mod = Callable[[Message, Context, Answering], Message]
@@ -43,7 +41,7 @@ def guarded(message: Message, context: Context, call: Answering) -> Message:
         return call(message, context)
     except Exception as error:
         _log.exception("the client failed in %r", message.metadata.message_type)
-        return Message(Error(CLIENT_RAISED, safe_text(error)), reply_to=message)
+        return Message(Error(flower.CLIENT_RAISED, safe_text(error)), reply_to=message)
 
 
 def safe_text(error: Exception) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 from fedmosaic.federation import flower
 from fedmosaic.federation.resident import ANSWERED, FAILED, Address
 from fedmosaic.io import write_atomically
+from fedmosaic.processes import is_running
 from fedmosaic.version import __version__
 
 _WATCH_SECONDS = 1.0
@@ -63,7 +64,7 @@ class Watch:
             time.sleep(_WATCH_SECONDS)
             address = Address.read(self._file)
             replaced = address is None or address.pid != os.getpid()
-            if replaced or not _alive(self._parent):
+            if replaced or not is_running(self._parent):
                 self._end()  # also in the middle of a message: nobody waits for its reply
             if self._busy.acquire(blocking=False):
                 if time.monotonic() - self._last > self._idle:
@@ -78,16 +79,6 @@ class Watch:
                 Path(address.socket).unlink(missing_ok=True)
         log.info("the resident process ends")
         os._exit(0)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def main() -> None:
