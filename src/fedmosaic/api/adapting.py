@@ -24,6 +24,7 @@ def adapt(
     seeds: int = 3,
     steps: Sequence[int] = STEPS,
     overrides: Sequence[str] = (),
+    device: str | None = None,
     objects: Objects | None = None,
     tell: Teller = SILENT,
 ) -> dict[str, Adaptation]:
@@ -37,6 +38,7 @@ def adapt(
         seeds: orders of the training samples to average over.
         steps: after how many steps to measure; 0 is the start.
         overrides: settings of the training, as ``training.learning_rate=0.01``.
+        device: where models compute; default: where they did, or what ``auto`` takes if that is not there.
         objects: what the run was given as objects.
         tell: shows what takes long.
 
@@ -48,7 +50,7 @@ def adapt(
         FedMosaicError: data, models or states are missing, or have changed since the run.
     """
     _check_request(steps, overrides)
-    runtime = open_finished(run, objects, change=lambda own: varied(own, list(overrides)))
+    runtime = open_finished(run, objects, device=device, change=lambda own: varied(own, list(overrides)))
     settings = runtime.assets.settings
     for task in tasks:
         runtime.assets.benchmark.task(task)  # an unknown one is refused before anything is trained

@@ -11,6 +11,7 @@ from fedmosaic.api.comparison import Comparison
 from fedmosaic.api.executing import execute_all
 from fedmosaic.api.methods import MethodChoice, name_of
 from fedmosaic.api.objects import Objects
+from fedmosaic.api.placing import placed
 from fedmosaic.api.preparing import prepare
 from fedmosaic.api.settings import check_comparison, overrides_of, scenario_of
 from fedmosaic.api.telling import SILENT, Teller
@@ -46,6 +47,7 @@ def compare(
     out: Path | str | None = None,
     finished: Path | str | None = None,
     rounds: int | None = None,
+    device: str | None = None,
     settings: Mapping[str, Any] | None = None,
     sweep: Path | str | None = None,
     tasks: Sequence[Task] = (),
@@ -69,6 +71,7 @@ def compare(
             sweep file.
         finished: folder of another comparison; what it finished with the same settings is not run again.
         rounds: communication rounds.
+        device: where models compute: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; default: ``auto``.
         settings: any settings by dotted keys, in addition to the sweep file's.
         sweep: a TOML file that says all this (docs/compare.md).
         tasks: instead of the scenario's data; so are ``images`` and ``models``, see :func:`fedmosaic.run`.
@@ -99,6 +102,7 @@ def compare(
         objects.named_in(scenario_of(asked.scenario if scenario is None else scenario)),
         overrides=[*asked.overrides(), *overrides_of(settings)],
         rounds=asked.rounds if rounds is None else rounds,
+        device=device,
     )
     tell = teller(progress=progress)
 
@@ -110,7 +114,7 @@ def compare(
 
     given = asked.rates if rates is None else rates
     found = compared(
-        divided(base, objects.assets),
+        placed(divided(base, objects.assets), tell=tell),
         names,
         seeds=list(asked.seeds if seeds is None else seeds),
         budget=asked.budget if budget is None else budget,

@@ -57,6 +57,7 @@ def evaluate(
     unseen: bool = False,
     generated: bool = False,
     after_exchange: bool = False,
+    device: str | None = None,
     objects: Objects | None = None,
     tell: Teller = SILENT,
 ) -> Evaluation:
@@ -67,6 +68,7 @@ def evaluate(
         unseen: score the tasks that no client trained on instead; the outcome is added to ``results.json``.
         generated: score multiple choice by generated text, too, and compare.
         after_exchange: clients answer as the last exchange has left them, not as local training has.
+        device: where models compute; default: where they did, or what ``auto`` takes if that is not there.
         objects: what the run was given as objects.
         tell: shows what takes long.
 
@@ -77,7 +79,7 @@ def evaluate(
         SettingsError: the run is not done or made no last exchange, there are no unseen tasks, or nothing to compare.
         FedMosaicError: data, models or states are missing, or have changed since the run.
     """
-    runtime = open_finished(run, objects, after_exchange=after_exchange)
+    runtime = open_finished(run, objects, after_exchange=after_exchange, device=device)
     settings = runtime.assets.settings
     tasks = unseen_tasks(runtime.assets) if unseen else settings.scenario.task_names
     if generated:

@@ -17,12 +17,18 @@ from fedmosaic.errors import SettingsError
 from fedmosaic.federation import ClientRuntime
 from fedmosaic.federation.final_model import FinalModel, final_model
 from fedmosaic.io import folder_written_atomically
-from fedmosaic.models.device import check_device
 from fedmosaic.nearest import hint
 
 
 def export(
-    run: Path, client: int, form: str, out: Path, *, after_exchange: bool = False, objects: Objects | None = None
+    run: Path,
+    client: int,
+    form: str,
+    out: Path,
+    *,
+    after_exchange: bool = False,
+    device: str | None = None,
+    objects: Objects | None = None,
 ) -> None:
     """Write a client's final model; ``README.md`` beside it says how to load it.
 
@@ -32,6 +38,7 @@ def export(
         form: ``lora`` (a PEFT LoRA), ``merged`` (a whole checkpoint) or ``base`` (what a LoRA goes on).
         out: new folder for it.
         after_exchange: as the last exchange has left the client, not as local training has.
+        device: where models compute; default: where they did, or what ``auto`` takes if that is not there.
         objects: what the run was given as objects.
 
     Raises:
@@ -43,7 +50,9 @@ def export(
         raise SettingsError(f"--as {form}: {hint(form, _FORMS)}expected one of {', '.join(_FORMS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SettingsError(f"--out {out} already holds something; choose another folder")
-    runtime = open_finished(run, objects, images=GivenImages(()), after_exchange=after_exchange, change=_as_stored)
+    runtime = open_finished(
+        run, objects, images=GivenImages(()), after_exchange=after_exchange, device=device, change=_as_stored
+    )
     settings = runtime.assets.settings
     write = _writer(runtime, client, form)
     try:
@@ -70,13 +79,8 @@ def _writer(runtime: ClientRuntime, client: int, form: str) -> Callable[[Path], 
 
 
 def _as_stored(settings: RunSettings) -> RunSettings:
-    """Whatever it trained in, the base goes out as it is stored, and from machines without the run's device, too."""
-    try:
-        check_device(settings.device)
-        device = settings.device
-    except SettingsError:
-        device = "cpu"
-    return varied(settings, ["model.dtype=auto", f"device={device}"])
+    """Whatever it trained in, the base goes out as it is stored."""
+    return varied(settings, ["model.dtype=auto", "model.quantisation=none"])
 
 
 def _lora(model: FinalModel, folder: Path) -> str:

@@ -31,13 +31,17 @@ class Run:
     Args:
         path: the folder.
         objects: what the run was given as objects.
+        device: where its models compute when they answer, are scored or adapted; default: where they did, or what
+            ``auto`` takes if that is not there.
 
     Attributes:
         path: the folder.
+        device: see above; can be set.
     """
 
-    def __init__(self, path: Path, objects: Objects | None = None) -> None:
+    def __init__(self, path: Path, objects: Objects | None = None, *, device: str | None = None) -> None:
         self.path = path
+        self.device = device
         self._objects = objects or Objects()
         self._runtimes: dict[bool, ClientRuntime] = {}
 
@@ -116,7 +120,12 @@ class Run:
             The scores, with intervals.
         """
         return evaluating.evaluate(
-            self.path, unseen=unseen, generated=generated, after_exchange=after_exchange, objects=self._objects
+            self.path,
+            unseen=unseen,
+            generated=generated,
+            after_exchange=after_exchange,
+            device=self.device,
+            objects=self._objects,
         )
 
     def other_answers(
@@ -133,7 +142,12 @@ class Run:
             Self and Others, beside those of the run.
         """
         return other_answers.other_answers(
-            self.path, mix=mix, average=average, after_exchange=after_exchange, objects=self._objects
+            self.path,
+            mix=mix,
+            average=average,
+            after_exchange=after_exchange,
+            device=self.device,
+            objects=self._objects,
         )
 
     def adapt(
@@ -179,7 +193,15 @@ class Run:
             By task: mean test scores after each number of steps.
         """
         overrides = overrides_of(None, training=training)
-        return adapting.adapt(self.path, tasks, seeds=seeds, steps=steps, overrides=overrides, objects=self._objects)
+        return adapting.adapt(
+            self.path,
+            tasks,
+            seeds=seeds,
+            steps=steps,
+            overrides=overrides,
+            device=self.device,
+            objects=self._objects,
+        )
 
     def open(self, **options: Any) -> ClientRuntime:
         """Return the runtime of the finished run: models, data, states.
@@ -187,7 +209,7 @@ class Run:
         Args:
             **options: those of :func:`fedmosaic.api.opening.open_finished`.
         """
-        return open_finished(self.path, self._objects, **options)
+        return open_finished(self.path, self._objects, **{"device": self.device} | options)
 
     def export(self, client_id: int, form: str, out: Path, *, after_exchange: bool = False) -> None:
         """Write a client's final model.
@@ -198,7 +220,9 @@ class Run:
             out: new folder for it.
             after_exchange: as the last exchange has left the client, not as local training has.
         """
-        exporting.export(self.path, client_id, form, out, after_exchange=after_exchange, objects=self._objects)
+        exporting.export(
+            self.path, client_id, form, out, after_exchange=after_exchange, device=self.device, objects=self._objects
+        )
 
     @cached_property
     def _album(self) -> InMemoryImages:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from fedmosaic.api.objects import Objects
+from fedmosaic.api.placing import placed_again
 from fedmosaic.config import RunSettings
 from fedmosaic.data.images import ImageSource
 from fedmosaic.errors import SettingsError
@@ -21,6 +22,7 @@ def open_finished(
     images: ImageSource | None = None,
     cache: Path | None = None,
     after_exchange: bool = False,
+    device: str | None = None,
     change: Callable[[RunSettings], RunSettings] = lambda settings: settings,
 ) -> ClientRuntime:
     """Return the runtime of a finished run, whose clients' states are in its folder.
@@ -31,10 +33,12 @@ def open_finished(
         images: where images come from, if not from the run's benchmark, which is then never opened.
         cache: where image features are kept, if not in the user's cache folder.
         after_exchange: whether clients answer as the last exchange has left them, not as local training has.
+        device: where models compute; default: where they did, or what ``auto`` takes if that is not there.
         change: makes the settings that count now of the run's.
 
     Raises:
-        SettingsError: it is no run folder, the run is not done or made no last exchange, or objects of it are missing.
+        SettingsError: it is no run folder, the run is not done or made no last exchange, objects of it are missing,
+            or the device is not there.
         RunError: its results are damaged.
     """
     folder = RunFolder(path)
@@ -50,5 +54,5 @@ def open_finished(
     given = objects or Objects()
     given.check(settings)
     torch.set_num_threads(settings.threads)
-    assets = given.assets(change(settings), images=images, cache=cache)
+    assets = given.assets(placed_again(change(settings), device), images=images, cache=cache)
     return ClientRuntime(assets, folder.client_folder, after_exchange=after_exchange)

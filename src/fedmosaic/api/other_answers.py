@@ -55,6 +55,7 @@ def other_answers(
     mix: Sequence[str | float] = (),
     average: int | None = None,
     after_exchange: bool = False,
+    device: str | None = None,
     objects: Objects | None = None,
     tell: Teller = SILENT,
 ) -> OtherAnswers:
@@ -66,6 +67,7 @@ def other_answers(
             weight of the received one from 0 to 1.
         average: answer with the mean of the weights after so many last rounds.
         after_exchange: mix the slots as the last exchange has left them, not as local training has.
+        device: where models compute; default: where they did, or what ``auto`` takes if that is not there.
         objects: what the run was given as objects.
         tell: shows what takes long.
 
@@ -80,7 +82,7 @@ def other_answers(
         raise SettingsError("--mix and --average are both missing: expected at least one of them")
     if after_exchange and average is not None:
         raise SettingsError("--average is over weights after local training; give it without --after-exchange")
-    runtime = open_finished(run, objects, after_exchange=after_exchange)
+    runtime = open_finished(run, objects, after_exchange=after_exchange, device=device)
     method, rounds = runtime.assets.method, runtime.assets.settings.rounds
     results = RunFolder(run).results()
     answers = results.exchanged if results and after_exchange else results

@@ -11,6 +11,7 @@ from fedmosaic.api.executing import execute
 from fedmosaic.api.finished import Run
 from fedmosaic.api.methods import MethodChoice, name_of
 from fedmosaic.api.objects import Objects
+from fedmosaic.api.placing import placed
 from fedmosaic.api.preparing import prepare
 from fedmosaic.api.reference import reference_of, start_or_resume
 from fedmosaic.api.settings import overrides_of, scenario_of, with_options
@@ -34,6 +35,7 @@ def run(
     seed: int | None = None,
     rounds: int | None = None,
     engine: str | None = None,
+    device: str | None = None,
     out: Path | str | None = None,
     settings: Mapping[str, Any] | None = None,
     method_settings: Mapping[str, Any] | None = None,
@@ -61,6 +63,7 @@ def run(
         seed: of everything random; default 0.
         rounds: communication rounds; default: the scenario's.
         engine: default: ``in-process``.
+        device: where models compute: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; default: ``auto``.
         out: a new folder for the run; default: one below ``runs``, named by scenario, method and seed.
         settings: any setting by its dotted key: ``{"training.steps": 10}``.
         method_settings: those of the method.
@@ -89,9 +92,9 @@ def run(
     chosen = with_options(objects.named_in(scenario_of(scenario)), skip_bad=skip_bad, reference=reference)
     tables = {"training": training, "adapter": adapter, "evaluation": evaluation, "participation": participation}
     overrides = overrides_of(settings, method_settings=method_settings, model=model, **tables)
-    options = {"method": name_of(method) if method is not None else None, "engine": engine}
+    options = {"method": name_of(method) if method is not None else None, "engine": engine, "device": device}
     asked = resolve(chosen, overrides=overrides, rounds=rounds, seed=seed, **options)
-    whole = divided(asked, objects.assets)
+    whole = placed(divided(asked, objects.assets), tell=teller(progress=progress))
     trackers = make_trackers(track)
     path = Path(out) if out is not None else _free_folder(whole)
     RunFolder.check_free(path)

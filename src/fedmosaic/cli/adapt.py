@@ -27,6 +27,10 @@ def adapt_run(
     steps: Annotated[
         str, typer.Option(help="Steps after which to measure, separated by commas; 0 is the start.")
     ] = "0,10,25,50,100,150,200",
+    device: Annotated[
+        str | None,
+        typer.Option(help=r"auto, cpu, cuda, cuda:1 or mps.  \[default: the run's; auto where that is not there]"),
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the training: training.learning_rate=0.01.")
     ] = None,
@@ -38,7 +42,7 @@ def adapt_run(
 
     from fedmosaic.api.adapting import adapt
 
-    found = adapt(run, names, seeds=seeds, steps=counts, overrides=overrides or [], tell=teller(console))
+    found = adapt(run, names, seeds=seeds, steps=counts, overrides=overrides or [], device=device, tell=teller(console))
     console.print(_table(found, counts))
 
 

@@ -32,6 +32,9 @@ def align(
     rank: Annotated[int | None, typer.Option(min=1, help=r"Rank r.  \[default: the scenario's]")] = None,
     blocks: Annotated[int | None, typer.Option(min=1, help=r"Number of blocks.  \[default: the scenario's]")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of samples and of random bases.")] = 0,
+    device: Annotated[
+        str, typer.Option(help=r"Where models compute: auto, cpu, cuda, cuda:1, mps.  \[default: auto]")
+    ] = "auto",
     half: Annotated[bool, typer.Option("--half", help="Store in half precision.")] = False,
     cka: Annotated[
         bool, typer.Option("--cka", help="Make no bases, but cka.html: which layers of the models are alike.")
@@ -42,16 +45,20 @@ def align(
 
     from fedmosaic.alignment import find_mode
     from fedmosaic.federation.alignment import make_alignment
+    from fedmosaic.models.device import check_device, described, taken
 
     console = PlainConsole()
     find_mode(mode)
+    check_device(device)
+    device = str(taken(device))
+    console.say(f"device: {described(device)}")
     if len(known.models) < 2:
         raise SettingsError(
             f"all clients of {known.name} run {known.models[0]}; alignment is between architectures: it needs at least "
             "two"
         )
     if cka:
-        _show_layers(known.models, samples, seed, out, console)
+        _show_layers(known.models, samples, seed, out, console, device)
         return
     settings = resolve(known).adapter
     with working(console, f"aligning {', '.join(known.models)} on {samples} public samples"):
@@ -63,20 +70,21 @@ def align(
             mode=mode,
             samples=samples,
             seed=seed,
+            device=device,
         )
         alignment.save(out, half=half)
     console.print(_table(alignment))
     console.say(f"bases: {out}")
 
 
-def _show_layers(names: Sequence[str], samples: int, seed: int, out: Path, console: PlainConsole) -> None:
+def _show_layers(names: Sequence[str], samples: int, seed: int, out: Path, console: PlainConsole, device: str) -> None:
     """Compare the models' layers and write the page."""
     from fedmosaic.alignment import compare_layers
     from fedmosaic.federation.alignment import models_and_public_samples
     from fedmosaic.report.layers import LayerPair, write_layers
 
     with working(console, f"comparing layers on {samples} public samples"):
-        models, chosen = models_and_public_samples(names, samples, home=home(), seed=seed)
+        models, chosen = models_and_public_samples(names, samples, home=home(), seed=seed, device=device)
         found = compare_layers(models, chosen)
     pairs = [LayerPair(one.one, one.other, one.cka.tolist(), one.depth_distance()) for one in found]
     for pair in pairs:

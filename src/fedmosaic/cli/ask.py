@@ -16,6 +16,10 @@ def ask(
     client: Annotated[int, typer.Option(help="Id of the client whose model answers.")],
     image: Annotated[list[Path] | None, typer.Option(help="Image file; several in the order of their marks.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 32,
+    device: Annotated[
+        str | None,
+        typer.Option(help=r"auto, cpu, cuda, cuda:1 or mps.  \[default: the run's; auto where that is not there]"),
+    ] = None,
     after_exchange: Annotated[
         bool,
         typer.Option("--after-exchange", help="As the last exchange has left the client, not as local training has."),
@@ -31,5 +35,7 @@ def ask(
     for path in paths:
         read_image(path)
     PlainConsole().say(
-        Run(run).client(client, after_exchange=after_exchange).ask(paths, question, max_tokens=max_tokens)
+        Run(run, device=device)
+        .client(client, after_exchange=after_exchange)
+        .ask(paths, question, max_tokens=max_tokens)
     )

@@ -56,6 +56,9 @@ def compare(
         Path | None,
         typer.Option(help="Folder of another comparison; what it finished with the same settings is not run again."),
     ] = None,
+    device: Annotated[
+        str | None, typer.Option(help=r"Where models compute: auto, cpu, cuda, cuda:1, mps.  \[default: auto]")
+    ] = None,
     rounds: Annotated[int | None, typer.Option(help="Communication rounds.")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="A setting: training.steps=10.")] = None,
     track: Annotated[
@@ -96,10 +99,11 @@ def compare(
         TRACKERS.check(each)
     chosen = load_scenario(scenario)
     overrides = [*(Sweep.read(sweep).overrides() if sweep else ()), *(overrides or ())]
-    asked = resolve(chosen, overrides=overrides, rounds=rounds)
+    asked = resolve(chosen, overrides=overrides, rounds=rounds, device=device)
 
     from fedmosaic.api.background import run_all
     from fedmosaic.api.comparing import compared
+    from fedmosaic.api.placing import placed
     from fedmosaic.experiments.comparison import outside_budget, over_fewer_clients
     from fedmosaic.federation import divided
     from fedmosaic.trackers import make_trackers
@@ -111,7 +115,7 @@ def compare(
             run_all(plans, jobs=jobs, track=track or (), after_each=after_each, show=show)
 
     comparison = compared(
-        divided(asked),
+        placed(divided(asked), tell=teller(console)),
         names,
         seeds=numbers,
         budget=budget,

@@ -30,6 +30,10 @@ def evaluate(
     average: Annotated[
         int | None, typer.Option(min=1, help="Answer with the mean of the weights after so many last rounds instead.")
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help=r"auto, cpu, cuda, cuda:1 or mps.  \[default: the run's; auto where that is not there]"),
+    ] = None,
     after_exchange: Annotated[
         bool,
         typer.Option("--after-exchange", help="As the last exchange has left the clients, not as local training has."),
@@ -41,15 +45,24 @@ def evaluate(
     console = PlainConsole()
     if mix or average:
         texts = lists.listed(mix, lists.name, option="--mix", expected="L, M or a weight from 0 to 1") if mix else []
-        _show_other_answers(run, texts, average, console, after_exchange=after_exchange)
+        _show_other_answers(run, texts, average, console, after_exchange=after_exchange, device=device)
     else:
-        _show_scores(run, unseen, generated, console, after_exchange=after_exchange)
+        _show_scores(run, unseen, generated, console, after_exchange=after_exchange, device=device)
 
 
-def _show_scores(run: Path, unseen: bool, generated: bool, console: PlainConsole, *, after_exchange: bool) -> None:
+def _show_scores(
+    run: Path, unseen: bool, generated: bool, console: PlainConsole, *, after_exchange: bool, device: str | None
+) -> None:
     from fedmosaic.api.evaluating import evaluate as score_again
 
-    found = score_again(run, unseen=unseen, generated=generated, after_exchange=after_exchange, tell=teller(console))
+    found = score_again(
+        run,
+        unseen=unseen,
+        generated=generated,
+        after_exchange=after_exchange,
+        device=device,
+        tell=teller(console),
+    )
     when = ", after the last exchange" if after_exchange else ""
     table = Table("task", "score (%)", "95 % interval", title=("unseen tasks" if unseen else "all tasks") + when)
     for task, score in found.per_task.items():
@@ -66,11 +79,13 @@ def _show_scores(run: Path, unseen: bool, generated: bool, console: PlainConsole
 
 
 def _show_other_answers(
-    run: Path, mix: list[str], average: int | None, console: PlainConsole, *, after_exchange: bool
+    run: Path, mix: list[str], average: int | None, console: PlainConsole, *, after_exchange: bool, device: str | None
 ) -> None:
     from fedmosaic.api.other_answers import other_answers
 
-    found = other_answers(run, mix=mix, average=average, after_exchange=after_exchange, tell=teller(console))
+    found = other_answers(
+        run, mix=mix, average=average, after_exchange=after_exchange, device=device, tell=teller(console)
+    )
     table = Table("answers", "Self (%)", "Others (%)", title=f"{found.title} with other weights")
     for name, row in found.rows.items():
         table.add_row(name, *("-" if score is None else f"{100 * score:.1f}" for score in (row.self_, row.others)))

@@ -18,6 +18,10 @@ def export(
         typer.Option("--as", help="lora (a PEFT LoRA), merged (a whole checkpoint) or base (what a LoRA goes on)."),
     ],
     out: Annotated[Path, typer.Option(help="New folder for it.")],
+    device: Annotated[
+        str | None,
+        typer.Option(help=r"auto, cpu, cuda, cuda:1 or mps.  \[default: the run's; auto where that is not there]"),
+    ] = None,
     after_exchange: Annotated[
         bool,
         typer.Option("--after-exchange", help="As the last exchange has left the client, not as local training has."),
@@ -26,5 +30,5 @@ def export(
     """Write a client's final model as a PEFT LoRA folder or as an ordinary transformers checkpoint."""
     from fedmosaic.api.exporting import export as write_export
 
-    write_export(run, client, form, out, after_exchange=after_exchange)
+    write_export(run, client, form, out, after_exchange=after_exchange, device=device)
     PlainConsole().say(f"wrote {out}; {out / 'README.md'} says how to load it")

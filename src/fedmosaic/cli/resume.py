@@ -13,6 +13,7 @@ from fedmosaic.cli.progress import teller
 from fedmosaic.config import RunSettings, Scenario, load_scenario, resolve, varied
 from fedmosaic.federation import RunFolder, divided
 from fedmosaic.federation.continuation import continued
+from fedmosaic.models.device import AUTO
 from fedmosaic.report import write_report
 
 
@@ -62,9 +63,12 @@ def _asked(
     changed: Callable[[Scenario], Scenario],
 ) -> RunSettings:
     """What the command line asks for; what it does not say is as the run has it, or as a named scenario has it."""
+    given = {key: value for key, value in given.items() if (key, value) != ("device", AUTO)}  # taken already
     if scenario is None:
         own = before.model_copy(update={"scenario": changed(before.scenario)})
         return varied(own, [*overrides, *(f"{key}={value}" for key, value in given.items() if value is not None)])
     kept = {"skip_bad": before.scenario.skip_bad, "reference": before.scenario.reference}
     named = changed(load_scenario(scenario).model_copy(update=kept))
-    return divided(resolve(named, overrides=[f"rounds={before.rounds}", *overrides], **given))
+    return divided(
+        resolve(named, overrides=[f"rounds={before.rounds}", f"device={before.device}", *overrides], **given)
+    )

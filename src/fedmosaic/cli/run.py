@@ -42,6 +42,9 @@ def run(
         str | None,
         typer.Option(help=r"With --engine deployment: connection in Flower's config.toml.  \[default: Flower's]"),
     ] = None,
+    device: Annotated[
+        str | None, typer.Option(help=r"Where models compute: auto, cpu, cuda, cuda:1, mps.  \[default: auto]")
+    ] = None,
     rounds: Annotated[int | None, typer.Option(help="Communication rounds.")] = None,
     seed: Annotated[int | None, typer.Option(help=r"Seed of everything random.  \[default: 0]")] = None,
     out: Annotated[Path, typer.Option(help="Run folder; new, or holding the run to --resume.")] = Path("runs/run"),
@@ -67,7 +70,7 @@ def run(
     if quiet:
         silence_warnings()
     console = PlainConsole(quiet=quiet)
-    given = {"method": method, "engine": engine, "rounds": rounds, "seed": seed}
+    given = {"method": method, "engine": engine, "rounds": rounds, "seed": seed, "device": device}
     changed = partial(with_options, skip_bad=skip_bad, reference=reference)
     # Names and settings are refused before the libraries are loaded that it takes to run.
     for each in track or ():
@@ -78,6 +81,7 @@ def run(
         else resolve(changed(load_scenario(scenario or _DEFAULT_SCENARIO)), overrides=overrides or [], **given)
     )
 
+    from fedmosaic.api.placing import placed
     from fedmosaic.api.preparing import prepare
     from fedmosaic.cli.progress import teller
     from fedmosaic.cli.resume import resume as go_on
@@ -92,8 +96,8 @@ def run(
         folder = go_on(out, scenario, overrides=overrides or [], given=given, changed=changed, console=console)
     else:
         check_superlink(asked, superlink)
-        settings = divided(asked)
         RunFolder.check_free(out)
+        settings = placed(divided(asked), tell=teller(console))
         prepare(settings, tell=teller(console))
         folder = RunFolder.create(out, settings)
     if folder is None:

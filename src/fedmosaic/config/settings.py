@@ -53,6 +53,11 @@ class TrainingSettings(_Settings):
     images and 30 or 50 for texts."""
     batch_size: Positive = 8
     """Samples in a step; the paper has 4."""
+    micro_batch: Annotated[int, Field(ge=0)] = 0
+    """Samples that go through the model at once in a step; their gradients add up to those of the whole step. 0: all.
+    Steps on a loss of the method's own, such as distillation, are not cut."""
+    recompute: bool = False
+    """Gradient checkpointing: layers are computed again in the backward pass instead of keeping their activations."""
     learning_rate: Rate = 3e-3
     """Of conventional A and B; the paper has 2e-5 for images and 1e-4 or 3e-4 for texts, with far larger models."""
     colora_learning_rate: Rate = 1e-2
@@ -76,6 +81,26 @@ class ModelSettings(_Settings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     """Of the base models' weights; ``auto`` is what each checkpoint is stored in. Adapters and optimiser are
     float32."""
+    autocast: Literal["auto", "on", "off"] = "auto"
+    """Whether the adapters' products are taken in the base model's dtype where that is half precision; ``auto``: on
+    accelerators, while the CPU takes them in float32."""
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
+    """How transformers computes attention; ``auto`` is its own choice, ``sdpa`` for most models."""
+    quantisation: Literal["none", "int8", "nf4"] = "none"
+    """Of the base models' weights as they are loaded: ``int8`` by quanto, ``nf4`` by bitsandbytes, which needs a CUDA
+    device. Both must be installed. Embedded models, and modules given from Python, are not quantised."""
+    offload: bool = False
+    """Whether base models that no client in its turn uses wait in the CPU's memory, so that the device holds one
+    family at a time."""
+
+    @model_validator(mode="after")
+    def _quantised_weights_stay(self) -> ModelSettings:
+        if self.offload and self.quantisation != "none":
+            raise ValueError(
+                f"quantised weights cannot be moved, so model.offload=true and model.quantisation={self.quantisation} "
+                "exclude each other; choose one"
+            )
+        return self
 
 
 class AdapterSettings(_Settings):
@@ -180,8 +205,9 @@ class RunDefaults(_Settings):
     """Of everything random."""
     threads: Positive = 1
     """Threads of one process; results are reproducible bit for bit at an equal number only."""
-    device: str = "cpu"
-    """Where models compute, as torch calls it: ``cpu``, ``cuda``, ``cuda:1``."""
+    device: str = "auto"
+    """Where models compute, as torch calls it: ``cpu``, ``cuda``, ``cuda:1``, ``mps``. ``auto`` is the first CUDA
+    device if there is one, else the CPU; a run keeps what it took."""
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     adapter: AdapterSettings = AdapterSettings()
@@ -189,6 +215,13 @@ class RunDefaults(_Settings):
     participation: ParticipationSettings = ParticipationSettings()
     aggregation: AggregationSettings = AggregationSettings()
     wire: WireSettings = WireSettings()
+
+
+_SINCE: dict[str, dict[str, Any]] = {
+    "model": {"autocast": "auto", "attention": "auto", "quantisation": "none", "offload": False},
+    "training": {"micro_batch": 0, "recompute": False},
+}
+"""Settings that came when there were runs, and the values with which a run is what it was before."""
 
 
 class RunSettings(RunDefaults):
@@ -223,7 +256,10 @@ class RunSettings(RunDefaults):
     @property
     def digest(self) -> str:
         """16 hex digits that name these settings: two runs with equal digests give equal results."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        table = self.model_dump(mode="json")
+        for part, defaults in _SINCE.items():  # as if there were none, so that the names of older runs stay theirs
+            table[part] = {key: value for key, value in table[part].items() if (key, value) not in defaults.items()}
+        text = json.dumps(table, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def with_rates(self, factor: float) -> RunSettings:

@@ -111,7 +111,15 @@ class Assets:
         """
         own = self.settings
         return self._pool(
-            images=self.images, home=self.cache, device=own.device, dtype=own.model.dtype, given=self._models
+            images=self.images,
+            home=self.cache,
+            device=own.device,
+            dtype=own.model.dtype,
+            attention=own.model.attention,
+            quantisation=own.model.quantisation,
+            autocast={"auto": None, "on": True, "off": False}[own.model.autocast],
+            offload=own.model.offload,
+            given=self._models,
         )
 
     def public(self, count: int, round_: int) -> Sequence[Sample]:

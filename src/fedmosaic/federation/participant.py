@@ -132,6 +132,7 @@ def client_of(
     Raises:
         ModelError: the state does not fit the client's adapter.
     """
+    assets.pool.turn()
     adapter, proxy, companion = adapters.adapter(spec), assets.method.proxy, None
     if proxy is not None and adapter.proxy is not None:
         base = assets.pool.proxy(proxy.model)

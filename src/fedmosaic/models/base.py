@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Pr
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import ModelError
 from fedmosaic.models.interface import Interface, find_interface
+from fedmosaic.models.residence import Residence
 from fedmosaic.models.stack import layer_list
 
 if TYPE_CHECKING:
@@ -136,6 +137,8 @@ class BaseModel(ABC):
         reads_images: False for text models.
         limit: the longest sequence that the decoder reads, in tokens; None if nothing bounds it.
         adapter: what whoever attached an adapter to ``decoder`` set here, so that it is told of every batch.
+        residence: moves the model to its device when it computes, if idle models wait elsewhere.
+        autocast: whether an adapter's products are taken in the model's half precision; None: on accelerators.
         own_code: whether transformers loads the folder that :meth:`save` writes only with the code in it.
     """
 
@@ -147,6 +150,8 @@ class BaseModel(ABC):
     reads_images: bool = True
     limit: int | None = None
     adapter: AttachedAdapter | None = None
+    residence: Residence | None = None
+    autocast: bool | None = None
     own_code: bool = False
 
     @abstractmethod
@@ -189,10 +194,18 @@ class BaseModel(ABC):
         Returns:
             (B, T, d).
         """
+        if self.residence is not None:
+            self.residence.enter(self)
         if self.adapter is None:
             return self.decode(batch)
-        with self.adapter.reading(batch):
-            return self.decode(batch)
+        with self.adapter.reading(batch), self._precision():
+            return self.decode(batch).to(self.module.dtype)
+
+    def _precision(self) -> AbstractContextManager[object]:
+        """Autocast to the weights' half precision: adapters are float32, and their products need not be."""
+        dtype, kind = self.module.dtype, self.device.type
+        wanted = kind != "cpu" if self.autocast is None else self.autocast
+        return torch.autocast(kind, dtype=dtype) if wanted and dtype != torch.float32 else nullcontext()
 
     @abstractmethod
     def head(self, hidden: Tensor) -> Tensor:
@@ -328,8 +341,8 @@ class BaseModel(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Return where the model lives."""
-        return self.module.device
+        """Return where the model computes."""
+        return self.module.device if self.residence is None else self.residence.device
 
     @property
     def auto_class(self) -> str:

@@ -14,7 +14,7 @@ from fedmosaic.data.images import ImageSource
 from fedmosaic.errors import ModelError
 from fedmosaic.models.base import BaseModel
 from fedmosaic.models.checkpoint import CheckpointModel
-from fedmosaic.models.device import check_device
+from fedmosaic.models.device import check_device, taken
 from fedmosaic.models.features import Features
 from fedmosaic.models.fingerprint import architecture_name
 from fedmosaic.models.read import AUTO
@@ -81,7 +81,7 @@ class OwnModel:
         architecture = architecture_name(module)  # before anything is rounded
         if dtype != AUTO:
             module.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)
-        module.to(device)
+        module.to(taken(device))
         try:
             model = self._model(name, module, processor, images, home)
         except ModelError as error:

@@ -11,15 +11,15 @@ from safetensors.torch import load_file, save_file
 from transformers import LlavaConfig, LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from fedmosaic.data.images import ImageSource
-from fedmosaic.errors import ModelError
+from fedmosaic.errors import ModelError, SettingsError
 from fedmosaic.models.base import BaseModel, find_decoder
-from fedmosaic.models.device import check_device
+from fedmosaic.models.device import check_device, check_dtype, taken, within_memory
 from fedmosaic.models.end_tokens import complete_end_tokens
 from fedmosaic.models.features import Features
 from fedmosaic.models.files import WEIGHTS, check_fit, check_weights
 from fedmosaic.models.fingerprint import architecture_name
 from fedmosaic.models.library_errors import model_errors
-from fedmosaic.models.read import AUTO, load_checkpoint, read_config
+from fedmosaic.models.read import AUTO, UNQUANTISED, attention_of, load_checkpoint, read_config
 from fedmosaic.models.stack import decoder_layers
 from fedmosaic.models.tiny import TinyModel
 from fedmosaic.models.vision import VisionTowerConfig
@@ -35,6 +35,8 @@ def load_base_model(
     home: Path,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str = torch.float32,
+    attention: str = AUTO,
+    quantisation: str = UNQUANTISED,
 ) -> BaseModel:
     """Load a frozen base model and return it.
 
@@ -42,19 +44,30 @@ def load_base_model(
         name: an embedded model (``tiny-llama``, ...), or the folder of a transformers checkpoint.
         images: where the samples' images are.
         home: the cache folder (for the features of the embedded models' frozen tower).
-        device: where the model computes.
+        device: where the model computes; ``auto``: see :func:`~fedmosaic.models.device.taken`.
         dtype: of its weights, as torch's or by its name; ``auto`` for what the checkpoint is stored in.
+        attention: as transformers calls its implementation; ``auto`` for its own choice.
+        quantisation: of its weights: ``none``, ``int8`` or ``nf4``.
 
     Raises:
         ModelError: there is no such model, or the folder cannot be used.
-        SettingsError: there is no such device.
+        SettingsError: there is no such device, it does not compute in this dtype, or the model cannot be quantised.
     """
     check_device(device)
+    device = taken(device)
     folder = find_base_model(name)
     config = read_config(name, folder)
     if isinstance(getattr(config, "vision_config", None), VisionTowerConfig):
-        return load_tiny(name, folder, images=images, home=home, device=device, dtype=dtype)
-    return load_checkpoint(name, folder, images=images, device=device, dtype=dtype)
+        if quantisation != UNQUANTISED:
+            raise SettingsError(
+                f"model.quantisation={quantisation}: {name} is an embedded model, which is small; quantise checkpoints"
+            )
+        with within_memory(device, f"base model {name} is loaded"):
+            return load_tiny(name, folder, images=images, home=home, device=device, dtype=dtype, attention=attention)
+    with within_memory(device, f"base model {name} is loaded"):
+        return load_checkpoint(
+            name, folder, images=images, device=device, dtype=dtype, attention=attention, quantisation=quantisation
+        )
 
 
 def find_base_model(name: str) -> Path:
@@ -83,6 +96,7 @@ def load_tiny(
     home: Path,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str = torch.float32,
+    attention: str = AUTO,
 ) -> TinyModel:
     """Load an embedded model, or one of them that was saved with ``save_pretrained``, and return it.
 
@@ -93,16 +107,18 @@ def load_tiny(
         home: the cache folder.
         device: where the model computes.
         dtype: of its projector and language model; ``auto`` is float32. The tower's features are the same for all.
+        attention: as transformers calls its implementation; ``auto`` for its own choice.
 
     Raises:
         ModelError: weights are missing, damaged or do not fit the configuration.
     """
     with model_errors(f"base model {name!r}: its weights in {folder} do not load"):
-        module: Any = read_module(folder)
+        module: Any = read_module(folder, attention=attention)
     with model_errors(f"base model {name!r}: its tokenizer in {folder} cannot be used"):
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         complete_end_tokens(tokenizer, module)
     architecture, tower = architecture_name(module), module.model.vision_tower
+    check_dtype(device, _float(dtype))
     for part in (module.model.multi_modal_projector, module.model.language_model, module.lm_head):
         part.to(_float(dtype))
     module.to(device)
@@ -111,11 +127,12 @@ def load_tiny(
     return model
 
 
-def read_module(folder: Path) -> LlavaForConditionalGeneration:
+def read_module(folder: Path, *, attention: str = AUTO) -> LlavaForConditionalGeneration:
     """Return the model in a folder in fp32; a tower that is not among the weights is attached from the package.
 
     Args:
         folder: ``config.json`` and ``model.safetensors``.
+        attention: as transformers calls its implementation; ``auto`` for its own choice.
 
     Raises:
         ModelError: the weights are missing, damaged or do not fit.
@@ -125,8 +142,8 @@ def read_module(folder: Path) -> LlavaForConditionalGeneration:
     with safe_open(weights, framework="pt") as file:
         complete = any("vision_tower" in key for key in file.keys())  # noqa: SIM118 - not a mapping
     if complete:
-        return _whole(folder)
-    module = LlavaForConditionalGeneration(LlavaConfig.from_pretrained(folder))
+        return _whole(folder, attention)
+    module = LlavaForConditionalGeneration(LlavaConfig.from_pretrained(folder, **attention_of(attention)))
     module.model.vision_tower = load_tower()
     state = {key: tensor.float() for key, tensor in load_file(weights).items()}
     missing, unexpected = module.load_state_dict(state, strict=False)
@@ -136,9 +153,9 @@ def read_module(folder: Path) -> LlavaForConditionalGeneration:
     return module
 
 
-def _whole(folder: Path) -> LlavaForConditionalGeneration:
+def _whole(folder: Path, attention: str) -> LlavaForConditionalGeneration:
     loaded: Any = LlavaForConditionalGeneration.from_pretrained(
-        folder, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
+        folder, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True, **attention_of(attention)
     )
     module: LlavaForConditionalGeneration = loaded[0]
     check_fit(module, folder, loaded[1], decoder_layers(find_decoder(module)))

@@ -24,13 +24,18 @@ from fedmosaic.data.images import ImageSource
 from fedmosaic.errors import ModelError
 from fedmosaic.models.base import find_decoder
 from fedmosaic.models.checkpoint import CheckpointModel
+from fedmosaic.models.device import check_dtype
 from fedmosaic.models.files import check_files, check_fit, read_table
 from fedmosaic.models.fingerprint import architecture_name
 from fedmosaic.models.library_errors import model_errors
+from fedmosaic.models.quantised import quantised
 from fedmosaic.models.stack import layer_list
 
 AUTO = "auto"
-"""The dtype that the checkpoint is stored in."""
+"""The dtype that the checkpoint is stored in; the attention that transformers chooses."""
+
+UNQUANTISED = "none"
+"""Weights as they are stored."""
 
 
 def load_checkpoint(
@@ -40,6 +45,8 @@ def load_checkpoint(
     images: ImageSource,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str = torch.float32,
+    attention: str = AUTO,
+    quantisation: str = UNQUANTISED,
 ) -> CheckpointModel:
     """Load a transformers checkpoint with safetensors weights and return the model.
 
@@ -49,8 +56,11 @@ def load_checkpoint(
         images: where the samples' images are.
         device: where the model computes.
         dtype: of its weights; ``auto`` for what the checkpoint is stored in.
+        attention: as transformers calls its implementation; ``auto`` for its own choice.
+        quantisation: ``none``, ``int8`` or ``nf4``.
 
     Raises:
+        SettingsError: the device does not compute in this dtype, or the quantisation is not available.
         ModelError: files are missing, damaged, do not fit each other, or are of a type that cannot be used.
     """
     check_files(name, folder)
@@ -60,10 +70,14 @@ def load_checkpoint(
     tokenizer = processor.tokenizer if processor else _tokenizer(name, folder)
     kind: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
     try:
-        module = _module(name, folder, kind, dtype)
-        model = CheckpointModel(name, module.to(device), tokenizer, processor, images)
-        if dtype in (torch.float16, "float16"):  # the only one that rounds what an architecture's name is made of
-            model.architecture = architecture_name(_module(name, folder, kind, AUTO))
+        how = attention_of(attention) | quantised(quantisation, device)
+        module = _module(folder, kind, dtype, **how)
+        check_dtype(device, module.dtype)
+        moved = module if "device_map" in how else module.to(device)
+        model = CheckpointModel(name, moved, tokenizer, processor, images)
+        # these change what an architecture's name is made of
+        if dtype in (torch.float16, "float16") or quantisation != UNQUANTISED:
+            model.architecture = architecture_name(_module(folder, kind, AUTO))
     except ModelError as error:
         raise ModelError(f"base model {name!r} cannot be used: {error}") from error
     return model
@@ -87,7 +101,16 @@ def read_config(name: str, folder: Path) -> PreTrainedConfig:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)  # type: ignore[no-any-return]
 
 
-def _module(name: str, folder: Path, kind: Any, dtype: torch.dtype | str) -> Any:
+def attention_of(attention: str) -> dict[str, Any]:
+    """Return what ``from_pretrained`` is told of the implementation of attention.
+
+    Args:
+        attention: its name; ``auto`` for transformers' own choice.
+    """
+    return {} if attention == AUTO else {"attn_implementation": attention}
+
+
+def _module(folder: Path, kind: Any, dtype: torch.dtype | str, **how: Any) -> Any:
     advice = "config.json and the weights must be of one checkpoint"
     with model_errors(f"its weights in {folder} do not load", advice=advice), _without_reports():
         module, loaded = kind.from_pretrained(
@@ -97,6 +120,7 @@ def _module(name: str, folder: Path, kind: Any, dtype: torch.dtype | str) -> Any
             trust_remote_code=False,
             ignore_mismatched_sizes=True,  # they are named below
             output_loading_info=True,
+            **how,
         )
     decoder = find_decoder(module)
     check_fit(module, folder, loaded, layer_list(decoder)[1])

@@ -10,8 +10,9 @@ from fedmosaic.data.images import ImageSource
 from fedmosaic.data.sample import Sample
 from fedmosaic.models import BaseModel, Batch, load_base_model
 from fedmosaic.models.cost import batch_shape, forward_flops, train_step_flops
-from fedmosaic.models.device import check_device
-from fedmosaic.models.wrapper import twin
+from fedmosaic.models.device import check_device, taken, within_memory
+from fedmosaic.models.residence import Residence
+from fedmosaic.models.wrapper import twin, unwrapped
 
 
 @dataclass
@@ -23,6 +24,10 @@ class ModelPool:
         home: cache folder for built data and features.
         device: where the models live.
         dtype: of the base models' weights: float32, bfloat16, float16, or auto (what each is stored in).
+        attention: as transformers calls its implementation; ``auto`` for its own choice.
+        quantisation: of the base models' weights: ``none``, ``int8`` or ``nf4``.
+        autocast: whether adapters' products are taken in a model's half precision; None: on accelerators.
+        offload: whether idle models wait in the CPU's memory.
         given: models that are used, as they are, instead of being loaded by the name they are keyed by.
 
     Raises:
@@ -33,6 +38,10 @@ class ModelPool:
     home: Path
     device: str = "cpu"
     dtype: str = "float32"
+    attention: str = "auto"
+    quantisation: str = "none"
+    autocast: bool | None = None
+    offload: bool = False
     given: Mapping[str, BaseModel] = field(default_factory=dict)
     _models: dict[str, BaseModel] = field(default_factory=dict)
     _copies: dict[tuple[str, str], BaseModel] = field(default_factory=dict)
@@ -40,6 +49,8 @@ class ModelPool:
 
     def __post_init__(self) -> None:
         check_device(self.device)
+        self.device = str(taken(self.device))
+        self._residence = Residence(self.device) if self.offload else None
 
     def model(self, name: str) -> BaseModel:
         """Return the base model that carries clients' adapters.
@@ -51,8 +62,8 @@ class ModelPool:
             ModelError: it cannot be loaded.
         """
         if name not in self._models:
-            self._models[name] = self.given[name] if name in self.given else self._load(name)
-        return self._models[name]
+            self._models[name] = self._settled(self.given[name] if name in self.given else self._load(name))
+        return self._entered(self._models[name])
 
     def probe(self, name: str) -> BaseModel:
         """Return the same base model without any adapter: a second copy, so that no slot can leak into it.
@@ -78,11 +89,35 @@ class ModelPool:
 
     def _copy(self, name: str, purpose: str) -> BaseModel:
         if (name, purpose) not in self._copies:
-            self._copies[name, purpose] = twin(self.given[name]) if name in self.given else self._load(name)
-        return self._copies[name, purpose]
+            copy = twin(self.given[name]) if name in self.given else self._load(name)
+            self._copies[name, purpose] = self._settled(copy)
+        return self._entered(self._copies[name, purpose])
+
+    def turn(self) -> None:
+        """Begin another client's turn: models that were in use until now may be taken from the device."""
+        if self._residence is not None:
+            self._residence.turn()
 
     def _load(self, name: str) -> BaseModel:
-        return load_base_model(name, images=self.images, home=self.home, device=self.device, dtype=self.dtype)
+        return load_base_model(
+            name,
+            images=self.images,
+            home=self.home,
+            device="cpu" if self.offload else self.device,
+            dtype=self.dtype,
+            attention=self.attention,
+            quantisation=self.quantisation,
+        )
+
+    def _settled(self, model: BaseModel) -> BaseModel:
+        model.autocast, model.residence = self.autocast, self._residence
+        return model
+
+    def _entered(self, model: BaseModel) -> BaseModel:
+        if self._residence is not None:
+            with within_memory(self.device, f"base model {model.name} is brought to it"):
+                self._residence.enter(unwrapped(model))
+        return model
 
     def prepare(self, names: Sequence[str], samples: Sequence[Sample]) -> None:
         """Compute beforehand what does not change in training, e.g. the features of frozen vision towers.

@@ -1,0 +1,51 @@
+"""The device of a run: taken once when it starts, and again where a finished run is opened."""
+
+from __future__ import annotations
+
+from fedmosaic.api.telling import SILENT, Teller
+from fedmosaic.config import RunSettings
+from fedmosaic.errors import SettingsError
+from fedmosaic.federation import engines
+from fedmosaic.models.device import AUTO, check_device, described, taken
+
+
+def placed(settings: RunSettings, *, tell: Teller = SILENT) -> RunSettings:
+    """Return a run's settings with the device that ``auto`` takes on this machine.
+
+    Where clients run elsewhere, each machine takes its own, and ``auto`` stays.
+
+    Args:
+        settings: of a run that is to start.
+        tell: is told what was taken.
+
+    Raises:
+        SettingsError: the device is not there.
+    """
+    if engines.is_elsewhere(settings.engine):
+        return settings
+    check_device(settings.device)
+    if settings.device != AUTO:
+        return settings
+    device = str(taken(AUTO))
+    tell.note(f"device: {described(device)}")
+    return settings.model_copy(update={"device": device})
+
+
+def placed_again(settings: RunSettings, device: str | None = None) -> RunSettings:
+    """Return a finished run's settings with the device on which it is opened.
+
+    Args:
+        settings: of the run.
+        device: where its models shall compute; None: where they did, or what ``auto`` takes if that is not there.
+
+    Raises:
+        SettingsError: the device is not there.
+    """
+    if device is None:
+        try:
+            check_device(settings.device)
+            device = settings.device
+        except SettingsError:
+            device = AUTO
+    check_device(device)
+    return settings.model_copy(update={"device": str(taken(device))})

@@ -1,0 +1,57 @@
+"""Which base models are on the device: those in use, while idle ones wait in the CPU's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from fedmosaic.models.base import BaseModel
+
+
+def _move(module: nn.Module, device: torch.device) -> None:
+    module.to(device)
+
+
+class Residence:
+    """Brings base models to a device when they compute, with the adapters in them, and takes idle ones away.
+
+    Models leave when another one comes that is not there, except those that were used in the same turn: a graph of
+    them may be waiting for its backward pass, and an optimiser hold their adapters.
+
+    Args:
+        device: where models compute.
+        move: moves a module, in place.
+
+    Attributes:
+        device: see above.
+    """
+
+    def __init__(self, device: torch.device | str, move: Callable[[nn.Module, torch.device], None] = _move) -> None:
+        self.device = torch.device(device)
+        self._move = move
+        self._there: list[BaseModel] = []
+        self._used: list[BaseModel] = []
+
+    def turn(self) -> None:
+        """Begin another client's turn: whatever was used until now is idle until it is used again."""
+        self._used = []
+
+    def enter(self, model: BaseModel) -> None:
+        """Make sure that a model is on the device.
+
+        Args:
+            model: in use from now on, until the turn ends.
+        """
+        if model not in self._used:
+            self._used.append(model)
+        if model in self._there:
+            return
+        for idle in [each for each in self._there if each not in self._used]:
+            self._move(idle.module, torch.device("cpu"))
+            self._there.remove(idle)
+        self._move(model.module, self.device)
+        self._there.append(model)
