@@ -117,6 +117,14 @@ def _register() -> None:
 
         _LIBRARY.impl(f"aten::{name}", make, "PrivateUse1")
 
+    _LIBRARY.impl("aten::_copy_from", _copied, "PrivateUse1")
+
+
+def _copied(source: torch.Tensor, target: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
+    source, raw = (each.raw if isinstance(each, CardTensor) else each for each in (source, target))
+    raw.copy_(source)
+    return target
+
 
 @contextmanager
 def card() -> Iterator[str]:

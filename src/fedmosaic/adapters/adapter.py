@@ -13,12 +13,14 @@ from fedmosaic.adapters.build import Adapted, AdapterShape, build, check_free
 from fedmosaic.adapters.forward_context import ForwardContext, Prompt, SlotWeights
 from fedmosaic.adapters.gate import gated_pair
 from fedmosaic.adapters.layer import CoLoraLinear
+from fedmosaic.adapters.recompute import recomputed
 from fedmosaic.adapters.slots import Slot, checked_slots
 from fedmosaic.adapters.tensors import TensorShapes, copies, load_strictly
 from fedmosaic.adapters.tower import TowerLinear, TowerSite
 from fedmosaic.errors import SettingsError
 from fedmosaic.models.base import Batch
 from fedmosaic.models.interface import Interface
+from fedmosaic.models.stack import decoder_layers
 
 
 class Adapter:
@@ -40,10 +42,12 @@ class Adapter:
         training: whether dropout is on (see :meth:`train`).
         opened: the slots (and ``gate``) that :meth:`train_only` last let require gradients, and ``-LETTER`` of those of
             their tensors that it did not.
+        recompute: whether decoder layers are computed again in the backward pass instead of keeping their activations.
         proxy: the adapter of the proxy model that clients with this adapter train beside their own; None without one.
     """
 
     proxy: Adapter | None = None
+    recompute: bool = False
 
     def __init__(self, model: nn.Module, decoder: nn.Module, slots: Sequence[Slot], shape: AdapterShape) -> None:
         self.slots = tuple(slots)
@@ -52,6 +56,7 @@ class Adapter:
         self.training = model.training
         self.opened: tuple[str, ...] = (*shape.slots, "gate")
         self._model = model
+        self._decoder = decoder
         self._context = ForwardContext()
         self._required_grad: list[nn.Parameter] = []
         self.placement, self._adapted = build(model, decoder, shape, self._context)
@@ -252,7 +257,11 @@ class Adapter:
         if weights is not None and self.interface is not None:
             context.image_rows = self.interface.sequences(batch.input_ids)
         try:
-            with self.prompt(batch.prompt), nullcontext() if weights is None else self.mixed_by_sample(weights):
+            with (
+                self.prompt(batch.prompt),
+                nullcontext() if weights is None else self.mixed_by_sample(weights),
+                recomputed(decoder_layers(self._decoder), context) if self.recompute else nullcontext(),
+            ):
                 yield
         finally:
             context.image_rows = former

@@ -103,6 +103,7 @@ class AdapterFactory:
             architecture=base.architecture,
             tower=tower,
         )
+        adapter.recompute = run.training.recompute
         return adapter
 
     def _towers(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ from fedmosaic.federation.adapter_factory import AdapterFactory
 from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.base_scores import BaseScores
 from fedmosaic.models import BaseModel
+from fedmosaic.models.device import within_memory
 
 
 class Evaluator:
@@ -38,13 +39,14 @@ class Evaluator:
             Each sample's score, by task.
         """
         how, samples = self._assets.settings.evaluation, self._samples(tasks, count)
-        together = score_samples(
-            model,
-            [sample for each in samples.values() for sample in each],
-            batch_size=how.batch_size,
-            open_metric=how.open_metric,
-            answer_tokens=how.answer_tokens,
-        )
+        with within_memory(model.device, f"{model.name} is scored"):
+            together = score_samples(
+                model,
+                [sample for each in samples.values() for sample in each],
+                batch_size=how.batch_size,
+                open_metric=how.open_metric,
+                answer_tokens=how.answer_tokens,
+            )
         single = iter(together.scores)
         return {task: TaskScore(tuple(next(single) for _ in each)) for task, each in samples.items()}
 

@@ -17,6 +17,8 @@ from fedmosaic.data.sample import Sample
 from fedmosaic.data.stream import Stream
 from fedmosaic.errors import RunError
 from fedmosaic.models import AnswerLogits, BaseModel, Batch
+from fedmosaic.models.base import IGNORED
+from fedmosaic.models.device import within_memory
 from fedmosaic.training.budget import Budget, Meter, steps_of
 from fedmosaic.training.client_state import ClientState
 from fedmosaic.training.losses import Penalty, cross_entropy
@@ -217,6 +219,12 @@ class Client:
             frozen: letters of tensors of these slots that stay as they are, e.g. ``A``.
             penalty: added to the loss, e.g. a pull towards received weights.
         """
+        size = self.settings.training.micro_batch
+        if size and size < len(batch.samples):
+            self._step_in_parts(
+                self._parts(batch, size), slots=slots, mix=mix, gate=gate, frozen=frozen, penalty=penalty
+            )
+            return
 
         def objective() -> Tensor:
             return self.loss(batch, mix=mix)
@@ -249,6 +257,43 @@ class Client:
         self.meter.samples += len(batch.samples)
         self.meter.steps += 1
         self.optimiser.step(loss if penalty is None else loss + penalty(self.adapter))
+
+    def _parts(self, batch: LocalBatch, size: int) -> list[LocalBatch]:
+        """Cut a batch into parts of so many samples, each padded to its own longest."""
+        parts = []
+        for start in range(0, len(batch.samples), size):
+            rows = slice(start, start + size)
+            inputs, weights = self.base.collate(batch.samples[rows]), batch.inputs.slot_weights
+            if weights is not None:
+                inputs = replace(inputs, slot_weights={name: each[rows] for name, each in weights.items()})
+            parts.append(LocalBatch(batch.samples[rows], inputs))
+        return parts
+
+    def _step_in_parts(
+        self,
+        parts: Sequence[LocalBatch],
+        *,
+        slots: Sequence[str],
+        mix: SlotWeights,
+        gate: bool,
+        frozen: Collection[str],
+        penalty: Penalty | None,
+    ) -> None:
+        """Take one step on the mean answer loss over the tokens of all parts, one after the other."""
+        self.adapter.train_only(*slots, gate=gate, frozen=frozen)
+        tokens = [int((part.inputs.labels[:, 1:] != IGNORED).sum()) for part in parts]
+
+        def terms() -> Iterator[Tensor]:
+            for part, count in zip(parts, tokens, strict=True):
+                loss = self.loss(part, mix=mix) * (count / sum(tokens))
+                self.meter.loss_sum += loss.item()
+                yield loss
+            if penalty is not None:
+                yield penalty(self.adapter)
+
+        self.optimiser.step_on_sum(terms())
+        self.meter.samples += sum(len(part.samples) for part in parts)
+        self.meter.steps += 1
 
     def snapshot(self, slot: str) -> dict[str, Tensor]:
         """Return a copy of a slot's tensors.
@@ -294,7 +339,8 @@ class Client:
         for adapter in adapters:
             adapter.train()
         try:
-            work(self)
+            with within_memory(self.base.device, f"client {self.id} trains in round {self.round}"):
+                work(self)
         finally:
             for adapter in adapters:
                 adapter.train(False)

@@ -62,8 +62,17 @@ class SlotOptimiser:
         Args:
             loss: a scalar with a graph.
         """
+        self.step_on_sum([loss])
+
+    def step_on_sum(self, losses: Iterable[Tensor]) -> None:
+        """Take one AdamW step on a sum whose terms are computed one by one, so that one graph lives at a time.
+
+        Args:
+            losses: scalars with graphs; each is asked for when the one before has gone.
+        """
         self._adamw.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        for loss in losses:
+            loss.backward()  # type: ignore[no-untyped-call]
         if self._settings.max_grad_norm > 0:
             nn.utils.clip_grad_norm_(self._with_gradient(), self._settings.max_grad_norm)
         self._adamw.step()
