@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -130,5 +131,19 @@ def _copied(source: torch.Tensor, target: torch.Tensor, non_blocking: bool = Fal
 def card() -> Iterator[str]:
     """Make the device known inside the block; gives its name."""
     _register()
-    with _Factories():
+    # wrapped tensors have no inference mode
+    with (
+        _Factories(),
+        patch.object(torch.inference_mode, "__enter__", _no_grad),
+        patch.object(torch.inference_mode, "__exit__", _grad),
+    ):
         yield NAME
+
+
+def _no_grad(mode: Any) -> None:
+    mode.without = torch.no_grad()
+    mode.without.__enter__()
+
+
+def _grad(mode: Any, *error: Any) -> None:
+    mode.without.__exit__(*error)

@@ -198,14 +198,16 @@ class BaseModel(ABC):
             self.residence.enter(self)
         if self.adapter is None:
             return self.decode(batch)
-        with self.adapter.reading(batch), self._precision():
-            return self.decode(batch).to(self.module.dtype)
+        dtype = output_matrix(self.module).weight.dtype  # not the module's: a vision tower may have another
+        with self.adapter.reading(batch), self._precision(dtype):
+            return self.decode(batch).to(dtype)
 
-    def _precision(self) -> AbstractContextManager[object]:
+    def _precision(self, dtype: torch.dtype) -> AbstractContextManager[object]:
         """Autocast to the weights' half precision: adapters are float32, and their products need not be."""
-        dtype, kind = self.module.dtype, self.device.type
+        kind = self.device.type
         wanted = kind != "cpu" if self.autocast is None else self.autocast
-        return torch.autocast(kind, dtype=dtype) if wanted and dtype != torch.float32 else nullcontext()
+        half = dtype in (torch.bfloat16, torch.float16)
+        return torch.autocast(kind, dtype=dtype) if wanted and half else nullcontext()
 
     @abstractmethod
     def head(self, hidden: Tensor) -> Tensor:
