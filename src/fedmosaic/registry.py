@@ -179,6 +179,8 @@ def _place(package: str) -> Path:
 
 METHODS = Registry("methods", noun="method", package="fedmosaic.methods", base="fedmosaic.methods.base:Method")
 DATASETS = Registry("datasets", noun="dataset", package="fedmosaic.data.datasets")
+FORMATS = Registry("formats", noun="format of records", package="fedmosaic.data.formats")
+READERS = Registry("readers", noun="reader of data files", package="fedmosaic.data.readers")
 FAMILIES = Registry(
     "families", noun="embedded model", package="fedmosaic.models.embedded", base="fedmosaic.models.families:Family"
 )
@@ -194,4 +196,16 @@ AGGREGATORS = Registry(
 ENGINES = Registry("engines", noun="engine", package="fedmosaic.federation.engines")
 TRACKERS = Registry("trackers", noun="tracker", package="fedmosaic.trackers", base="fedmosaic.trackers.base:Tracker")
 
-REGISTRIES = (METHODS, DATASETS, FAMILIES, GATES, SKETCHES, METRICS, AGGREGATORS, ENGINES, TRACKERS)
+REGISTRIES = (
+    METHODS,
+    DATASETS,
+    FORMATS,
+    READERS,
+    FAMILIES,
+    GATES,
+    SKETCHES,
+    METRICS,
+    AGGREGATORS,
+    ENGINES,
+    TRACKERS,
+)

@@ -78,10 +78,11 @@ class Scenario(BaseModel):
 
     Attributes:
         benchmark: a dataset, e.g. ``mosaic40`` (offline), ``published`` (a data folder in the published layout) or
-            ``in-memory`` (tasks that Python code gives as objects).
-        data: that folder, for ``published``.
+            ``in-memory`` (tasks that Python code gives as objects), ``files`` (files and folders in the usual formats).
+        data: that folder, for ``published`` and ``files`` (which may be a file).
         skip_bad: leave out records of it that cannot be used, instead of refusing them.
         open_tasks: tasks of it whose answers are open even where the question lists options.
+        columns: what ``files`` call question, answer, image, options, metric, task, where not by a usual name.
         public: a task of it whose train samples everybody may see, for methods that need such (distillation).
         probe: base model of the relevance probe; empty: the smallest of the clients' models.
         reference: a method that is run beside the asked one for comparison (e.g. ``sft``); empty: none.
@@ -99,6 +100,7 @@ class Scenario(BaseModel):
     skip_bad: bool = False
     open_tasks: tuple[str, ...] = ()
     public: str = ""
+    columns: Annotated[dict[str, str], Field(exclude_if=lambda value: not value)] = Field(default_factory=dict)
     protocol: Literal["static", "dynamic"] = "dynamic"
     probe: str = ""
     reference: str = ""
@@ -116,7 +118,7 @@ class Scenario(BaseModel):
 
     @model_validator(mode="after")
     def _built_in_data_need_no_description(self) -> Scenario:
-        given = [key for key in ("data", "open_tasks", "public") if getattr(self, key)]
+        given = [key for key in ("data", "open_tasks", "public", "columns") if getattr(self, key)]
         if self.benchmark == "mosaic40" and given:
             raise ValueError(
                 f"{given[0]!r} is about data of your own, but benchmark is 'mosaic40', which brings its own; "

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -25,6 +25,7 @@ class DataOptions:
         skip_bad: leave out records that cannot be used, instead of refusing them.
         open_tasks: tasks whose answers are open even where the question lists options.
         public: the task whose train samples server and clients may all see; empty for none.
+        columns: what the data call question, answer, image, options, ..., where they have names of their own.
     """
 
     home: Path
@@ -32,6 +33,7 @@ class DataOptions:
     skip_bad: bool = False
     open_tasks: Collection[str] = ()
     public: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 class Dataset(Protocol):
@@ -110,6 +112,7 @@ def load_benchmark(
     skip_bad: bool = False,
     open_tasks: Collection[str] = (),
     public: str = "",
+    columns: Mapping[str, str] | None = None,
 ) -> Benchmark:
     """Load a benchmark by name and return it.
 
@@ -121,13 +124,17 @@ def load_benchmark(
         skip_bad: whether to leave out bad records.
         open_tasks: tasks whose answers are open.
         public: the public task.
+        columns: the data's own names of columns.
 
     Raises:
         SettingsError: the name is unknown, or the dataset needs a folder and none is given.
         DataError: the data cannot be built or read.
     """
     dataset: type[Dataset] = DATASETS.load(name)
-    return dataset.open(DataOptions(home=home, folder=folder, skip_bad=skip_bad, open_tasks=open_tasks, public=public))
+    options = DataOptions(
+        home=home, folder=folder, skip_bad=skip_bad, open_tasks=open_tasks, public=public, columns=columns or {}
+    )
+    return dataset.open(options)
 
 
 def drawn_public(task: Task, count: int, seed: int) -> list[Sample]:

@@ -8,18 +8,17 @@ dataset/NAME/{train,test}/dataset-ID.json     a list of records, or one a line; 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from fedmosaic.data.benchmark import drawn_public, unknown
 from fedmosaic.data.images import FileSource
-from fedmosaic.data.option_lists import announces_options
 from fedmosaic.data.record_files import Entry, read_records
 from fedmosaic.data.records import answers, parse_conversation
 from fedmosaic.data.sample import IMAGE_MARK, Sample, Task
+from fedmosaic.data.sources import Source, open_option_notes, overlap_notes, split_keys
 from fedmosaic.data.splitting import split_disjoint
-from fedmosaic.data.texts import check_text, normalised, quoted
+from fedmosaic.data.texts import check_text, quoted
 from fedmosaic.errors import DataError, SettingsError
 
 VALIDATION_SHARE = 0.1
@@ -48,16 +47,6 @@ _FAMILIES = {
 }
 _FAMILY_OF = {dataset: family for family, names in _FAMILIES.items() for dataset in names.split()}
 _ENDINGS = (".json", ".jsonl")
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A sample with its record, the question of its answer, and digests of its images."""
-
-    sample: Sample
-    place: str
-    question: str
-    images: tuple[str, ...]
 
 
 class PublishedBenchmark:
@@ -148,15 +137,15 @@ class PublishedBenchmark:
     def _task(self, name: str, path: Path, *, is_open: bool) -> Task:
         train = self._read(path, is_open=is_open)
         test = self._read(_only(path.parent.parent / "test", path.stem), is_open=is_open)
-        self.notes += _overlap_notes(name, train, test)
-        self.notes += [] if is_open else _open_option_notes(name, test)
-        samples, keys = [read.sample for read in train], [_split_keys(read) for read in train]
+        self.notes += overlap_notes(name, train, test)
+        self.notes += [] if is_open else open_option_notes(name, test)
+        samples, keys = [read.sample for read in train], [split_keys(read) for read in train]
         kept, validation = split_disjoint(samples, keys, VALIDATION_SHARE)
         family = _FAMILY_OF.get(path.parent.parent.name, "published")
         return Task(name, family, kept, validation, tuple(read.sample for read in test))
 
-    def _read(self, path: Path, *, is_open: bool) -> list[_Source]:
-        read: list[_Source] = []
+    def _read(self, path: Path, *, is_open: bool) -> list[Source]:
+        read: list[Source] = []
         for i, entry in enumerate(read_records(path)):
             try:
                 read += self._samples(entry, path, f"{path.parent.name}-{i}", is_open=is_open)
@@ -169,7 +158,7 @@ class PublishedBenchmark:
             raise DataError(f"{path}: no usable record; expected a list of at least one")
         return read
 
-    def _samples(self, entry: Entry, path: Path, sample_id: str, *, is_open: bool) -> list[_Source]:
+    def _samples(self, entry: Entry, path: Path, sample_id: str, *, is_open: bool) -> list[Source]:
         """Return one sample per answer of a record: all of them, or none if one is bad."""
         if entry.fault:
             raise DataError(entry.fault)
@@ -180,7 +169,7 @@ class PublishedBenchmark:
         for turn, answer in enumerate(answers(conversation, is_open=is_open)):
             n = answer.prompt.count(IMAGE_MARK)
             sample = Sample(f"{sample_id}-{turn}", images[:n], answer.prompt, answer.text, answer.options)
-            read.append(_Source(sample, entry.place, answer.question, digests[:n]))
+            read.append(Source(sample, entry.place, answer.question, digests[:n]))
         return read
 
     def _key(self, image: str, path: Path) -> str:
@@ -215,44 +204,3 @@ def _only(folder: Path, stem: str) -> Path:
     if len(there) > 1:
         raise DataError(f"{there[0]} and {there[1].name} are the same task; keep one of them")
     return (there or files)[0]
-
-
-def _split_keys(read: _Source) -> set[Hashable]:
-    """Return what a validation sample must not share with a train one: record, images, texts that are not about images.
-
-    Texts about images are the same for many images ("what is this?") and reveal nothing without them.
-    """
-    keys: set[Hashable] = {("record", read.place), *(("image", image) for image in read.images)}
-    if not read.images:
-        prompt, question, answer = map(normalised, (read.sample.prompt, read.question, read.sample.answer))
-        keys |= {("prompt", prompt), ("turn", question, answer)}
-    return keys
-
-
-def _overlap_notes(name: str, train: Sequence[_Source], test: Sequence[_Source]) -> list[str]:
-    """Return a note if test samples repeat questions of train samples about the same images."""
-    trained = {_asked(read): read.place for read in reversed(train)}
-    repeated = [read for read in test if _asked(read) in trained]
-    if not repeated:
-        return []
-    first = f"{repeated[0].place} of test is {trained[_asked(repeated[0])]} of train"
-    return [
-        f"{name}: {len(repeated)} of {len(test)} test samples are in its train file, too ({first}); "
-        "their scores measure memorisation: take them out of one of the files"
-    ]
-
-
-def _open_option_notes(name: str, test: Sequence[_Source]) -> list[str]:
-    """Return a note if questions announce options in no known form, so that their answers count as open."""
-    unread = [read for read in test if read.sample.options is None and announces_options(read.question)]
-    if not unread:
-        return []
-    return [
-        f"{name}: {len(unread)} of {len(test)} test samples announce options in no form that is read, and are scored "
-        f"as open answers ({unread[0].place}: {quoted(unread[0].question)}); write Choice list:[..., ...], or name the "
-        "task in open_tasks"
-    ]
-
-
-def _asked(read: _Source) -> Hashable:
-    return read.images, normalised(read.sample.prompt)

@@ -11,6 +11,8 @@ from pathlib import Path
 from fedmosaic.data.texts import quoted
 from fedmosaic.errors import DataError
 
+_LONGEST_LINE = 2**28  # bytes of a JSON line; a longer one is cut, which makes it a fault
+
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},]', re.DOTALL)
 
 
@@ -56,6 +58,41 @@ def read_records(path: Path) -> list[Entry]:
             f"of length {length}"
         )
     return [Entry(f"record {i}", value) for i, value in enumerate(table)]
+
+
+def stream_records(path: Path) -> Iterator[Entry]:
+    """Yield the records of a file: of JSON lines one by one, without holding the file; of a JSON list all at once.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DataError: as :func:`read_records`.
+    """
+    first = next(_read_lines(path), ("", ""))[1]
+    entry = _entry("", first)
+    if first.lstrip()[:1] != "{" or (entry.fault and not _ends_as_object(first)):
+        yield from read_records(path)
+        return
+    for i, (where, line) in enumerate(_read_lines(path)):
+        yield _entry(f"record {i}{where}", line)
+
+
+def _ends_as_object(line: str) -> bool:
+    """Return whether a line that is no JSON was meant as a whole object, rather than begins one of several lines."""
+    return line.rstrip().endswith("}")
+
+
+def _read_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield place and text of each line that is not empty."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), start=1):
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8", errors="surrogateescape")
+                if text.strip():
+                    yield f" (line {number})", text
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the file and its rights") from error
 
 
 def _text(path: Path) -> str:

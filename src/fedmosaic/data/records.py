@@ -39,7 +39,7 @@ HARMLESS = frozenset(_HARMLESS.split())
 _CONVERSATION, _IMAGES = ("conversations", "messages"), ("image", "images")
 _ROLE, _TEXT = ("from", "role"), ("value", "content")
 # Spellings of an image's place that occur in published files, e.g. <image1>, <Image>, <ImageHere>, <|image_1|>.
-_MARK = re.compile(
+MARK = re.compile(
     r"<\|?\s*image(?:[ _-]?(?:here|placeholder|token|pad)|[ _-]?(?P<number>\d{1,4}))?\s*[|/]?>", re.IGNORECASE
 )
 
@@ -98,15 +98,15 @@ def parse_conversation(record: object) -> Conversation:
     """
     if not isinstance(record, dict):
         raise DataError(f"expected an object with 'conversations', found {quoted(record)}")
-    _check_keys("the record", record, (*_CONVERSATION, *_IMAGES))
+    check_keys("the record", record, (*_CONVERSATION, *_IMAGES))
     said = _either("the record", record, _CONVERSATION)
     if not isinstance(said, list) or not said:
         raise DataError(f"expected 'conversations' with question and answer in turn, found {quoted(said)}")
     turns = _turns(said)
     _check_order(turns)
-    marks = [mark for turn in turns for mark in _MARK.finditer(turn.text)]
+    marks = [mark for turn in turns for mark in MARK.finditer(turn.text)]
     images = _by_marks(_images(record), [mark["number"] for mark in marks])
-    return Conversation(tuple(Message(turn.role, _MARK.sub(IMAGE_MARK, turn.text)) for turn in turns), images)
+    return Conversation(tuple(Message(turn.role, MARK.sub(IMAGE_MARK, turn.text)) for turn in turns), images)
 
 
 def answers(conversation: Conversation, *, is_open: bool) -> Iterator[Answer]:
@@ -150,9 +150,32 @@ def _chosen(question: str, answer: str) -> tuple[str, tuple[str, ...] | None]:
     return matched, options
 
 
-def _check_keys(what: str, table: Mapping[str, Any], used: Collection[str]) -> None:
-    """Refuse keys whose content would be lost; keys of comments and of empty values have none."""
-    unused = [
+def check_keys(what: str, table: Mapping[str, Any], used: Collection[str]) -> None:
+    """Refuse keys whose content would be lost; keys of comments and of empty values have none.
+
+    Args:
+        what: names the table in the error.
+        table: what has the keys.
+        used: the keys that are read.
+
+    Raises:
+        DataError: there are such keys.
+    """
+    if unused := unused_keys(table, used):
+        raise DataError(
+            f"{what} has {quoted(unused)}, which would not be used; known are {', '.join(used)}: "
+            "remove the key, or let its name begin with _ if it is a comment"
+        )
+
+
+def unused_keys(table: Mapping[str, Any], used: Collection[str]) -> list[str]:
+    """Return the keys whose content would be lost.
+
+    Args:
+        table: what has the keys.
+        used: the keys that are read.
+    """
+    return [
         key
         for key, value in table.items()
         if key not in used
@@ -161,11 +184,6 @@ def _check_keys(what: str, table: Mapping[str, Any], used: Collection[str]) -> N
         and not key.endswith("_id")
         and not _is_nothing(value)
     ]
-    if unused:
-        raise DataError(
-            f"{what} has {quoted(unused)}, which would not be used; known are {', '.join(used)}: "
-            "remove the key, or let its name begin with _ if it is a comment"
-        )
 
 
 def _either(what: str, table: Mapping[str, Any], names: Sequence[str]) -> Any:
@@ -187,7 +205,7 @@ def _turns(said: Sequence[object]) -> list[Message]:
     for number, turn in enumerate(said, start=1):
         if not isinstance(turn, dict):
             raise DataError(f"turn {number} is {quoted(turn)}; expected an object with a text 'value'")
-        _check_keys(f"turn {number}", turn, (*_ROLE, *_TEXT))
+        check_keys(f"turn {number}", turn, (*_ROLE, *_TEXT))
         tables.append(turn)
     names = [_either(f"turn {number}", turn, _ROLE) for number, turn in enumerate(tables, start=1)]
     if all(_is_nothing(name) for name in names):
@@ -207,7 +225,7 @@ def _turn(what: str, name: object, table: Mapping[str, Any]) -> Message:
     text = text.strip()
     if is_blank(text) and role != "system":
         raise DataError(f"{what} ({quoted(name)}) is empty; expected a text")
-    if role == "assistant" and (mark := _MARK.search(text)):
+    if role == "assistant" and (mark := MARK.search(text)):
         raise DataError(f"{what} is an answer and holds {quoted(mark.group())}; images can only be shown in questions")
     return Message(role, text)
 

@@ -95,6 +95,7 @@ class Assets:
             skip_bad=scenario.skip_bad,
             open_tasks=scenario.open_tasks,
             public=scenario.public,
+            columns=scenario.columns,
         )
 
     @property
