@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -82,9 +82,23 @@ class Registry:
             SettingsError: there is none of this name, or an entry point does not hold what it should.
         """
         entries = self._entry_points()
+        if name not in self._registered and name not in entries:
+            self.check(name)
+        return self._loaded(name, entries)
+
+    def load_all(self) -> list[Any]:
+        """Return all classes, sorted by name; installed packages are looked up once.
+
+        Raises:
+            SettingsError: an entry point does not hold what it should.
+        """
+        entries = self._entry_points()
+        return [self._loaded(name, entries) for name in sorted({*self._built_in, *self._registered, *entries})]
+
+    def _loaded(self, name: str, entries: Mapping[str, EntryPoint]) -> Any:
         if name in self._registered:
             return self._registered[name]
-        if self.check(name) in entries:
+        if name in entries:
             return self._of_entry_point(entries[name])
         module = importlib.import_module(self._built_in[name])
         for value in vars(module).values():

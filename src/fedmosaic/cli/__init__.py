@@ -14,6 +14,7 @@ from fedmosaic.cli.align import align
 from fedmosaic.cli.ask import ask
 from fedmosaic.cli.compare import compare
 from fedmosaic.cli.console import PlainConsole, tolerate_any_text, visible
+from fedmosaic.cli.data import data
 from fedmosaic.cli.deploy import deploy
 from fedmosaic.cli.evaluate import evaluate
 from fedmosaic.cli.export import export
@@ -61,6 +62,7 @@ app.command()(align)
 app.command()(export)
 app.command()(ask)
 app.add_typer(tasks, name="tasks")
+app.add_typer(data, name="data")
 app.add_typer(settings, name="settings")
 app.add_typer(deploy, name="deploy")
 

@@ -17,7 +17,7 @@ from fedmosaic.data.sources import Source, open_option_notes, overlap_notes, spl
 from fedmosaic.data.splitting import split_disjoint
 from fedmosaic.errors import DataError, SettingsError
 
-TEST_SHARE = 0.2
+TEST_SHARES = (0.2, 0.35, 0.5)  # the first at which a group of samples that share images can be cut off
 VALIDATION_SHARE = 0.1
 
 
@@ -86,7 +86,7 @@ class FilesBenchmark:
 
     def task_names(self) -> list[str]:
         """Return the names of all tasks but the public one; files are read only where a column divides them."""
-        names = [name for file in self._files for name in (self._tasks(file) if self._recogniser.divides else [file])]
+        names = [name for file in self._files for name in (self.tasks_of(file) if self._recogniser.divides else [file])]
         return [name for name in names if name != self._public]
 
     def unseen_names(self) -> list[str]:
@@ -104,7 +104,7 @@ class FilesBenchmark:
         """
         for file in self._files:
             if name == file or (self._recogniser.divides and name.startswith(f"{file}/")):
-                tasks = self._tasks(file)
+                tasks = self.tasks_of(file)
                 if name in tasks:
                     return tasks[name]
         raise unknown("task", name, self.task_names())
@@ -118,7 +118,19 @@ class FilesBenchmark:
             )
         return drawn_public(self.task(self._public), count, seed)
 
-    def _tasks(self, file: str) -> dict[str, Task]:
+    def file_names(self) -> list[str]:
+        """Return the names of the tasks' files, of which each is one task or (by a column) several."""
+        return list(self._files)
+
+    def tasks_of(self, file: str) -> dict[str, Task]:
+        """Return the tasks in the files of one name, which are read now.
+
+        Args:
+            file: the name.
+
+        Raises:
+            DataError: as :meth:`task`.
+        """
         if file not in self._read:
             files, seen = self._files[file], self.understood.setdefault(file, Understood())
             read = {split: list(self._sources(file, split, files, seen)) for split in files.splits}
@@ -138,8 +150,8 @@ class FilesBenchmark:
         if test:
             self.notes += overlap_notes(name, train, test)
         else:
-            share = max(TEST_SHARE, 1.001 / len(train)) if len(train) > 1 else 0
-            train, test = _divided(train, share)
+            cuts = (_divided(read["train"], share) for share in TEST_SHARES)
+            train, test = next((cut for cut in cuts if cut[1]), (train, []))
         if not test or not train:
             raise DataError(
                 f"task {name!r} has {len(read['train'])} sample(s) from which no test samples can be taken without the "

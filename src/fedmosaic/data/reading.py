@@ -74,6 +74,7 @@ class Recogniser:
                 raise SettingsError(f"columns: unknown {name!r}; {hint(name, _ROLES)}known: {', '.join(_ROLES)}")
         self.columns = dict(columns)
         self.divides = "task" in columns
+        self._formats: list[type[Format]] = FORMATS.load_all()
 
     def of_file(self, home: Path, adapted: Callable[[dict[str, Any]], dict[str, Any]], seen: Counts) -> FileRecords:
         """Return what reads the records of one file.
@@ -83,7 +84,7 @@ class Recogniser:
             adapted: gives its records the usual keys.
             seen: where to count.
         """
-        return FileRecords(home, adapted, seen, self.columns)
+        return FileRecords(home, adapted, seen, self.columns, self._formats)
 
 
 @dataclass
@@ -95,18 +96,18 @@ class FileRecords:
         adapted: gives records the usual keys.
         seen: where to count.
         columns: usual name -> name in the file.
+        formats: those that it may have.
     """
 
     home: Path
     adapted: Callable[[dict[str, Any]], dict[str, Any]]
     seen: Counts
     columns: Mapping[str, str]
+    formats: Sequence[type[Format]]
     _format: type[Format] | None = field(default=None, init=False)
-    _formats: list[type[Format]] = field(init=False)
     _absent: set[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._formats = [FORMATS.load(name) for name in FORMATS]
         self._absent = set(self.columns.values())
 
     def plain(self, value: object) -> Record:
@@ -121,7 +122,7 @@ class FileRecords:
         if not isinstance(value, dict):
             raise DataError(f"expected an object, found {quoted(value)}")
         record = self._renamed(self.adapted(value))
-        form = _format_of(record, self._formats)
+        form = _format_of(record, self.formats)
         self._format = self._format or form
         if form is not self._format:
             raise DataError(
@@ -202,9 +203,10 @@ def _format_of(record: Mapping[str, Any], kinds: Sequence[type[Format]]) -> type
     claimed = [kind for kind in kinds if kind.claims(record)]
     best = [kind for kind in claimed if kind.rank == min(each.rank for each in claimed)]
     if not best:
+        known = ", ".join(kind.name for kind in kinds)
         raise DataError(
-            f"its keys {quoted(sorted(map(str, record)))} are of no known format ({', '.join(FORMATS)}); name its "
-            "columns in the scenario: columns = { question = '...', answer = '...' }"
+            f"its keys {quoted(sorted(map(str, record)))} are of no known format ({known}); name its columns in the "
+            "scenario: columns = { question = '...', answer = '...' }"
         )
     if len(best) > 1:
         raise DataError(f"it is {' and '.join(repr(kind.name) for kind in best)} at once; keep the keys of one")

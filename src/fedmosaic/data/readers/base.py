@@ -63,12 +63,14 @@ def reader_of(path: Path) -> type[Reader]:
         raise DataError(f"{path} is missing; check the path")
     if path.is_file() and not head.strip():
         raise DataError(f"{path}: the file is empty; expected records")
-    for name in READERS:
-        reader: type[Reader] = READERS.load(name)
+    readers: list[type[Reader]] = READERS.load_all()
+    for reader in readers:
         if reader.recognises(path, head):
             return reader
     what = "folder" if path.is_dir() else "file"
-    raise DataError(f"{path}: a {what} of no known form; known are {', '.join(READERS)} (docs/data.md)")
+    raise DataError(
+        f"{path}: a {what} of no known form; known are {', '.join(reader.name for reader in readers)} (docs/data.md)"
+    )
 
 
 class _Nothing:

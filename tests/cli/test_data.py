@@ -1,0 +1,83 @@
+"""``fedmosaic data``: own files are checked, and become a scenario that runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tests.cli.calling import call
+
+from fedmosaic.api.settings import scenario_of
+from fedmosaic.data.benchmark import load_benchmark
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """A file of 24 records of two wards about four images."""
+    for i in range(4):
+        Image.new("RGB", (8, 8), (60 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    path = tmp_path / "mine.jsonl"
+    records = [
+        {"query": f"Is it {i}?", "response": "yes", "images": [f"{i % 4}.png"], "ward": "ab"[i % 2]} for i in range(24)
+    ]
+    path.write_text("\n".join(map(json.dumps, records)))
+    return path
+
+
+def test_check_shows_what_is_understood(monkeypatch, capsys, mine):
+    picture = mine.parent / "seen.png"
+    status, out, _ = call(monkeypatch, capsys, "data", "check", mine, "--picture", picture)
+    assert status == 0
+    assert "mine: query-response in json; records: 24 train" in out
+    assert "with images: 24; with options: 0" in out
+    assert "->  yes" in out
+    assert "not used, with the number of records that have it: ward (24)" in out
+    assert "0 problems" in out
+    assert Image.open(picture).width > 100
+
+
+def test_check_names_every_problem_and_fails(monkeypatch, capsys, mine):
+    (mine.parent / "0.png").write_bytes(b"no image")
+    with mine.open("a") as file:
+        file.write('\n{"query": "q", "response": "a", "images": ["https://a.b/c.png"]}\n{"query": ')
+    (mine.parent / "other.csv").write_text("x,y\n1,2\n")
+    status, out, _ = call(monkeypatch, capsys, "data", "check", mine.parent)
+    problems = [line for line in out.splitlines() if line.startswith("problem: ")]
+    assert status == 1
+    assert sum(f"{mine}, record" in line and "0.png" in line for line in problems) == 6
+    assert any("record 24 (line 25)" in line and "is not fetched" in line for line in problems)
+    assert any("record 25 (line 26)" in line and "not valid JSON" in line for line in problems)
+    assert any("other.csv, record 0 (line 2)" in line for line in problems)
+    assert f"{len(problems)} problems" in out
+
+
+def test_split_by_a_column_deals_whole_tasks(monkeypatch, capsys, mine, tmp_path):
+    arguments = ("data", "split", mine, "--clients", 2, "--by", "ward", "--out", tmp_path / "out")
+    status, _, _ = call(monkeypatch, capsys, *arguments, "--model", "tiny-llama", "--model", "tiny-qwen2")
+    assert status == 0
+    scenario = scenario_of(str(tmp_path / "out" / "scenario.toml"))
+    assert [(client.model, client.tasks) for client in scenario.clients] == [
+        ("tiny-llama", ("mine/a",)),
+        ("tiny-qwen2", ("mine/b",)),
+    ]
+    benchmark = load_benchmark(
+        scenario.benchmark, home=tmp_path / "home", folder=Path(scenario.data), columns=scenario.columns
+    )
+    assert {sample.prompt[-2] for sample in benchmark.task("mine/a").train} <= set("02468")
+    status, _, error = call(monkeypatch, capsys, *arguments)
+    assert (status, "scenario.toml exists already" in error) == (2, True)
+    few = ("data", "split", mine, "--clients", 3, "--by", "ward", "--out", tmp_path / "few")
+    assert "'ward' has 2 value(s)" in call(monkeypatch, capsys, *few)[2]
+    assert not (tmp_path / "few").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("home")
+def test_what_split_wrote_runs(monkeypatch, capsys, mine, tmp_path):
+    out = tmp_path / "out"
+    arguments = ("--clients", 3, "--by", "dirichlet", "--out", out, "--model", "tiny-llama-small")
+    assert call(monkeypatch, capsys, "data", "split", mine, *arguments)[0] == 0
+    run = ("run", out / "scenario.toml", "--rounds", 1, "--set", "training.steps=1", "--out", tmp_path / "run")
+    status, _, error = call(monkeypatch, capsys, *run, "--quiet")
+    assert status == 0, error
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["self"]["last"] >= 0
