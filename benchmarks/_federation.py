@@ -30,6 +30,7 @@ class Federation:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         source = str(Path(__file__).parents[1] / "src")
         self.environment = {
+            "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",  # as in the scripts of fedmosaic deploy
             **os.environ,
             **QUICK,
             "PYTHONPATH": source,

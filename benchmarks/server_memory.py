@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from flwr.app import Context, Message
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedmosaic.config import resolve
@@ -66,16 +66,18 @@ def client_app() -> ClientApp:
         assert (meta["round"] == 1) == (not received)
         random = torch.Generator().manual_seed(meta["client"])
         upload = {name: torch.randn(shape, generator=random) for name, shape in SHAPES.items()}
-        done = {"loss": 1.0, "steps": 1, "samples": 8, "flops": 1.0, "seconds": 0.0}
-        return Message(wire.add_metrics(wire.pack(meta, upload), done), reply_to=message)
+        done = {"loss": 1.0, "steps": 1, "samples": 8, "flops": 1.0, "seconds": 0.0, "evaluation_seconds": 0.0}
+        return scored(message, wire.add_metrics(wire.pack(meta, upload), done), meta["client"])
 
     @app.evaluate("exchange")
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
         meta = about(message, context)
+        return scored(message, wire.add_metrics(wire.pack(meta), {"seconds": 0.0}), meta["client"])
+
+    def scored(message: Message, content: RecordDict, client: int) -> Message:
         both = message.content["meta"].get("others", True)
-        tasks = ("task", "other") if both else ("task",) if meta["client"] else ("other",)
-        content = wire.add_metrics(wire.pack(meta), {"seconds": 0.0})
+        tasks = ("task", "other") if both else ("task",) if client else ("other",)
         return Message(wire.add_scores(content, {task: [0.5] for task in tasks}), reply_to=message)
 
     return app

@@ -41,7 +41,8 @@ SETTINGS = resolve(
 ROUND = 3
 PEER = Peer(7, 2, "llama", "", SHAPES, downloads=SHAPES)
 CHECKS = ReplyChecks(SETTINGS, make_method("fedmosaic", {}))
-DONE = {"loss": 1.0, "steps": 2, "samples": 8, "flops": 1e9, "seconds": 0.5, "privacy.epsilon": 1.0}
+DONE = {"loss": 1.0, "steps": 2, "samples": 8, "flops": 1e9, "seconds": 0.5, "evaluation_seconds": 0.5}
+DONE["privacy.epsilon"] = 1.0
 DONE["privacy.delta"] = 1e-5
 
 
@@ -56,22 +57,24 @@ class Parts:
     tensors: dict
     meta: dict
     metrics: dict
+    scores: dict
     content: RecordDict | None = None
 
 
 def reply(parts):
     parts.content = wire.add_metrics(wire.pack(parts.meta, parts.tensors, agreed=SHAPES), parts.metrics)
+    wire.add_scores(parts.content, parts.scores)
     return parts
 
 
 def request(parts):
-    about = {"round": parts.meta["round"], "run": parts.meta["run"], "known": ROUND - 1}
+    about = {"round": parts.meta["round"], "run": parts.meta["run"], "known": ROUND - 1, "others": False, "count": 2}
     parts.content = wire.pack(about, parts.tensors, agreed=SHAPES)
     return parts
 
 
 def parts():
-    return Parts(tensors(), {"client": 7, "round": ROUND, "run": SETTINGS.digest}, dict(DONE))
+    return Parts(tensors(), {"client": 7, "round": ROUND, "run": SETTINGS.digest}, dict(DONE), {"bars": [0.0, 1.0]})
 
 
 class Attack(NamedTuple):
@@ -178,6 +181,8 @@ ATTACKS = [
     Attack("a metric that nobody knows", metric("reward", 1.0), reply_only=True),
     Attack("negative FLOPs", metric("flops", -1.0), reply_only=True),
     Attack("a negative epsilon", metric("privacy.epsilon", -1.0), reply_only=True),
+    Attack("a score above 1", lambda p: p.scores.update(bars=[1.5]), reply_only=True),
+    Attack("scores of a task that nobody asked for", lambda p: p.scores.update(lines=[1.0]), reply_only=True),
     Attack("an account of privacy without epsilon", lambda p: p.metrics.pop("privacy.epsilon"), reply_only=True),
 ]
 
@@ -205,13 +210,13 @@ def refused(sender, read):
 
 
 def train_reply(content):
-    return CHECKS.train_reply(PEER, content, ROUND)
+    return CHECKS.train_reply(PEER, content, ROUND, others=False)
 
 
 def download(content):
     method = SimpleNamespace(elastic=False, download_shapes=lambda adapter: SHAPES)
     assets = SimpleNamespace(method=method, settings=SETTINGS)
-    return request_checks.download(content, SimpleNamespace(runtime=SimpleNamespace(assets=assets), adapter=None))
+    return request_checks.training(content, SimpleNamespace(runtime=SimpleNamespace(assets=assets), adapter=None))
 
 
 def test_without_a_fault_both_sides_read_what_was_sent():
@@ -219,7 +224,7 @@ def test_without_a_fault_both_sides_read_what_was_sent():
     assert all(torch.equal(got.tensors[name], sent) for name, sent in tensors().items())
     assert got.samples == 8
     asked, received = download(attacked(Attack("none"), request))
-    assert asked == {"round": ROUND, "run": SETTINGS.digest, "known": ROUND - 1}
+    assert asked == {"round": ROUND, "run": SETTINGS.digest, "known": ROUND - 1, "others": False, "count": 2}
     assert all(torch.equal(received[name], sent) for name, sent in tensors().items())
 
 
@@ -253,7 +258,7 @@ def test_a_norm_that_explodes_a_thousandfold_is_refused_by_a_tighter_bound():
     moved.meta["run"] = tight.digest
     moved.tensors["layer.0.q.A"].mul_(1e3)
     checks = ReplyChecks(tight, make_method("fedmosaic", {}))
-    told = refused("client 7", lambda: checks.train_reply(PEER, reply(moved).content, ROUND))
+    told = refused("client 7", lambda: checks.train_reply(PEER, reply(moved).content, ROUND, others=False))
     assert "root mean square" in told
 
 
@@ -333,4 +338,7 @@ def test_a_method_s_own_check_names_the_client():
         made = parts()
         made.tensors = {"classes": torch.ones(2), "counts": torch.tensor(counts), "prototypes": torch.ones(2, 3)}
         content = wire.add_metrics(wire.pack(made.meta, made.tensors, agreed=shapes), made.metrics)
-        assert "counts" in refused("client 7", lambda content=content: checks.train_reply(peer, content, ROUND))
+        wire.add_scores(content, made.scores)
+        assert "counts" in refused(
+            "client 7", lambda content=content: checks.train_reply(peer, content, ROUND, others=False)
+        )

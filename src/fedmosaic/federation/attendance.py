@@ -45,10 +45,10 @@ class Attendance:
             RunError: some are not, and the run needs them; names them and the nodes that were refused.
         """
         rules = self._settings.participation
-        until = self._post.clock.now() + wait
+        began = self._post.clock.now()
         self._meet()
-        while len(self.peers) < len(self._clients) and self._post.clock.now() < until:
-            self._post.clock.pause()
+        while len(self.peers) < len(self._clients) and (waited := self._post.clock.now() - began) < wait:
+            self._post.clock.pause(waited)
             self._meet()
         if len(self.peers) < (rules.min_clients or len(self._clients)):
             refused = "".join(f"; node {node}: {why}" for node, why in self._refused.items())

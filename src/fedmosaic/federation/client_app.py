@@ -2,8 +2,8 @@
 
 ``query.hello``        who am I, what model do I run, what may I upload
 ``query.ready``        have I the state that it takes to go on after a round
-``train``              take the download, train one round, answer with the upload
-``evaluate``           score the model I have after a round
+``train``              take the download, train one round, score the model I have then, answer with upload and scores
+``evaluate``           score the model I have after a round in which I did not train
 ``evaluate.exchange``  take the download after the last round without training, score the model I have then
 """
 
@@ -116,10 +116,12 @@ def _ready(message: Message, me: ClientNode) -> Message:
 
 
 def _train(message: Message, me: ClientNode) -> Message:
-    """Train one round."""
+    """Train one round and score what has come of it."""
     assets = me.runtime.assets
-    asked, download = request_checks.download(message.content, me)
+    asked, download = request_checks.training(message.content, me)
     upload, meter = me.train_round(asked["round"], download, known=asked["known"])
+    start = time.perf_counter()
+    scores = me.evaluate(asked["round"], others=asked["others"], count=asked["count"], known=asked["round"])
     content = wire.pack(
         {"client": me.spec.id, "round": asked["round"], "run": asked["run"]},
         upload,
@@ -132,9 +134,10 @@ def _train(message: Message, me: ClientNode) -> Message:
         "samples": meter.samples,
         "flops": meter.flops,
         "seconds": meter.seconds,
+        "evaluation_seconds": time.perf_counter() - start,
         **{wire.PRIVACY + name: value for name, value in meter.privacy.items()},
     }
-    return Message(wire.add_metrics(content, done), reply_to=message)
+    return Message(wire.add_scores(wire.add_metrics(content, done), scores), reply_to=message)
 
 
 def _evaluate(message: Message, me: ClientNode) -> Message:

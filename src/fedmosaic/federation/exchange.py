@@ -57,6 +57,7 @@ class Exchange:
         read: Callable[[Peer, RecordDict], Read],
         *,
         round_: int,
+        answered: int = 0,
     ) -> Iterator[tuple[Peer, Read]]:
         """Send each client a message and yield what the answers say, as they come.
 
@@ -66,6 +67,7 @@ class Exchange:
             content: makes a client's message, when it is sent.
             read: checks an answer and returns what is used of it.
             round_: the round that the exchange belongs to.
+            answered: how many other clients have said the same already, with another answer.
 
         Yields:
             The client, and what was read.
@@ -74,7 +76,7 @@ class Exchange:
             WireError: an answer was refused, and all are needed.
             RunError: so many clients are missing that the round cannot go on; says who and why.
         """
-        quorum = _Quorum(NAMES[kind], round_, len(clients), self._least, self._tell)
+        quorum = _Quorum(NAMES[kind], round_, len(clients) + answered, self._least, self._tell)
         asked = {self._peers[client].node: self._peers[client] for client in clients if client in self._peers}
         for client in clients:
             if client not in self._peers:

@@ -17,7 +17,8 @@ from itertools import islice
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-_SECONDS_BETWEEN_POLLS = 0.5
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
+_PAUSE_OF_WAIT = 0.02
 _PULLED_AT_ONCE = 8
 _SECONDS_ON_THE_WAY = 5.0
 """A message is valid for so much longer than its answer is waited for: it may be on its way when the time is over."""
@@ -36,9 +37,13 @@ class Clock:
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
-    def pause(self) -> None:
-        """Wait between two looks at what has arrived."""
-        self.sleep(_SECONDS_BETWEEN_POLLS)
+    def pause(self, waited: float) -> None:
+        """Wait between two looks at what has arrived: little at first, so that short work is not held up by it.
+
+        Args:
+            waited: seconds since the first look.
+        """
+        self.sleep(min(max(_PAUSE_OF_WAIT * waited, _SHORTEST_PAUSE), _LONGEST_PAUSE))
 
 
 @dataclass(frozen=True)
@@ -96,13 +101,14 @@ class Post:
                 continue
             waiting[sent[0]] = _Sent(node, self.clock.now() + (self._deadline or math.inf))
             yield from self._arrived(waiting)
+        began = self.clock.now()
         while waiting:
             before = len(waiting)
             for _ in range(math.ceil(before / _PULLED_AT_ONCE)):
                 yield from self._arrived(waiting)
             yield from self._overdue(waiting)
             if len(waiting) == before:
-                self.clock.pause()
+                self.clock.pause(self.clock.now() - began)
 
     def _arrived(self, waiting: OrderedDict[str, _Sent]) -> Iterator[Answer]:
         """Ask for the answers to a few messages, yield those that are there, and turn to other messages next time."""

@@ -20,31 +20,11 @@ from fedmosaic.federation.results import PrivacySpent
 from fedmosaic.methods.base import Method
 from fedmosaic.methods.uploads import Upload
 
-_AT_LEAST = {"loss": -math.inf, "steps": 1, "samples": 1, "flops": 0, "seconds": 0}
+_AT_LEAST = {"loss": -math.inf, "steps": 1, "samples": 1, "flops": 0, "seconds": 0, "evaluation_seconds": 0}
 _KNOWN = {entry.name for entry in dataclasses.fields(PrivacySpent)}
 _NEEDED = {entry.name for entry in dataclasses.fields(PrivacySpent) if entry.default is dataclasses.MISSING}
 _MOST_TIMES = 1000
 _MOST_SCORES = 2**20
-
-
-@dataclass(frozen=True)
-class TrainReply:
-    """A client's checked answer to ``train``.
-
-    Attributes:
-        tensors: of the upload, by name.
-        done: ``loss``, ``steps``, ``samples``, ``flops``, ``seconds``, and what the uploads tell.
-        bytes: of the upload, as sent.
-    """
-
-    tensors: Mapping[str, Tensor]
-    done: Mapping[str, float]
-    bytes: int
-
-    @property
-    def samples(self) -> int:
-        """Training samples seen in the round."""
-        return int(self.done["samples"])
 
 
 @dataclass(frozen=True)
@@ -60,6 +40,28 @@ class ScoresReply:
     seconds: float
 
 
+@dataclass(frozen=True)
+class TrainReply:
+    """A client's checked answer to ``train``.
+
+    Attributes:
+        tensors: of the upload, by name.
+        done: ``loss``, ``steps``, ``samples``, ``flops``, ``seconds``, and what the uploads tell.
+        bytes: of the upload, as sent.
+        scores: of the model after training.
+    """
+
+    tensors: Mapping[str, Tensor]
+    done: Mapping[str, float]
+    bytes: int
+    scores: ScoresReply
+
+    @property
+    def samples(self) -> int:
+        """Training samples seen in the round."""
+        return int(self.done["samples"])
+
+
 class ReplyChecks:
     """Checks the replies of a run's clients.
 
@@ -73,22 +75,24 @@ class ReplyChecks:
         self._method = method
         self._run = settings.digest
 
-    def train_reply(self, peer: Peer, content: RecordDict, round_: int) -> TrainReply:
+    def train_reply(self, peer: Peer, content: RecordDict, round_: int, *, others: bool) -> TrainReply:
         """Return what a client answers to ``train``.
 
         Args:
             peer: the client.
             content: of its reply.
             round_: that it was asked to train in.
+            others: whether it was asked to score all clients' tasks, or its own only.
 
         Raises:
             WireError: names the client and what is wrong; nothing of the reply may be used then.
         """
         sender, elastic = peer.title, self._method.elastic
-        wire.check_records(content, {"meta", "metrics", "schema", "tensors"}, sender=sender)
+        wire.check_records(content, {"meta", "metrics", "schema", "scores", "tensors"}, sender=sender)
         self._check_origin(peer, content, round_)
         done = wire.metrics(content, sender=sender)
         self._check_work(done, sender)
+        scores = self._checked_scores(peer, content, others)
         tensors = wire.unpack(
             content,
             peer.shapes,
@@ -100,7 +104,7 @@ class ReplyChecks:
         )
         if peer.shapes and not tensors:
             raise WireError(f"{sender} sent no tensors; it announced {len(peer.shapes)}")
-        reply = TrainReply(tensors, done, wire.size(content))
+        reply = TrainReply(tensors, done, wire.size(content), ScoresReply(scores, done["evaluation_seconds"]))
         self._method.check_upload(Upload(peer.client, peer.architecture, tensors, reply.samples, round_))
         return reply
 
@@ -116,12 +120,17 @@ class ReplyChecks:
         Raises:
             WireError: names the client and what is wrong; nothing of the reply may be used then.
         """
-        sender, scenario = peer.title, self._settings.scenario
+        sender = peer.title
         wire.check_records(content, {"meta", "metrics", "scores"}, sender=sender)
         self._check_origin(peer, content, round_)
         done = wire.metrics(content, sender=sender)
         if done.keys() != {"seconds"} or done["seconds"] < 0:
             raise WireError(f"{sender} sent the metrics {wire.quoted(done)} with its scores; expected seconds >= 0")
+        return ScoresReply(self._checked_scores(peer, content, others), done["seconds"])
+
+    def _checked_scores(self, peer: Peer, content: RecordDict, others: bool) -> dict[str, tuple[float, ...]]:
+        """Scores of exactly the tasks that were asked for."""
+        sender, scenario = peer.title, self._settings.scenario
         scores = wire.scores(content, sender=sender)
         tasks = scenario.task_names if others and not peer.own_tasks_only else scenario.client(peer.client).tasks
         if unlike := sorted(scores.keys() ^ set(tasks)):
@@ -129,7 +138,7 @@ class ReplyChecks:
             raise WireError(f"{sender} {what} {wire.quoted(unlike[0])}; asked were {len(tasks)} task(s)")
         if sum(map(len, scores.values())) > _MOST_SCORES:
             raise WireError(f"{sender} sent {sum(map(len, scores.values()))} scores; the limit is {_MOST_SCORES}")
-        return ScoresReply(scores, done["seconds"])
+        return scores
 
     def ready_reply(self, peer: Peer, content: RecordDict, round_: int) -> bool:
         """Return what a client answers to ``query.ready``: whether its state after a round is there and whole.

@@ -13,13 +13,14 @@ from fedmosaic.federation import wire
 from fedmosaic.federation.client_node import ClientNode
 
 _SERVER = "the server"
+_TO_SCORE: dict[str, type] = {"others": bool, "count": int}
 
 
 def download(content: RecordDict, me: ClientNode) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return what the message is about, and the tensors in it: nothing but what the method announces.
 
     Args:
-        content: of a message ``train`` or ``evaluate.exchange``.
+        content: of a message ``evaluate.exchange``.
         me: the client that it reached.
 
     Returns:
@@ -28,9 +29,30 @@ def download(content: RecordDict, me: ClientNode) -> tuple[dict[str, Any], dict[
     Raises:
         WireError: says what is wrong; nothing of the message may be used then.
     """
+    return _download(content, me, {})
+
+
+def training(content: RecordDict, me: ClientNode) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return what a client is to train and to score, and the tensors that it begins with.
+
+    Args:
+        content: of a message ``train``.
+        me: the client that it reached.
+
+    Returns:
+        ``round``, ``run``, ``known``, ``others`` and ``count``, and the tensors by name.
+
+    Raises:
+        WireError: says what is wrong; nothing of the message may be used then.
+    """
+    asked, tensors = _download(content, me, _TO_SCORE)
+    return _counted(asked), tensors
+
+
+def _download(content: RecordDict, me: ClientNode, more: dict[str, type]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     method, settings = me.runtime.assets.method, me.runtime.assets.settings
     wire.check_records(content, {"meta", "schema", "tensors"}, sender=_SERVER)
-    asked = _meta(content, {}, settings, first=1)
+    asked = _meta(content, more, settings, first=1)
     tensors = wire.unpack(
         content,
         method.download_shapes(me.adapter),
@@ -55,7 +77,10 @@ def evaluation(content: RecordDict, me: ClientNode) -> dict[str, Any]:
         WireError: says what is wrong.
     """
     wire.check_records(content, {"meta"}, sender=_SERVER)
-    asked = _meta(content, {"others": bool, "count": int}, me.runtime.assets.settings, first=0)
+    return _counted(_meta(content, _TO_SCORE, me.runtime.assets.settings, first=0))
+
+
+def _counted(asked: dict[str, Any]) -> dict[str, Any]:
     if asked["count"] < 0:
         raise WireError(f"{_SERVER} asked for {asked['count']} samples of each task; expected 0 (all) or more")
     return asked

@@ -31,7 +31,7 @@ from fedmosaic.federation.exchange import Exchange
 from fedmosaic.federation.history import RunHistory
 from fedmosaic.federation.peers import Peer
 from fedmosaic.federation.post import Clock, Post
-from fedmosaic.federation.reply_checks import ReplyChecks
+from fedmosaic.federation.reply_checks import ReplyChecks, ScoresReply
 from fedmosaic.federation.results import ExchangeCosts, ExchangedScores, Missing
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.server_context import ServerContext
@@ -99,13 +99,14 @@ class Server:
             uploads = uploads.since(participation.oldest_that_counts(self.settings, round_))
             now = uploads.towards(self._schedule[round_])
             aggregation, relevance = self._aggregate(progress, round_, now, state)
-            uploads = uploads.updated(self._train(progress, round_, aggregation))
+            trained, scored = self._train(progress, round_, aggregation)
+            uploads = uploads.updated(trained)
             state = aggregation.state
             progress.round = round_
             self._count_time(progress)
             account = progress.privacy_account(self.context.method.guarantee)
             self.callbacks.on_round_end(RoundEnd(round_, progress.costs, account, relevance))
-            self._measure(progress, round_)
+            self._measure(progress, round_, scored)
             self._checkpoint(progress, uploads, state)
         if self.settings.final_exchange:
             progress.exchanged = self._last_exchange(progress, uploads, state)
@@ -153,52 +154,77 @@ class Server:
         self.folder.write_relevance(round_, weights, similarity)
         return Relevance(round_, weights, similarity)
 
-    def _train(self, progress: RunHistory, round_: int, aggregation: Aggregation) -> Uploads:
+    def _train(
+        self, progress: RunHistory, round_: int, aggregation: Aggregation
+    ) -> tuple[Uploads, dict[int, ScoresReply]]:
+        """Have the round's clients train, and score the models that they have then: one message does both."""
         sent: dict[int, int] = {}
-        sending = self._sending(progress, aggregation, round_, sent)
-        uploads = []
-        read = partial(self._checks.train_reply, round_=round_)
+        asked = self._to_score(round_)
+        sending = self._sending(progress, aggregation, round_, sent, **asked)
+        uploads, scores = [], {}
+        read = partial(self._checks.train_reply, round_=round_, others=bool(asked["others"]))
         for peer, reply in self._exchange.ask("train", self._schedule[round_], sending, read, round_=round_):
             upload = Upload(peer.client, peer.architecture, reply.tensors, reply.samples, round_)
             uploads.append(self._uploads.store(upload))
             progress.add_training(peer.client, round_, reply.done, up=reply.bytes, down=sent[peer.client])
-        return Uploads(uploads)
+            scores[peer.client] = reply.scores
+        return Uploads(uploads), scores
 
     def _sending(
-        self, progress: RunHistory, aggregation: Aggregation, round_: int, sent: dict[int, int], *, after: int = 0
+        self,
+        progress: RunHistory,
+        aggregation: Aggregation,
+        round_: int,
+        sent: dict[int, int],
+        *,
+        after: int = 0,
+        **more: int,
     ) -> Callable[[Peer], RecordDict]:
         """Return what makes a client's download, and notes its bytes by client in ``sent``.
 
-        With it goes the last round, before this one or up to ``after``, whose training by this client has counted.
+        With it go ``more`` and the last round, before this one or up to ``after``, whose training by this client has
+        counted.
         """
 
         def content(peer: Peer) -> RecordDict:
             known = progress.last_trained(peer.client, before=after + 1 if after else round_)
-            about: dict[str, int | float | str] = {"round": round_, "run": self._run, "known": known}
+            about: dict[str, int | float | str] = {"round": round_, "run": self._run, "known": known, **more}
             packed = wire.pack(about, aggregation.downloads.get(peer.client), agreed=peer.downloads)
             sent[peer.client] = wire.size(packed)
             return packed
 
         return content
 
-    def _measure(self, progress: RunHistory, round_: int) -> None:
-        """Score the models of the clients there: at the start and the end on every test sample, in between on some.
+    def _to_score(self, round_: int) -> Mapping[str, int]:
+        """Say what is scored after a round: at the start and the end every test sample, in between some.
 
-        Own tasks are scored after every round, the others' at the start and at the milestones. A client that is missing
-        has no score of this round, and means are over the others.
+        Own tasks are scored after every round, the others' at the start and at the milestones.
         """
         rounds, evaluation = self.settings.rounds, self.settings.evaluation
         others = round_ == 0 or round_ in milestones(rounds, evaluation.milestones, planned=self.settings.horizon)
-        count = 0 if round_ in (0, rounds) else evaluation.samples_per_task
-        request: dict[str, int | float | str] = {"round": round_, "run": self._run, "others": others, "count": count}
+        return {"others": others, "count": 0 if round_ in (0, rounds) else evaluation.samples_per_task}
+
+    def _measure(self, progress: RunHistory, round_: int, scored: Mapping[int, ScoresReply] | None = None) -> None:
+        """Gather the scores of the clients there; ask those that have not ``scored`` with their training.
+
+        A client that is missing has no score of this round, and means are over the others.
+        """
+        asked = self._to_score(round_)
+        request: dict[str, int | float | str] = {"round": round_, "run": self._run, **asked}
 
         def content(peer: Peer) -> RecordDict:
             return wire.pack({**request, "known": progress.last_trained(peer.client, before=round_ + 1)})
 
-        scores, seconds = self._scores("evaluate", content, round_, others=others)
-        progress.evaluation_seconds += seconds
+        there = participation.present(self.settings, round_)
+        replies = dict(scored or {})
+        untrained = [client for client in there if client not in replies]
+        replies |= self._scores(
+            "evaluate", untrained, content, round_, answered=len(replies), others=bool(asked["others"])
+        )
+        scores = {client: replies[client].scores for client in there if client in replies}
+        progress.evaluation_seconds += sum(reply.seconds for reply in replies.values())
         measurement = Measurement.of(round_, scores)
-        if round_ == rounds:
+        if round_ == self.settings.rounds:
             self.folder.write_scores(scores)
         progress.history.append(measurement)
         self.callbacks.on_measure(Measured.from_scores(measurement, progress.tasks))
@@ -217,25 +243,28 @@ class Server:
         aggregation, flops = self._downloads(rounds + 1, there, counting, state)
         sent: dict[int, int] = {}
         sending = self._sending(progress, aggregation, rounds, sent, after=rounds)
-        scores, seconds = self._scores("evaluate.exchange", sending, rounds)
-        progress.evaluation_seconds += seconds
+        replies = self._scores("evaluate.exchange", there, sending, rounds)
+        progress.evaluation_seconds += sum(reply.seconds for reply in replies.values())
+        scores = {client: reply.scores for client, reply in replies.items()}
         self._count_time(progress)
         total = sum(sent.values())
         costs = ExchangeCosts(flops, len(sent), total / len(sent), total)
         return progress.exchanged_scores(scores, costs)
 
     def _scores(
-        self, kind: str, content: Callable[[Peer], RecordDict], round_: int, *, others: bool = True
-    ) -> tuple[dict[int, Mapping[str, tuple[float, ...]]], float]:
-        """Return the scores of single samples by the clients that are there, and the seconds that they took."""
+        self,
+        kind: str,
+        clients: Collection[int],
+        content: Callable[[Peer], RecordDict],
+        round_: int,
+        *,
+        answered: int = 0,
+        others: bool = True,
+    ) -> dict[int, ScoresReply]:
+        """Return the scores of single samples by some clients, and the seconds that they took."""
         read = partial(self._checks.scores_reply, round_=round_, others=others)
-        there = participation.present(self.settings, round_)
-        scores: dict[int, Mapping[str, tuple[float, ...]]] = {}
-        seconds = 0.0
-        for peer, reply in self._exchange.ask(kind, there, content, read, round_=round_):
-            scores[peer.client] = reply.scores
-            seconds += reply.seconds
-        return scores, seconds
+        replies = self._exchange.ask(kind, clients, content, read, round_=round_, answered=answered)
+        return {peer.client: reply for peer, reply in replies}
 
     def _checkpoint(self, progress: RunHistory, uploads: Uploads, state: Mapping[str, Tensor]) -> None:
         self._count_time(progress)
