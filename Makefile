@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# A file of tests stays in one process, whose fixtures it shares.
+WORKERS ?= 2
+PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
 # What leads docs/field.md at the compute of local training: a small proxy model that all clients share learns most.
 PROXY := adapter.tower_rank=256 method.own=shared method.proxy=tiny-llama-small method.own_steps=0.25 \
 	method.proxy_steps=2.35 method.share=0.5 method.weight=2
@@ -13,10 +16,10 @@ demo: $(STAMP)
 	$(BIN)/fedmosaic run demo --method fedmosaic-proxy $(PROXY:%=--set %) --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 test: $(STAMP)
-	$(BIN)/pytest
+	$(PYTEST)
 
 test-fast: $(STAMP)
-	$(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -15,9 +15,13 @@ hypothesis.settings.load_profile("fedmosaic")
 
 @pytest.fixture(scope="session", autouse=True)
 def home(tmp_path_factory) -> Path:
-    """A cache folder of the session's own, unless FEDMOSAIC_TEST_HOME names one to keep between sessions."""
+    """A cache folder of the session's own, which its processes share, unless FEDMOSAIC_TEST_HOME names one to keep."""
     kept = os.environ.get("FEDMOSAIC_TEST_HOME")
-    path = Path(kept) if kept else tmp_path_factory.mktemp("home")
+    session = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        session = session.parent
+    path = Path(kept) if kept else session / "home"
+    path.mkdir(parents=True, exist_ok=True)
     os.environ["FEDMOSAIC_HOME"] = str(path)
     return path
 
