@@ -6,14 +6,11 @@ STAMP := $(VENV)/.installed
 # A file of tests stays in one process, whose fixtures it shares.
 WORKERS ?= 2
 PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
-# What leads docs/field.md at the compute of local training: a small proxy model that all clients share learns most.
-PROXY := adapter.tower_rank=256 method.own=shared method.proxy=tiny-llama-small method.own_steps=0.25 \
-	method.proxy_steps=2.35 method.share=0.5 method.weight=2
 
 .PHONY: demo test test-fast lint format clean
 
 demo: $(STAMP)
-	$(BIN)/fedmosaic run demo --method fedmosaic-proxy $(PROXY:%=--set %) --out runs/demo-$$(date +%Y%m%d-%H%M%S)
+	$(BIN)/fedmosaic demo
 
 test: $(STAMP)
 	$(PYTEST)

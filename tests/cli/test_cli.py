@@ -1,6 +1,7 @@
 """The command line in process: exit statuses, one clear message, nothing written on refusal."""
 
 import json
+from pathlib import Path
 
 import pytest
 import tomli_w
@@ -8,8 +9,11 @@ from PIL import Image
 from tests.cli.calling import call
 from tests.federation.scenario import SMALL
 
+from fedmosaic.cli.demo import demo
+from fedmosaic.config import load_scenario, resolve
 from fedmosaic.data.mosaic40.build import open_mosaic40
 from fedmosaic.federation import RunFolder
+from fedmosaic.methods.registry import make_method
 from fedmosaic.models import load_base_model
 
 
@@ -284,3 +288,17 @@ def test_compare_chooses_learning_rates_and_goes_on_where_it_stood(monkeypatch, 
     assert "1 of 1 runs are taken from" in shown
     events = [RunFolder(folder / "sft-seed0").events() for folder in (out, tmp_path / "elsewhere")]
     assert list(events[0]) == list(events[1])  # copied, not run again
+
+
+def test_the_demo_runs_the_method_that_leads_with_settings_that_hold(monkeypatch, tmp_path):
+    asked = {}
+    monkeypatch.setattr("fedmosaic.cli.demo.run", lambda scenario, **given: asked.update(given, scenario=scenario))
+    monkeypatch.chdir(tmp_path)
+    demo(seed=3)
+    settings = resolve(
+        load_scenario(asked["scenario"]), method=asked["method"], overrides=asked["overrides"], seed=asked["seed"]
+    )
+    assert (settings.method, settings.seed, settings.scenario.reference) == ("fedmosaic-proxy", 3, "sft")
+    assert make_method(settings.method, settings.method_settings).settings.proxy_steps == 2.35
+    assert asked["out"].parent == Path("runs")
+    assert asked["out"].name.startswith("demo-")

@@ -15,6 +15,7 @@ from fedmosaic.cli.ask import ask
 from fedmosaic.cli.compare import compare
 from fedmosaic.cli.console import PlainConsole, tolerate_any_text, visible
 from fedmosaic.cli.data import data
+from fedmosaic.cli.demo import demo
 from fedmosaic.cli.deploy import deploy
 from fedmosaic.cli.evaluate import evaluate
 from fedmosaic.cli.export import export
@@ -53,6 +54,7 @@ def _root(
     """Personalised federated learning of heterogeneous multimodal models."""
 
 
+app.command()(demo)
 app.command()(run)
 app.command()(compare)
 app.command()(report)
