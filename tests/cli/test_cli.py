@@ -292,7 +292,7 @@ def test_compare_chooses_learning_rates_and_goes_on_where_it_stood(monkeypatch, 
 
 def test_the_demo_runs_the_method_that_leads_with_settings_that_hold(monkeypatch, tmp_path):
     asked = {}
-    monkeypatch.setattr("fedmosaic.cli.demo.run", lambda scenario, **given: asked.update(given, scenario=scenario))
+    monkeypatch.setitem(demo.__globals__, "run", lambda scenario, **given: asked.update(given, scenario=scenario))
     monkeypatch.chdir(tmp_path)
     demo(seed=3)
     settings = resolve(
