@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -145,6 +147,33 @@ class Adapter:
         for parameter in self._required_grad:
             parameter.requires_grad_(True)
         self.attached = False
+
+    def beside(self) -> Adapter:
+        """Return an adapter for the same model with weights of its own, equal to these; it is not attached.
+
+        Frozen bases and the model's linears are shared. Only one of them is attached at a time: see
+        :meth:`take_place_of`.
+        """
+        other = copy.copy(self)
+        other._context = ForwardContext()
+        other._adapted = tuple(
+            replace(adapted, linear=adapted.linear.beside(other._context)) for adapted in self._adapted
+        )
+        other.attached, other.proxy = False, None
+        other.mix(self._context.chosen)
+        return other
+
+    def take_place_of(self, former: Adapter) -> None:
+        """Put this adapter's linears where those of another one are that was made beside it.
+
+        Args:
+            former: attached; afterwards it is not.
+        """
+        if former is self:
+            return
+        for adapted in self._adapted:
+            adapted.put(adapted.linear)
+        self._required_grad, self.attached, former.attached = former._required_grad, True, False
 
     def linears(self) -> tuple[Adapted, ...]:
         """Return all adapted linears with their places, in the order of the placement."""

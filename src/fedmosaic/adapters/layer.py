@@ -11,9 +11,10 @@ between models of any size; that means something once A and B are aligned (FedMo
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,8 @@ from fedmosaic.adapters.forward_context import ForwardContext
 from fedmosaic.adapters.functional import Call, colora, lora, slot_weights
 from fedmosaic.adapters.gate import Gate
 from fedmosaic.errors import ModelError
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class Folded(NamedTuple):
@@ -110,6 +113,19 @@ class AdaptedLinear(nn.Module, ABC):
             By letter: A (r, in) and B (out, r), or P (r, r) and Q (r,).
         """
         return {letter: getattr(self, f"{letter}_{name}") for letter in self.letters}
+
+    def beside(self, context: ForwardContext) -> Self:
+        """Return a linear with slots and gate of its own, equal to these, on the same base and bases.
+
+        Args:
+            context: of the adapter that it is part of.
+        """
+        other = with_own_parameters(self)
+        other.context = context
+        if self.gate is not None:
+            other.gate = with_own_parameters(self.gate)
+            other.gate.context = context
+        return other
 
     @torch.no_grad()
     def folded(self) -> Folded:
@@ -310,6 +326,21 @@ class CoLoraLinear(AdaptedLinear):
 
     def _trained_cost(self, rank: int, wide: int) -> int:
         return rank * rank if self._trained("P") else 0
+
+
+def with_own_parameters(module: Module) -> Module:
+    """Return a module with copies of its own parameters; buffers and submodules are shared.
+
+    Args:
+        module: any.
+    """
+    other = copy.copy(module)
+    other._parameters = {
+        name: None if each is None else nn.Parameter(each.detach().clone(), requires_grad=each.requires_grad)
+        for name, each in module._parameters.items()
+    }
+    other._modules = dict(module._modules)
+    return other
 
 
 _PLAIN = (nn.Parameter, Tensor)  # subclasses (torchao's quantised weights) know F.linear, but not every product

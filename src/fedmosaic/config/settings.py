@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from fedmosaic.config.paths import OF_SETTINGS, folder, rooted
 from fedmosaic.config.scenario import Scenario
@@ -39,6 +39,15 @@ Average = Annotated[
     PlainSerializer(lambda value: value, return_type=int | float),
 ]
 """At least 1; a whole number stays one."""
+
+
+def _clients_at_once(value: Any) -> Any:
+    if value in ("off", "auto") or (type(value) is int and value >= 1):
+        return value
+    raise ValueError(f"cohort={value!r}: expected off, auto, or how many clients train side by side, from 1")
+
+
+Clients = Annotated[Literal["off", "auto"] | int, BeforeValidator(_clients_at_once)]
 
 
 class _Settings(BaseModel):
@@ -208,6 +217,9 @@ class RunDefaults(_Settings):
     device: str = "auto"
     """Where models compute, as torch calls it: ``cpu``, ``cuda``, ``cuda:1``, ``mps``. ``auto`` is the first CUDA
     device if there is one, else the CPU; a run keeps what it took."""
+    cohort: Clients = "off"
+    """How many clients train side by side in one forward and backward pass of each base model (docs/cohorts.md);
+    ``auto``: 16, or as many as there are. ``off``: one after another, whose results older runs have bit for bit."""
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     adapter: AdapterSettings = AdapterSettings()
@@ -228,6 +240,15 @@ class RunSettings(RunDefaults):
     """Everything that decides a run's result."""
 
     scenario: Scenario
+
+    @model_validator(mode="after")
+    def _cohorts_have_their_models(self) -> RunSettings:
+        if self.model.offload and isinstance(self.cohort, int) and self.cohort > 1:
+            raise ValueError(
+                f"cohort={self.cohort} trains clients of all base models side by side, and model.offload=true lets one "
+                "be on the device at a time; choose one"
+            )
+        return self
 
     @model_validator(mode="after")
     def _somebody_takes_part_in_every_round(self) -> RunSettings:
@@ -259,6 +280,8 @@ class RunSettings(RunDefaults):
         table = self.model_dump(mode="json")
         for part, defaults in _SINCE.items():  # as if there were none, so that the names of older runs stay theirs
             table[part] = {key: value for key, value in table[part].items() if (key, value) not in defaults.items()}
+        if table["cohort"] == "off":
+            del table["cohort"]
         text = json.dumps(table, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

@@ -11,6 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from concurrent import futures
 from concurrent.futures import Future
+from functools import partial
 
 from flwr.app import Context, Error, Message, RecordDict, UserConfigValue
 from flwr.serverapp import Grid
@@ -18,11 +19,13 @@ from flwr.serverapp import Grid
 from fedmosaic import events
 from fedmosaic.errors import WireError
 from fedmosaic.federation import flower, wire
+from fedmosaic.training.cohort import Cohort
 
 ClientCall = Callable[[Message, Context], Message]
 
 _RUN_ID = 1
 _SERVER_NODE_ID = 1
+_TRAIN = "train"
 
 
 class LocalGrid(Grid):
@@ -134,13 +137,17 @@ class LocalGrid(Grid):
 
 
 class InProcessGrid(LocalGrid):
-    """Runs clients one after another in the caller's process and thread.
+    """Runs clients in the caller's process: one after another, or side by side while they train.
+
+    With a cohort, messages to train are answered when there are enough of them, or when the sender asks for answers and
+    has sent nothing since it last asked.
 
     Args:
         client_app: the ``ClientApp``.
         node_configs: one table per node, e.g. ``{"partition-id": 0}``.
         run_config: the run's settings, as every client's context shows them.
         catch: whether a client's exception becomes an error reply, as on the other engines; if not, it is raised here.
+        cohort: trains clients side by side; None: one after another.
     """
 
     def __init__(
@@ -150,21 +157,77 @@ class InProcessGrid(LocalGrid):
         node_configs: Iterable[Mapping[str, UserConfigValue]],
         run_config: Mapping[str, UserConfigValue],
         catch: bool = False,
+        cohort: Cohort | None = None,
     ) -> None:
         super().__init__(node_configs=node_configs, run_config=run_config)
         self._client_app = client_app
         self._catch = catch
+        self._cohort = cohort
+        self._waiting: list[tuple[Message, Context, Future[Message]]] = []
+        self._sending = False
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """See :meth:`LocalGrid.push_messages`.
+
+        Args:
+            messages: from the server.
+        """
+        self._sending = True
+        return super().push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """See :meth:`LocalGrid.pull_messages`.
+
+        Args:
+            message_ids: as :meth:`push_messages` returned them.
+        """
+        if not self._sending:
+            self._train_together()
+        self._sending = False
+        return super().pull_messages(message_ids)
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """See :meth:`LocalGrid.send_and_receive`; clients in this process are not interrupted.
+
+        Args:
+            messages: from the server.
+            timeout: not used.
+        """
+        ids = list(self.push_messages(messages))
+        self._train_together()
+        return self.pull_messages(ids)
 
     def _answer(self, message: Message, context: Context) -> Future[Message]:
+        if self._cohort is None or message.metadata.message_type != _TRAIN:
+            try:
+                return done(self._replied(message, context))
+            except Exception as error:
+                return done(self._failed(message, error))
+        answer: Future[Message] = Future()
+        self._waiting.append((message, context, answer))
+        if len(self._waiting) == self._cohort.most:
+            self._train_together()
+        return answer
+
+    def _train_together(self) -> None:
+        if self._cohort is None or not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        works = [partial(self._replied, message, context) for message, context, _ in waiting]
+        outcomes = self._cohort.run(works, raises=not self._catch)
+        for (message, _, answer), outcome in zip(waiting, outcomes, strict=True):
+            answer.set_result(self._failed(message, outcome) if isinstance(outcome, Exception) else outcome)
+
+    def _replied(self, message: Message, context: Context) -> Message:
         trial = copied_context(context)
-        try:
-            reply = self._client_app(flower.copied(message), trial)
-        except Exception as error:
-            if not self._catch:
-                raise
-            return done(Message(Error(flower.CLIENT_RAISED, type(error).__name__), reply_to=message))
+        reply = self._client_app(flower.copied(message), trial)
         context.state = trial.state  # committed on success only, like on the other engines
-        return done(flower.copied(reply))
+        return flower.copied(reply)
+
+    def _failed(self, message: Message, error: Exception) -> Message:
+        if not self._catch:
+            raise error
+        return Message(Error(flower.CLIENT_RAISED, type(error).__name__), reply_to=message)
 
 
 def done(reply: Message) -> Future[Message]:

@@ -18,6 +18,7 @@ from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.division import own_part
 from fedmosaic.methods.uploads import Upload
 from fedmosaic.training import Client, ClientState, Meter, steps_of
+from fedmosaic.training.cohort import own_adapter
 
 
 class TrainedRound(NamedTuple):
@@ -133,7 +134,7 @@ def client_of(
         ModelError: the state does not fit the client's adapter.
     """
     assets.pool.turn()
-    adapter, proxy, companion = adapters.adapter(spec), assets.method.proxy, None
+    adapter, proxy, companion = own_adapter(adapters.adapter(spec)), assets.method.proxy, None
     if proxy is not None and adapter.proxy is not None:
         base = assets.pool.proxy(proxy.model)
         companion = Client(spec, adapter.proxy, assets, round_, stream=stream, base=base, training=proxy.training)

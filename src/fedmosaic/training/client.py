@@ -21,9 +21,11 @@ from fedmosaic.models.base import IGNORED
 from fedmosaic.models.device import within_memory
 from fedmosaic.training.budget import Budget, Meter, steps_of
 from fedmosaic.training.client_state import ClientState
+from fedmosaic.training.cohort import current_lane
 from fedmosaic.training.losses import Penalty, cross_entropy
 from fedmosaic.training.optimiser import SlotOptimiser
 from fedmosaic.training.resources import Resources
+from fedmosaic.training.step_together import WantedStep
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,9 @@ class Client:
         self.secret: Callable[[], bytes] = lambda: seeding.derive(self.settings.seed, "secret", spec.id).to_bytes(32)
         self._resources = resources
         self._stream = stream
+        self._lane = current_lane()
+        if self._lane is not None:
+            self._lane.enter(self)
 
     @property
     def id(self) -> int:
@@ -225,6 +230,13 @@ class Client:
                 self._parts(batch, size), slots=slots, mix=mix, gate=gate, frozen=frozen, penalty=penalty
             )
             return
+        if self._lane is not None:
+            loss = self._lane.step(WantedStep(self, batch, slots, mix, gate, frozen, penalty))
+            if loss is not None:  # the step was taken, with others'
+                with self.adapter.mixed(mix):
+                    self._meter_pass(batch.inputs, mix)
+                self._meter_step(loss, batch)
+                return
 
         def objective() -> Tensor:
             return self.loss(batch, mix=mix)
@@ -253,9 +265,7 @@ class Client:
         """
         self.adapter.train_only(*slots, gate=gate, frozen=frozen)
         loss = objective()
-        self.meter.loss_sum += loss.item()
-        self.meter.samples += len(batch.samples)
-        self.meter.steps += 1
+        self._meter_step(loss.item(), batch)
         self.optimiser.step(loss if penalty is None else loss + penalty(self.adapter))
 
     def _parts(self, batch: LocalBatch, size: int) -> list[LocalBatch]:
@@ -319,6 +329,11 @@ class Client:
         trained = self.adapter.opened if torch.is_grad_enabled() else None
         self.meter.flops += self._resources.pool.pass_flops(self.base, inputs, trained=trained, mix=str(mix))
 
+    def _meter_step(self, loss: float, batch: LocalBatch) -> None:
+        self.meter.loss_sum += loss
+        self.meter.samples += len(batch.samples)
+        self.meter.steps += 1
+
     @property
     def spent(self) -> Meter:
         """What the client has done in this message: steps, samples, loss of its own model; FLOPs of its proxy's too."""
@@ -334,7 +349,7 @@ class Client:
             work: called with this client.
         """
         torch.manual_seed(seeding.derive(self.settings.seed, "train", self.id, self.round))
-        start = time.perf_counter()
+        start = self._clock()
         adapters = [each.adapter for each in (self, self.proxy) if each is not None]
         for adapter in adapters:
             adapter.train()
@@ -344,7 +359,11 @@ class Client:
         finally:
             for adapter in adapters:
                 adapter.train(False)
-            self.meter.seconds += time.perf_counter() - start
+            self.meter.seconds += self._clock() - start
+
+    def _clock(self) -> float:
+        """Seconds from any start, without those in which other clients have worked."""
+        return time.perf_counter() - (0.0 if self._lane is None else self._lane.idle)
 
     def state(self) -> ClientState:
         """Return copies of everything that must outlive this message."""

@@ -70,13 +70,21 @@ class SlotOptimiser:
         Args:
             losses: scalars with graphs; each is asked for when the one before has gone.
         """
-        self._adamw.zero_grad(set_to_none=True)
+        self.clear()
         for loss in losses:
             loss.backward()  # type: ignore[no-untyped-call]
+        self.step_on_gradients()
+
+    def clear(self) -> None:
+        """Drop all gradients."""
+        self._adamw.zero_grad(set_to_none=True)
+
+    def step_on_gradients(self) -> None:
+        """Take one AdamW step on the gradients that parameters have, clipped together, and drop them."""
         if self._settings.max_grad_norm > 0:
             nn.utils.clip_grad_norm_(self._with_gradient(), self._settings.max_grad_norm)
         self._adamw.step()
-        self._adamw.zero_grad(set_to_none=True)
+        self.clear()
 
     def moments(self) -> dict[str, Tensor]:
         """Return ``{"exp_avg/NAME": ..., "exp_avg_sq/NAME": ..., "step/NAME": ...}`` of all stepped parameters."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from fedmosaic.config import RunSettings
+from fedmosaic.errors import SettingsError
 from fedmosaic.federation.assets import Assets, AssetsOf
 from fedmosaic.federation.callbacks import Callback
 from fedmosaic.federation.run_folder import RunFolder
@@ -49,8 +50,13 @@ def run(
         assets: opens what the clients and the server read; handed on only to engines that take objects.
 
     Raises:
-        SettingsError: there is no such engine.
+        SettingsError: there is no such engine, or its clients cannot train side by side, as asked.
         RunError: a client failed or answered wrongly.
     """
+    if isinstance(settings.cohort, int) and not getattr(ENGINES.load(settings.engine), "cohorts", False):
+        raise SettingsError(
+            f"cohort={settings.cohort} is not for engine {settings.engine!r}, whose clients have processes of their "
+            "own; use engine in-process, or cohort=auto, which trains side by side where it can"
+        )
     handed = {"assets": assets} if takes_objects(settings.engine) else {}
     ENGINES.load(settings.engine)().run(settings, folder, callbacks=callbacks, **handed)

@@ -1,4 +1,4 @@
-"""All clients take turns in this process."""
+"""All clients take turns in this process, or train side by side in it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,24 @@ from fedmosaic.federation.callbacks import Callback
 from fedmosaic.federation.grid import InProcessGrid
 from fedmosaic.federation.node_settings import NodeSettings
 from fedmosaic.federation.run_folder import RunFolder
+from fedmosaic.models.device import taken
+from fedmosaic.training.cohort import Cohort
+
+_AUTO = 16
+"""Clients at once where the settings leave it open."""
 
 
 class InProcess:
-    """One client at a time, through Flower's apps but without its processes.
+    """One client at a time, or a cohort, through Flower's apps but without its processes.
 
     Attributes:
         takes_objects: whether clients and server read what they are handed in this process.
+        cohorts: whether clients can train side by side.
     """
 
     name = "in-process"
     takes_objects = True
+    cohorts = True
 
     def run(
         self,
@@ -49,9 +56,22 @@ class InProcess:
             node_configs=local_nodes(settings, folder),
             run_config=local_run_config(settings, folder),
             catch=settings.participation.min_clients > 0,  # what a client raises makes it missing, or ends the run
+            cohort=cohort_of(settings),
         )
         with folder.locked():
             server_app.serve(grid, settings, folder, callbacks, assets)
+
+
+def cohort_of(settings: RunSettings) -> Cohort | None:
+    """Return what trains clients side by side, if the settings ask for it.
+
+    Args:
+        settings: of the run.
+    """
+    if settings.cohort == "off" or (settings.cohort == "auto" and settings.model.offload):
+        return None
+    most = settings.cohort if isinstance(settings.cohort, int) else _AUTO
+    return Cohort(most, str(taken(settings.device))) if most > 1 else None
 
 
 def local_nodes(settings: RunSettings, folder: RunFolder) -> list[dict[str, UserConfigValue]]:

@@ -1,0 +1,158 @@
+"""One optimiser step of several clients in one forward and backward pass, each on its own batch and its own loss."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fedmosaic.adapters import Adapter, SlotWeights
+from fedmosaic.adapters.cohort import CohortAdapter, NotTogetherError
+from fedmosaic.adapters.dropout import Draws
+from fedmosaic.adapters.forward_context import fixed_weights
+from fedmosaic.models import AnswerLogits, BaseModel, Batch
+from fedmosaic.models.base import IGNORED
+from fedmosaic.training.losses import Penalty
+
+if TYPE_CHECKING:
+    from fedmosaic.training.client import Client, LocalBatch
+
+
+@dataclass(frozen=True, eq=False)
+class WantedStep:
+    """A step that a client is about to take; see :meth:`Client.step <fedmosaic.training.Client.step>`.
+
+    Attributes:
+        client: whose.
+        batch: what it learns from.
+        slots: that train.
+        mix: how the slots enter the output.
+        gate: whether the gate trains too.
+        frozen: letters of tensors that stay as they are.
+        penalty: added to the loss.
+    """
+
+    client: Client
+    batch: LocalBatch
+    slots: Sequence[str]
+    mix: SlotWeights
+    gate: bool
+    frozen: Collection[str]
+    penalty: Penalty | None
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Equal for steps that can be taken together."""
+        inputs, mix = self.batch.inputs, fixed_weights(self.mix)
+        if inputs.slot_weights is not None or self.client.adapter.recompute:
+            return (self,)  # like no other
+        vision = tuple(sorted((name, tensor.dtype) for name, tensor in inputs.vision.items()))
+        known = mix if isinstance(mix, str) else tuple(sorted(mix.items()))
+        return (
+            self.client.base,
+            tuple(self.slots),
+            known,
+            self.gate,
+            frozenset(self.frozen),
+            len(inputs.input_ids),
+            str(vision),
+        )
+
+    def open(self) -> None:
+        """Let what trains require gradients, and drop the gradients that there are."""
+        self.client.adapter.train_only(*self.slots, gate=self.gate, frozen=self.frozen)
+        self.client.optimiser.clear()
+
+
+def step_together(wanted: Sequence[WantedStep], carrier: CohortAdapter, draws: Sequence[Draws]) -> list[float]:
+    """Take the steps of C clients of one base model, and return their losses.
+
+    If it raises, no weight and no moment has changed, but what was drawn is drawn.
+
+    Args:
+        wanted: of one kind.
+        carrier: made for their base model.
+        draws: of each client.
+
+    Raises:
+        NotTogetherError: they must be taken one by one.
+    """
+    first = wanted[0]
+    batches = [each.batch.inputs for each in wanted]
+    lengths = [each.input_ids.shape[1] for each in batches]
+    members = [each.client.adapter for each in wanted]
+    for each in wanted:
+        each.open()
+    batch = joined(batches, fill=getattr(first.client.base.tokenizer, "pad_token_id", None) or 0)
+    base, instead = first.client.base, first.client.base.adapter
+    assert isinstance(instead, Adapter)
+    holding = carrier.holding(members, instead=instead, mix=first.mix, draws=draws, lengths=lengths)
+    with holding, _carried(base, carrier):
+        losses = _mean_losses(base.answer_logits(batch), len(wanted), len(batches[0].input_ids))
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        carrier.hand_out()
+    for each in wanted:
+        if each.penalty is not None:
+            each.penalty(each.client.adapter).backward()  # type: ignore[no-untyped-call]
+    values: list[float] = losses.tolist()
+    for each in wanted:
+        each.client.optimiser.step_on_gradients()
+    return values
+
+
+@contextmanager
+def _carried(base: BaseModel, carrier: CohortAdapter) -> Iterator[None]:
+    """Let the base model tell the carrier of its batches."""
+    former, base.adapter = base.adapter, carrier
+    try:
+        yield
+    finally:
+        base.adapter = former
+
+
+def _mean_losses(answers: AnswerLogits, clients: int, sequences: int) -> Tensor:
+    """Return each client's mean cross-entropy over its answer tokens (C,); nats."""
+    owners = answers.rows // sequences
+    losses = F.cross_entropy(answers.logits.float(), answers.targets, reduction="none")
+    sums = losses.new_zeros(clients).index_add(0, owners, losses)
+    return sums / torch.bincount(owners, minlength=clients)
+
+
+def joined(batches: Sequence[Batch], *, fill: int) -> Batch:
+    """Return batches of one model as one, padded on the right to the longest.
+
+    Args:
+        batches: at least one.
+        fill: the token at padding.
+
+    Raises:
+        NotTogetherError: what they hold beside tokens cannot be put together.
+    """
+    width = max(each.input_ids.shape[1] for each in batches)
+
+    def wide(tensors: Sequence[Tensor], value: int) -> Tensor:
+        return torch.cat([F.pad(each, (0, width - each.shape[1]), value=value) for each in tensors])
+
+    vision = {}
+    for name in batches[0].vision:
+        parts = [each.vision[name] for each in batches]
+        by_token = [part.shape == each.input_ids.shape for part, each in zip(parts, batches, strict=True)]
+        if all(by_token) and not parts[0].is_floating_point():  # e.g. token types
+            vision[name] = wide(parts, 0)
+        elif len({part.shape[1:] for part in parts}) == 1 and not any(by_token):
+            vision[name] = torch.cat(parts)
+        else:
+            raise NotTogetherError(
+                f"the {name} of their batches have the shapes {[tuple(each.shape) for each in parts]}"
+            )
+    return Batch(
+        wide([each.input_ids for each in batches], fill),
+        wide([each.attention_mask for each in batches], 0),
+        wide([each.labels for each in batches], IGNORED),
+        vision,
+    )
