@@ -6,7 +6,7 @@ import pytest
 import torch
 from tests.methods.lab import Lab, NumbersModel, make_samples
 
-from fedmosaic.methods.token_product import TokenProduct, Translation
+from fedmosaic.methods.token_product import Opinions, TokenProduct, Translation
 
 
 def with_noise(lab, client):
@@ -77,5 +77,5 @@ def test_with_weight_zero_or_nothing_to_read_the_first_model_answers_alone(monke
     alone = first.answer(samples, max_tokens=3)
     assert TokenProduct(first, second, lambda asked: torch.zeros(len(asked))).answer(samples, max_tokens=3) == alone
     blind = TokenProduct(first, second, lambda asked: torch.ones(len(asked)))
-    monkeypatch.setattr(blind, "_reads", lambda text: False)
+    monkeypatch.setattr(Opinions, "_reads", lambda self, text: False)
     assert blind.answer(samples, max_tokens=3) == alone

@@ -256,7 +256,7 @@ class Adapter:
             yield
 
     @contextmanager
-    def prompt(self, mask: Tensor) -> Iterator[None]:
+    def prompt(self, mask: Tensor, known: dict[int, Tensor] | None = None) -> Iterator[None]:
         """Tell a sample gate where the prompts of the batch inside the block are; other gates do not need it.
 
         The first computation inside must cover the prompts; decoding steps (without gradients) then reuse its gate
@@ -264,8 +264,10 @@ class Adapter:
 
         Args:
             mask: (B, T), true at positions that are neither answer nor padding.
+            known: gate values of the same prompts from an earlier block; those that are taken now join them.
         """
-        former, self._context.prompt = self._context.prompt, Prompt(mask.bool())
+        prompt = Prompt(mask.bool()) if known is None else Prompt(mask.bool(), known)
+        former, self._context.prompt = self._context.prompt, prompt
         try:
             yield
         finally:
@@ -287,7 +289,7 @@ class Adapter:
             context.image_rows = self.interface.sequences(batch.input_ids)
         try:
             with (
-                self.prompt(batch.prompt),
+                self.prompt(batch.prompt, None if batch.past is None else batch.past.gates),
                 nullcontext() if weights is None else self.mixed_by_sample(weights),
                 recomputed(decoder_layers(self._decoder), context) if self.recompute else nullcontext(),
             ):

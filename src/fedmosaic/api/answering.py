@@ -33,10 +33,12 @@ def answer(
         max_tokens: longest generated answer.
 
     Raises:
-        SettingsError: the question is empty, or its marks are not as many as the pictures.
+        SettingsError: the question is empty, its marks are not as many as the pictures, or ``max_tokens`` is not a
+            whole number from 1.
         DataError: a picture or an option cannot be used, or the model reads no images.
         ModelError: all does not fit into the model's positions.
     """
+    check_length(max_tokens)
     prompt = with_marks(question, len(pictures))
     try:
         keys = tuple(map(images.add, pictures))
@@ -50,6 +52,19 @@ def answer(
             return likeliest_options(model, [sample])[0][0]
     finally:
         images.clear()
+
+
+def check_length(max_tokens: object) -> None:
+    """Make sure that an answer may be so long.
+
+    Args:
+        max_tokens: longest generated answer, as somebody gave it.
+
+    Raises:
+        SettingsError: it is not a whole number from 1.
+    """
+    if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or max_tokens < 1:
+        raise SettingsError(f"max_tokens={max_tokens!r}: expected a whole number from 1")
 
 
 def pictures_of(image: Picture | Sequence[Picture] | None) -> Sequence[Picture]:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from fedmosaic.api import adapting, evaluating, exporting, other_answers
-from fedmosaic.api.answering import answer, pictures_of
+from fedmosaic.api.answering import answer, check_length, pictures_of
 from fedmosaic.api.objects import Objects
 from fedmosaic.api.opening import open_finished
 from fedmosaic.api.settings import overrides_of
 from fedmosaic.config import ClientSpec, RunSettings
 from fedmosaic.data.in_memory import InMemoryImages, Picture
-from fedmosaic.errors import RunError, SettingsError
+from fedmosaic.errors import RunError
 from fedmosaic.experiments.adaptation import STEPS, Adaptation
 from fedmosaic.federation import ClientRuntime, RunFolder
 from fedmosaic.federation.final_model import FinalModel, answering, final_model
@@ -284,8 +284,7 @@ class ClientModel:
             DataError: an image or an option cannot be used.
             ModelError: the question is too long.
         """
-        if max_tokens < 1:
-            raise SettingsError(f"max_tokens={max_tokens}: expected a whole number from 1")
+        check_length(max_tokens)  # before the run is opened
         pictures = pictures_of(image)
         return self._run._ask(self.spec.id, pictures, question, options=options, max_tokens=max_tokens, **self._state)
 

@@ -206,6 +206,11 @@ class ExportedProduct:
             question: may say where each image stands with an ``<image>`` mark.
             options: the answers to choose from; None: the answer is generated.
             max_tokens: longest generated answer.
+
+        Raises:
+            SettingsError: ``max_tokens`` is not a whole number from 1, or question and images do not fit each other.
+            DataError: an image or an option cannot be used.
+            ModelError: the question is too long.
         """
         pictures = pictures_of(image)
         return answer(self.model, self._album, pictures, question, options=options, max_tokens=max_tokens)

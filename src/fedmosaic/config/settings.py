@@ -101,6 +101,10 @@ class ModelSettings(_Settings):
     offload: bool = False
     """Whether base models that no client in its turn uses wait in the CPU's memory, so that the device holds one
     family at a time."""
+    feature_cache: Rate = 0.0
+    """GiB of disk, in the cache folder, for what checkpoints' frozen vision towers give of pictures, so that they run
+    once for each picture. 0: they run on every batch. Results differ in the last bits. The embedded models' features
+    are always kept."""
 
     @model_validator(mode="after")
     def _quantised_weights_stay(self) -> ModelSettings:
@@ -230,7 +234,7 @@ class RunDefaults(_Settings):
 
 
 _SINCE: dict[str, dict[str, Any]] = {
-    "model": {"autocast": "auto", "attention": "auto", "quantisation": "none", "offload": False},
+    "model": {"autocast": "auto", "attention": "auto", "quantisation": "none", "offload": False, "feature_cache": 0.0},
     "training": {"micro_batch": 0, "recompute": False},
 }
 """Settings that came when there were runs, and the values with which a run is what it was before."""

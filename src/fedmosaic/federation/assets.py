@@ -120,6 +120,7 @@ class Assets:
             quantisation=own.model.quantisation,
             autocast={"auto": None, "on": True, "off": False}[own.model.autocast],
             offload=own.model.offload,
+            feature_cache=own.model.feature_cache,
             given=self._models,
         )
 

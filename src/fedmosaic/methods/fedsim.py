@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -58,6 +59,7 @@ class _Summed(Wrapper):
 
     def __init__(self, client: Client) -> None:
         super().__init__(client.base)
+        self.keeps_past = client.base.keeps_past
         self._adapter = client.adapter
 
     def hidden_states(self, batch: Batch) -> Tensor:
@@ -65,7 +67,8 @@ class _Summed(Wrapper):
         states = []
         for slot in ("shared", "personal"):
             with self._adapter.mixed({slot: 1.0}):
-                states.append(self.inner.hidden_states(batch))
+                own = batch if batch.past is None else replace(batch, past=batch.past.part(slot))
+                states.append(self.inner.hidden_states(own))
         return torch.cat(states, -1)
 
     def head(self, hidden: Tensor) -> Tensor:

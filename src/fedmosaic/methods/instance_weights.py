@@ -24,6 +24,7 @@ class InstanceWeighted(Wrapper):
 
     def __init__(self, client: Client, weigh: Weigh) -> None:
         super().__init__(client.base)
+        self.keeps_past = client.base.keeps_past
         self._weigh = weigh
 
     def collate(self, samples: Sequence[Sample], *, with_answers: bool = True) -> Batch:

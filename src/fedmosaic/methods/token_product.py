@@ -12,15 +12,18 @@ proxy-tuning (Liu et al., COLM 2024).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import ModelError
-from fedmosaic.models import BaseModel, Batch
+from fedmosaic.models import BaseModel
+from fedmosaic.models.generation import Answering
+from fedmosaic.models.past_check import can_read_on
 from fedmosaic.models.product_of_experts import ProductOfExperts, Weigh, says_something
+from fedmosaic.models.prompts import Prompts
 from fedmosaic.training.token_alignment import matching_tokens, vocabulary_size
 
 
@@ -45,46 +48,144 @@ class TokenProduct(ProductOfExperts):
             samples: their answers are not used.
             max_tokens: longest answer, in the first model's tokens.
         """
-        self._weights = self.weigh(samples)
         return BaseModel.answer(self, samples, max_tokens=max_tokens)
 
-    def next_token_scores(self, batch: Batch, samples: Sequence[Sample], said: Sequence[Sequence[int]]) -> Tensor:
-        """Sum both models' log-probabilities. See :meth:`BaseModel.next_token_scores`."""
-        own = torch.log_softmax(self.inner.next_token_scores(batch, samples, said).float(), -1)
-        texts = [str(self.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip() for tokens in said]
-        for rows in ([i for i, text in enumerate(texts) if not text], [i for i, text in enumerate(texts) if text]):
-            readable = [row for row in rows if self._reads(texts[row])]
-            found = self._second([samples[row] for row in readable], [texts[row] for row in readable])
-            if found is not None:
-                opinion = self._translation(found).clamp(min=torch.finfo(torch.float32).tiny).log()
-                own[readable] += self._weights[readable, None].to(own) * opinion.to(own)
+    def answering(self, samples: Sequence[Sample]) -> Answering:
+        """Return what sums both models' log-probabilities. See :meth:`BaseModel.answering`."""
+        opinions = Opinions(self.second, samples)
+        return _Together(self.inner.answering(samples), opinions, self._translation, self.weigh(samples), self)
+
+
+class _Together:
+    """Both models' answers so far.
+
+    Args:
+        own: the first model's.
+        opinions: the second model's.
+        translation: of these into the first one's tokens.
+        weights: w, (B,).
+        model: decodes the first one's tokens.
+    """
+
+    def __init__(
+        self, own: Answering, opinions: Opinions, translation: Translation, weights: Tensor, model: BaseModel
+    ) -> None:
+        self._own = own
+        self._opinions = opinions
+        self._translation = translation
+        self._weights = weights
+        self._model = model
+        self._said: list[list[int]] = [[] for _ in range(len(weights))]
+        self._ended = torch.zeros(len(weights), dtype=torch.bool)
+
+    @property
+    def lengths(self) -> Tensor:
+        """In the first one's tokens. See :attr:`Answering.lengths`."""
+        return self._own.lengths
+
+    def scores(self) -> Tensor:
+        """See :meth:`Answering.scores`."""
+        own = torch.log_softmax(self._own.scores().float(), -1)
+        decode = self._model.tokenizer.decode
+        texts = {
+            row: str(decode(tokens, skip_special_tokens=True)).strip()
+            for row, tokens in enumerate(self._said)
+            if not self._ended[row]
+        }
+        rows, found = self._opinions.after(texts)
+        if rows:
+            opinion = self._translation(found).clamp(min=torch.finfo(torch.float32).tiny).log()
+            own[rows] += self._weights[rows, None].to(own) * opinion.to(own)
         return own
 
+    def say(self, tokens: Tensor, rows: Tensor) -> None:
+        """See :meth:`Answering.say`."""
+        self._own.say(tokens, rows)
+        self._ended = ~rows.cpu()
+        for row in rows.nonzero()[:, 0].tolist():
+            self._said[row].append(int(tokens[row]))
+
+
+class Opinions:
+    """What a model would say next after texts that another one has begun.
+
+    The prompts are read once where the model keeps a past. The texts are read anew for each opinion: a longer text may
+    be other tokens from its beginning.
+
+    Args:
+        model: is asked.
+        samples: their answers are not used.
+    """
+
+    def __init__(self, model: BaseModel, samples: Sequence[Sample]) -> None:
+        self._model = model
+        self._samples = samples
+        self._prompts: Prompts | None = None
+        self._fits = True
+        try:
+            batch = model.collate(samples, with_answers=False)
+        except ModelError:
+            self._fits = False
+        else:
+            self._prompts = Prompts(model, batch) if can_read_on(model, batch) else None
+
+    def after(self, texts: Mapping[int, str]) -> tuple[list[int], Tensor]:
+        """Return probabilities of the next token, where the model can read prompt and text.
+
+        Args:
+            texts: of some samples, by row; may be empty.
+
+        Returns:
+            n rows, and (n, V).
+        """
+        readable = {row: text for row, text in texts.items() if self._fits and self._reads(text)}
+        hidden = self._reread(readable) if self._prompts is None else self._read_on(self._prompts, readable)
+        if not hidden:
+            return [], torch.empty(0)
+        return list(hidden), torch.softmax(self._model.head(torch.stack([*hidden.values()])).float(), -1)
+
+    def _read_on(self, prompts: Prompts, texts: Mapping[int, str]) -> dict[int, Tensor]:
+        """Return the hidden state (d,) at the end of each text, by row; those that are too long are left out."""
+        answers: dict[int, list[int]] = {}
+        for row, text in texts.items():
+            tokens = self._model.continuations([self._begun(row, text)])[0] if text else []  # with the end token
+            if not tokens or self._model.limit is None or int(prompts.lengths[row]) + len(tokens) <= self._model.limit:
+                answers[row] = tokens[:-1]
+        found = {row: prompts.hidden[row] for row in answers}
+        if begun := {row: tokens for row, tokens in answers.items() if tokens}:
+            ends = torch.tensor([len(tokens) - 1 for tokens in begun.values()])
+            states = prompts.after([*begun], [*begun.values()])[torch.arange(len(begun)), ends]
+            found.update(zip(begun, states, strict=True))
+        return found
+
+    def _reread(self, texts: Mapping[int, str]) -> dict[int, Tensor]:
+        """As :meth:`_read_on`, from the beginning of the prompts."""
+        found: dict[int, Tensor] = {}
+        for began in (False, True):
+            rows = [row for row, text in texts.items() if bool(text) == began]
+            if not rows:
+                continue
+            try:
+                batch = self._model.collate([self._begun(row, texts[row]) for row in rows], with_answers=began)
+            except ModelError:
+                continue
+            places = batch.last - 1 if began else batch.last  # an answer in a batch has its end token
+            states = self._model.hidden_states(batch)[torch.arange(len(rows)), places]
+            found.update(zip(rows, states, strict=True))
+        return found
+
+    def _begun(self, row: int, text: str) -> Sample:
+        sample = self._samples[row]
+        return dataclasses.replace(sample, answer=text or sample.answer, options=None)
+
     def _reads(self, text: str) -> bool:
-        """Whether the second model's tokens of a text spell it."""
+        """Whether the model's tokens of a text spell it."""
         if not text:
             return True
         if not says_something(text):
             return False
-        spelled = str(self.second.tokenizer.decode(self.second.answer_tokens(text)[:-1], skip_special_tokens=True))
+        spelled = str(self._model.tokenizer.decode(self._model.answer_tokens(text)[:-1], skip_special_tokens=True))
         return "".join(spelled.split()) == "".join(text.split())
-
-    def _second(self, samples: Sequence[Sample], texts: Sequence[str]) -> Tensor | None:
-        """Return the second model's (B, V) probabilities after texts, all empty or none; None if one is too long."""
-        if not texts:
-            return None
-        began = bool(texts[0])
-        asked = [
-            dataclasses.replace(sample, answer=text or sample.answer, options=None)
-            for sample, text in zip(samples, texts, strict=True)
-        ]
-        try:
-            batch = self.second.collate(asked, with_answers=began)
-        except ModelError:
-            return None
-        places = batch.last - 1 if began else batch.last  # an answer in a batch has its end token
-        hidden = self.second.hidden_states(batch)[torch.arange(len(samples)), places]
-        return torch.softmax(self.second.head(hidden).float(), -1)
 
 
 class Translation:

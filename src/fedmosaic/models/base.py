@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
@@ -17,7 +17,10 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Pr
 
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import ModelError
+from fedmosaic.models.generation import Answering, Continuing, Rereading, greedy
 from fedmosaic.models.interface import Interface, find_interface
+from fedmosaic.models.past import Past
+from fedmosaic.models.past_check import can_read_on
 from fedmosaic.models.residence import Residence
 from fedmosaic.models.stack import layer_list
 
@@ -39,6 +42,7 @@ class Batch:
         labels: (B, T) long; the token itself inside an answer (with its end token), -100 elsewhere. Not shifted.
         vision: further inputs by name, e.g. ``features`` (images, 4, 256) or ``pixel_values``.
         slot_weights: (B,) how much of each adapter slot enters each row's output, by slot; None: as the adapter is set.
+        past: what was read before these tokens, and takes them up; None: nothing.
     """
 
     input_ids: Tensor
@@ -46,6 +50,7 @@ class Batch:
     labels: Tensor
     vision: dict[str, Tensor] = field(default_factory=dict)
     slot_weights: Mapping[str, Tensor] | None = None
+    past: Past | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with all its tensors on a device.
@@ -60,6 +65,7 @@ class Batch:
             self.labels.to(device),
             vision={name: tensor.to(device) for name, tensor in self.vision.items()},
             slot_weights=None if weights is None else {name: tensor.to(device) for name, tensor in weights.items()},
+            past=self.past,
         )
 
     @property
@@ -102,6 +108,9 @@ class AnswerLogits(NamedTuple):
 class AttachedAdapter(Protocol):
     """The part of an adapter that a base model uses; :class:`fedmosaic.adapters.Adapter` has it."""
 
+    attached: bool
+    """Whether the decoder computes with it."""
+
     @property
     def interface(self) -> Interface | None:
         """The vision-language interface that carries a tower adapter, if one does."""
@@ -139,6 +148,7 @@ class BaseModel(ABC):
         adapter: what whoever attached an adapter to ``decoder`` set here, so that it is told of every batch.
         residence: moves the model to its device when it computes, if idle models wait elsewhere.
         autocast: whether an adapter's products are taken in the model's half precision; None: on accelerators.
+        keeps_past: whether :meth:`decode` reads a batch after its past; None: if it computes the same, which is tried.
         own_code: whether transformers loads the folder that :meth:`save` writes only with the code in it.
     """
 
@@ -152,6 +162,7 @@ class BaseModel(ABC):
     adapter: AttachedAdapter | None = None
     residence: Residence | None = None
     autocast: bool | None = None
+    keeps_past: bool | None = False
     own_code: bool = False
 
     @abstractmethod
@@ -192,7 +203,7 @@ class BaseModel(ABC):
             batch: token sequences; on the model's device.
 
         Returns:
-            (B, T, d).
+            (B, T, d); of the batch's tokens alone, also where it has a past.
         """
         if self.residence is not None:
             self.residence.enter(self)
@@ -250,37 +261,34 @@ class BaseModel(ABC):
 
     @torch.no_grad()
     def answer(self, samples: Sequence[Sample], *, max_tokens: int = 8) -> list[str]:
-        """Return the greedy answer to each prompt; for short answers, as nothing is cached between tokens.
+        """Return the greedy answer to each prompt; each token is read once where the model keeps a past.
 
         Args:
             samples: their answers are not used.
             max_tokens: longest answer; one that reaches the model's last position ends there.
         """
-        batch = self.collate(samples, with_answers=False)
-        ended = torch.zeros(len(samples), dtype=torch.bool, device=batch.input_ids.device)
-        answers: list[list[int]] = [[] for _ in samples]
-        for _ in range(max_tokens):
-            tokens = self.next_token_scores(batch, samples, answers).argmax(-1)
-            ended |= torch.isin(tokens, self.end_tokens.to(tokens.device))
-            if self.limit is not None:
-                ended |= batch.last + 1 >= self.limit
-            if bool(ended.all()):
-                break
-            for row in (~ended).nonzero()[:, 0].tolist():
-                answers[row].append(int(tokens[row]))
-            batch = _append(batch, tokens, ~ended)
-        return [str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip() for tokens in answers]
+        return greedy(self, samples, max_tokens)
 
-    def next_token_scores(self, batch: Batch, samples: Sequence[Sample], said: Sequence[Sequence[int]]) -> Tensor:
-        """Return the logits (B, V) of each row's next token.
+    def answering(self, samples: Sequence[Sample]) -> Answering:
+        """Return what gives the scores of answers' next tokens.
 
         Args:
-            batch: prompts, with what was said.
-            samples: those that the prompts are of.
-            said: the tokens of each row's answer so far.
+            samples: their answers are not used.
         """
-        rows = torch.arange(len(samples), device=batch.input_ids.device)
-        return self.head(self.hidden_states(batch)[rows, batch.last])
+        batch = self.collate(samples, with_answers=False)
+        return Continuing(self, batch) if can_read_on(self, batch) else Rereading(self, batch)
+
+    def continuations(self, samples: Sequence[Sample]) -> list[list[int]]:
+        """Return the tokens of each sample's answer, end token included, as they follow its prompt in a batch.
+
+        Args:
+            samples: at least one.
+
+        Raises:
+            ModelError: an answer has tokens that the model does not know.
+        """
+        labels = self.collate(samples).labels
+        return [row[row != IGNORED].tolist() for row in labels]
 
     def save(
         self, folder: Path, *, changes: Mapping[str, Tensor] | None = None, config: PreTrainedConfig | None = None
@@ -407,24 +415,3 @@ def find_decoder(module: PreTrainedModel) -> nn.Module:
         )
     layer_list(candidate)
     return candidate
-
-
-def _append(batch: Batch, tokens: Tensor, rows: Tensor) -> Batch:
-    """Write one more token of the answer after the last one of each chosen row."""
-    grow = (0, 1)
-    ids, mask, labels = (
-        F.pad(batch.input_ids, grow),
-        F.pad(batch.attention_mask, grow),
-        F.pad(batch.labels, grow, value=IGNORED),
-    )
-    index = rows.nonzero()[:, 0]
-    ids[index, batch.last[index] + 1] = tokens[index]
-    mask[index, batch.last[index] + 1] = 1
-    labels[index, batch.last[index] + 1] = tokens[index]
-    vision = {
-        name: F.pad(tensor, grow)
-        if tensor.shape == batch.input_ids.shape and not tensor.is_floating_point()
-        else tensor
-        for name, tensor in batch.vision.items()  # e.g. token types: new tokens are text, 0
-    }
-    return replace(batch, input_ids=ids, attention_mask=mask, labels=labels, vision=vision)

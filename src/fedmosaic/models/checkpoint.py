@@ -6,6 +6,7 @@ Vision-language models are driven through their processor, text models through t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,10 @@ from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, freez
 from fedmosaic.models.chat_format import ChatFormat, Turns
 from fedmosaic.models.end_tokens import complete_end_tokens, known_tokens
 from fedmosaic.models.fingerprint import architecture_name
+from fedmosaic.models.past import reading
 from fedmosaic.models.pixels import fit_image
 from fedmosaic.models.positions import check_lengths, position_limit
+from fedmosaic.models.tower_features import NAME, TowerFeatures
 
 if TYPE_CHECKING:
     from fedmosaic.data.dialogue import Dialogue
@@ -34,7 +37,7 @@ _LARGE = ((3600, 3600), (3600, 600), (600, 3600))  # sizes that processors which
 
 
 class CheckpointModel(BaseModel):
-    """A pretrained model from a transformers folder; its vision tower runs on every batch.
+    """A pretrained model from a transformers folder.
 
     Prompts go through the model's chat template where it has one. Answers are tokenised as the continuation of the
     prompt and end with the tokenizer's end-of-sequence token, which for chat models is the end of the turn.
@@ -46,10 +49,16 @@ class CheckpointModel(BaseModel):
         processor: its processor; None for text models.
         images: where the samples' images are.
 
+    Attributes:
+        features: keeps what the vision tower gives of pictures; None: it runs on every batch.
+
     Raises:
         ModelError: the tokenizer has no end-of-sequence token, the chat template raises, or the model is of a kind that
             cannot carry adapters.
     """
+
+    keeps_past = None
+    features: TowerFeatures | None = None
 
     def __init__(
         self,
@@ -85,7 +94,9 @@ class CheckpointModel(BaseModel):
         return self._batch(turns, [dialogue.images for dialogue in dialogues], ids, with_answers=True)
 
     def prepare(self, samples: Sequence[Sample]) -> None:
-        """Make sure that the model can read all samples; images are opened only where their size could matter.
+        """Make sure that the model can read all samples, and compute the features of their images if these are kept.
+
+        Images are opened only where their size could matter, or their features are missing.
 
         Args:
             samples: all that will be collated.
@@ -95,6 +106,8 @@ class CheckpointModel(BaseModel):
             ModelError: a sample (it is named) does not fit into the model's positions or has tokens that the model does
                 not know, or the chat template raises on its text.
         """
+        if self.features is not None and self.reads_images:
+            self.features.prepare([key for sample in samples for key in sample.images])
         for start in range(0, len(samples), _CHUNK):
             chunk = samples[start : start + _CHUNK]
             self._check_images([sample.images for sample in chunk])
@@ -110,8 +123,10 @@ class CheckpointModel(BaseModel):
             name: tensor.to(self.module.dtype) if tensor.is_floating_point() else tensor
             for name, tensor in batch.vision.items()
         }
+        states = vision.pop(NAME, None)
+        pictures = {} if states is None or self.features is None else self.features.arguments(self.module, states)
         output = self.module.base_model(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, **vision
+            input_ids=batch.input_ids, **reading(self.module, replace(batch, vision=vision)), **vision, **pictures
         )
         hidden: Tensor = output.last_hidden_state
         return hidden
@@ -127,6 +142,24 @@ class CheckpointModel(BaseModel):
         if cap := getattr(config, "final_logit_softcapping", None):  # Gemma
             logits = torch.tanh(logits / cap) * cap
         return logits
+
+    def continuations(self, samples: Sequence[Sample]) -> list[list[int]]:
+        """See :meth:`BaseModel.continuations`; images are not looked at."""
+        rows = []
+        for sample in samples:
+            pieces = self._chat_format.pieces(((sample.prompt, sample.answer),))
+            rows.append(self._chat_format.continuation(pieces, [sample.answer])[0])
+        self._check_tokens([sample.id for sample in samples], rows)
+        return rows
+
+    def picture_inputs(self, image: Image.Image) -> dict[str, Tensor]:
+        """Return what the processor makes of one picture in a short question.
+
+        Args:
+            image: any mode.
+        """
+        (text,) = self._chat_format.pieces(((f"{IMAGE_MARK} ?", ""),))
+        return self._process([text], [[image]])
 
     @property
     def end_tokens(self) -> Tensor:
@@ -166,6 +199,9 @@ class CheckpointModel(BaseModel):
             if name not in ("input_ids", "attention_mask"):
                 beside_tokens = tensor.shape == inputs["input_ids"].shape and not tensor.is_floating_point()
                 vision[name] = torch.nn.functional.pad(tensor, (0, width)) if beside_tokens else tensor
+        if self.features is not None and self.interface is not None and any(keys):
+            marks = sum(row.count(self.interface.image_token) for row in rows)
+            vision = self.features.instead_of_pixels(vision, [key for row in keys for key in row], marks)
         batch = Batch(
             input_ids=pad_right(rows, int(self.tokenizer.pad_token_id)),
             attention_mask=pad_right([[1] * len(row) for row in rows], 0),
@@ -188,8 +224,7 @@ class CheckpointModel(BaseModel):
     @cached_property
     def _most_image_tokens(self) -> int:
         """Return the tokens of the largest of some large images; processors that split images split these."""
-        (text,) = self._chat_format.pieces(((f"{IMAGE_MARK} ?", ""),))
-        lengths = [self._process([text], [[Image.new("RGB", size)]])["input_ids"].shape[1] for size in _LARGE]
+        lengths = [self.picture_inputs(Image.new("RGB", size))["input_ids"].shape[1] for size in _LARGE]
         return max(lengths)
 
     def _check_images(self, keys: Sequence[Sequence[str]]) -> None:

@@ -27,7 +27,8 @@ _KINDS = (
     _Kind("vision_model", "connector", "modality_projection.proj"),  # Idefics 3, SmolVLM
     _Kind("visual", "visual.merger", "mlp.0"),  # Qwen2-VL, Qwen2.5-VL
 )
-_OF_FEATURES = ("vision_feature_layer", "vision_feature_select_strategy", "scale_factor")
+OF_FEATURES = ("vision_feature_layer", "vision_feature_select_strategy", "scale_factor")
+"""Settings of a model that its tower's features depend on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Interface:
         tower: names the space of the tower's features: equal for two models exactly when these mean the same in both.
         features: width of the features, d_tower.
         image_token: id of the tokens whose embeddings the projector gives, one for each of its rows.
+        tower_path: of the vision tower.
     """
 
     path: str
@@ -47,6 +49,7 @@ class Interface:
     tower: str
     features: int
     image_token: int
+    tower_path: str = ""
 
     def sequences(self, input_ids: Tensor) -> Tensor:
         """Return, for each row that the projector reads, the sequence that it belongs to.
@@ -81,7 +84,7 @@ def find_interface(module: PreTrainedModel) -> Interface | None:
         token = getattr(module.config, "image_token_id", getattr(module.config, "image_token_index", None))
         if sizes is not None and token is not None:
             name = _tower_name(module, tower, path, sizes[0])
-            return Interface(path, projector, name, sizes[0], int(token))
+            return Interface(path, projector, name, sizes[0], int(token), tower)
     raise ModelError(
         f"{type(module).__name__} has no projector that a tower adapter fits: expected one that begins with a linear, "
         "as LLaVA's, Idefics 3's, SmolVLM's and Qwen2-VL's do; set adapter.tower_rank=0"
@@ -101,5 +104,5 @@ def _tower_name(module: PreTrainedModel, tower: str, linear: str, features: int)
             if not f"{tower}.{name}".startswith(after):
                 yield name, parameter
 
-    settings = [getattr(module.config, name, None) for name in _OF_FEATURES]
+    settings = [getattr(module.config, name, None) for name in OF_FEATURES]
     return parameters_digest(weights(), f"{features} {settings}")[:12]

@@ -10,9 +10,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import LlavaConfig, LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
+from fedmosaic import events
 from fedmosaic.data.images import ImageSource
 from fedmosaic.errors import ModelError, SettingsError
 from fedmosaic.models.base import BaseModel, find_decoder
+from fedmosaic.models.bounded_folder import BoundedFolder
+from fedmosaic.models.checkpoint import CheckpointModel
 from fedmosaic.models.device import check_device, check_dtype, taken, within_memory
 from fedmosaic.models.end_tokens import complete_end_tokens
 from fedmosaic.models.features import Features
@@ -22,6 +25,7 @@ from fedmosaic.models.library_errors import model_errors
 from fedmosaic.models.read import AUTO, UNQUANTISED, attention_of, load_checkpoint, read_config
 from fedmosaic.models.stack import decoder_layers
 from fedmosaic.models.tiny import TinyModel
+from fedmosaic.models.tower_features import TowerFeatures
 from fedmosaic.models.vision import VisionTowerConfig
 from fedmosaic.models.vision_weights import load_tower
 from fedmosaic.nearest import hint
@@ -37,17 +41,19 @@ def load_base_model(
     dtype: torch.dtype | str = torch.float32,
     attention: str = AUTO,
     quantisation: str = UNQUANTISED,
+    feature_cache: float = 0.0,
 ) -> BaseModel:
     """Load a frozen base model and return it.
 
     Args:
         name: an embedded model (``tiny-llama``, ...), or the folder of a transformers checkpoint.
         images: where the samples' images are.
-        home: the cache folder (for the features of the embedded models' frozen tower).
+        home: the cache folder (for the features of frozen towers).
         device: where the model computes; ``auto``: see :func:`~fedmosaic.models.device.taken`.
         dtype: of its weights, as torch's or by its name; ``auto`` for what the checkpoint is stored in.
         attention: as transformers calls its implementation; ``auto`` for its own choice.
         quantisation: of its weights: ``none``, ``int8`` or ``nf4``.
+        feature_cache: GiB of disk for the features that unquantised checkpoints' towers give of pictures; 0: none.
 
     Raises:
         ModelError: there is no such model, or the folder cannot be used.
@@ -65,9 +71,22 @@ def load_base_model(
         with within_memory(device, f"base model {name} is loaded"):
             return load_tiny(name, folder, images=images, home=home, device=device, dtype=dtype, attention=attention)
     with within_memory(device, f"base model {name} is loaded"):
-        return load_checkpoint(
+        model = load_checkpoint(
             name, folder, images=images, device=device, dtype=dtype, attention=attention, quantisation=quantisation
         )
+    if feature_cache and quantisation == UNQUANTISED:
+        _keep_features(model, BoundedFolder(home / "tower-features", int(feature_cache * 2**30)))
+    return model
+
+
+def _keep_features(model: CheckpointModel, folder: BoundedFolder) -> None:
+    try:
+        interface = model.interface
+    except ModelError:  # its projector is of a kind that is not known here
+        events.emit("note", text=f"base model {model.name}: features of its tower cannot be kept")
+        return
+    if interface is not None:
+        model.features = TowerFeatures(model, interface, folder)
 
 
 def find_base_model(name: str) -> Path:

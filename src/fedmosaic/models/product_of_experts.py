@@ -38,6 +38,7 @@ class ProductOfExperts(Wrapper):
 
     def __init__(self, first: BaseModel, second: BaseModel, weigh: Weigh) -> None:
         super().__init__(first)
+        self.keeps_past = first.keeps_past
         self.second = second
         self.weigh = weigh
 

@@ -14,6 +14,7 @@ from fedmosaic.data.sample import Sample
 from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, freeze, pad_right
 from fedmosaic.models.features import Features
 from fedmosaic.models.fingerprint import architecture_name
+from fedmosaic.models.past import reading
 from fedmosaic.models.positions import check_lengths, position_limit
 from fedmosaic.models.special_tokens import IMAGE_ID
 from fedmosaic.models.standalone import save_standalone
@@ -38,6 +39,7 @@ class TinyModel(BaseModel):
 
     module: LlavaForConditionalGeneration
     tokenizer: PreTrainedTokenizerFast
+    keeps_past = True
     own_code = True
 
     def __init__(
@@ -95,11 +97,15 @@ class TinyModel(BaseModel):
             # The output of tower and projector, passed in as transformers' own caching does.
             pooled: Any = list(projected)
             inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=pooled)}
-        output = self.module.model(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, **inputs
-        )
+        output = self.module.model(input_ids=batch.input_ids, **reading(self.module, batch), **inputs)
         hidden: Tensor = output.last_hidden_state
         return hidden
+
+    def continuations(self, samples: Sequence[Sample]) -> list[list[int]]:
+        """See :meth:`BaseModel.continuations`; images are not looked at."""
+        return [
+            [*answer, self.tokenizer.eos_token_id] for answer in self._encode([sample.answer for sample in samples])
+        ]
 
     def head(self, hidden: Tensor) -> Tensor:
         """Return logits (..., V). See :meth:`BaseModel.head`."""

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Wrapper(BaseModel):
     """Delegates everything to another model; subclasses override what they change.
 
-    What is built on :meth:`hidden_states`, :meth:`head` and :meth:`collate` (losses, answers) follows the subclass.
+    What is built on :meth:`hidden_states`, :meth:`head` and :meth:`collate` (losses, answers) follows the subclass. One
+    that changes none of them, or hands on a batch's past, may set ``keeps_past`` to the inner model's.
 
     Args:
         inner: the model.
@@ -53,6 +54,10 @@ class Wrapper(BaseModel):
     def head(self, hidden: Tensor) -> Tensor:
         """See :meth:`BaseModel.head`."""
         return self.inner.head(hidden)
+
+    def continuations(self, samples: Sequence[Sample]) -> list[list[int]]:
+        """See :meth:`BaseModel.continuations`."""
+        return self.inner.continuations(samples)
 
     def prepare(self, samples: Sequence[Sample]) -> None:
         """See :meth:`BaseModel.prepare`."""

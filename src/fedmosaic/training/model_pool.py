@@ -28,6 +28,7 @@ class ModelPool:
         quantisation: of the base models' weights: ``none``, ``int8`` or ``nf4``.
         autocast: whether adapters' products are taken in a model's half precision; None: on accelerators.
         offload: whether idle models wait in the CPU's memory.
+        feature_cache: GiB of disk for the features of checkpoints' vision towers; 0: none.
         given: models that are used, as they are, instead of being loaded by the name they are keyed by.
 
     Raises:
@@ -42,6 +43,7 @@ class ModelPool:
     quantisation: str = "none"
     autocast: bool | None = None
     offload: bool = False
+    feature_cache: float = 0.0
     given: Mapping[str, BaseModel] = field(default_factory=dict)
     _models: dict[str, BaseModel] = field(default_factory=dict)
     _copies: dict[tuple[str, str], BaseModel] = field(default_factory=dict)
@@ -107,6 +109,7 @@ class ModelPool:
             dtype=self.dtype,
             attention=self.attention,
             quantisation=self.quantisation,
+            feature_cache=self.feature_cache,
         )
 
     def _settled(self, model: BaseModel) -> BaseModel:

@@ -1,0 +1,146 @@
+"""Greedy answers, token by token."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fedmosaic.models.past import Past, beside_tokens, following, left_padded
+
+if TYPE_CHECKING:
+    from fedmosaic.data.sample import Sample
+    from fedmosaic.models.base import BaseModel, Batch
+
+
+class Answering(Protocol):
+    """Prompts, and what was said after each of them."""
+
+    @property
+    def lengths(self) -> Tensor:
+        """(B,) tokens of prompts and answers so far."""
+        ...
+
+    def scores(self) -> Tensor:
+        """Return the logits (B, V) of each row's next token."""
+        ...
+
+    def say(self, tokens: Tensor, rows: Tensor) -> None:
+        """Go on with one more token in some rows; the others' answers are complete.
+
+        Args:
+            tokens: (B,) long.
+            rows: (B,) bool, true where the token counts.
+        """
+        ...
+
+
+def greedy(model: BaseModel, samples: Sequence[Sample], max_tokens: int) -> list[str]:
+    """Return the greedy answer to each prompt.
+
+    Args:
+        model: answers.
+        samples: their answers are not used.
+        max_tokens: longest answer; one that reaches the model's last position ends there.
+    """
+    answering = model.answering(samples)
+    ended = torch.zeros_like(answering.lengths, dtype=torch.bool)
+    answers: list[list[int]] = [[] for _ in samples]
+    for _ in range(max_tokens):
+        tokens = answering.scores().argmax(-1)
+        ended |= torch.isin(tokens, model.end_tokens.to(tokens.device))
+        if model.limit is not None:
+            ended |= answering.lengths >= model.limit
+        if bool(ended.all()):
+            break
+        for row in (~ended).nonzero()[:, 0].tolist():
+            answers[row].append(int(tokens[row]))
+        answering.say(tokens, ~ended)
+    return [str(model.tokenizer.decode(tokens, skip_special_tokens=True)).strip() for tokens in answers]
+
+
+class Continuing:
+    """Reads each token once: its keys and values are kept.
+
+    Args:
+        model: keeps a past.
+        batch: prompts, padded on the right.
+    """
+
+    def __init__(self, model: BaseModel, batch: Batch) -> None:
+        self._model = model
+        self._prompts = batch
+        self._past = Past()
+        self._hidden = model.hidden_states(dataclasses.replace(left_padded(batch), past=self._past))[:, -1]
+        self._next: Batch | None = None
+        self.lengths = batch.last + 1
+
+    def scores(self) -> Tensor:
+        """See :meth:`Answering.scores`."""
+        if self._next is not None:
+            self._hidden, self._next = self._model.hidden_states(self._next)[:, -1], None
+        return self._model.head(self._hidden)
+
+    def say(self, tokens: Tensor, rows: Tensor) -> None:
+        """See :meth:`Answering.say`."""
+        if self._next is not None:
+            self.scores()
+        mask = rows[:, None].long()
+        self._next = following(self._prompts, tokens[:, None], mask, self._past)
+        self.lengths = self.lengths + mask[:, 0]
+
+
+class Rereading:
+    """Reads everything again for every token.
+
+    Args:
+        model: any.
+        batch: prompts, padded on the right.
+    """
+
+    def __init__(self, model: BaseModel, batch: Batch) -> None:
+        self._model = model
+        self._batch = batch
+
+    @property
+    def lengths(self) -> Tensor:
+        """See :attr:`Answering.lengths`."""
+        return self._batch.last + 1
+
+    def scores(self) -> Tensor:
+        """See :meth:`Answering.scores`."""
+        rows = torch.arange(len(self._batch.input_ids), device=self._batch.input_ids.device)
+        return self._model.head(self._model.hidden_states(self._batch)[rows, self._batch.last])
+
+    def say(self, tokens: Tensor, rows: Tensor) -> None:
+        """See :meth:`Answering.say`."""
+        self._batch = appended(self._batch, tokens, rows)
+
+
+def appended(batch: Batch, tokens: Tensor, rows: Tensor) -> Batch:
+    """Return a batch with one more token of the answer after the last one of each chosen row.
+
+    Args:
+        batch: padded on the right.
+        tokens: (B,) long.
+        rows: (B,) bool.
+    """
+    grow = (0, 1)
+    ids, mask, labels = (
+        F.pad(batch.input_ids, grow),
+        F.pad(batch.attention_mask, grow),
+        F.pad(batch.labels, grow, value=-100),  # IGNORED
+    )
+    index = rows.nonzero()[:, 0]
+    ids[index, batch.last[index] + 1] = tokens[index]
+    mask[index, batch.last[index] + 1] = 1
+    labels[index, batch.last[index] + 1] = tokens[index]
+    vision = {
+        name: F.pad(tensor, grow) if beside_tokens(batch, tensor) else tensor
+        for name, tensor in batch.vision.items()  # e.g. token types: new tokens are text, 0
+    }
+    return dataclasses.replace(batch, input_ids=ids, attention_mask=mask, labels=labels, vision=vision)

@@ -1,0 +1,154 @@
+"""What a model keeps of tokens that it has read, so that those after them are read alone: a key-value cache.
+
+Prompts are padded on the left here. So the tokens of a row follow each other without a gap, as attention by distance
+(sliding windows, ALiBi) and recurrent states need it; elsewhere in fedmosaic batches are padded on the right.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+if TYPE_CHECKING:
+    from fedmosaic.models.base import Batch
+
+
+class Past:
+    """Keys and values of the tokens that were read with it, and what a gate made of the prompts.
+
+    A pass over a batch with ``batch.past`` reads the batch's tokens after those of earlier passes, and adds them.
+    The first pass is over whole prompts, padded on the left; later ones may be padded on the right.
+
+    Attributes:
+        gates: values that sample gates took from the prompts, (B,) each, by gate.
+    """
+
+    def __init__(self) -> None:
+        self.gates: dict[int, Tensor] = {}
+        self._cache: DynamicCache | None = None
+        self._mask: Tensor | None = None  # (B, T)
+        self._last: Tensor | None = None  # positions of the last tokens, (..., B, 1)
+        self._parts: dict[str, Past] = {}
+
+    def part(self, name: str) -> Past:
+        """Return a past of its own for one of several passes over the same tokens.
+
+        Args:
+            name: of the pass.
+        """
+        return self._parts.setdefault(name, Past())
+
+    def of(self, rows: Tensor) -> Past:
+        """Return a copy of some rows' past, which grows by itself.
+
+        Args:
+            rows: (n,) long; a row may come several times.
+        """
+        chosen = Past()
+        chosen.gates = {gate: values.index_select(0, rows) for gate, values in self.gates.items()}
+        chosen._parts = {name: part.of(rows) for name, part in self._parts.items()}
+        if self._cache is not None and self._mask is not None:
+            chosen._cache = copy.deepcopy(self._cache)  # its layers may share what they change in place
+            chosen._cache.reorder_cache(rows)
+            chosen._mask = self._mask.index_select(0, rows)
+            chosen._last = None if self._last is None else self._last.index_select(-2, rows)
+        return chosen
+
+    def arguments(self, module: PreTrainedModel, batch: Batch) -> dict[str, Any]:
+        """Return the arguments of ``module.base_model`` with which it reads a batch after this past, and adds it.
+
+        Args:
+            module: the whole model, whose own way of counting positions it is.
+            batch: the tokens; ``vision`` as the module takes it.
+        """
+        mask = batch.attention_mask
+        if self._cache is None:
+            self._cache = DynamicCache(config=module.config)
+            positions = _positions(module, batch, self._cache)
+            self._mask = mask
+        else:
+            assert self._mask is not None
+            positions = None if self._last is None else self._last + mask.cumsum(-1)  # padding stays where it is
+            self._mask = torch.cat([self._mask, mask], 1)
+        given = {"attention_mask": self._mask, "past_key_values": self._cache, "use_cache": True}
+        if positions is None:
+            return given
+        self._last = positions[..., -1:]
+        return given | {"position_ids": positions}
+
+
+def reading(module: PreTrainedModel, batch: Batch) -> dict[str, Any]:
+    """Return the arguments of ``module.base_model`` that say which tokens a batch's tokens attend to.
+
+    Args:
+        module: the whole model.
+        batch: with a past or without; ``vision`` as the module takes it.
+    """
+    if batch.past is None:
+        return {"attention_mask": batch.attention_mask, "use_cache": False}
+    return batch.past.arguments(module, batch)
+
+
+def left_padded(batch: Batch) -> Batch:
+    """Return a batch with its padding in front of the tokens.
+
+    Args:
+        batch: padded on the right.
+    """
+    width = batch.input_ids.shape[1]
+    gap = width - 1 - batch.last
+    places = (torch.arange(width, device=gap.device) - gap[:, None]) % width
+    tensors = {name: getattr(batch, name).gather(1, places) for name in ("input_ids", "attention_mask", "labels")}
+    vision = {
+        name: tensor.gather(1, places) if beside_tokens(batch, tensor) else tensor
+        for name, tensor in batch.vision.items()
+    }
+    return dataclasses.replace(batch, vision=vision, **tensors)
+
+
+def following(batch: Batch, tokens: Tensor, mask: Tensor, past: Past, rows: Tensor | None = None) -> Batch:
+    """Return further tokens of answers as a batch to be read after a past.
+
+    Args:
+        batch: of the prompts, with the slots' weights in each row.
+        tokens: (n, T) long.
+        mask: (n, T) long; 0 at padding.
+        past: of the same n rows.
+        rows: (n,) the prompts that they follow; None: each its own.
+    """
+    weights = batch.slot_weights
+    if weights is not None and rows is not None:
+        weights = {name: each.index_select(0, rows.to(each.device)) for name, each in weights.items()}
+    return dataclasses.replace(
+        batch, input_ids=tokens, attention_mask=mask, labels=tokens, vision={}, slot_weights=weights, past=past
+    )
+
+
+def beside_tokens(batch: Batch, tensor: Tensor) -> bool:
+    """Return whether one of the batch's further inputs has a value for each token, e.g. its type.
+
+    Args:
+        batch: the token sequences.
+        tensor: the input.
+    """
+    return tensor.shape == batch.input_ids.shape and not tensor.is_floating_point()
+
+
+def _positions(module: PreTrainedModel, batch: Batch, cache: DynamicCache) -> Tensor | None:
+    """Return the positions of prompts, (B, T) or, where images count otherwise than text, (3 or 4, B, T).
+
+    None for a model that takes no positions.
+    """
+    if "position_ids" not in inspect.signature(module.base_model.forward).parameters:
+        return None
+    known = {**batch.vision, "input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    positions: Tensor = module._prepare_position_ids_for_generation(  # type: ignore[operator]
+        batch.input_ids, {**known, "past_key_values": cache}
+    )
+    return positions

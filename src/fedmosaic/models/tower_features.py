@@ -1,0 +1,199 @@
+"""What the frozen vision tower of a checkpoint gives of pictures, kept on disk: the input of the projector.
+
+The projector may carry a tower adapter, so it is computed anew. Each picture goes through the tower alone: its features
+do not depend on the company in a batch, and a run computes the same whether they were there or not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from fedmosaic import events
+from fedmosaic.errors import DataError
+from fedmosaic.models.bounded_folder import BoundedFolder
+from fedmosaic.models.interface import OF_FEATURES, Interface
+
+if TYPE_CHECKING:
+    from fedmosaic.models.checkpoint import CheckpointModel
+
+NAME = "tower_features"
+"""Of the features in :attr:`Batch.vision <fedmosaic.models.base.Batch.vision>`."""
+
+_VERSION = 1  # raise it when the same picture gives other pixels, or features are kept otherwise
+_KNOWN = {"last_hidden_state", "pooler_output", "hidden_states", "attentions"}  # nothing besides that a decoder reads
+
+
+class Features(NamedTuple):
+    """Of one picture.
+
+    Attributes:
+        states: the projector's input, (parts, ..., d_tower).
+        tokens: how many tokens the projector makes of it.
+    """
+
+    states: Tensor
+    tokens: int
+
+
+class TowerFeatures:
+    """Features of the pictures that one base model reads.
+
+    Args:
+        model: without an adapter for now.
+        interface: of the model.
+        folder: for all models of a machine.
+    """
+
+    def __init__(self, model: CheckpointModel, interface: Interface, folder: BoundedFolder) -> None:
+        self._model = model
+        self._interface = interface
+        self._folder = folder
+        self._usable = True
+
+    def prepare(self, pictures: Sequence[str]) -> None:
+        """Compute the features that are missing.
+
+        Args:
+            pictures: the images' keys; repetitions are fine.
+
+        Raises:
+            DataError: an image is missing or unreadable; features that were computed stay.
+        """
+        digests = {self._model.images.digest(key): key for key in pictures}
+        missing = [key for digest, key in digests.items() if not self._folder.has(self._name(digest))]
+        for done, key in enumerate(missing, start=1):
+            if self._get(key) is None:
+                return
+            events.work("images", done, len(missing))
+
+    def instead_of_pixels(
+        self, vision: Mapping[str, Tensor], pictures: Sequence[str], image_tokens: int
+    ) -> dict[str, Tensor]:
+        """Return a batch's further inputs with the features of its pictures in the place of their pixels.
+
+        Where features cannot be kept or do not fit, the inputs are as they were.
+
+        Args:
+            vision: what the processor has made.
+            pictures: the images' keys, in order.
+            image_tokens: how many the batch has.
+
+        Raises:
+            DataError: an image is missing or unreadable.
+        """
+        found = [self._get(key) for key in pictures]
+        features = [each for each in found if each is not None]
+        fit = len(features) == len(found) and len({each.states.shape[1:] for each in features}) == 1
+        if not fit or sum(each.tokens for each in features) != image_tokens:
+            return dict(vision)
+        others = {name: tensor for name, tensor in vision.items() if not name.startswith("pixel_")}
+        return {**others, NAME: torch.cat([each.states for each in features])}
+
+    def arguments(self, module: nn.Module, states: Tensor) -> dict[str, Any]:
+        """Return the arguments of ``module.base_model`` that stand for pictures whose features are known.
+
+        Args:
+            module: the whole model, or a copy of it with an adapter of its own.
+            states: of all pictures of a batch.
+        """
+        pooled: Any = [_projected(module.get_submodule(self._interface.projector), states)]
+        return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=pooled)}}
+
+    @cached_property
+    def key(self) -> str:
+        """32 hex digits of what features depend on beside the picture: weights, settings and versions."""
+        module, processor = self._model.module, self._model.processor
+        images = getattr(processor, "image_processor", None)
+        text = {
+            "version": [_VERSION, transformers.__version__],
+            "model": [type(module).__name__, module.config._attn_implementation, self._model.device.type],
+            "tower": module.config.vision_config.to_dict(),
+            "settings": [getattr(module.config, name, None) for name in OF_FEATURES],
+            "processor": [type(processor).__name__, type(images).__name__, images.to_dict() if images else None],
+        }
+        digest = hashlib.blake2b(json.dumps(text, sort_keys=True, default=str).encode(), digest_size=16)
+        entry = f"{self._interface.path.rpartition('.')[0]}."  # a merger lies within its tower
+        for name, tensor in module.state_dict().items():
+            if name.startswith(f"{self._interface.tower_path}.") and not name.startswith(entry):
+                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def _name(self, digest: str) -> str:
+        return f"{self.key}/{hashlib.blake2b(digest.encode(), digest_size=16).hexdigest()}"
+
+    def _get(self, key: str) -> Features | None:
+        """Return the features of a picture, computed if they are missing; None if this model's cannot be kept."""
+        digest = self._model.images.digest(key)
+        name = self._name(digest)
+        kept = self._folder.get(name) if self._usable else None
+        if kept is not None:
+            return Features(kept["states"], int(kept["tokens"]))
+        features = self._compute(key, digest) if self._usable else None
+        if features is not None:
+            self._folder.put(name, {"states": features.states, "tokens": torch.tensor(features.tokens)})
+        elif self._usable:
+            self._usable = False
+            events.emit("note", text=f"base model {self._model.name}: features of its tower cannot be kept")
+        return features
+
+    @torch.no_grad()
+    def _compute(self, key: str, digest: str) -> Features | None:
+        """Run tower and projector; None if the projector's output is not what the decoder reads."""
+        image = self._model.images.load(key)
+        if self._model.images.digest(key) != digest:
+            raise DataError(f"image {key!r} was changed while it was read; start again when the data are complete")
+        module = self._model.module
+        projector = module.get_submodule(self._interface.projector)
+        base: Any = module.base_model
+        names = inspect.signature(base.get_image_features).parameters
+        seen: list[Tensor] = []
+        with self._bare():
+            given = {
+                name: tensor.to(module.device, module.dtype if tensor.is_floating_point() else None)
+                for name, tensor in self._model.picture_inputs(image).items()
+                if name in names
+            }
+            hook = projector.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+            try:
+                output = base.get_image_features(**given, return_dict=True)
+            finally:
+                hook.remove()
+            if len(seen) != 1 or not set(output.keys()) <= _KNOWN:
+                return None
+            expected = torch.cat([each.flatten(0, -2) for each in output.pooler_output])
+            if not torch.equal(_projected(projector, seen[0]), expected):
+                return None
+        return Features(seen[0].cpu(), len(expected))
+
+    @contextmanager
+    def _bare(self) -> Iterator[None]:
+        """Have the model on its device and without an adapter inside the block."""
+        if self._model.residence is not None:
+            self._model.residence.enter(self._model)
+        adapter = self._model.adapter
+        attached = adapter if adapter is not None and adapter.attached else None
+        if attached is not None:
+            attached.detach()
+        try:
+            yield
+        finally:
+            if attached is not None:
+                attached.reattach()
+
+
+def _projected(projector: nn.Module, states: Tensor) -> Tensor:
+    """Return the tokens (n, d) that a projector makes of features."""
+    tokens: Tensor = projector(states)
+    return tokens.flatten(0, -2)
