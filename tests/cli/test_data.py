@@ -51,6 +51,14 @@ def test_check_names_every_problem_and_fails(monkeypatch, capsys, mine):
     assert f"{len(problems)} problems" in out
 
 
+def test_tasks_of_own_data_are_listed_and_shown(monkeypatch, capsys, mine):
+    status, out, _ = call(monkeypatch, capsys, "tasks", "list", "--data", mine)
+    assert (status, "mine" in out, "▣" in out) == (0, True, True)
+    picture = mine.parent / "sheet.png"
+    assert call(monkeypatch, capsys, "tasks", "show", "mine", "--data", mine.parent, "--out", picture)[0] == 0
+    assert Image.open(picture).width > 100
+
+
 def test_split_by_a_column_deals_whole_tasks(monkeypatch, capsys, mine, tmp_path):
     arguments = ("data", "split", mine, "--clients", 2, "--by", "ward", "--out", tmp_path / "out")
     status, _, _ = call(monkeypatch, capsys, *arguments, "--model", "tiny-llama", "--model", "tiny-qwen2")

@@ -24,7 +24,7 @@ tasks = typer.Typer(help="List the benchmark's tasks, or show samples of one.", 
 
 
 _Data = Annotated[
-    Path | None, typer.Option("--data", help="A folder in the published layout, instead of the built-in benchmark.")
+    Path | None, typer.Option("--data", help="Your own file or folder, instead of the built-in benchmark.")
 ]
 
 
@@ -78,8 +78,11 @@ def show_task(
 def _benchmark(data: Path | None) -> Benchmark:
     from fedmosaic.config import home
     from fedmosaic.data.benchmark import load_benchmark
+    from fedmosaic.data.published import published_files
 
-    return load_benchmark("mosaic40" if data is None else "published", home=home(), folder=data)
+    if data is None:
+        return load_benchmark("mosaic40", home=home())
+    return load_benchmark("published" if published_files(data) else "files", home=home(), folder=data)
 
 
 def _show_sample(benchmark: Benchmark, name: str, number: int, path: Path) -> None:

@@ -80,12 +80,10 @@ class PublishedBenchmark:
         self.notes: list[str] = []
         self.images = FileSource(folder)
         self._tasks: dict[str, Task] = {}
-        dataset = folder / "dataset" if (folder / "dataset").is_dir() else folder
         self._files: dict[str, Path] = {}
-        for path in sorted(dataset.glob("*/train/dataset-*.json*")):
-            if path.suffix in _ENDINGS:
-                name = f"{path.parent.parent.name}-{path.stem.removeprefix('dataset-')}"
-                self._files[name] = _only(path.parent, path.stem)
+        for path in published_files(folder):
+            name = f"{path.parent.parent.name}-{path.stem.removeprefix('dataset-')}"
+            self._files[name] = _only(path.parent, path.stem)
         if not self._files:
             raise DataError(f"{folder} holds no dataset/NAME/train/dataset-ID.json; {HOW_TO_GET}")
 
@@ -185,6 +183,16 @@ class PublishedBenchmark:
                 self.images.check(key, decode=self.skip_bad)
                 return key
         raise DataError(f"image {quoted(image)} is not below {self.root}, {home} or {home / 'images'}; add the file")
+
+
+def published_files(folder: Path) -> list[Path]:
+    """Return the train files of a folder in the published layout; none if it has another one.
+
+    Args:
+        folder: holds ``dataset/NAME/...`` (or is that ``dataset`` folder itself).
+    """
+    dataset = folder / "dataset" if (folder / "dataset").is_dir() else folder
+    return [path for path in sorted(dataset.glob("*/train/dataset-*.json*")) if path.suffix in _ENDINGS]
 
 
 def _is_file(path: Path, image: str) -> bool:
