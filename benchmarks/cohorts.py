@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8, help="of a client in a turn")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--padding", type=float, default=0.15, help="share of padding in a pass; inf: any")
     parser.add_argument("--only", default="", help="cases whose names begin so")
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="of all runs, e.g. adapter.rank=8")
     parser.add_argument("--out", type=Path)
@@ -54,7 +55,7 @@ def main() -> None:
             continue
         assets = Assets(settings) if first is None else first.with_settings(settings)
         first = first or assets
-        found["cases"][name] = row = compared(assets, clients, asked.rounds, asked.device)
+        found["cases"][name] = row = compared(assets, clients, asked.rounds, asked.device, asked.padding)
         times = f"{row['alone']:7.2f} s  {row['together']:7.2f} s  {row['ratio']:.2f}"
         print(f"{name:32s} {row['clients']:3d} clients  {times}", flush=True)
     if asked.out:
@@ -78,12 +79,12 @@ def cases(asked: argparse.Namespace) -> Iterator[tuple[str, RunSettings, list[in
     yield "fedmosaic-proxy", settings("fedmosaic-proxy"), ids
 
 
-def compared(assets: Assets, clients: Sequence[int], rounds: int, device: str) -> dict[str, Any]:
+def compared(assets: Assets, clients: Sequence[int], rounds: int, device: str, padding: float) -> dict[str, Any]:
     """Return medians of the seconds of both ways, and of their ratio."""
     adapters = AdapterFactory(assets)
     participants = [Participant(assets, adapters, client) for client in clients]
     works = [partial(_train, participant) for participant in participants]
-    cohort = Cohort(len(works), device)
+    cohort = Cohort(len(works), device, padding=padding)
     ways: dict[str, Callable[[], Any]] = {
         "alone": lambda: [work() for work in works],
         "together": lambda: cohort.run(works, raises=True),

@@ -15,7 +15,7 @@ from fedmosaic.federation.adapter_factory import AdapterFactory
 from fedmosaic.federation.participant import Participant
 from fedmosaic.methods.registry import method_classes
 from fedmosaic.training import cohort as cohorts
-from fedmosaic.training.cohort import Cohort
+from fedmosaic.training.cohort import Cohort, alike
 
 METHODS = sorted(method_classes())
 OWN_LOSSES = {"feddat", "fedproto", "fedsim", "hetero-ssfl", "proxyfl"}
@@ -191,3 +191,9 @@ def test_draws_are_those_of_torchs_generator():
     after = torch.get_rng_state()
     assert torch.equal(x * draws.factors(x.shape, 0.3, x), other)
     assert torch.equal(torch.get_rng_state(), after)
+
+
+def test_sequences_much_shorter_than_the_longest_go_apart():
+    assert list(alike([30, 10, 29, 11, 28], 0.15)) == [[0, 2, 4], [3, 1]]
+    assert list(alike([30, 10, 29, 11, 28], 10)) == [[0, 2, 4, 3, 1]]
+    assert list(alike([5, 4, 5], 0)) == [[0, 2], [1]]

@@ -216,7 +216,7 @@ class InProcessGrid(LocalGrid):
         works = [partial(self._replied, message, context) for message, context, _ in waiting]
         outcomes = self._cohort.run(works, raises=not self._catch)
         for (message, _, answer), outcome in zip(waiting, outcomes, strict=True):
-            answer.set_result(self._failed(message, outcome) if isinstance(outcome, Exception) else outcome)
+            answer.set_result(outcome if isinstance(outcome, Message) else self._failed(message, outcome))
 
     def _replied(self, message: Message, context: Context) -> Message:
         trial = copied_context(context)

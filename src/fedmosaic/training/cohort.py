@@ -8,9 +8,11 @@ has ended, then the next one runs. Weights, moments and random draws are each cl
 from __future__ import annotations
 
 import contextvars
+import itertools
+import math
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -159,14 +161,17 @@ class Cohort:
     Args:
         most: clients at once.
         device: where models compute.
+        padding: how many more positions a pass may have than the batches in it, as a share of theirs: clients whose
+            sequences are much shorter than the longest are taken in a pass of their own.
 
     Attributes:
         most: see above.
     """
 
-    def __init__(self, most: int, device: str = "cpu") -> None:
+    def __init__(self, most: int, device: str = "cpu", *, padding: float = math.inf) -> None:
         self.most = most
         self._device = device
+        self._padding = padding
         self._width = most
         self._copies: dict[Adapter, list[Adapter]] = {}
         self._lent: dict[Adapter, int] = {}
@@ -174,7 +179,7 @@ class Cohort:
         self._carriers: dict[BaseModel, CohortAdapter] = {}
         self._told: set[Hashable] = set()
 
-    def run(self, works: Sequence[Callable[[], Any]], *, raises: bool) -> list[Any | BaseException]:
+    def run(self, works: Sequence[Callable[[], Any]], *, raises: bool) -> list[Any]:
         """Do what each of some clients has to do.
 
         Args:
@@ -244,7 +249,9 @@ class Cohort:
             assert lane.wanted is not None
             kinds.setdefault(lane.wanted.kind, []).append(lane)
         for lanes in kinds.values():
-            self._take(lanes)
+            lengths = [0 if lane.wanted is None else lane.wanted.length for lane in lanes]
+            for part in alike(lengths, self._padding):
+                self._take([lanes[place] for place in part])
 
     def _take(self, lanes: Sequence[Lane]) -> None:
         for start in range(0, len(lanes), self._width):
@@ -298,3 +305,21 @@ class Cohort:
         if client.base not in self._carriers:
             self._carriers[client.base] = CohortAdapter(client.adapter)
         return self._carriers[client.base]
+
+
+def alike(lengths: Sequence[int], padding: float) -> Iterator[list[int]]:
+    """Yield the places of lengths that can be padded to one, the longest first.
+
+    Args:
+        lengths: of sequences.
+        padding: at most so much is added to a group, as a share of the sum of its lengths.
+
+    Yields:
+        Places, each once.
+    """
+    rest = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    while rest:
+        sums = itertools.accumulate(lengths[place] for place in rest)
+        fit = [n for n, total in enumerate(sums, start=1) if lengths[rest[0]] * n <= (1 + padding) * total]
+        yield rest[: fit[-1]]
+        rest = rest[fit[-1] :]

@@ -63,6 +63,11 @@ class WantedStep:
             str(vision),
         )
 
+    @property
+    def length(self) -> int:
+        """Positions of its batch's sequences."""
+        return self.batch.inputs.input_ids.shape[1]
+
     def open(self) -> None:
         """Let what trains require gradients, and drop the gradients that there are."""
         self.client.adapter.train_only(*self.slots, gate=self.gate, frozen=self.frozen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from flwr.app import UserConfigValue
@@ -18,6 +19,9 @@ from fedmosaic.training.cohort import Cohort
 
 _AUTO = 16
 """Clients at once where the settings leave it open."""
+
+_PADDING = 0.15
+"""On a CPU, how much of a pass may be padding."""
 
 
 class InProcess:
@@ -71,7 +75,9 @@ def cohort_of(settings: RunSettings) -> Cohort | None:
     if settings.cohort == "off" or (settings.cohort == "auto" and settings.model.offload):
         return None
     most = settings.cohort if isinstance(settings.cohort, int) else _AUTO
-    return Cohort(most, str(taken(settings.device))) if most > 1 else None
+    device = str(taken(settings.device))
+    padding = _PADDING if device == "cpu" else math.inf  # what waits for launches does not wait for padding
+    return Cohort(most, device, padding=padding) if most > 1 else None
 
 
 def local_nodes(settings: RunSettings, folder: RunFolder) -> list[dict[str, UserConfigValue]]:
