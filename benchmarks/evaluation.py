@@ -1,7 +1,7 @@
 """What answers cost with a key-value cache, and options that share a prompt: ratios in one run, medians, one thread.
 
     python benchmarks/evaluation.py                      # the embedded model tiny-llama, and a random text model
-    python benchmarks/evaluation.py --width 512 --layers 8 --prompt 400
+    python benchmarks/evaluation.py --width 512 --layers 8 --prompt 400 --repeats 5
 
 Both ways are timed in turn on the same questions, the old one by reading everything anew; the answers are compared.
 """
@@ -108,9 +108,9 @@ def questions(count: int, length: int, options: int, words: int) -> list[Sample]
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--questions", type=int, default=16)
-    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--questions", type=int, default=8)
+    parser.add_argument("--width", type=int, default=192)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--prompt", type=int, default=120)
     chosen = parser.parse_args()
@@ -131,7 +131,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = text_model(Path(folder), chosen.width, chosen.layers)
         prompts = questions(chosen.questions, chosen.prompt, 4, 3)
-        for tokens in (6, 32, 128):
+        for tokens in (6, 32, 64):
             found[f"answers of {tokens} tokens"] = compared(
                 lambda tokens=tokens: model.answer(prompts, max_tokens=tokens), chosen.repeats
             )

@@ -147,8 +147,9 @@ def _positions(module: PreTrainedModel, batch: Batch, cache: DynamicCache) -> Te
     """
     if "position_ids" not in inspect.signature(module.base_model.forward).parameters:
         return None
+    prepare = getattr(module, "_prepare_position_ids_for_generation", None)
+    if prepare is None:  # another release of transformers
+        return (batch.attention_mask.cumsum(-1) - 1).clamp(min=0)
     known = {**batch.vision, "input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-    positions: Tensor = module._prepare_position_ids_for_generation(  # type: ignore[operator]
-        batch.input_ids, {**known, "past_key_values": cache}
-    )
+    positions: Tensor = prepare(batch.input_ids, {**known, "past_key_values": cache})
     return positions
