@@ -16,7 +16,7 @@ from fedmosaic.federation.participant import Participant
 from fedmosaic.federation.server_context import ServerContext
 from fedmosaic.methods.uploads import Upload
 from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, freeze, pad_right
-from fedmosaic.models.past import reading
+from fedmosaic.models.batch import reading
 from fedmosaic.training import Client
 
 WIDTHS = {"narrow": 16, "wide": 24, "foreign": 20}
