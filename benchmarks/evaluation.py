@@ -1,7 +1,7 @@
-"""What answers cost with a key-value cache, and options that share a prompt: ratios in one run, medians, one thread.
+"""What answers, options that share a prompt, and kept features of a tower cost: ratios in one run, medians, one thread.
 
     python benchmarks/evaluation.py                      # the embedded model tiny-llama, and a random text model
-    python benchmarks/evaluation.py --width 512 --layers 8 --prompt 400
+    python benchmarks/evaluation.py --width 512 --layers 8 --prompt 400 --repeats 5
 
 Both ways are timed in turn on the same questions, the old one by reading everything anew; the answers are compared.
 """
@@ -17,8 +17,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 import transformers as tf
+from PIL import Image
 
 from fedmosaic.config import home
 from fedmosaic.data.benchmark import load_benchmark
@@ -87,8 +89,73 @@ def text_model(folder: Path, width: int, layers: int) -> BaseModel:
         num_key_value_heads=width // 32, vocab_size=400, pad_token_id=0, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
     tf.LlamaForCausalLM(config).save_pretrained(folder)
-    fit_tokenizer("word", [" ".join(WORDS)] * 20, vocabulary=300, whole_words=()).save_pretrained(folder)
+    fit_tokenizer("word", [TEXT] * 20, vocabulary=300, whole_words=()).save_pretrained(folder)
     return load_base_model(str(folder), images=GivenImages(()), home=folder)
+
+
+class Noise:
+    """Random pictures."""
+
+    collection = "noise"
+
+    def keys(self) -> list[str]:
+        return [str(number) for number in range(64)]
+
+    def digest(self, key: str) -> str:
+        return f"noise {key}"
+
+    def load(self, key: str) -> Image.Image:
+        random = np.random.default_rng(int(key))
+        return Image.fromarray(random.integers(0, 255, (224, 224, 3), dtype=np.uint8))
+
+
+def seeing_model(folder: Path, width: int, layers: int, gib: float) -> BaseModel:
+    """A LLaVA whose tower is as large as ViT-S/16, 196 tokens a picture."""
+    if not (folder / "config.json").exists():
+        torch.manual_seed(0)
+        fitted = fit_tokenizer("word", [TEXT] * 20, vocabulary=300, whole_words=())
+        tokenizer = tf.PreTrainedTokenizerFast(
+            tokenizer_object=fitted.backend_tokenizer,
+            **{f"{name}_token": f"<{name}>" for name in ("pad", "bos", "eos", "unk")},
+        )
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+        vision = tf.CLIPVisionConfig(
+            hidden_size=384, intermediate_size=1536, num_hidden_layers=12, num_attention_heads=6, image_size=224,
+            patch_size=16, projection_dim=384,
+        )  # fmt: skip
+        text = tf.LlamaConfig(
+            hidden_size=width, intermediate_size=3 * width, num_hidden_layers=layers, num_attention_heads=width // 32,
+            num_key_value_heads=width // 32, vocab_size=400, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        )  # fmt: skip
+        mark = tokenizer.convert_tokens_to_ids("<image>")
+        config = tf.LlavaConfig(vision_config=vision, text_config=text, image_token_index=mark, image_seq_length=196)
+        tf.LlavaForConditionalGeneration(config).save_pretrained(folder)
+        images = tf.CLIPImageProcessor(size={"shortest_edge": 224}, crop_size={"height": 224, "width": 224})
+        tf.LlavaProcessor(
+            images,
+            tokenizer,
+            patch_size=16,
+            vision_feature_select_strategy="default",
+            image_token="<image>",
+            num_additional_image_tokens=1,
+        ).save_pretrained(folder)
+    return load_base_model(str(folder), images=Noise(), home=folder, feature_cache=gib)
+
+
+def features(folder: Path, width: int, layers: int, repeats: int) -> dict[str, object]:
+    """Time reading a batch of eight pictures, processor included, with kept features and with the tower."""
+    kept, plain = (seeing_model(folder, width, layers, gib) for gib in (1.0, 0.0))
+    asked = [Sample(f"p{index}", (str(index),), "<image> what kind of thing is this", "bird") for index in range(8)]
+    (first,) = seconds(lambda: kept.prepare(asked), 1)
+    pairs = []
+    for _ in range(repeats):
+        pairs.append(tuple(seconds(lambda each=each: each.loss(each.collate(asked)), 1)[0] for each in (kept, plain)))
+    return {
+        "seconds": round(statistics.median(new for new, _ in pairs), 3),
+        "seconds with the tower": round(statistics.median(old for _, old in pairs), 3),
+        "ratio": round(statistics.median(new / old for new, old in pairs), 3),
+        "seconds to fill": round(first, 3),
+    }
 
 
 def questions(count: int, length: int, options: int, words: int) -> list[Sample]:
@@ -108,9 +175,9 @@ def questions(count: int, length: int, options: int, words: int) -> list[Sample]
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--questions", type=int, default=16)
-    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--questions", type=int, default=8)
+    parser.add_argument("--width", type=int, default=192)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--prompt", type=int, default=120)
     chosen = parser.parse_args()
@@ -131,7 +198,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = text_model(Path(folder), chosen.width, chosen.layers)
         prompts = questions(chosen.questions, chosen.prompt, 4, 3)
-        for tokens in (6, 32, 128):
+        for tokens in (6, 32, 64):
             found[f"answers of {tokens} tokens"] = compared(
                 lambda tokens=tokens: model.answer(prompts, max_tokens=tokens), chosen.repeats
             )
@@ -144,6 +211,8 @@ def main() -> None:
             )
         one = dataclasses.replace(prompts[0], options=None)
         found["ask: one question, 32 tokens"] = compared(lambda: model.answer([one], max_tokens=32), chosen.repeats)
+    with tempfile.TemporaryDirectory() as folder:
+        found["features of a ViT-S/16"] = features(Path(folder), chosen.width, chosen.layers, chosen.repeats)
     print(json.dumps(found, indent=1))
 
 

@@ -16,6 +16,7 @@ from fedmosaic.federation.participant import Participant
 from fedmosaic.federation.server_context import ServerContext
 from fedmosaic.methods.uploads import Upload
 from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, freeze, pad_right
+from fedmosaic.models.batch import reading
 from fedmosaic.training import Client
 
 WIDTHS = {"narrow": 16, "wide": 24, "foreign": 20}
@@ -49,6 +50,8 @@ class Numbers:
 class NumbersModel(BaseModel):
     """A random Llama of three layers whose tokens are the numbers in a sample's text; ``foreign`` has other tokens."""
 
+    keeps_past = True
+
     def __init__(self, name: str) -> None:
         torch.manual_seed(7)
         width = WIDTHS[name]
@@ -74,7 +77,7 @@ class NumbersModel(BaseModel):
         raise NotImplementedError
 
     def decode(self, batch):
-        output = self.module.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+        output = self.module.model(input_ids=batch.input_ids, **reading(self.module, batch))
         return output.last_hidden_state
 
     def head(self, hidden):

@@ -10,8 +10,11 @@ from tests.models.test_processors import save_gemma3, save_idefics3
 
 from fedmosaic.adapters import Adapter
 from fedmosaic.adapters.tower import TowerSite
+from fedmosaic.data.images import GivenImages
 from fedmosaic.data.sample import Sample
 from fedmosaic.models import likelihoods
+from fedmosaic.models.base import IGNORED, Batch, pad_right
+from fedmosaic.models.checkpoint import CheckpointModel
 from fedmosaic.models.generation import Continuing, Rereading
 from fedmosaic.models.likelihoods import log_likelihoods
 from fedmosaic.models.past_check import can_read_on
@@ -111,6 +114,7 @@ def exact(model):
 
 def attach(model, gate, *, tower, dtype=torch.float32):
     interface = model.interface
+    torch.manual_seed(1)
     site = TowerSite(interface, torch.linalg.qr(torch.randn(interface.features, 4))[0].T) if tower else None
     adapter = Adapter.attach(
         model.module,
@@ -213,3 +217,31 @@ def test_a_model_that_computes_otherwise_after_a_past_reads_anew(noise, samples,
     assert not can_read_on(model, model.collate(asked, with_answers=False))
     assert len(told) == 1
     assert "opt" in told[0]
+
+
+def test_positions_after_images_that_count_in_three_dimensions(monkeypatch):
+    """Qwen2-VL's, whose texts go on from the largest side of an image, not from the number of its tokens."""
+    mark, begin = 20, 21
+    torch.manual_seed(0)
+    config = tf.Qwen2VLConfig(
+        text_config={**SMALL, "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3]}},
+        vision_config={"depth": 1, "embed_dim": 32, "num_heads": 2, "hidden_size": 32, "patch_size": 4},
+        image_token_id=mark, video_token_id=23, vision_start_token_id=begin, vision_end_token_id=22,
+    )  # fmt: skip
+    module = tf.Qwen2VLForConditionalGeneration(config)
+    tokenizer = fit_tokenizer("bpe", ["what is red ?"] * 20, vocabulary=300, whole_words=[])
+    model = CheckpointModel("qwen", module, tokenizer, None, GivenImages(()))
+    unsettle(model)
+    grids = torch.tensor([[1, 4, 4], [1, 4, 12]])
+    rows = [[5, begin, *[mark] * 4, 22, 6], [7, 8, 9], [begin, *[mark] * 12, 22, 6, 7, 8]]
+    ids = pad_right(rows, 0)
+    mask = pad_right([[1] * len(row) for row in rows], 0)
+    vision = {
+        "pixel_values": torch.randn(int(grids.prod(1).sum()), 3 * 2 * 4 * 4),
+        "image_grid_thw": grids,
+        "mm_token_type_ids": (ids == mark).long(),
+    }
+    batch = Batch(ids, mask, torch.full_like(ids, IGNORED), vision=vision)
+    monkeypatch.setattr(model, "collate", lambda *_, **__: batch)
+    assert can_read_on(model, batch)
+    agree(model, [None] * 3)

@@ -1,5 +1,6 @@
 """A checkpoint's tower runs once for each picture, and the model computes what it computes from pixels."""
 
+import functools
 import shutil
 
 import pytest
@@ -182,6 +183,7 @@ def test_what_a_projector_gives_must_be_what_the_decoder_reads(llava, noise, sam
     base = type(model.module.base_model)
     features = base.get_image_features
 
+    @functools.wraps(features)
     def with_line_ends(self, *args, **named):
         output = features(self, *args, **named)
         output.pooler_output = [torch.cat([each, each[:1]]) for each in output.pooler_output]

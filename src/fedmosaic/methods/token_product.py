@@ -20,10 +20,10 @@ from torch import Tensor
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import ModelError
 from fedmosaic.models import BaseModel
-from fedmosaic.models.generation import Answering
 from fedmosaic.models.past_check import can_read_on
 from fedmosaic.models.product_of_experts import ProductOfExperts, Weigh, says_something
 from fedmosaic.models.prompts import Prompts
+from fedmosaic.models.reader import Answering
 from fedmosaic.training.token_alignment import matching_tokens, vocabulary_size
 
 

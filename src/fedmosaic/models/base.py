@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
@@ -17,66 +16,30 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Pr
 
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import ModelError
-from fedmosaic.models.generation import Answering, Continuing, Rereading, greedy
+from fedmosaic.models.batch import IGNORED, Batch
+from fedmosaic.models.generation import Continuing, Rereading, greedy
 from fedmosaic.models.interface import Interface, find_interface
-from fedmosaic.models.past import Past
 from fedmosaic.models.past_check import can_read_on
+from fedmosaic.models.reader import Answering
 from fedmosaic.models.residence import Residence
 from fedmosaic.models.stack import layer_list
 
 if TYPE_CHECKING:
     from fedmosaic.data.dialogue import Dialogue
 
+__all__ = [
+    "IGNORED",
+    "AnswerLogits",
+    "AttachedAdapter",
+    "BaseModel",
+    "Batch",
+    "find_decoder",
+    "freeze",
+    "output_matrix",
+    "pad_right",
+]
+
 Module = TypeVar("Module", bound=nn.Module)
-
-IGNORED = -100  # the label of a position that is not part of an answer
-
-
-@dataclass
-class Batch:
-    """Token sequences with their images, padded on the right.
-
-    Attributes:
-        input_ids: (B, T) long.
-        attention_mask: (B, T) long; 0 at padding.
-        labels: (B, T) long; the token itself inside an answer (with its end token), -100 elsewhere. Not shifted.
-        vision: further inputs by name, e.g. ``features`` (images, 4, 256) or ``pixel_values``.
-        slot_weights: (B,) how much of each adapter slot enters each row's output, by slot; None: as the adapter is set.
-        past: what was read before these tokens, and takes them up; None: nothing.
-    """
-
-    input_ids: Tensor
-    attention_mask: Tensor
-    labels: Tensor
-    vision: dict[str, Tensor] = field(default_factory=dict)
-    slot_weights: Mapping[str, Tensor] | None = None
-    past: Past | None = None
-
-    def to(self, device: torch.device | str) -> Batch:
-        """Return the batch with all its tensors on a device.
-
-        Args:
-            device: e.g. ``cuda``.
-        """
-        weights = self.slot_weights
-        return Batch(
-            self.input_ids.to(device),
-            self.attention_mask.to(device),
-            self.labels.to(device),
-            vision={name: tensor.to(device) for name, tensor in self.vision.items()},
-            slot_weights=None if weights is None else {name: tensor.to(device) for name, tensor in weights.items()},
-            past=self.past,
-        )
-
-    @property
-    def last(self) -> Tensor:
-        """(B,) position of the last token that is not padding; of a prompt, where the answer is predicted."""
-        return self.attention_mask.sum(1) - 1
-
-    @property
-    def prompt(self) -> Tensor:
-        """(B, T) bool, true at positions that are neither answer nor padding."""
-        return self.attention_mask.bool() & (self.labels == IGNORED)
 
 
 class AnswerLogits(NamedTuple):

@@ -5,7 +5,8 @@ Vision-language models are driven through their processor, text models through t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +21,10 @@ from fedmosaic.data.images import ImageSource
 from fedmosaic.data.sample import IMAGE_MARK, Sample
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, freeze, output_matrix, pad_right
+from fedmosaic.models.batch import reading
 from fedmosaic.models.chat_format import ChatFormat, Turns
 from fedmosaic.models.end_tokens import complete_end_tokens, known_tokens
 from fedmosaic.models.fingerprint import architecture_name
-from fedmosaic.models.past import reading
 from fedmosaic.models.pixels import fit_image
 from fedmosaic.models.positions import check_lengths, position_limit
 from fedmosaic.models.tower_features import NAME, TowerFeatures
@@ -160,6 +161,20 @@ class CheckpointModel(BaseModel):
         """
         (text,) = self._chat_format.pieces(((f"{IMAGE_MARK} ?", ""),))
         return self._process([text], [[image]])
+
+    @contextmanager
+    def bare(self) -> Iterator[None]:
+        """Have the model on its device and without an adapter inside the block."""
+        if self.residence is not None:
+            self.residence.enter(self)
+        attached = self.adapter if self.adapter is not None and self.adapter.attached else None
+        if attached is not None:
+            attached.detach()
+        try:
+            yield
+        finally:
+            if attached is not None:
+                attached.reattach()
 
     @property
     def end_tokens(self) -> Tensor:

@@ -4,42 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from fedmosaic.models.past import Past, beside_tokens, following, left_padded
-
-if TYPE_CHECKING:
-    from fedmosaic.data.sample import Sample
-    from fedmosaic.models.base import BaseModel, Batch
-
-
-class Answering(Protocol):
-    """Prompts, and what was said after each of them."""
-
-    @property
-    def lengths(self) -> Tensor:
-        """(B,) tokens of prompts and answers so far."""
-        ...
-
-    def scores(self) -> Tensor:
-        """Return the logits (B, V) of each row's next token."""
-        ...
-
-    def say(self, tokens: Tensor, rows: Tensor) -> None:
-        """Go on with one more token in some rows; the others' answers are complete.
-
-        Args:
-            tokens: (B,) long.
-            rows: (B,) bool, true where the token counts.
-        """
-        ...
+from fedmosaic.data.sample import Sample
+from fedmosaic.models.batch import Batch, appended, following, left_padded
+from fedmosaic.models.past import Past
+from fedmosaic.models.reader import Reader
 
 
-def greedy(model: BaseModel, samples: Sequence[Sample], max_tokens: int) -> list[str]:
+def greedy(model: Reader, samples: Sequence[Sample], max_tokens: int) -> list[str]:
     """Return the greedy answer to each prompt.
 
     Args:
@@ -71,7 +46,7 @@ class Continuing:
         batch: prompts, padded on the right.
     """
 
-    def __init__(self, model: BaseModel, batch: Batch) -> None:
+    def __init__(self, model: Reader, batch: Batch) -> None:
         self._model = model
         self._prompts = batch
         self._past = Past()
@@ -102,7 +77,7 @@ class Rereading:
         batch: prompts, padded on the right.
     """
 
-    def __init__(self, model: BaseModel, batch: Batch) -> None:
+    def __init__(self, model: Reader, batch: Batch) -> None:
         self._model = model
         self._batch = batch
 
@@ -119,28 +94,3 @@ class Rereading:
     def say(self, tokens: Tensor, rows: Tensor) -> None:
         """See :meth:`Answering.say`."""
         self._batch = appended(self._batch, tokens, rows)
-
-
-def appended(batch: Batch, tokens: Tensor, rows: Tensor) -> Batch:
-    """Return a batch with one more token of the answer after the last one of each chosen row.
-
-    Args:
-        batch: padded on the right.
-        tokens: (B,) long.
-        rows: (B,) bool.
-    """
-    grow = (0, 1)
-    ids, mask, labels = (
-        F.pad(batch.input_ids, grow),
-        F.pad(batch.attention_mask, grow),
-        F.pad(batch.labels, grow, value=-100),  # IGNORED
-    )
-    index = rows.nonzero()[:, 0]
-    ids[index, batch.last[index] + 1] = tokens[index]
-    mask[index, batch.last[index] + 1] = 1
-    labels[index, batch.last[index] + 1] = tokens[index]
-    vision = {
-        name: F.pad(tensor, grow) if beside_tokens(batch, tensor) else tensor
-        for name, tensor in batch.vision.items()  # e.g. token types: new tokens are text, 0
-    }
-    return dataclasses.replace(batch, input_ids=ids, attention_mask=mask, labels=labels, vision=vision)

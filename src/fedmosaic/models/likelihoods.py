@@ -32,6 +32,7 @@ class Experts(Protocol):
         ...
 
 
+@torch.no_grad()
 def log_likelihoods(model: BaseModel, samples: Sequence[Sample]) -> list[Tensor]:
     """Return each sample's (options,) total log-likelihoods as its answer (nats).
 

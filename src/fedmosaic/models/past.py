@@ -7,16 +7,13 @@ Prompts are padded on the left here. So the tokens of a row follow each other wi
 from __future__ import annotations
 
 import copy
-import dataclasses
 import inspect
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
-
-if TYPE_CHECKING:
-    from fedmosaic.models.base import Batch
 
 
 class Past:
@@ -60,17 +57,20 @@ class Past:
             chosen._last = None if self._last is None else self._last.index_select(-2, rows)
         return chosen
 
-    def arguments(self, module: PreTrainedModel, batch: Batch) -> dict[str, Any]:
-        """Return the arguments of ``module.base_model`` with which it reads a batch after this past, and adds it.
+    def arguments(
+        self, module: PreTrainedModel, ids: Tensor, mask: Tensor, vision: Mapping[str, Tensor]
+    ) -> dict[str, Any]:
+        """Return the arguments of ``module.base_model`` with which it reads tokens after this past, and adds them.
 
         Args:
             module: the whole model, whose own way of counting positions it is.
-            batch: the tokens; ``vision`` as the module takes it.
+            ids: (B, T) long.
+            mask: (B, T) long; 0 at padding.
+            vision: further inputs, as the module takes them.
         """
-        mask = batch.attention_mask
         if self._cache is None:
             self._cache = DynamicCache(config=module.config)
-            positions = _positions(module, batch, self._cache)
+            positions = _positions(module, ids, mask, vision, self._cache)
             self._mask = mask
         else:
             assert self._mask is not None
@@ -83,72 +83,18 @@ class Past:
         return given | {"position_ids": positions}
 
 
-def reading(module: PreTrainedModel, batch: Batch) -> dict[str, Any]:
-    """Return the arguments of ``module.base_model`` that say which tokens a batch's tokens attend to.
-
-    Args:
-        module: the whole model.
-        batch: with a past or without; ``vision`` as the module takes it.
-    """
-    if batch.past is None:
-        return {"attention_mask": batch.attention_mask, "use_cache": False}
-    return batch.past.arguments(module, batch)
-
-
-def left_padded(batch: Batch) -> Batch:
-    """Return a batch with its padding in front of the tokens.
-
-    Args:
-        batch: padded on the right.
-    """
-    width = batch.input_ids.shape[1]
-    gap = width - 1 - batch.last
-    places = (torch.arange(width, device=gap.device) - gap[:, None]) % width
-    tensors = {name: getattr(batch, name).gather(1, places) for name in ("input_ids", "attention_mask", "labels")}
-    vision = {
-        name: tensor.gather(1, places) if beside_tokens(batch, tensor) else tensor
-        for name, tensor in batch.vision.items()
-    }
-    return dataclasses.replace(batch, vision=vision, **tensors)
-
-
-def following(batch: Batch, tokens: Tensor, mask: Tensor, past: Past, rows: Tensor | None = None) -> Batch:
-    """Return further tokens of answers as a batch to be read after a past.
-
-    Args:
-        batch: of the prompts, with the slots' weights in each row.
-        tokens: (n, T) long.
-        mask: (n, T) long; 0 at padding.
-        past: of the same n rows.
-        rows: (n,) the prompts that they follow; None: each its own.
-    """
-    weights = batch.slot_weights
-    if weights is not None and rows is not None:
-        weights = {name: each.index_select(0, rows.to(each.device)) for name, each in weights.items()}
-    return dataclasses.replace(
-        batch, input_ids=tokens, attention_mask=mask, labels=tokens, vision={}, slot_weights=weights, past=past
-    )
-
-
-def beside_tokens(batch: Batch, tensor: Tensor) -> bool:
-    """Return whether one of the batch's further inputs has a value for each token, e.g. its type.
-
-    Args:
-        batch: the token sequences.
-        tensor: the input.
-    """
-    return tensor.shape == batch.input_ids.shape and not tensor.is_floating_point()
-
-
-def _positions(module: PreTrainedModel, batch: Batch, cache: DynamicCache) -> Tensor | None:
+def _positions(
+    module: PreTrainedModel, ids: Tensor, mask: Tensor, vision: Mapping[str, Tensor], cache: DynamicCache
+) -> Tensor | None:
     """Return the positions of prompts, (B, T) or, where images count otherwise than text, (3 or 4, B, T).
 
     None for a model that takes no positions.
     """
     if "position_ids" not in inspect.signature(module.base_model.forward).parameters:
         return None
-    known = {**batch.vision, "input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-    positions: Tensor = module._prepare_position_ids_for_generation(  # type: ignore[operator]
-        batch.input_ids, {**known, "past_key_values": cache}
-    )
+    prepare = getattr(module, "_prepare_position_ids_for_generation", None)
+    if prepare is None:  # another release of transformers
+        return (mask.cumsum(-1) - 1).clamp(min=0)
+    known = {**vision, "input_ids": ids, "attention_mask": mask, "past_key_values": cache}
+    positions: Tensor = prepare(ids, known)
     return positions

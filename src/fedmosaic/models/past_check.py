@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from fedmosaic import events
-from fedmosaic.models.generation import appended
+from fedmosaic.models.batch import Batch, appended
 from fedmosaic.models.prompts import Prompts
-
-if TYPE_CHECKING:
-    from fedmosaic.models.base import BaseModel, Batch
+from fedmosaic.models.reader import Reader
 
 _TRIED: WeakKeyDictionary[nn.Module, dict[tuple[str, ...], bool]] = WeakKeyDictionary()
 _APART = {torch.float32: 1e-3, torch.float64: 1e-3}
@@ -22,7 +19,7 @@ _MORE = 2  # tokens that are read after the prompts
 
 
 @torch.no_grad()
-def can_read_on(model: BaseModel, batch: Batch) -> bool:
+def can_read_on(model: Reader, batch: Batch) -> bool:
     """Return whether a model can read on after a batch of prompts.
 
     Embedded models can. Any other is asked to read two tokens more, with a past and without, at its first batch of each
@@ -48,7 +45,7 @@ def can_read_on(model: BaseModel, batch: Batch) -> bool:
     return kinds[kind]
 
 
-def _agrees(model: BaseModel, batch: Batch) -> bool:
+def _agrees(model: Reader, batch: Batch) -> bool:
     token = int(model.end_tokens[0])
     expected = _whole(model, batch, token)
     try:
@@ -65,7 +62,7 @@ def _agrees(model: BaseModel, batch: Batch) -> bool:
     return bool((apart < _APART.get(found.dtype, _APART_IN_HALF)).all())
 
 
-def _whole(model: BaseModel, batch: Batch, token: int) -> Tensor:
+def _whole(model: Reader, batch: Batch, token: int) -> Tensor:
     """Return the hidden states (B, 1 + more, d) at the end of the prompts and at the tokens after it."""
     start = batch.last
     for _ in range(_MORE):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from fedmosaic.models.past import Past, following, left_padded
-
-if TYPE_CHECKING:
-    from fedmosaic.models.base import BaseModel, Batch
+from fedmosaic.models.batch import Batch, following, left_padded
+from fedmosaic.models.past import Past
+from fedmosaic.models.reader import Reader
 
 
 class Prompts:
@@ -27,7 +25,7 @@ class Prompts:
         hidden: (B, d) the hidden states from which each prompt's first answer token is predicted.
     """
 
-    def __init__(self, model: BaseModel, batch: Batch) -> None:
+    def __init__(self, model: Reader, batch: Batch) -> None:
         self._model = model
         self._batch = batch
         self._past = Past()

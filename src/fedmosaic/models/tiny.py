@@ -12,9 +12,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from fedmosaic.data.sample import Sample
 from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, freeze, pad_right
+from fedmosaic.models.batch import reading
 from fedmosaic.models.features import Features
 from fedmosaic.models.fingerprint import architecture_name
-from fedmosaic.models.past import reading
 from fedmosaic.models.positions import check_lengths, position_limit
 from fedmosaic.models.special_tokens import IMAGE_ID
 from fedmosaic.models.standalone import save_standalone

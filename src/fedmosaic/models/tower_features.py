@@ -9,23 +9,23 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import transformers
+from PIL import Image
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from fedmosaic import events
+from fedmosaic.data.images import ImageSource
 from fedmosaic.errors import DataError
 from fedmosaic.models.bounded_folder import BoundedFolder
 from fedmosaic.models.interface import OF_FEATURES, Interface
-
-if TYPE_CHECKING:
-    from fedmosaic.models.checkpoint import CheckpointModel
 
 NAME = "tower_features"
 """Of the features in :attr:`Batch.vision <fedmosaic.models.base.Batch.vision>`."""
@@ -46,6 +46,32 @@ class Features(NamedTuple):
     tokens: int
 
 
+class Seeing(Protocol):
+    """The part of a base model that is needed here; :class:`fedmosaic.models.checkpoint.CheckpointModel` has it."""
+
+    name: str
+    module: PreTrainedModel
+    processor: Any
+    images: ImageSource
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        ...
+
+    def picture_inputs(self, image: Image.Image, /) -> Mapping[str, Tensor]:
+        """Return what the processor makes of one picture in a short question.
+
+        Args:
+            image: any mode.
+        """
+        ...
+
+    def bare(self) -> AbstractContextManager[None]:
+        """Return a block inside which the model is on its device and without an adapter."""
+        ...
+
+
 class TowerFeatures:
     """Features of the pictures that one base model reads.
 
@@ -55,7 +81,7 @@ class TowerFeatures:
         folder: for all models of a machine.
     """
 
-    def __init__(self, model: CheckpointModel, interface: Interface, folder: BoundedFolder) -> None:
+    def __init__(self, model: Seeing, interface: Interface, folder: BoundedFolder) -> None:
         self._model = model
         self._interface = interface
         self._folder = folder
@@ -159,7 +185,7 @@ class TowerFeatures:
         base: Any = module.base_model
         names = inspect.signature(base.get_image_features).parameters
         seen: list[Tensor] = []
-        with self._bare():
+        with self._model.bare():
             given = {
                 name: tensor.to(module.device, module.dtype if tensor.is_floating_point() else None)
                 for name, tensor in self._model.picture_inputs(image).items()
@@ -176,21 +202,6 @@ class TowerFeatures:
             if not torch.equal(_projected(projector, seen[0]), expected):
                 return None
         return Features(seen[0].cpu(), len(expected))
-
-    @contextmanager
-    def _bare(self) -> Iterator[None]:
-        """Have the model on its device and without an adapter inside the block."""
-        if self._model.residence is not None:
-            self._model.residence.enter(self._model)
-        adapter = self._model.adapter
-        attached = adapter if adapter is not None and adapter.attached else None
-        if attached is not None:
-            attached.detach()
-        try:
-            yield
-        finally:
-            if attached is not None:
-                attached.reattach()
 
 
 def _projected(projector: nn.Module, states: Tensor) -> Tensor:
