@@ -92,6 +92,28 @@ SMALLEST = {
         "query-response",
         {"query": "What is it?", "response": "a cat", "images": [{"bytes": None, "path": "a.png"}]},
     ),
+    "Cauldron, FineVision": (
+        "turn-pairs",
+        {"images": ["a.png"], "texts": [{"user": "What is it?", "assistant": "a cat"}]},
+    ),
+    "Mantis": ("conversations", {"images": ["a.png"], "conversation": [user("<image>\nWhat is it?"), ANSWER]}),
+    "image in base64": ("columns", {"question": "What is it?", "answer": "a cat", "image": BASE64}),
+    "alpaca with a response": (
+        "alpaca",
+        {"instruction": "<image>", "input": "What is it?", "response": "a cat", "image": "a.png"},
+    ),
+    "columns with a context": (
+        "columns",
+        {"context": "<image>", "question": "What is it?", "answer": "a cat", "image": "a.png"},
+    ),
+    "messages as a cell of a table": (
+        "messages",
+        {"messages": json.dumps([user("What is it?"), ANSWER]), "images": "['a.png']"},
+    ),
+    "weights of answers": (
+        "messages",
+        {"messages": [user("What is it?"), {**ANSWER, "role": "model", "weight": 1}], "images": ["a.png"]},
+    ),
     "ms-swift: conversation": (
         "turn-pairs",
         {"conversation": [{"human": "<image>\nWhat is it?", "assistant": "a cat"}], "image": "a.png"},
@@ -166,6 +188,15 @@ def test_earlier_turns_a_system_message_and_history_are_part_of_the_prompt(folde
     assert [sample.prompt for sample in task.train] == ["Count.\nFirst?", "Count.\nFirst?\none\nAnd now?"]
 
 
+def test_system_messages_have_several_names_and_forms(folder):
+    told = [{"role": "developer", "content": "Count."}, user("What?"), ANSWER]
+    parts = {"system": [{"type": "text", "text": "Count."}], "messages": [user("What?"), ANSWER]}
+    for split, record in (("train", {"messages": told}), ("test", parts)):
+        lines(folder / f"{split}.jsonl", record)
+    task = opened(folder).task(folder.name)
+    assert [sample.prompt for sample in (*task.train, *task.test)] == ["Count.\nWhat?"] * 2
+
+
 def test_parts_place_images_among_texts_and_take_listed_ones_in_turn(folder):
     (folder / "b.png").write_bytes(png(9))
     shown = [{"type": "text", "text": "Is"}, {"type": "image"}, {"type": "text", "text": "as"}]
@@ -226,7 +257,7 @@ def test_a_data_uri_is_bounded(folder, monkeypatch):
         ({"text": "only"}, "its keys \\['text'\\] are of no known format"),
         ({"question": "q", "answer": "a", "tools": ["x"]}, "it has 'tools', which cannot be used"),
         ({"question": "q", "answer": "c", "options": ["a", "b"]}, "'c' is not one of the options"),
-        ({"question": "q", "answer": 2, "options": ["a", "b"]}, "'answer' is 2; its 2 options are numbered from 0"),
+        ({"question": "q", "answer": 2, "options": ["a", "b"]}, "the answer is 2; its 2 options are numbered from 0"),
         ({"question": "q", "answer": "a", "metric": "choice"}, "it lists no options"),
         (["no object"], "expected an object"),
         ({"messages": [ANSWER], "conversations": [ANSWER]}, "'conversations' and 'messages' at once"),
@@ -262,6 +293,33 @@ def test_options_and_answers_are_columns(folder, answer):
     assert (task.train[0].answer, task.train[0].options) == ("cat", ("cat", "dog"))
     assert task.train[0].prompt == "What?\nChoice list:[cat, dog]"
     assert task.test[0].prompt == "cat or dog, A or B?"
+
+
+def test_lettered_columns_are_options(folder):
+    """As in the tables of VLMEvalKit, with the image in a cell."""
+    path = folder / "bench.tsv"
+    rows = [["index", "image", "question", "A", "B", "C", "answer"]]
+    images = [base64.b64encode(png(i)).decode() for i in range(4)]
+    rows += [[str(i), images[i], f"What is {i}?", "cat", "dog, old", "cow" if i else "", "B"] for i in range(4)]
+    path.write_text("\n".join("\t".join(row) for row in rows))
+    benchmark = opened(path)
+    task = benchmark.task("bench")
+    assert {sample.answer for sample in task.train} == {"dog, old"}
+    assert {sample.options for sample in (*task.train, *task.test)} <= {
+        ("cat", "dog, old", "cow"),
+        ("cat", "dog, old"),
+    }
+    assert task.train[-1].prompt.endswith('\nChoice list:[cat, "dog, old", cow]')
+    assert benchmark.notes == []
+
+
+def test_the_answer_is_read_from_the_answer_alone(folder):
+    record = {"question": "cat or dog?", "answer": "dog", "label": 0, "solution": "A", "options": ["cat", "dog"]}
+    for split in ("train", "test"):
+        lines(folder / f"{split}.jsonl", record)
+    benchmark = opened(folder)
+    assert benchmark.task(folder.name).test[0].answer == "dog"
+    assert "label (2), solution (2)" in benchmark.notes[-1]
 
 
 def test_a_metric_column_makes_answers_open(folder):

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fedmosaic.data.llama_factory import read_dataset_info
+from fedmosaic.data.naming import ENDINGS, PART, SPLIT, SPLITS
 from fedmosaic.data.readers.arrow_folder import ArrowFolder
-from fedmosaic.data.readers.image_folder import ImageFolder
+from fedmosaic.data.readers.image_folder import ImageFolder, shown
 from fedmosaic.errors import DataError
 
-_ENDINGS = frozenset({".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet"})
 _DEPTH = 4
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-    "eval": "test",
-}
-# train.json, vqa_test.jsonl, validation-00000-of-00004.parquet
-_SPLIT = re.compile(rf"(?:(?P<task>.+)[-_.])?(?P<split>{'|'.join(_SPLITS)})(?:-\d+-of-\d+)?", re.IGNORECASE)
-_SHARD = re.compile(r"(?P<task>.+)-\d{3,}-of-\d{3,}")
 _ABOUT_DATA = frozenset({"dataset_info.json", "dataset_dict.json", "state.json", "dataset_infos.json"})
+_LISTS_IMAGES = "metadata"  # the file of an image folder that says what its images show
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +27,12 @@ class TaskFiles:
     Attributes:
         splits: ``train``, ``validation``, ``test`` -> files and folders, in order; there is always ``train``.
         adapted: gives a record the usual names of keys.
+        notes: what should be known of the files.
     """
 
     splits: Mapping[str, tuple[Path, ...]]
     adapted: Callable[[dict[str, Any]], dict[str, Any]] = field(default=dict)
+    notes: tuple[str, ...] = ()
 
 
 def find_tasks(path: Path) -> dict[str, TaskFiles]:
@@ -57,14 +47,24 @@ def find_tasks(path: Path) -> dict[str, TaskFiles]:
     Raises:
         DataError: there are none.
     """
-    if not path.is_dir():
-        return {path.stem: TaskFiles({"train": (path,)})}
-    found = dict(_in_folder(path, path, _DEPTH))
+    try:
+        if path.name == "dataset_info.json":
+            path = path.parent
+        found = dict(_in_folder(path, path, _DEPTH)) if path.is_dir() else {path.stem: _alone(path)}
+    except OSError as error:
+        raise DataError(f"{error.filename or path}: cannot be read ({error.strerror}); check its rights") from error
     if not found:
-        raise DataError(
-            f"{path} holds no data files; expected {', '.join(sorted(_ENDINGS))}, or a known form of folder"
-        )
+        raise DataError(f"{path} holds no data files; expected {', '.join(sorted(ENDINGS))}, or a known form of folder")
     return found
+
+
+def _alone(file: Path) -> TaskFiles:
+    """Return a task of one file, with the names that a ``dataset_info.json`` beside it tells."""
+    with suppress(DataError):
+        for described, adapted in read_dataset_info(file.parent).values():
+            if described == file:
+                return TaskFiles({"train": (file,)}, adapted)
+    return TaskFiles({"train": (file,)})
 
 
 def _in_folder(folder: Path, root: Path, depth: int) -> Iterator[tuple[str, TaskFiles]]:
@@ -75,47 +75,77 @@ def _in_folder(folder: Path, root: Path, depth: int) -> Iterator[tuple[str, Task
     if _is_whole(folder):
         yield _name(folder, root), TaskFiles({"train": (folder,)})
         return
+    units = [each for each in shown(folder) if _is_unit(each)]
+    splits = {each: _data_files(each) for each in shown(folder) if each not in units and each.is_dir()}
+    splits = {each: files for each, files in splits.items() if files and SPLIT.fullmatch(each.name)}
     groups: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    below: list[Path] = []
-    for each in sorted(each for each in folder.iterdir() if each.name[:1] != "."):
-        unit = _unit(each)
-        if unit is None:
-            below += [each] if each.is_dir() else []
-            continue
-        stem = each.name if each.is_dir() else each.stem
-        match, shard = _SPLIT.fullmatch(stem), _SHARD.fullmatch(stem)
-        task, split = (match["task"] or "", _SPLITS[match["split"].lower()]) if match else (stem, "")
-        groups[shard["task"] if shard and not match else task][split or "train"].append(unit)
-    for task, splits in groups.items():
-        where = folder / task if task else folder
-        if "train" in splits:
-            yield _name(where, root), TaskFiles({split: tuple(files) for split, files in splits.items()})
-        else:
-            for files in splits.values():
-                for file in files:
-                    yield _name(file.with_suffix(""), root), TaskFiles({"train": (file,)})
-    for each in below if depth else ():
-        yield from _in_folder(each, root, depth - 1)
+    for unit in units:
+        task, split = _task_and_split(unit.name if unit.is_dir() else unit.stem)
+        groups[task][split].append(unit)
+    by_name = any(len([file for file in files if not PART.fullmatch(file.stem)]) > 1 for files in splits.values())
+    for each, files in splits.items():
+        task, split = _task_and_split(each.name)
+        for file in files:
+            groups["/".join(filter(None, (task, file.stem if by_name else "")))][split].append(file)
+    for task, found in groups.items():
+        yield from _tasks(folder / task if task else folder, root, found)
+    for each in shown(folder) if depth else ():
+        if each.is_dir() and each not in units and each not in splits:
+            yield from _in_folder(each, root, depth - 1)
 
 
-def _unit(path: Path) -> Path | None:
-    """Return what holds the records of a file or folder: itself, a split folder's only file, or nothing."""
+def _tasks(where: Path, root: Path, found: Mapping[str, list[Path]]) -> Iterator[tuple[str, TaskFiles]]:
+    """Yield the task of some splits; without train files, each file is a task of its own."""
+    if "train" in found:
+        notes = tuple(note for split, files in found.items() for note in _check_parts(_name(where, root), split, files))
+        yield _name(where, root), TaskFiles({split: tuple(files) for split, files in found.items()}, notes=notes)
+        return
+    for files in found.values():
+        for file in files:
+            yield _name(file.with_suffix(""), root), TaskFiles({"train": (file,)})
+
+
+def _check_parts(task: str, split: str, files: Sequence[Path]) -> Iterator[str]:
+    """Refuse several files that are not the parts of one; yield a note if parts are missing."""
+    matches = [PART.fullmatch(file.stem) or SPLIT.fullmatch(file.stem) for file in files]
+    totals = {match.groupdict()["parts"] if match else None for match in matches}
+    numbered = all(match and (match.re is PART or match["parts"]) for match in matches)
+    kinds = {(file.parent, file.suffix.lower()) for file in files}
+    if len(files) > 1 and (not numbered or len(totals) > 1 or len(kinds) > 1):
+        raise DataError(
+            f"{files[0]} and {files[1]} are both {split} of task {task!r}; keep one of them, or give them other names "
+            "(parts of one file are called train-00000-of-00002)"
+        )
+    total = totals.pop()
+    if total and int(total) != len(files):
+        yield f"{task}: {len(files)} of {int(total)} parts of {split} are there"
+
+
+def _task_and_split(stem: str) -> tuple[str, str]:
+    if match := SPLIT.fullmatch(stem):
+        return match["task"] or "", SPLITS[match["split"].lower()]
+    if part := PART.fullmatch(stem):
+        return part["task"] or ("" if part["parts"] else stem), "train"
+    return "" if stem == _LISTS_IMAGES else stem, "train"
+
+
+def _is_unit(path: Path) -> bool:
+    """Return whether a file or folder holds records itself."""
     if path.is_file():
-        return path if path.suffix.lower() in _ENDINGS and path.name not in _ABOUT_DATA else None
-    if not path.is_dir():
-        return None
-    if _is_whole(path):
-        return path
-    files = [each for each in sorted(path.iterdir()) if each.is_file() and _unit(each)]
-    return files[0] if len(files) == 1 and _SPLIT.fullmatch(path.name) else None
+        return path.suffix.lower() in ENDINGS and path.name not in _ABOUT_DATA
+    return path.is_dir() and _is_whole(path)
+
+
+def _data_files(folder: Path) -> list[Path]:
+    return [each for each in shown(folder) if each.is_file() and _is_unit(each)]
 
 
 def _is_whole(folder: Path) -> bool:
     """Return whether a folder is read as one file is: one that ``datasets`` saved, or one of classes of images."""
     if ArrowFolder.recognises(folder, b""):
         return True
-    named = [each.name.lower() for each in folder.iterdir() if each.is_dir() and each.name[:1] != "."]
-    return not any(name in _SPLITS for name in named) and ImageFolder.recognises(folder, b"")
+    named = [each.name.lower() for each in shown(folder) if each.is_dir()]
+    return not any(name in SPLITS for name in named) and ImageFolder.recognises(folder, b"")
 
 
 def _name(path: Path, root: Path) -> str:

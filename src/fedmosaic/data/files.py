@@ -135,14 +135,19 @@ class FilesBenchmark:
             files, seen = self._files[file], self.understood.setdefault(file, Understood())
             read = {split: list(self._sources(file, split, files, seen)) for split in files.splits}
             groups = dict.fromkeys(source.group for source in read["train"])
-            self._read[file] = {}
+            tasks: dict[str, Task] = {}
             for group in groups:
                 name = f"{file}/{group}" if group else file
+                if name != file and name in self._files:
+                    raise DataError(
+                        f"{name!r} is a value of the task column in {file!r} and a file; rename one of them"
+                    )
                 own = {split: [s for s in sources if s.group == group] for split, sources in read.items()}
-                self._read[file][name] = self._task(name, own)
+                tasks[name] = self._task(name, own)
             if not groups:
                 raise DataError(f"{files.splits['train'][0]}: no usable record; expected at least two")
-            self.notes += _unused_notes(file, seen) + _lost_notes(file, read, groups)
+            self._read[file] = tasks
+            self.notes += [*files.notes, *_unused_notes(file, seen), *_lost_notes(file, read, groups)]
         return self._read[file]
 
     def _task(self, name: str, read: Mapping[str, list[Source]]) -> Task:
@@ -191,7 +196,7 @@ class FilesBenchmark:
                         raise DataError(message) from error
                     self.skipped.append(message)
             if seen.records[split]:
-                chosen.finish()
+                chosen.finish(path)
 
 
 def _divided(sources: Sequence[Source], share: float) -> tuple[list[Source], list[Source]]:

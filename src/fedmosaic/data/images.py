@@ -15,6 +15,7 @@ from PIL import Image
 
 from fedmosaic.data.content import ContentDigests, digest_of, files_below, open_file, quoted
 from fedmosaic.data.embedded import embedded_bytes
+from fedmosaic.data.embedded_store import EmbeddedStore
 from fedmosaic.data.pictures import check_picture, read_picture
 from fedmosaic.errors import DataError
 
@@ -128,7 +129,7 @@ class FileSource:
         self.root = root
         self._paths: dict[str, Path] = {}
         self._digests = ContentDigests()
-        self._embedded: dict[str, bytes] = {}
+        self._embedded = EmbeddedStore()
         self._checked: set[tuple[str, bool]] = set()
 
     def remember(self, home: Path) -> None:
@@ -139,6 +140,7 @@ class FileSource:
         """
         place = digest_of(os.fsencode(os.path.realpath(self.root)))
         self._digests.remember(home / "digests" / f"{place}.txt")
+        self._embedded.folder = home / "embedded"
 
     def keys(self) -> Sequence[str]:
         """Return the keys of all image files of the folder, whatever their names, and of the added images; sorted."""
@@ -160,7 +162,7 @@ class FileSource:
         raise DataError(f"image {quoted(str(path))} lies outside the data folder {self.root}; use paths relative to it")
 
     def add_embedded(self, uri: str) -> str:
-        """Add an image from a data URI, and keep it in memory. Equal images get one key.
+        """Add an image from a data URI, and keep it while the process runs. Equal images get one key.
 
         Args:
             uri: ``data:image/png;base64,...``.

@@ -9,25 +9,30 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fedmosaic.data.file_images import FileImages
-from fedmosaic.data.formats.plain import IMAGE_KEYS, Format, listed, listed_images, text_of, with_images
-from fedmosaic.data.options import match_answer
+from fedmosaic.data.formats.plain import IMAGE_KEYS, Format, listed_images, text_of, with_images
+from fedmosaic.data.option_columns import OPTIONS, Options, lettered, options_of
 from fedmosaic.data.records import Answer, answers, parse_conversation, unused_keys
 from fedmosaic.data.sample import IMAGE_MARK, Sample
 from fedmosaic.data.sources import Source
-from fedmosaic.data.texts import quoted
+from fedmosaic.data.texts import check_text, quoted
 from fedmosaic.errors import DataError, SettingsError
 from fedmosaic.nearest import hint
 from fedmosaic.registry import FORMATS, METRICS
 
-OPTIONS = ("options", "choices")
-"""Names under which a record lists the answers to choose from."""
+LONGEST_TEXT = 10_000_000
+"""Characters of all turns of a record; no model reads as many."""
 
-_ROLES = ("question", "answer", "image", "options", "metric", "task", "system", "messages", "conversations")
+_ROLES = (
+    *("question", "answer", "context", "image", "options", "metric", "task", "system", "messages", "conversations"),
+)
 _CHOICE = frozenset({"choice", "multi-choice", "multiple-choice", "accuracy"})
 # What would change the meaning of questions and answers if it were left out.
-_MEANINGFUL = frozenset(
-    {"tools", "tool_calls", "functions", "video", "videos", "audio", "audios", "chosen", "rejected"}
-)
+_LOSSY = """
+    tools tool_calls functions video videos audio audios objects chosen rejected rejected_response rejected_messages
+    rejected_images preferred_output non_preferred_output
+"""
+_MEANINGFUL = frozenset(_LOSSY.split())
+_VERDICTS = ("label", "kto_tag")  # true or false: whether the answer is a good one
 _SETTLED = ("options", "metric", "task")
 
 
@@ -46,14 +51,14 @@ class Record:
     Attributes:
         conversation: as :func:`~fedmosaic.data.records.parse_conversation` takes it.
         options: the answers to choose from, or None if they are to be read from the question.
-        answer: number of the right option; None where the text says it.
+        number: the answer, where it is a number in place of an option's text.
         is_open: whether the metric is one of open answers.
         group: what the task column says.
     """
 
     conversation: Mapping[str, Any]
-    options: tuple[str, ...] | None
-    answer: int | None
+    options: Options | None
+    number: int | None
     is_open: bool
     group: str
 
@@ -129,27 +134,34 @@ class FileRecords:
                 f"it is {form.name!r}, but the file's first record is {self._format.name!r}; divide the file"
             )
         self.seen.formats.add(form.name)
-        unused = unused_keys(record, {*form.keys, *IMAGE_KEYS, *OPTIONS, *_SETTLED})
-        if lost := sorted(_MEANINGFUL.intersection(unused)):
+        unused = unused_keys(record, {*form.keys, *IMAGE_KEYS, *OPTIONS, *_SETTLED, *lettered(record)})
+        verdicts = [key for key in _VERDICTS if isinstance(record.get(key), bool)]
+        if lost := sorted({*verdicts, *_MEANINGFUL.intersection(unused)}):
             raise DataError(f"it has {', '.join(map(repr, lost))}, which cannot be used; remove the key or the record")
         self.seen.unused.update(unused)
         group = text_of(record, "task") if "task" in self.columns else ""
+        check_text(group, f"the task column {self.columns.get('task')!r}")
         if "task" in self.columns:
             self.seen.groups[group] += 1
-        turns, images = with_images(form.plain(record), listed_images(record))
+        plain = form.plain(record)
+        self.seen.unused.update(plain.unused)
+        turns, images = with_images(plain, listed_images(record))
         conversation = {"conversations": [{"from": role, "value": text} for role, text in turns], "images": images}
-        options, names = _options(record)
-        return Record(conversation, options, _number(record, options, names), _is_open(record, options), group)
+        options = options_of(record)
+        return Record(conversation, options, plain.number, _is_open(record, options), group)
 
-    def finish(self) -> None:
+    def finish(self, path: Path) -> None:
         """Check, after the last record, that each named column was there.
+
+        Args:
+            path: the file, for the error.
 
         Raises:
             DataError: one was in no record.
         """
         if self._absent:
             raise DataError(
-                f"no record has {', '.join(map(repr, sorted(self._absent)))}, which the scenario's columns name"
+                f"{path}: no record has {', '.join(map(repr, sorted(self._absent)))}, which the scenario's columns name"
             )
 
     def _renamed(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -182,6 +194,9 @@ def samples_of(
     Raises:
         DataError: the record cannot be used.
     """
+    length = sum(len(turn["value"]) for turn in record.conversation["conversations"])
+    if length > LONGEST_TEXT:
+        raise DataError(f"it has {length:,} characters of text; expected at most {LONGEST_TEXT:,}")
     conversation = parse_conversation(record.conversation)
     keys = tuple(images.take(image, home, decode=decode) for image in conversation.images)
     digests = tuple(map(images.digest, keys))
@@ -190,7 +205,7 @@ def samples_of(
     if record.options is not None and not is_open:
         if len(given) != 1:
             raise DataError(f"it has options but {len(given)} answers; expected one, or the options in the questions")
-        given = [_chosen(given[0], record.options, record.answer)]
+        given = [_chosen(given[0], record.options, record.number)]
     found = []
     for turn, answer in enumerate(given):
         n = answer.prompt.count(IMAGE_MARK)
@@ -213,50 +228,14 @@ def _format_of(record: Mapping[str, Any], kinds: Sequence[type[Format]]) -> type
     return best[0]
 
 
-def _options(record: Mapping[str, Any]) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
-    """Return the options that a record lists, and their letters."""
-    value = next((record[key] for key in OPTIONS if record.get(key) not in (None, "", [], {})), None)
-    if value is None:
-        return None, ()
-    value = listed(value)
-    if isinstance(value, str):
-        value = [item.strip() for item in value.split("|" if "|" in value else ";" if ";" in value else ",")]
-    if isinstance(value, Mapping) and {"text", "label"} <= value.keys():  # ARC's
-        value = dict(zip(value["label"], value["text"], strict=True))
-    if isinstance(value, Mapping):
-        return tuple(map(str, value.values())), tuple(map(str, value))
-    if not isinstance(value, list | tuple) or not all(isinstance(each, str | int | float) for each in value):
-        raise DataError(f"its options are {quoted(value)}; expected a list of texts, or texts with | between them")
-    return tuple(map(str, value)), tuple(chr(ord("A") + i) for i in range(min(len(value), 26)))
-
-
-def _number(record: Mapping[str, Any], options: Sequence[str] | None, names: Sequence[str]) -> int | None:
-    """Return the number of the option that an answer column names by its number (from 0) or letter."""
-    if options is None:
-        return None
-    for key in ("answer", "label", "solution"):
-        value = record.get(key)
-        if isinstance(value, bool) or value is None or match_answer(str(value), tuple(options)) is not None:
-            continue
-        if isinstance(value, int):
-            if not 0 <= value < len(options):
-                raise DataError(f"{key!r} is {value}; its {len(options)} options are numbered from 0")
-            return value
-        if isinstance(value, str) and value.strip() in names:
-            return names.index(value.strip())
-    return None
-
-
-def _chosen(answer: Answer, options: tuple[str, ...], number: int | None) -> Answer:
+def _chosen(answer: Answer, options: Options, number: int | None) -> Answer:
     """Return an answer as one of the options, which stand in the prompt."""
-    text = options[number] if number is not None else match_answer(answer.text, options)
-    if text is None:
-        raise DataError(f"the answer {quoted(answer.text)} is not one of the options {quoted(list(options))}; mend one")
-    told = "" if all(option in answer.question for option in options) else f"\nChoice list:[{', '.join(options)}]"
-    return Answer(answer.question + told, answer.prompt + told, text, options)
+    question = options.told_in(answer.question)
+    prompt = answer.prompt + question.removeprefix(answer.question)
+    return Answer(question, prompt, options.chosen(answer.text, number), options.texts)
 
 
-def _is_open(record: Mapping[str, Any], options: Sequence[str] | None) -> bool:
+def _is_open(record: Mapping[str, Any], options: Options | None) -> bool:
     """Return whether the metric column asks for an open answer."""
     metric = text_of(record, "metric").strip().lower()
     if not metric:

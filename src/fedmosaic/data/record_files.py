@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
+from fedmosaic.data.json_list import elements
 from fedmosaic.data.texts import quoted
 from fedmosaic.errors import DataError
 
+_HEAD = 4096  # bytes that tell a list from lines
 _LONGEST_LINE = 2**28  # bytes of a JSON line; a longer one is cut, which makes it a fault
 
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},]', re.DOTALL)
@@ -61,7 +65,7 @@ def read_records(path: Path) -> list[Entry]:
 
 
 def stream_records(path: Path) -> Iterator[Entry]:
-    """Yield the records of a file: of JSON lines one by one, without holding the file; of a JSON list all at once.
+    """Yield the records of a file one by one, without holding the file.
 
     Args:
         path: the file.
@@ -69,6 +73,9 @@ def stream_records(path: Path) -> Iterator[Entry]:
     Raises:
         DataError: as :func:`read_records`.
     """
+    if _begins_list(path):
+        yield from _stream_list(path)
+        return
     first = next(_read_lines(path), ("", ""))[1]
     entry = _entry("", first)
     if first.lstrip()[:1] != "{" or (entry.fault and not _ends_as_object(first)):
@@ -76,6 +83,34 @@ def stream_records(path: Path) -> Iterator[Entry]:
         return
     for i, (where, line) in enumerate(_read_lines(path)):
         yield _entry(f"record {i}{where}", line)
+
+
+def _begins_list(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the file and its rights") from error
+    return head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"["
+
+
+def _stream_list(path: Path) -> Iterator[Entry]:
+    """Yield the elements of a JSON list; from one that is damaged on, what :func:`read_records` makes of the file."""
+    number = 0
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        left = elements(file, _unique_keys)
+        while True:
+            try:
+                value = next(left)
+            except StopIteration as stop:
+                rest = stop.value
+                break
+            yield Entry(f"record {number}", value)
+            number += 1
+    if rest is None:
+        yield from islice(read_records(path), number, None)
+    elif rest:
+        yield Entry(f"record {number}", None, f"after the list comes more text: {quoted(rest)}")
 
 
 def _ends_as_object(line: str) -> bool:

@@ -18,6 +18,8 @@ from fedmosaic.errors import DataError
 _ROLE, _CONTENT = ("from", "role"), ("value", "content")
 _TEXTS = frozenset({"text", "input_text", "output_text"})
 _IMAGES = frozenset({"image", "image_url", "input_image"})
+_OTHER_NAMES = {"developer": "system", "model": "assistant", "chatgpt": "assistant", "bot": "assistant"}
+_TRAINED = frozenset({"weight", "train", "training", "loss", "loss_scale"})  # 1 or true: an answer like all others
 _PAYLOADS = ("image_url", "image", "source", "url", "path", "base64")
 
 
@@ -39,15 +41,25 @@ def chat(said: object, *, before: Sequence[Turn] = ()) -> Plain:
     for number, message in enumerate(said, start=1):
         if not isinstance(message, Mapping):
             raise DataError(f"turn {number} is {quoted(message)}; expected an object with role and content")
-        check_keys(f"turn {number}", message, (*_ROLE, *_CONTENT))
+        check_keys(f"turn {number}", message, (*_ROLE, *_CONTENT, *(key for key in _TRAINED if message.get(key) == 1)))
         role = next((message[key] for key in _ROLE if message.get(key) is not None), "")
         content = next((message[key] for key in _CONTENT if message.get(key) is not None), "")
         text, images = _flat(f"turn {number}", content)
-        turns.append((str(role), text))
+        turns.append((_OTHER_NAMES.get(str(role).lower(), str(role)), text))
         shown += images
     if not any(role for role, _ in turns):
         turns = [("assistant" if place % 2 else "user", text) for place, (_, text) in enumerate(turns)]
     return marked([*before, *turns], tuple(shown), before=before)
+
+
+def is_chat(value: object) -> bool:
+    """Return whether a value is a list of messages, going by its first.
+
+    Args:
+        value: any.
+    """
+    said = listed(value)
+    return isinstance(said, list) and bool(said) and isinstance(said[0], Mapping) and any(k in said[0] for k in _ROLE)
 
 
 def marked(turns: Sequence[Turn], shown: tuple[str | None, ...] | None = None, *, before: Sequence[Turn] = ()) -> Plain:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeGuard
 
 from fedmosaic.data.sample import IMAGE_MARK
 from fedmosaic.data.texts import quoted
@@ -19,6 +23,10 @@ IMAGE_KEYS = ("image", "images", "image_path", "image_paths", "file_name", "img"
 """Names under which a record lists its images."""
 
 
+# How PNG, JPEG, GIF, WebP and BMP begin, in base64; no path is so long and has no full stop.
+_BASE64 = re.compile(r"(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR|Qk[0-3])[A-Za-z0-9+/\s]{80,}={0,2}\s*$")
+
+
 @dataclass(frozen=True, slots=True)
 class Plain:
     """A record's content.
@@ -27,10 +35,14 @@ class Plain:
         turns: in order.
         shown: for each image that a part of a message shows, the path or data URI that stands in the part, or None
             where it is the next of the record's list; a mark in a text is None, too.
+        number: the last answer, where the record has a number in place of a text.
+        unused: keys of the format whose content is left aside.
     """
 
     turns: tuple[Turn, ...]
     shown: tuple[str | None, ...] = ()
+    number: int | None = None
+    unused: tuple[str, ...] = ()
 
 
 class Format(Protocol):
@@ -86,32 +98,43 @@ def text_of(record: Mapping[str, Any], key: str) -> str:
         key: its name.
 
     Raises:
-        DataError: it is no text and no number.
+        DataError: it is no text and no (finite) number.
     """
     value = record.get(key)
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise DataError(f"{key!r} is {quoted(value)}; expected a text")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise DataError(f"{key!r} is {value}, which stands for a missing value; expected a text")
     return str(value)
 
 
-def listed(value: object) -> object:
-    """Return a list that is written as JSON in a text, as in cells of tables; all else as it is.
+def number_of(value: object) -> int | None:
+    """Return a value that is a whole number; None if it is none.
 
     Args:
         value: any.
     """
-    if isinstance(value, str) and value.lstrip()[:1] == "[":
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def listed(value: object) -> object:
+    """Return a list that is written in a text, as JSON or as Python prints it, as in a table; all else as it is.
+
+    Args:
+        value: any.
+    """
+    if not isinstance(value, str) or value.lstrip()[:1] != "[":
+        return value
+    for parse in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            return parse(value.strip())
     return value
 
 
 def system_turns(record: Mapping[str, Any]) -> list[Turn]:
-    """Return the system message under ``system`` as a list of one turn, or none.
+    """Return the system message under ``system``, a text or a list of text parts, as a list of one turn, or none.
 
     Args:
         record: the record.
@@ -119,8 +142,19 @@ def system_turns(record: Mapping[str, Any]) -> list[Turn]:
     Raises:
         DataError: it is no text.
     """
-    text = text_of(record, "system")
+    value = record.get("system")
+    parts = [{"system": part.get("text")} for part in value] if is_parts(value) else [record]
+    text = "\n".join(text_of(part, "system") for part in parts)
     return [("system", text)] if text.strip() else []
+
+
+def is_parts(value: object) -> TypeGuard[list[Mapping[str, Any]]]:
+    """Return whether a value is a list of parts that are texts.
+
+    Args:
+        value: any.
+    """
+    return isinstance(value, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in value)
 
 
 def history_turns(record: Mapping[str, Any]) -> list[Turn]:
@@ -152,7 +186,7 @@ def image_of(value: object) -> str:
         DataError: it is none of these.
     """
     if isinstance(value, str) and value:
-        return value
+        return f"data:;base64,{value}" if _BASE64.match(value) else value
     if isinstance(value, bytes | bytearray) and value:
         return f"data:;base64,{base64.b64encode(value).decode()}"
     if isinstance(value, Mapping):

@@ -1,15 +1,21 @@
-"""What readers of Arrow's tables share: the library, and columns that name classes by numbers."""
+"""What readers of Arrow's tables share: the library, its errors, bounds, and columns that name classes by numbers."""
 
 from __future__ import annotations
 
 import importlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fedmosaic.data.record_files import Entry
 from fedmosaic.errors import DataError
+
+ROWS = 64
+"""Made into Python's objects at a time; each may hold images."""
+
+_MOST, _RATIO = 4 * 2**30, 200  # bytes that a file may unpack to, whatever its size, and times its size
 
 
 def library(name: str, path: Path) -> Any:
@@ -28,20 +34,51 @@ def library(name: str, path: Path) -> Any:
         raise DataError(f"{path} needs pyarrow, which is not installed: pip install 'fedmosaic[parquet]'") from None
 
 
-def rows(batches: Iterator[Any], names: Mapping[str, list[str]], *, start: int = 0) -> Iterator[Entry]:
+@contextmanager
+def told(path: Path, kind: str) -> Iterator[None]:
+    """Turn pyarrow's errors into one line.
+
+    Args:
+        path: the file.
+        kind: what it should be.
+
+    Raises:
+        DataError: in place of an error in the block.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # pyarrow raises its own, and what Python has for a case: ValueError, KeyError, ...
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise DataError(f"{path}: no readable {kind} ({reason}); copy it again") from error
+
+
+def rows(path: Path, batches: Iterator[Any], names: Mapping[str, list[str]], *, start: int = 0) -> Iterator[Entry]:
     """Yield the rows of tables as records.
 
     Args:
+        path: their file.
         batches: pyarrow's record batches, read one by one.
         names: column -> names of its classes.
         start: number of the first row.
+
+    Raises:
+        DataError: the file unpacks to far more than it holds.
     """
-    number = start
+    number, unpacked, most = start, 0, max(_MOST, _RATIO * path.stat().st_size)
     for batch in batches:
-        for row in batch.to_pylist():
-            value = {key: _named(cell, names.get(key)) for key, cell in row.items()}
-            yield Entry(f"record {number}", value)
-            number += 1
+        unpacked += batch.nbytes
+        if unpacked > most:
+            raise DataError(
+                f"{path}, record {number}: the file unpacks to more than {most:,} bytes, {_RATIO} times its size, and "
+                "may be made to fill the memory; write it anew without compression if it is what it should be"
+            )
+        for first in range(0, batch.num_rows, ROWS):
+            for row in batch.slice(first, ROWS).to_pylist():
+                value = {key: _named(cell, names.get(key)) for key, cell in row.items()}
+                yield Entry(f"record {number}", value)
+                number += 1
 
 
 def class_names(schema: Any) -> dict[str, list[str]]:
@@ -52,9 +89,10 @@ def class_names(schema: Any) -> dict[str, list[str]]:
     """
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-    except (ValueError, KeyError, TypeError):
+        kinds = {key: kind["names"] for key, kind in features.items() if isinstance(kind, dict) and "names" in kind}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
-    return {key: kind["names"] for key, kind in features.items() if isinstance(kind, dict) and "names" in kind}
+    return {key: names for key, names in kinds.items() if isinstance(names, list) and set(map(type, names)) == {str}}
 
 
 def _named(cell: object, names: list[str] | None) -> object:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from fedmosaic.data.readers.arrow import class_names, library, rows
+from fedmosaic.data.readers.arrow import class_names, library, rows, told
 from fedmosaic.data.record_files import Entry
 from fedmosaic.errors import DataError
 
@@ -28,16 +28,14 @@ class ArrowFolder:
         try:
             state = json.loads((path / "state.json").read_text(encoding="utf-8"))
             names = [Path(file["filename"]).name for file in state["_data_files"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"{path / 'state.json'} lists no Arrow files ({error}); save the dataset again") from error
         if state.get("_indices_data_files"):
             raise DataError(f"{path}: rows are chosen by an index; save it again after dataset.flatten_indices()")
         number = 0
         for name in names:
-            try:
-                with (path / name).open("rb") as file, ipc.open_stream(file) as table:
-                    for entry in rows(iter(table), class_names(table.schema), start=number):
-                        yield entry
-                        number += 1
-            except (OSError, ValueError) as error:
-                raise DataError(f"{path / name}: no readable Arrow file ({error}); copy it again") from error
+            where = path / name
+            with told(where, "Arrow file"), where.open("rb") as file, ipc.open_stream(file) as table:
+                for entry in rows(where, iter(table), class_names(table.schema), start=number):
+                    yield entry
+                    number += 1

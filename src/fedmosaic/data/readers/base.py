@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -11,6 +12,10 @@ from fedmosaic.errors import DataError
 from fedmosaic.registry import READERS
 
 _HEAD = 4096  # bytes that decide
+_WIDE = (
+    *((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32")),
+    *((codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16"), (b"{\x00", "UTF-16"), (b"[\x00", "UTF-16")),
+)
 
 
 class Reader(Protocol):
@@ -63,11 +68,13 @@ def reader_of(path: Path) -> type[Reader]:
         raise DataError(f"{path} is missing; check the path")
     if path.is_file() and not head.strip():
         raise DataError(f"{path}: the file is empty; expected records")
+    if wide := next((name for mark, name in _WIDE if head.startswith(mark)), ""):
+        raise DataError(f"{path}: seems to be {wide}; save it as UTF-8")
     readers: list[type[Reader]] = READERS.load_all()
     for reader in readers:
         if reader.recognises(path, head):
             return reader
-    what = "folder" if path.is_dir() else "file"
+    what = "folder" if path.is_dir() else "file" if path.is_file() else "pipe, socket or device"
     raise DataError(
         f"{path}: a {what} of no known form; known are {', '.join(reader.name for reader in readers)} (docs/data.md)"
     )

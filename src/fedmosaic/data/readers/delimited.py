@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,8 @@ from fedmosaic.data.record_files import Entry
 from fedmosaic.data.texts import quoted
 from fedmosaic.errors import DataError
 
+_HEAD = 4096  # characters that tell the sign
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _SIGNS = ("\t", ",", ";")
 _LONGEST_CELL = 64 * 2**20  # characters; an image may stand in a cell
 
@@ -22,30 +26,25 @@ class Delimited:
     @classmethod
     def recognises(cls, path: Path, head: bytes) -> bool:
         """Return whether the first line names columns. See :meth:`Reader.recognises`."""
-        first = head.removeprefix(b"\xef\xbb\xbf").lstrip().splitlines()[:1]
-        return (
-            bool(first)
-            and b"\x00" not in head
-            and first[0][:1] not in b"{[<"
-            and bool(_sign(first[0].decode("utf-8", "replace")))
-        )
+        first = head.removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n").decode("utf-8", "replace")
+        return first[:1] not in ("", "{", "[", "<") and "\x00" not in first and bool(_sign(first))
 
     @classmethod
     def entries(cls, path: Path) -> Iterator[Entry]:
         """Yield the rows; empty cells are None. See :meth:`Reader.entries`."""
         csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            sign = _sign(file.readline())
+            sign = _sign(file.read(_HEAD).lstrip("\r\n"))
             file.seek(0)
             rows = csv.reader(file, delimiter=sign, strict=True)
-            names = [name.strip() for name in next(rows, [])]
-            if "" in names or len(set(names)) < len(names):
-                raise DataError(
-                    f"{path}: the first line is {quoted(names)}; expected a name of its own for each column"
-                )
             number = -1
             try:
-                for number, row in enumerate(row for row in rows if row):
+                names = [name.strip() for name in next((row for row in rows if row), [])]
+                if "" in names or len(set(names)) < len(names):
+                    raise DataError(
+                        f"{path}: the first line is {quoted(names)}; expected a name of its own for each column"
+                    )
+                for number, row in enumerate(row for row in rows if any(row)):
                     place = f"record {number} (line {rows.line_num})"
                     if len(row) == len(names):
                         yield Entry(place, {name: cell or None for name, cell in zip(names, row, strict=True)})
@@ -56,7 +55,8 @@ class Delimited:
                 yield Entry(f"record {number + 1} (line {rows.line_num})", None, fault)
 
 
-def _sign(line: str) -> str:
-    """Return the sign that a line has most; empty if it has none."""
-    best = max(_SIGNS, key=line.count)
-    return best if best in line else ""
+def _sign(text: str) -> str:
+    """Return the sign that the first line has most outside quotes; empty if it has none."""
+    line = _QUOTED.sub("", text).splitlines()[:1]
+    best = max(_SIGNS, key="".join(line).count)
+    return best if line and best in line[0] else ""

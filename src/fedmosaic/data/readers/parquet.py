@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from fedmosaic.data.readers.arrow import class_names, library, rows
+from fedmosaic.data.readers.arrow import ROWS, class_names, library, rows, told
 from fedmosaic.data.record_files import Entry
-from fedmosaic.errors import DataError
 
-_ROWS = 64  # read at a time; each may hold images
+_AT_ONCE = 2**31  # bytes that rows may need at a time
 
 
 class Parquet:
@@ -26,8 +26,14 @@ class Parquet:
     def entries(cls, path: Path) -> Iterator[Entry]:
         """Yield the rows. See :meth:`Reader.entries`."""
         parquet = library("parquet", path)
-        try:
-            with parquet.ParquetFile(path) as file:
-                yield from rows(file.iter_batches(batch_size=_ROWS), class_names(file.schema_arrow))
-        except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
-            raise DataError(f"{path}: no readable Parquet ({str(error).splitlines()[0]}); copy it again") from error
+        with told(path, "Parquet"), parquet.ParquetFile(path) as file:
+            batches = file.iter_batches(batch_size=_rows_at_once(file.metadata))
+            yield from rows(path, batches, class_names(file.schema_arrow))
+
+
+def _rows_at_once(metadata: Any) -> int:
+    """Return so many rows that they fit into memory even if each repeats the longest value that there may be."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    columns = [group.column(i) for group in groups for i in range(group.num_columns)]
+    longest = max((column.total_uncompressed_size for column in columns if column.has_dictionary_page), default=0)
+    return int(min(ROWS, max(1, _AT_ONCE // max(1, longest))))
