@@ -35,7 +35,7 @@ def recomputed(layers: Sequence[nn.Module], context: ForwardContext) -> Iterator
         return nullcontext(), _as_then(context, then)
 
     for layer in layers:
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, context_fn=contexts)  # type: ignore[method-assign]
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, context_fn=contexts)
     try:
         yield
     finally:
