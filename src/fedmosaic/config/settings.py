@@ -207,7 +207,8 @@ class RunDefaults(_Settings):
     """Threads of one process; results are reproducible bit for bit at an equal number only."""
     device: str = "auto"
     """Where models compute, as torch calls it: ``cpu``, ``cuda``, ``cuda:1``, ``mps``. ``auto`` is the first CUDA
-    device if there is one, else the CPU; a run keeps what it took."""
+    device if there is one, else the CPU; a run keeps what it took. Clients are dealt out over several devices with
+    ``cuda:0,cuda:1``."""
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     adapter: AdapterSettings = AdapterSettings()

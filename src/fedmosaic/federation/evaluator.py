@@ -61,9 +61,10 @@ class Evaluator:
         Returns:
             Each sample's score, by task.
         """
-        model = self._assets.pool.model(spec.model)
+        model = self._assets.pool.known(spec.model)
 
         def measure() -> dict[str, TaskScore]:
+            self._assets.pool.turn()
             with self._adapters.adapter(spec).disabled():
                 return self.scores(model, tasks, count)
 

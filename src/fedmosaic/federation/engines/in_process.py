@@ -10,9 +10,11 @@ from fedmosaic.config import RunSettings
 from fedmosaic.federation import client_app, server_app
 from fedmosaic.federation.assets import Assets, AssetsOf
 from fedmosaic.federation.callbacks import Callback
+from fedmosaic.federation.dealing import devices_of_clients
 from fedmosaic.federation.grid import InProcessGrid
 from fedmosaic.federation.node_settings import NodeSettings
 from fedmosaic.federation.run_folder import RunFolder
+from fedmosaic.models.device import listed
 
 
 class InProcess:
@@ -62,9 +64,14 @@ def local_nodes(settings: RunSettings, folder: RunFolder) -> list[dict[str, User
         folder: of the run.
     """
     state = str(folder.client_folder.parent)
+    several = len(listed(settings.device)) > 1
     return [
-        dict(NodeSettings.of({"partition-id": position, "state": state, "trust-paths": True}).config())
-        for position in range(len(settings.scenario.clients))
+        dict(
+            NodeSettings.of(
+                {"partition-id": position, "state": state, "trust-paths": True, "device": device if several else ""}
+            ).config()
+        )
+        for position, device in enumerate(devices_of_clients(settings))
     ]
 
 
