@@ -65,6 +65,7 @@ class Evaluator:
 
         def measure() -> dict[str, TaskScore]:
             self._assets.pool.turn()
+            self._assets.pool.model(spec.model)
             with self._adapters.adapter(spec).disabled():
                 return self.scores(model, tasks, count)
 
