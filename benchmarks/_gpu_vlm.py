@@ -83,7 +83,7 @@ def _ten_clients(
     return {
         "seconds": took,
         "tokens_per_second": tokens / took,
-        "flops_per_second": runs[0].results.flops / 2 / took,
+        "flops_per_second": runs[0].results.costs.flops / 2 / took,
         "peak_bytes": peak,
         "bytes_of_base_and_ten_adapters_with_moments": weights + 10 * 3 * adapters,
     }

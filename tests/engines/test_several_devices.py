@@ -69,7 +69,7 @@ def test_two_devices_give_the_results_of_one(tmp_path, monkeypatch):
     assert [sorted(each.assets.pool._models) for each in made[1:]] == [["llama"], ["gemma", "llama"]]
     assert two.settings.device == "cpu:0,cpu:1"
     assert "device" not in local_nodes(one.settings, RunFolder(one.path))[0]  # a run on one device is what it was
-    assert one.results.model_dump()["self_"] == two.results.model_dump()["self_"]
+    assert one.results.self_ == two.results.self_
     expected, found = states(one), states(two)
     assert expected.keys() == found.keys() and expected
     for name, tensors in expected.items():
