@@ -18,7 +18,7 @@ from transformers import LlavaForConditionalGeneration, Trainer, TrainerCallback
 
 import fedmosaic as fm
 from fedmosaic.config import RunSettings
-from fedmosaic.data.images import GivenImages
+from fedmosaic.data.in_memory import InMemoryImages
 from fedmosaic.models import load_base_model
 from fedmosaic.training import ClientState
 
@@ -75,7 +75,7 @@ def _ten_clients(
     peak = peak_memory(train, device)
     lines = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
     took = sum(line["seconds"] for line in lines if line["event"] == "trained" and line["round"] == 2)
-    model = load_base_model(str(folder), images=GivenImages(pictures()), home=Path(scratch), device="cpu")
+    model = load_base_model(str(folder), images=InMemoryImages(pictures()), home=Path(scratch), device="cpu")
     tokens = model.collate(own.train[:batch]).input_ids.numel() * steps_ * 10
     state: ClientState = ClientState.of_adapter(runs[0].client(0).model.adapter)
     adapters = sum(tensor.numel() * 4 for tensor in state.tensors().values())
@@ -94,7 +94,7 @@ def _with_trainer(
 ) -> dict[str, Any]:
     """PEFT's LoRA of the same rank on the same projections, trained on the same batch."""
 
-    reader = load_base_model(str(folder), images=GivenImages(pictures()), home=scratch, device="cpu")
+    reader = load_base_model(str(folder), images=InMemoryImages(pictures()), home=scratch, device="cpu")
     read = reader.collate(task(batch).train[:batch])
     inputs = {
         "input_ids": read.input_ids, "attention_mask": read.attention_mask, "labels": read.labels,
