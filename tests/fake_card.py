@@ -1,7 +1,8 @@
 """A second device without hardware: it computes on the CPU, and refuses operations between the two, as a GPU does.
 
 A tensor of it wraps one of the CPU. Every operation goes through :func:`_computed`, which unwraps its arguments, and
-raises where tensors of both devices meet that a real backend would not take together.
+raises where tensors of both devices meet that a real backend would not take together. A process must know it before its
+first backward pass.
 """
 
 from __future__ import annotations

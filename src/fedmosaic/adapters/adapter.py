@@ -291,7 +291,7 @@ class Adapter:
             with (
                 self.prompt(batch.prompt, None if batch.past is None else batch.past.gates),
                 nullcontext() if weights is None else self.mixed_by_sample(weights),
-                recomputed(decoder_layers(self._decoder), context) if self.recompute else nullcontext(),
+                nullcontext() if not self.recompute else recomputed(decoder_layers(self._decoder), context),
             ):
                 yield
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from fedmosaic.adapters.forward_context import ForwardContext
 
 
 @contextmanager
-def recomputed(layers: Sequence[nn.Module], context: ForwardContext) -> Iterator[None]:
+def recomputed(layers: nn.ModuleList, context: ForwardContext) -> Iterator[None]:
     """Keep only the layers' inputs of what is computed with gradients inside the block.
 
     The backward pass comes when the block is left, and maybe another mix is in use: it computes the layers again under
@@ -35,7 +35,7 @@ def recomputed(layers: Sequence[nn.Module], context: ForwardContext) -> Iterator
         return nullcontext(), _as_then(context, then)
 
     for layer in layers:
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, context_fn=contexts)  # type: ignore[method-assign]
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, context_fn=contexts)
     try:
         yield
     finally:

@@ -126,8 +126,10 @@ class Objects:
         """
 
         def load(name: str) -> BaseModel:
-            own = settings.device, settings.model.dtype
-            return self.models[name].load(name, images=assets.images, home=assets.cache, device=own[0], dtype=own[1])
+            device = "cpu" if settings.model.offload else assets.device  # its pool brings it to the device
+            return self.models[name].load(
+                name, images=assets.images, home=assets.cache, device=device, dtype=settings.model.dtype
+            )
 
         benchmark = self.benchmark(settings.scenario)
         assets = Assets(settings, benchmark=benchmark, models=_Loaded(self.models, load), images=images, cache=cache)

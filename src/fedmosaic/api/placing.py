@@ -6,7 +6,7 @@ from fedmosaic.api.telling import SILENT, Teller
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation import engines
-from fedmosaic.models.device import AUTO, check_device, described, taken
+from fedmosaic.models.device import AUTO, check_device, check_single, described, listed, taken
 
 
 def placed(settings: RunSettings, *, tell: Teller = SILENT) -> RunSettings:
@@ -36,16 +36,17 @@ def placed_again(settings: RunSettings, device: str | None = None) -> RunSetting
 
     Args:
         settings: of the run.
-        device: where its models shall compute; None: where they did, or what ``auto`` takes if that is not there.
+        device: where its models shall compute; None: where they did (the first, if on several), or what ``auto`` takes
+            if that is not there.
 
     Raises:
-        SettingsError: the device is not there.
+        SettingsError: the device is not there, or several are named.
     """
     if device is None:
+        device = listed(settings.device)[0]
         try:
-            check_device(settings.device)
-            device = settings.device
+            check_device(device)
         except SettingsError:
             device = AUTO
-    check_device(device)
+    check_single(device)
     return settings.model_copy(update={"device": str(taken(device))})

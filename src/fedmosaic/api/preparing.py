@@ -21,7 +21,7 @@ from fedmosaic.federation.division import own_part
 from fedmosaic.federation.input_digests import InputDigests
 from fedmosaic.federation.name_checks import check_names, check_tasks
 from fedmosaic.methods.registry import make_method
-from fedmosaic.models.device import check_device
+from fedmosaic.models.device import check_device, listed
 
 
 def prepare(
@@ -48,7 +48,7 @@ def prepare(
     method.check_rule(settings.aggregation.rule)
     method.check(settings)
     check_device(settings.device)
-    assets = given.assets(settings)
+    assets = given.assets(_one_at_a_time(settings))
     adapters = AdapterFactory(assets, kept_bases=folder and folder / "alignment")
     names = settings.scenario.task_names
     with tell.working("data: built on first use, then cached"):
@@ -73,6 +73,7 @@ def prepare(
         if folder:
             InputDigests.of(assets, folder).check_all()
         for spec in settings.scenario.clients:
+            assets.pool.turn()
             adapters.adapter(spec)
             if (imported := adapters.imported(spec)) is not None:
                 tell.note(f"client {spec.id} starts from {spec.start}: {imported.summary}")
@@ -85,9 +86,18 @@ def prepare(
         assets.pool.prepare(settings.scenario.models, samples)
 
 
+def _one_at_a_time(settings: RunSettings) -> RunSettings:
+    """What several devices hold together, one need not: base models that are to be spread come one after another."""
+    how = settings.model
+    if len(listed(settings.device)) == 1 or how.quantisation != "none":  # quantised weights cannot be moved
+        return settings
+    return settings.model_copy(update={"model": how.model_copy(update={"offload": True})})
+
+
 def _same_options(assets: Assets, tasks: Sequence[Task], split: Literal["test", "validation"]) -> Iterator[str]:
     """Yield a note for each task and model if the model cannot tell options apart: its scores mean less there."""
     for name in assets.settings.scenario.models:
+        assets.pool.turn()
         for task in tasks:
             samples = task.split(split)
             if found := indistinguishable_options(assets.pool.model(name), samples):

@@ -45,11 +45,11 @@ def align(
 
     from fedmosaic.alignment import find_mode
     from fedmosaic.federation.alignment import make_alignment
-    from fedmosaic.models.device import check_device, described, taken
+    from fedmosaic.models.device import check_single, described, taken
 
     console = PlainConsole()
     find_mode(mode)
-    check_device(device)
+    check_single(device)
     device = str(taken(device))
     console.say(f"device: {described(device)}")
     if len(known.models) < 2:

@@ -57,7 +57,8 @@ def compare(
         typer.Option(help="Folder of another comparison; what it finished with the same settings is not run again."),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help=r"Where models compute: auto, cpu, cuda, cuda:1, mps.  \[default: auto]")
+        str | None,
+        typer.Option(help=r"Where models compute: auto, cpu, cuda, cuda:1, mps, or cuda:0,cuda:1.  \[default: auto]"),
     ] = None,
     rounds: Annotated[int | None, typer.Option(help="Communication rounds.")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="A setting: training.steps=10.")] = None,

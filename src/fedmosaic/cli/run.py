@@ -43,7 +43,8 @@ def run(
         typer.Option(help=r"With --engine deployment: connection in Flower's config.toml.  \[default: Flower's]"),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help=r"Where models compute: auto, cpu, cuda, cuda:1, mps.  \[default: auto]")
+        str | None,
+        typer.Option(help=r"Where models compute: auto, cpu, cuda, cuda:1, mps, or cuda:0,cuda:1.  \[default: auto]"),
     ] = None,
     rounds: Annotated[int | None, typer.Option(help="Communication rounds.")] = None,
     seed: Annotated[int | None, typer.Option(help=r"Seed of everything random.  \[default: 0]")] = None,

@@ -220,7 +220,8 @@ class RunDefaults(_Settings):
     """Threads of one process; results are reproducible bit for bit at an equal number only."""
     device: str = "auto"
     """Where models compute, as torch calls it: ``cpu``, ``cuda``, ``cuda:1``, ``mps``. ``auto`` is the first CUDA
-    device if there is one, else the CPU; a run keeps what it took."""
+    device if there is one, else the CPU; a run keeps what it took. Clients are dealt out over several devices with
+    ``cuda:0,cuda:1``."""
     cohort: Clients = "off"
     """How many clients train side by side in one forward and backward pass of each base model (docs/cohorts.md);
     ``auto``: 16, or as many as there are. ``off``: one after another, whose results older runs have bit for bit."""
@@ -251,6 +252,11 @@ class RunSettings(RunDefaults):
             raise ValueError(
                 f"cohort={self.cohort} trains clients of all base models side by side, and model.offload=true lets one "
                 "be on the device at a time; choose one"
+            )
+        if "," in self.device and isinstance(self.cohort, int) and self.cohort > 1:
+            raise ValueError(
+                f"cohort={self.cohort} trains clients side by side on one device, and device={self.device!r} deals "
+                "them out over several; choose one"
             )
         return self
 

@@ -45,6 +45,7 @@ def train_locally(
     """
     adapter, steps = adapters.adapter(spec), max(measure_at)
     stream = Stream([task], "static", rounds=1, seed=seeding.derive(seed, "alone", task.name))
+    assets.pool.turn()
     client = Client(spec, adapter, assets, round_=1, stream=stream)
     client.restore(start.weights)
     scores: dict[int, dict[str, float]] = {}

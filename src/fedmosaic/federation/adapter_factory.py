@@ -89,7 +89,8 @@ class AdapterFactory:
     def _attach(self, base: BaseModel, slots: Sequence[Slot], settings: AdapterSettings, *, gate: str) -> Adapter:
         run = self._assets.settings
         rank, towers = settings.tower_rank, self._towers() if settings.align_towers and settings.tower_rank else {}
-        tower = aligned_site(base, rank, towers, home=self._assets.cache, device=run.device, dtype=run.model.dtype)
+        home, device = self._assets.cache, self._assets.device
+        tower = aligned_site(base, rank, towers, home=home, device=device, dtype=run.model.dtype)
         base.adapter = adapter = Adapter.attach(
             base.module,
             base.decoder,
@@ -109,11 +110,11 @@ class AdapterFactory:
     def _towers(self) -> dict[str, str]:
         """The vision towers of all clients' base models, each with the name of a model that has it."""
         names = sorted(set(self._assets.settings.scenario.models))
-        found = {name: model.interface for name in names if (model := self._assets.pool.model(name)).reads_images}
+        found = {name: model.interface for name in names if (model := self._assets.pool.known(name)).reads_images}
         return {interface.tower: name for name, interface in found.items() if interface is not None}
 
     def _attached(self, model: str) -> Adapter:
-        method, base = self._assets.method, self._assets.pool.model(model)
+        method, base = self._assets.method, self._assets.pool.known(model)
         settings = method.adapter_settings(self._assets.settings.adapter)
         gate = settings.gate if method.answers_with == "gate" else "none"
         adapter = self._attach(base, method.slots, settings, gate=gate)
@@ -167,7 +168,7 @@ class AdapterFactory:
         """Take all adapters out of their base models, so that another factory can attach its own."""
         for name, adapter in self._adapters.items():
             adapter.detach()
-            self._assets.pool.model(name).adapter = None
+            self._assets.pool.known(name).adapter = None
         self._adapters.clear()
         if self._proxy is not None and (proxy := self._assets.method.proxy) is not None:
             self._proxy.detach()

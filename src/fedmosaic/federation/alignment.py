@@ -20,6 +20,7 @@ from fedmosaic.data.mosaic40.build import PUBLIC_VERSION, PublicBank, open_publi
 from fedmosaic.data.mosaic40.public import public_samples, public_texts
 from fedmosaic.data.sample import Sample
 from fedmosaic.models import BaseModel, load_base_model
+from fedmosaic.models.residence import Residence
 
 SAMPLES = 5000
 """How many public samples an alignment is made from that is not shipped."""
@@ -35,6 +36,7 @@ def alignment_for(
     mode: str = DEFAULT,
     device: torch.device | str = "cpu",
     dtype: str = "float32",
+    offload: bool = False,
 ) -> Alignment | None:
     """Return the alignment of a run's models; what is not shipped is made once and kept in the cache folder.
 
@@ -49,6 +51,7 @@ def alignment_for(
         mode: one of :data:`~fedmosaic.alignment.MODES`, or the folder of an alignment.
         device: where the models compute if it has to be made.
         dtype: of their weights then.
+        offload: whether one model at a time is on the device then.
 
     Returns:
         None if nothing is to be aligned: mode ``none``, no Co-LoRA, one architecture only, or nothing in common.
@@ -92,6 +95,7 @@ def alignment_for(
                     samples=SAMPLES,
                     device=device,
                     dtype=dtype,
+                    offload=offload,
                 ).save(folder)
             except NoSharedModulesError as error:
                 events.emit("note", text=f"{error}; each learns from its own architecture only")
@@ -110,6 +114,7 @@ def make_alignment(
     seed: int = 0,
     device: torch.device | str = "cpu",
     dtype: str = "float32",
+    offload: bool = False,
 ) -> Alignment:
     """Return the alignment of base models on the built-in public samples.
 
@@ -123,11 +128,14 @@ def make_alignment(
         seed: of the choice of samples and of random bases.
         device: where the models compute.
         dtype: of their weights.
+        offload: whether one model at a time is on the device.
 
     Raises:
         FedMosaicError: as :func:`load_base_model` and :func:`~fedmosaic.alignment.align` do.
     """
-    models, chosen = models_and_public_samples(names, samples, home=home, seed=seed, device=device, dtype=dtype)
+    models, chosen = models_and_public_samples(
+        names, samples, home=home, seed=seed, device=device, dtype=dtype, offload=offload
+    )
     return align(models, chosen, rank=rank, blocks=blocks, mode=mode, seed=seed)
 
 
@@ -139,6 +147,7 @@ def models_and_public_samples(
     seed: int = 0,
     device: torch.device | str = "cpu",
     dtype: str = "float32",
+    offload: bool = False,
 ) -> tuple[dict[str, BaseModel], list[Sample]]:
     """Return base models and built-in public samples that they are ready to read.
 
@@ -151,15 +160,21 @@ def models_and_public_samples(
         seed: of the choice of samples.
         device: where the models compute.
         dtype: of their weights.
+        offload: whether one model at a time is on the device: the one whose hidden states were last asked for.
     """
     public = _Public(home)
+    residence = Residence(device, alone=True) if offload else None
+    first = "cpu" if offload else device
     models = {
-        name: load_base_model(name, images=public, home=home, device=device, dtype=dtype)
+        name: load_base_model(name, images=public, home=home, device=first, dtype=dtype)
         for name in dict.fromkeys(names)
     }
     see = all(model.reads_images for model in models.values())
     chosen = public_samples(public.bank, samples, seed) if see else public_texts(samples, seed)
     for model in models.values():
+        model.residence = residence
+        if residence is not None:
+            residence.enter(model)
         model.prepare(chosen)
     return models, chosen
 

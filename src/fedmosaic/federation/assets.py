@@ -18,6 +18,7 @@ from fedmosaic.federation.alignment import alignment_for
 from fedmosaic.methods.base import Method
 from fedmosaic.methods.registry import make_method
 from fedmosaic.models import BaseModel
+from fedmosaic.models.device import listed
 from fedmosaic.training import ModelPool
 
 
@@ -103,6 +104,11 @@ class Assets:
         """Gives all samples' images by key."""
         return self.benchmark.images if self._images is None else self._images
 
+    @property
+    def device(self) -> str:
+        """Where these base models compute: the first of the run's devices; clients on another one have assets there."""
+        return listed(self.settings.device)[0]
+
     @cached_property
     def pool(self) -> ModelPool:
         """The base models.
@@ -114,7 +120,7 @@ class Assets:
         return self._pool(
             images=self.images,
             home=self.cache,
-            device=own.device,
+            device=self.device,
             dtype=own.model.dtype,
             attention=own.model.attention,
             quantisation=own.model.quantisation,
@@ -159,13 +165,14 @@ class Assets:
         shape = self.method.adapter_settings(self.settings.adapter)
         return alignment_for(
             self.settings.scenario.models,
-            lambda name: self.pool.model(name).architecture,
+            lambda name: self.pool.known(name).architecture,
             home=home(),
             rank=shape.rank,
             blocks=shape.blocks,
             mode=shape.alignment,
-            device=self.settings.device,
+            device=self.device,
             dtype=self.settings.model.dtype,
+            offload=self.settings.model.offload,
         )
 
     # ---- who trains when, which follows from the settings ---------------------------------------------------------

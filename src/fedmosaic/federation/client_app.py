@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -23,10 +23,12 @@ from fedmosaic.federation import request_checks, wire
 from fedmosaic.federation.assets import Assets, AssetsOf
 from fedmosaic.federation.client_errors import Mod, guarded
 from fedmosaic.federation.client_node import ClientNode
+from fedmosaic.federation.dealing import clients_on
 from fedmosaic.federation.encodings import ENCODINGS
 from fedmosaic.federation.node_settings import NodeSettings
 from fedmosaic.federation.run_config import run_key, settings_of
 from fedmosaic.federation.runtime import ClientRuntime
+from fedmosaic.models.device import listed
 
 
 def make_app(assets: AssetsOf = Assets, *, mods: Sequence[Mod] = ()) -> ClientApp:
@@ -68,7 +70,7 @@ class _Nodes:
     def __init__(self, assets: AssetsOf) -> None:
         self._assets = assets
         self._nodes: dict[tuple[str, str, NodeSettings], ClientNode] = {}
-        self._runtimes: dict[tuple[str, Path], ClientRuntime] = {}
+        self._runtimes: dict[tuple[str, Path, str], ClientRuntime] = {}
 
     def of(self, context: Context) -> ClientNode:
         """The client that a node is, as its own configuration says."""
@@ -76,18 +78,27 @@ class _Nodes:
         key = (str(context.run_config.get("settings")), run, node)
         if key not in self._nodes:
             settings = settings_of(context)
-            runtime = self._runtime(node.applied_to(settings), node.state_folder(run), node)
-            self._nodes = {old: each for old, each in self._nodes.items() if each.runtime is runtime}
+            runtime = self._runtime(node.applied_to(settings), node.state_folder(run), _with(node, settings))
+            kept = list(self._runtimes.values())
+            self._nodes = {old: each for old, each in self._nodes.items() if each.runtime in kept}
             self._nodes[key] = ClientNode(runtime, node.client(settings).id, own_tasks_only=node.own_tasks_only)
         return self._nodes[key]
 
-    def _runtime(self, settings: RunSettings, folder: Path, node: NodeSettings) -> ClientRuntime:
-        key = (settings.to_toml(), folder)
+    def _runtime(self, settings: RunSettings, folder: Path, only: Collection[int] | None) -> ClientRuntime:
+        """One for each device that clients of the run compute on; those of other runs are let go."""
+        key = (settings.model_copy(update={"device": ""}).to_toml(), folder, settings.device)
         if key not in self._runtimes:
             torch.set_num_threads(settings.threads)
-            only = None if node.trust_paths else node.client(settings).id
-            self._runtimes = {key: ClientRuntime(self._assets(settings), folder, only=only)}
+            same_run = {old: each for old, each in self._runtimes.items() if old[:2] == key[:2]}
+            self._runtimes = {**same_run, key: ClientRuntime(self._assets(settings), folder, only=only)}
         return self._runtimes[key]
+
+
+def _with(node: NodeSettings, settings: RunSettings) -> Collection[int] | None:
+    """The clients that share a node's runtime: those on its machine, or of them those on its device; None: all."""
+    if not node.trust_paths:
+        return {node.client(settings).id}
+    return clients_on(settings, node.device) if node.device in listed(settings.device) else None
 
 
 def _hello(message: Message, me: ClientNode) -> Message:

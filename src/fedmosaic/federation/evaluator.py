@@ -61,9 +61,11 @@ class Evaluator:
         Returns:
             Each sample's score, by task.
         """
-        model = self._assets.pool.model(spec.model)
+        model = self._assets.pool.known(spec.model)
 
         def measure() -> dict[str, TaskScore]:
+            self._assets.pool.turn()
+            self._assets.pool.model(spec.model)
             with self._adapters.adapter(spec).disabled():
                 return self.scores(model, tasks, count)
 

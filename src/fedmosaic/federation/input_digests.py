@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from fedmosaic.data.images import ImageSource
@@ -27,39 +27,40 @@ class InputDigests:
     Args:
         path: the note's file.
         assets: what the run reads.
-        only: the one client whose data and model are here; default: all.
+        only: the clients whose data and models are read here; default: all.
 
     Attributes:
         path: see above.
     """
 
-    def __init__(self, path: Path, assets: Assets, *, only: int | None = None) -> None:
+    def __init__(self, path: Path, assets: Assets, *, only: Collection[int] | None = None) -> None:
         self.path = path
         self._assets = assets
         self._only = only
         self._known: dict[tuple[str, str], Digests] = {}
 
     @classmethod
-    def of(cls, assets: Assets, folder: Path, *, only: int | None = None) -> InputDigests:
+    def of(cls, assets: Assets, folder: Path, *, only: Collection[int] | None = None) -> InputDigests:
         """Return the note in the clients' folder of a run.
 
         Args:
             assets: what the run reads.
             folder: the clients'.
-            only: the one client whose data and model are here; default: all.
+            only: the clients whose data and models are read here; default: all.
         """
         return cls(folder / "inputs.json", assets, only=only)
 
     def keep(self) -> None:
-        """Write the note; if there is one, check everything in it.
+        """Write the note; if there is one, check what is read here, and add what others did not read.
 
         Raises:
             DataError: something has changed since it was written.
         """
-        if self.path.is_file():
-            self.check_all()
-        else:
-            write_atomically(self.path, json.dumps(self._now(*self._all), indent=2) + "\n")
+        self.check_all()
+        before = self._before() if self.path.is_file() else {}
+        now = self._now(*self._all)
+        if now.keys() - before.keys():
+            write_atomically(self.path, json.dumps({**before, **now}, indent=2) + "\n")
 
     def beside(self, folder: Path) -> InputDigests:
         """Return the note of another run of the same scenario; nothing is read a second time.
@@ -95,7 +96,7 @@ class InputDigests:
         """
         if not self.path.is_file():
             return
-        before: Digests = load_json(self.path, advice="delete it to go on without this check")
+        before = self._before()
         now = self._now(tasks, models, starts)
         if changed := [name for name, digest in now.items() if before.get(name, digest) != digest]:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
@@ -104,10 +105,14 @@ class InputDigests:
                 "made before and after does not belong together: bring back what it began with, or start another run"
             )
 
+    def _before(self) -> Digests:
+        note: Digests = load_json(self.path, advice="delete it to go on without this check")
+        return note
+
     @property
     def _all(self) -> tuple[list[str], list[str], list[str]]:
         scenario = self._assets.settings.scenario
-        here = [client for client in scenario.clients if self._only in (None, client.id)]
+        here = [client for client in scenario.clients if self._only is None or client.id in self._only]
         own = [task for client in here for task in client.tasks]
         tasks = dict.fromkeys(filter(None, (*own, scenario.public)))
         starts = dict.fromkeys(client.start for client in here if client.start)
@@ -136,7 +141,7 @@ class InputDigests:
 
     def _weights(self, name: str) -> Digests:
         texts = _of_files(Path(name).expanduser(), _TEXTS)
-        return {f"base model {name}": " ".join(filter(None, (self._assets.pool.model(name).architecture, texts)))}
+        return {f"base model {name}": " ".join(filter(None, (self._assets.pool.known(name).architecture, texts)))}
 
 
 def _start(folder: str) -> Digests:

@@ -58,7 +58,7 @@ class Participant:
         if settings.scenario.division is not None:
             raise SettingsError("the scenario's division is still to be drawn: fedmosaic.federation.divided does it")
         self.spec = settings.scenario.client(client_id)
-        self.base = assets.pool.model(self.spec.model)
+        self.base = assets.pool.known(self.spec.model)
         self._assets = assets
         self._adapters = adapters
         rounds = self.spec.rounds(settings.rounds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from fedmosaic.federation.adapter_factory import AdapterFactory
@@ -18,7 +19,7 @@ class ClientRuntime:
         assets: what the run reads.
         folder: the clients' folder: private states, the alignment, and the note of what was read.
         after_exchange: whether clients answer for the last round as the last exchange has left them.
-        only: the one client that is on this machine, whose data and model are watched; default: all.
+        only: the clients that are on this device, whose data and models are watched; default: all.
 
     Attributes:
         assets: settings, data, base models, method.
@@ -28,7 +29,9 @@ class ClientRuntime:
         inputs: notices data or models that have changed since the run began.
     """
 
-    def __init__(self, assets: Assets, folder: Path, *, after_exchange: bool = False, only: int | None = None) -> None:
+    def __init__(
+        self, assets: Assets, folder: Path, *, after_exchange: bool = False, only: Collection[int] | None = None
+    ) -> None:
         self.assets = assets
         self.adapters = AdapterFactory(assets, kept_bases=folder / "alignment")
         self.states = ClientStates(folder, assets, self.adapters.start, after_exchange=after_exchange)

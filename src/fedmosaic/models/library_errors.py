@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fedmosaic.errors import FedMosaicError, ModelError
+from fedmosaic.models.device import lacks_memory
 
 _LONGEST = 400
 
@@ -24,13 +25,16 @@ def model_errors(what: str, *, advice: str = "") -> Iterator[None]:
         advice: ends it: what was expected, or what to do.
 
     Raises:
-        ModelError: for any exception but fedmosaic's own, whose messages suffice, and interruptions.
+        ModelError: for any exception but fedmosaic's own, whose messages suffice, a lack of memory, which is not the
+            files' fault, and interruptions.
     """
     try:
         yield
     except FedMosaicError:
         raise
     except Exception as error:
+        if lacks_memory(error):
+            raise
         raise ModelError(f"{what}: {one_line(error)}{f'; {advice}' if advice else ''}") from error
 
 

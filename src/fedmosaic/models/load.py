@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,18 @@ from transformers import LlavaConfig, LlavaForConditionalGeneration, PreTrainedT
 from fedmosaic import events
 from fedmosaic.data.images import ImageSource
 from fedmosaic.errors import ModelError, SettingsError
+from fedmosaic.models.attention import check_attention
 from fedmosaic.models.base import BaseModel, find_decoder
 from fedmosaic.models.bounded_folder import BoundedFolder
 from fedmosaic.models.checkpoint import CheckpointModel
-from fedmosaic.models.device import check_device, check_dtype, taken, within_memory
+from fedmosaic.models.device import check_dtype, check_single, taken, within_memory
 from fedmosaic.models.end_tokens import complete_end_tokens
 from fedmosaic.models.features import Features
 from fedmosaic.models.files import WEIGHTS, check_fit, check_weights
 from fedmosaic.models.fingerprint import architecture_name
 from fedmosaic.models.library_errors import model_errors
 from fedmosaic.models.read import AUTO, UNQUANTISED, attention_of, load_checkpoint, read_config
+from fedmosaic.models.sizes import what_fits
 from fedmosaic.models.stack import decoder_layers
 from fedmosaic.models.tiny import TinyModel
 from fedmosaic.models.tower_features import TowerFeatures
@@ -59,8 +62,9 @@ def load_base_model(
         ModelError: there is no such model, or the folder cannot be used.
         SettingsError: there is no such device, it does not compute in this dtype, or the model cannot be quantised.
     """
-    check_device(device)
+    check_single(device)
     device = taken(device)
+    check_attention(attention, device, dtype)
     folder = find_base_model(name)
     config = read_config(name, folder)
     if isinstance(getattr(config, "vision_config", None), VisionTowerConfig):
@@ -70,7 +74,7 @@ def load_base_model(
             )
         with within_memory(device, f"base model {name} is loaded"):
             return load_tiny(name, folder, images=images, home=home, device=device, dtype=dtype, attention=attention)
-    with within_memory(device, f"base model {name} is loaded"):
+    with within_memory(device, f"base model {name} is loaded", partial(what_fits, folder, device)):
         model = load_checkpoint(
             name, folder, images=images, device=device, dtype=dtype, attention=attention, quantisation=quantisation
         )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
 from transformers import BitsAndBytesConfig, QuantoConfig
 
 from fedmosaic.errors import SettingsError
+from fedmosaic.models.libraries import installed
 
 
 class _Way(NamedTuple):
@@ -52,16 +52,9 @@ def quantised(quantisation: str, device: torch.device | str) -> dict[str, Any]:
             f"model.quantisation={quantisation} needs a CUDA device, and this is {device}; "
             "int8 also computes on the CPU, bfloat16 (model.dtype) halves the weights of float32"
         )
-    if not _installed(way.library) or not _installed("accelerate"):
+    if not installed(way.library) or not installed("accelerate"):
         raise SettingsError(
             f"model.quantisation={quantisation} needs the packages {way.package} and accelerate: "
             f"pip install {way.package} accelerate"
         )
     return {"quantization_config": way.config(**way.options), "device_map": {"": str(device)}}
-
-
-def _installed(library: str) -> bool:
-    try:
-        return find_spec(library) is not None
-    except ModuleNotFoundError:  # of the package around it
-        return False

@@ -25,14 +25,22 @@ class Residence:
     Args:
         device: where models compute.
         move: moves a module, in place.
+        alone: whether each use is a turn of its own, because nothing of a model is needed after another one's pass.
 
     Attributes:
         device: see above.
     """
 
-    def __init__(self, device: torch.device | str, move: Callable[[nn.Module, torch.device], None] = _move) -> None:
+    def __init__(
+        self,
+        device: torch.device | str,
+        move: Callable[[nn.Module, torch.device], None] = _move,
+        *,
+        alone: bool = False,
+    ) -> None:
         self.device = torch.device(device)
         self._move = move
+        self._alone = alone
         self._there: list[BaseModel] = []
         self._used: list[BaseModel] = []
 
@@ -46,6 +54,8 @@ class Residence:
         Args:
             model: in use from now on, until the turn ends.
         """
+        if self._alone:
+            self.turn()
         if model not in self._used:
             self._used.append(model)
         if model in self._there:

@@ -22,7 +22,7 @@ class ModelPool:
     Attributes:
         images: where the images of all samples come from.
         home: cache folder for built data and features.
-        device: where the models live.
+        device: where the models compute.
         dtype: of the base models' weights: float32, bfloat16, float16, or auto (what each is stored in).
         attention: as transformers calls its implementation; ``auto`` for its own choice.
         quantisation: of the base models' weights: ``none``, ``int8`` or ``nf4``.
@@ -55,7 +55,18 @@ class ModelPool:
         self._residence = Residence(self.device) if self.offload else None
 
     def model(self, name: str) -> BaseModel:
-        """Return the base model that carries clients' adapters.
+        """Return the base model that carries clients' adapters, where it computes.
+
+        Args:
+            name: as clients name it.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
+        return self._entered(self.known(name))
+
+    def known(self, name: str) -> BaseModel:
+        """Return the same base model for what needs no computation, wherever it waits.
 
         Args:
             name: as clients name it.
@@ -65,7 +76,7 @@ class ModelPool:
         """
         if name not in self._models:
             self._models[name] = self._settled(self.given[name] if name in self.given else self._load(name))
-        return self._entered(self._models[name])
+        return self._models[name]
 
     def probe(self, name: str) -> BaseModel:
         """Return the same base model without any adapter: a second copy, so that no slot can leak into it.
@@ -113,7 +124,8 @@ class ModelPool:
         )
 
     def _settled(self, model: BaseModel) -> BaseModel:
-        model.autocast, model.residence = self.autocast, self._residence
+        for each in (model, unwrapped(model)):
+            each.autocast, each.residence = self.autocast, self._residence
         return model
 
     def _entered(self, model: BaseModel) -> BaseModel:
@@ -134,6 +146,7 @@ class ModelPool:
             ModelError: a sample does not fit into a model's positions.
         """
         for name in names:
+            self.turn()
             self.model(name).prepare(samples)
 
     def smallest(self, names: Sequence[str]) -> str:
@@ -142,7 +155,7 @@ class ModelPool:
         Args:
             names: at least one.
         """
-        return min(sorted(set(names)), key=lambda name: self.model(name).parameter_count)
+        return min(sorted(set(names)), key=lambda name: self.known(name).parameter_count)
 
     def pass_flops(self, model: BaseModel, batch: Batch, *, trained: tuple[str, ...] | None, mix: str) -> int:
         """Return the FLOPs of a pass over a batch with the adapter as it stands; equal passes are counted once.

@@ -121,10 +121,10 @@ class NullProbe(NullModel):
 class NullModelPool(ModelPool):
     """A :class:`ModelPool` of null models."""
 
-    def model(self, name: str) -> BaseModel:
-        """See :meth:`ModelPool.model`."""
+    def known(self, name: str) -> BaseModel:
+        """See :meth:`ModelPool.known`."""
         if name not in self._models:
-            self._models[name] = NullModel(super().model(name))
+            self._models[name] = NullModel(super().known(name))
         return self._models[name]
 
     def _copy(self, name: str, purpose: str) -> BaseModel:

@@ -11,10 +11,11 @@ from fedmosaic.config import RunSettings
 from fedmosaic.federation import client_app, server_app
 from fedmosaic.federation.assets import Assets, AssetsOf
 from fedmosaic.federation.callbacks import Callback
+from fedmosaic.federation.dealing import devices_of_clients
 from fedmosaic.federation.grid import InProcessGrid
 from fedmosaic.federation.node_settings import NodeSettings
 from fedmosaic.federation.run_folder import RunFolder
-from fedmosaic.models.device import taken
+from fedmosaic.models.device import listed, taken
 from fedmosaic.training.cohort import Cohort
 
 _AUTO = 16
@@ -72,7 +73,8 @@ def cohort_of(settings: RunSettings) -> Cohort | None:
     Args:
         settings: of the run.
     """
-    if settings.cohort == "off" or (settings.cohort == "auto" and settings.model.offload):
+    apart = settings.model.offload or len(listed(settings.device)) > 1
+    if settings.cohort == "off" or (settings.cohort == "auto" and apart):
         return None
     most = settings.cohort if isinstance(settings.cohort, int) else _AUTO
     device = str(taken(settings.device))
@@ -88,9 +90,14 @@ def local_nodes(settings: RunSettings, folder: RunFolder) -> list[dict[str, User
         folder: of the run.
     """
     state = str(folder.client_folder.parent)
+    several = len(listed(settings.device)) > 1
     return [
-        dict(NodeSettings.of({"partition-id": position, "state": state, "trust-paths": True}).config())
-        for position in range(len(settings.scenario.clients))
+        dict(
+            NodeSettings.of(
+                {"partition-id": position, "state": state, "trust-paths": True, "device": device if several else ""}
+            ).config()
+        )
+        for position, device in enumerate(devices_of_clients(settings))
     ]
 
 

@@ -1,0 +1,124 @@
+"""Everything that only a card can tell, in about ten minutes: the tests marked gpu, times, and memory.
+
+    python benchmarks/gpu.py --out results/gpu.json        # on a machine with a card
+    python benchmarks/gpu.py --small --device cpu          # the same parts in small shapes, without one: a check
+    python benchmarks/gpu.py --only steps vlm
+
+Each part is a process of its own with a time limit: one that fails or takes too long costs its own result only.
+
+``tests``   the tests marked gpu
+``steps``   one step of our adapters beside PEFT's single LoRA, width 2048, bfloat16: wall time, in turns; peak memory
+``vlm``     ten clients of a random 1.2-billion-weight vision-language model, beside PEFT and transformers' Trainer
+            training one with the same batch: tokens per second, share of the card's peak
+``rounds``  the first round of mosaic40, with clients one by one and, where there are cohorts, together
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from _card import name_of
+from _gpu_steps import steps
+from _gpu_vlm import cohorts, vlm
+
+ROOT = Path(__file__).parent.parent
+LIMITS = {"tests": 150, "steps": 90, "vlm": 180, "rounds": 240}
+
+
+def rounds(device: torch.device, small: bool) -> dict[str, Any]:
+    """Seconds of the first round, until the last client has trained."""
+    found: dict[str, Any] = {}
+    for cohort in cohorts():
+        with tempfile.TemporaryDirectory() as scratch:
+            out = Path(scratch) / "run"
+            words = ["run", "mosaic40-small" if small else "mosaic40", "--method", "fedmosaic", "--no-reference"]
+            words += ["--rounds", "1", "--device", str(device), "--out", str(out), "--quiet"]
+            words += ["--set", f"training.steps={2 if small else 25}", "--set", "final_exchange=false"]
+            words += ["--set", f"cohort={cohort}"] if cohort else []
+            process = subprocess.Popen([sys.executable, "-m", "fedmosaic", *words])
+            try:
+                found[cohort or "one by one"] = _trained(out, process, limit=LIMITS["rounds"] / 2)
+            finally:
+                process.kill()
+                process.wait()
+    return {"seconds": found}
+
+
+def _trained(out: Path, process: subprocess.Popen[bytes], *, limit: float) -> float | str:
+    """Wait until all clients have trained in round 1, and return the seconds since it began; not for the scores."""
+    until = time.monotonic() + limit
+    while time.monotonic() < until:
+        ended = process.poll() is not None
+        log = out / "events.jsonl"
+        lines = [json.loads(each) for each in log.read_text().splitlines()] if log.is_file() else []
+        begun = [line["time"] for line in lines if line["event"] == "round"]
+        after = [line["time"] for line in lines if line["event"] == "trained"]
+        if begun and any(line["event"] == "measured" and line["round"] == 1 for line in lines):
+            return float(max(after) - begun[0])
+        if ended:
+            return f"ended with {process.returncode}"
+        time.sleep(0.2)
+    return f"not done within {limit:.0f} s: {len(after)} clients had trained"
+
+
+def tests(device: torch.device, small: bool) -> dict[str, Any]:
+    """The last line of pytest's report; on a CPU the tests skip."""
+    del device, small
+    words = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/training/test_gpu.py"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    sys.stderr.write(done.stdout[-4000:])
+    return {"exit": done.returncode, "report": done.stdout.strip().splitlines()[-1:]}
+
+
+PARTS: dict[str, Callable[[torch.device, bool], dict[str, Any]]] = {
+    each.__name__: each for each in (tests, steps, vlm, rounds)
+}
+
+
+def _in_process_of_its_own(part: str, options: argparse.Namespace) -> dict[str, Any]:
+    words = [sys.executable, __file__, "--part", part, "--device", options.device, *["--small"] * options.small]
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        result = Path(scratch) / "result.json"
+        try:
+            subprocess.run([*words, "--out", str(result)], timeout=options.limit or LIMITS[part], check=False)
+        except subprocess.TimeoutExpired:
+            return {"failed": f"not done within {options.limit or LIMITS[part]} s"}
+        if not result.is_file():
+            return {"failed": "see its messages above"}
+        return {**json.loads(result.read_text()), "took": round(time.monotonic() - start, 1)}
+
+
+def main() -> None:
+    """Run the parts and write what they found after each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--small", action="store_true", help="small shapes: whether it works, not how fast")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--limit", type=int, help="seconds for each part, instead of its own limit")
+    parser.add_argument("--out", type=Path, help="JSON file")
+    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    if options.part:
+        options.out.write_text(json.dumps(PARTS[options.part](device, options.small)))
+        return
+    found: dict[str, Any] = {"device": name_of(device), "torch": torch.__version__, "small": options.small}
+    for part in options.only:
+        found[part] = _in_process_of_its_own(part, options)
+        print(part, json.dumps(found[part], indent=1), flush=True)
+        if options.out:
+            options.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
