@@ -198,6 +198,8 @@ class Server:
         scores, seconds = self._scores("evaluate", content, round_, others=others)
         progress.evaluation_seconds += seconds
         measurement = Measurement.of(round_, scores)
+        if round_ == 0:
+            self.folder.write_scores(scores, when="start")
         if round_ == rounds:
             self.folder.write_scores(scores)
         progress.history.append(measurement)
@@ -222,6 +224,7 @@ class Server:
         self._count_time(progress)
         total = sum(sent.values())
         costs = ExchangeCosts(flops, len(sent), total / len(sent), total)
+        self.folder.write_scores(scores, when="exchanged")
         return progress.exchanged_scores(scores, costs)
 
     def _scores(

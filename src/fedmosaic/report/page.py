@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from fedmosaic.io import write_atomically
 from fedmosaic.registry import METRICS
-from fedmosaic.report import costs, exchange, missing, privacy, text, verdict
+from fedmosaic.report import costs, exchange, helped, matrix, missing, privacy, text, verdict, worth
 from fedmosaic.report.curves import curves
 from fedmosaic.report.heat import heat
 from fedmosaic.report.record import RunRecord, read_run
@@ -80,7 +80,15 @@ def _content(record: RunRecord) -> dict[str, Any]:
         "models": [short_model(model) for model in scenario.models],
         "finished": record.results is not None,
         "status": verdict.status(record),
+        "answer": worth.answer(record),
         "sentences": verdict.sentences(record),
+        "gained": [said for part in worth.PARTS if (said := worth.gained(record, part))],
+        "help_rows": helped.help_rows(record),
+        "even_split": helped.even_split(record),
+        "answers": record.answers,
+        "matrix": matrix.matrix(record),
+        "left_out": len(record.clients) - len(matrix.matrix(record)[0]),
+        "has_start": "start" in record.samples,
         "exchange": exchange.line(record),
         "exchange_costs": exchange.costs(record),
         "exchanged": results.exchanged if results else None,

@@ -11,7 +11,7 @@ import tomllib
 import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -20,11 +20,12 @@ import numpy as np
 
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import RunError, SettingsError
+from fedmosaic.evaluation.summary import SampleScores
 from fedmosaic.federation import participation
 from fedmosaic.federation.callbacks import Checkpoint
 from fedmosaic.federation.event_log import Line
 from fedmosaic.federation.results import Costs, Missing, RunResults
-from fedmosaic.federation.run_folder import RunFolder
+from fedmosaic.federation.run_folder import RunFolder, When
 
 Metric = Literal["loss", "self", "others"]
 METRICS: tuple[Metric, ...] = ("loss", "self", "others")
@@ -47,6 +48,9 @@ class RunRecord:
         events: ``events.jsonl``.
         relevance: relevance matrices by round.
         reference: the local-only run beside this one, if there is one.
+        samples: scores of single test samples at the start, at the end, and after the last exchange, as far as kept;
+            client -> task -> score of each.
+        answers: Self and Others with other weights (``answers.json``), by what they are.
     """
 
     settings: RunSettings
@@ -57,11 +61,31 @@ class RunRecord:
     events: Sequence[Line]
     relevance: Matrices
     reference: RunRecord | None = None
+    samples: Mapping[When, SampleScores] = field(default_factory=dict)
+    answers: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
     @property
     def clients(self) -> list[int]:
         """Client ids, ascending."""
         return sorted(client.id for client in self.settings.scenario.clients)
+
+    def scored(self, metric: Metric, client: int) -> tuple[str, ...]:
+        """Return the tasks that Self or Others of a client is the mean over, in the scenario's order.
+
+        Args:
+            metric: Self or Others.
+            client: its id.
+        """
+        own = self.settings.scenario.client(client).tasks
+        return tuple(task for task in self.settings.scenario.task_names if (task in own) == (metric == "self"))
+
+    def full(self, round_: int) -> bool:
+        """Return whether all test samples were scored after a round, and not the first few of each task.
+
+        Args:
+            round_: of the run.
+        """
+        return round_ == 0 or (self.results is not None and round_ == self.results.rounds)
 
     @property
     def costs(self) -> Costs | None:
@@ -184,15 +208,24 @@ def _read_one(path: Path) -> RunRecord:
         raise SettingsError(f"{path / 'settings.toml'} is not valid TOML: {error}") from None
     clients = {client.id for client in settings.scenario.clients}
     values, not_finite = _read_rounds(path / "rounds.csv", clients)
+    results = folder.results()
     return RunRecord(
         settings=settings,
         environment=_read_json(path / "environment.json") or {},
-        results=folder.results(),
+        results=results,
         values=values,
         not_finite=not_finite,
         events=list(folder.events()),
         relevance=_read_relevance(folder, len(clients)),
+        samples=_read_samples(folder, done=results is not None),
+        answers=_read_json(path / "answers.json") or {},
     )
+
+
+def _read_samples(folder: RunFolder, *, done: bool) -> dict[When, SampleScores]:
+    """Those of the end count once the run is done: one that goes on beyond its end has those of its earlier end."""
+    moments: tuple[When, ...] = ("start", "final", "exchanged") if done else ("start",)
+    return {when: folder.scores(when=when) for when in moments if folder.has_scores(when=when)}
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

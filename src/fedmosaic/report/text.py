@@ -27,6 +27,16 @@ def points(difference: float | None) -> str:
     return f"{rounded:+.1f}".replace("-", _MINUS) if rounded else "0.0"
 
 
+def between(low: float, high: float) -> str:
+    """Return an interval of differences in percentage points: ``-1.2 to +2.3``.
+
+    Args:
+        low: its lower end, in [-1, 1].
+        high: its upper end.
+    """
+    return f"{points(low)} to {points(high)}"
+
+
 def direction(difference: float | None) -> str:
     """Return ``up``, ``down`` or ``same``, of the difference as shown.
 
