@@ -15,6 +15,7 @@ from fedmosaic.registry import METRICS
 from fedmosaic.report import costs, exchange, helped, matrix, missing, privacy, text, verdict, worth
 from fedmosaic.report.curves import curves
 from fedmosaic.report.heat import heat
+from fedmosaic.report.questions import questions
 from fedmosaic.report.record import RunRecord, read_run
 from fedmosaic.report.rows import final_rows, mean_row, means_over, short_model
 from fedmosaic.report.tasks import task_rows
@@ -48,20 +49,24 @@ def write_report(folder: Path) -> Path:
     return page
 
 
-def render(record: RunRecord, settings_text: str) -> str:
+def render(record: RunRecord, settings_text: str, *, live: bool = False) -> str:
     """Return the page's HTML.
 
     Args:
         record: the run.
         settings_text: its ``settings.toml``.
+        live: whether it takes up what is new by itself, from the server that it came from.
     """
-    script = (Path(__file__).parent / "slider.html").read_text(encoding="utf-8")
+    names = ["slider.html", *(["live.html"] if live else [])]
+    scripts = [(Path(__file__).parent / name).read_text(encoding="utf-8") for name in names]
+    admitted = " ".join(f"'{_script_hash(script)}'" for script in scripts)
     return (
         templates()
         .get_template("page.html")
         .render(
-            script=Markup(script),
-            script_hash=_script_hash(script),
+            scripts=[Markup(script) for script in scripts],
+            policy=Markup(f"img-src data:; script-src {admitted}" + ("; connect-src 'self'" if live else "")),
+            live=live,
             settings_text=settings_text,
             **_content(record),
         )
@@ -83,6 +88,7 @@ def _content(record: RunRecord) -> dict[str, Any]:
         "answer": worth.answer(record),
         "sentences": verdict.sentences(record),
         "gained": [said for part in worth.PARTS if (said := worth.gained(record, part))],
+        "questions": questions(record),
         "help_rows": helped.help_rows(record),
         "even_split": helped.even_split(record),
         "answers": record.answers,

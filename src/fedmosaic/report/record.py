@@ -21,9 +21,10 @@ import numpy as np
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import RunError, SettingsError
 from fedmosaic.evaluation.summary import SampleScores
-from fedmosaic.federation import participation
+from fedmosaic.federation import examples, participation
 from fedmosaic.federation.callbacks import Checkpoint
 from fedmosaic.federation.event_log import Line
+from fedmosaic.federation.examples import Example
 from fedmosaic.federation.results import Costs, Missing, RunResults
 from fedmosaic.federation.run_folder import RunFolder, When
 
@@ -51,6 +52,7 @@ class RunRecord:
         samples: scores of single test samples at the start, at the end, and after the last exchange, as far as kept;
             client -> task -> score of each.
         answers: Self and Others with other weights (``answers.json``), by what they are.
+        examples: a handful of questions with the answers, by client, of those whose files are here.
     """
 
     settings: RunSettings
@@ -63,6 +65,7 @@ class RunRecord:
     reference: RunRecord | None = None
     samples: Mapping[When, SampleScores] = field(default_factory=dict)
     answers: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    examples: Mapping[int, Sequence[Example]] = field(default_factory=dict)
 
     @property
     def clients(self) -> list[int]:
@@ -219,7 +222,13 @@ def _read_one(path: Path) -> RunRecord:
         relevance=_read_relevance(folder, len(clients)),
         samples=_read_samples(folder, done=results is not None),
         answers=_read_json(path / "answers.json") or {},
+        examples=_read_examples(folder, clients) if results is not None else {},
     )
+
+
+def _read_examples(folder: RunFolder, clients: set[int]) -> dict[int, Sequence[Example]]:
+    kept = {client: examples.read(folder.client_folder / f"client-{client:03d}") for client in sorted(clients)}
+    return {client: found for client, found in kept.items() if found}
 
 
 def _read_samples(folder: RunFolder, *, done: bool) -> dict[When, SampleScores]:

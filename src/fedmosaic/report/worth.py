@@ -71,11 +71,40 @@ def change(record: RunRecord, metric: Metric, clients: Sequence[int], *, against
     """
     when: When = "exchanged" if against == "training" else "final"
     mine, theirs = record.samples.get(when), _other_side(record, against)
-    if mine is None or theirs is None:
+    return None if mine is None or theirs is None else _change(record, [mine], [theirs], metric, clients)
+
+
+def change_over_seeds(mine: Sequence[RunRecord], theirs: Sequence[RunRecord], metric: Metric) -> Change | None:
+    """Return the difference between two methods' Self or Others, over those seeds that both have.
+
+    Args:
+        mine: one method's finished runs of a scenario.
+        theirs: the other's.
+        metric: Self or Others.
+
+    Returns:
+        None where no seed of both has single questions' scores.
+    """
+    others = {each.settings.seed: each for each in theirs if "final" in each.samples}
+    pairs = [
+        (each, others[each.settings.seed]) for each in mine if "final" in each.samples and each.settings.seed in others
+    ]
+    if not pairs:
         return None
+    samples = [[record.samples["final"] for record in side] for side in zip(*pairs, strict=True)]
+    return _change(pairs[0][0], samples[0], samples[1], metric, pairs[0][0].members(metric))
+
+
+def _change(
+    record: RunRecord,
+    mine: Sequence[SampleScores],
+    theirs: Sequence[SampleScores],
+    metric: Metric,
+    clients: Sequence[int],
+) -> Change | None:
     tasks = {client: record.scored(metric, client) for client in clients}
-    found = sampled_difference([mine], [theirs], tasks)
-    counted = {task: len(scores) for client in clients for task, scores in mine.get(client, {}).items()}
+    found = sampled_difference(mine, theirs, tasks)
+    counted = {task: len(scores) for client in clients for task, scores in mine[0].get(client, {}).items()}
     asked = {task for chosen in tasks.values() for task in chosen}
     return found and Change(found, sum(count for task, count in counted.items() if task in asked))
 
@@ -97,7 +126,7 @@ def answer(record: RunRecord) -> Answer:
     changes = {part: found for part in PARTS if (found := change(record, part, record.members(part), against="local"))}
     if not changes:
         return Answer("Not known", "It has kept no scores of single questions, so chance cannot be told apart.")
-    return _judged(changes)
+    return judged(changes, "training alone")
 
 
 def chance(found: Change) -> str:
@@ -131,7 +160,13 @@ def gained(record: RunRecord, metric: Metric) -> str:
     return f"On {PARTS[metric]}, compared with training alone: {', '.join(said)}{rest}."
 
 
-def _judged(changes: Mapping[Metric, Change]) -> Answer:
+def judged(changes: Mapping[Metric, Change], rival: str) -> Answer:
+    """Return whether differences are gains, losses, or neither.
+
+    Args:
+        changes: of Self and Others, as far as there are any.
+        rival: against what.
+    """
     better, worse = ([part for part, each in changes.items() if each.word == word] for word in ("higher", "lower"))
     amounts = {part: f"{points(each.difference.mean)} points on {PARTS[part]}" for part, each in changes.items()}
 
@@ -139,15 +174,15 @@ def _judged(changes: Mapping[Metric, Change]) -> Answer:
         return " and ".join(f"{amounts[part]} ({changes[part].interval})" for part in parts)
 
     if better and worse:
-        return Answer("Partly", f"Against training alone: {listed([*better, *worse])}.")
+        return Answer("Partly", f"Against {rival}: {listed([*better, *worse])}.")
     if better or worse:
         rest = [PARTS[part] for part in changes if part not in (*better, *worse)]
         unclear = f" On {rest[0]} no difference can be told from chance." if rest else ""
-        return Answer("Yes" if better else "No", f"Against training alone: {listed(better or worse)}.{unclear}")
+        return Answer("Yes" if better else "No", f"Against {rival}: {listed(better or worse)}.{unclear}")
     asked = max(each.questions for each in changes.values())
     few = " They are few: more test questions would say more." if asked < _FEW else ""
     told = f"It cannot be told from chance with {plural(asked, 'question')}.{few}"
-    return Answer("Unclear", f"Against training alone: {listed(list(changes))}. {told}")
+    return Answer("Unclear", f"Against {rival}: {listed(list(changes))}. {told}")
 
 
 def _other_side(record: RunRecord, against: Against) -> SampleScores | None:
