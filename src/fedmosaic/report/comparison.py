@@ -73,7 +73,11 @@ def comparison_page(comparison: Mapping[str, Any], plans: Sequence[Plan], path: 
             spread=spread,
             parts=PARTS,
             verdicts=_verdicts(runs, rows),
-            silent=[f"{name}: {why}." for name, found in runs.items() if (why := nothing(found[0]))],
+            silent=[
+                f"{name}: {why}."
+                for name, found in runs.items()
+                if not name.startswith(_ALONE) and (why := nothing(found[0]))
+            ],
         )
     )
     write_atomically(path, html)

@@ -103,7 +103,10 @@ def _change(
     clients: Sequence[int],
 ) -> Change | None:
     tasks = {client: record.scored(metric, client) for client in clients}
-    found = sampled_difference(mine, theirs, tasks)
+    try:
+        found = sampled_difference(mine, theirs, tasks)
+    except ValueError:  # other test samples: nothing to pair
+        return None
     counted = {task: len(scores) for client in clients for task, scores in mine[0].get(client, {}).items()}
     asked = {task for chosen in tasks.values() for task in chosen}
     return found and Change(found, sum(count for task, count in counted.items() if task in asked))
@@ -125,7 +128,9 @@ def answer(record: RunRecord) -> Answer:
         return Answer("Not known", "The local-only training beside it is not finished, or has another length.")
     changes = {part: found for part in PARTS if (found := change(record, part, record.members(part), against="local"))}
     if not changes:
-        return Answer("Not known", "It has kept no scores of single questions, so chance cannot be told apart.")
+        return Answer(
+            "Not known", "There are no scores of single questions of both that pair, so chance cannot be told apart."
+        )
     return judged(changes, "training alone")
 
 
