@@ -14,7 +14,7 @@ from fedmosaic.data.stream import tasks_by_round
 from fedmosaic.experiments.comparison import compare
 from fedmosaic.experiments.sweep import Plan
 from fedmosaic.federation import RunFolder, examples
-from fedmosaic.report import comparison_page
+from fedmosaic.report import comparison_page, write_report
 from fedmosaic.report.exchange import nothing
 from fedmosaic.report.helped import help_rows
 from fedmosaic.report.matrix import matrix
@@ -211,6 +211,9 @@ def test_questions_are_shown_with_the_answers_of_before_alone_and_after(pair):
         assert line in words
     (image,) = [attributes for tag, attributes in page.tags if tag == "img"]
     assert image["src"].startswith("data:image/")
+    bare = write_report(folder, examples=False).read_text()
+    assert "what ?" not in bare
+    assert "<img" not in bare
 
 
 def test_examples_are_the_first_of_each_task_in_turn_and_few():

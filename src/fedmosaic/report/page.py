@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ _PROTOCOLS = {
 }
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, *, examples: bool = True) -> Path:
     """Write ``report.html`` into a run folder; the run need not be done.
 
     Equal files give an equal page. Everything that comes from files is escaped, and the page's content security policy
@@ -35,6 +36,7 @@ def write_report(folder: Path) -> Path:
 
     Args:
         folder: a run folder.
+        examples: whether a few of the clients' test questions are on it, with their images.
 
     Returns:
         Path of the page.
@@ -44,6 +46,8 @@ def write_report(folder: Path) -> Path:
         RunError: a file in it is damaged.
     """
     record = read_run(folder)
+    if not examples:
+        record = replace(record, examples={})
     page = folder / "report.html"
     write_atomically(page, render(record, (folder / "settings.toml").read_text(encoding="utf-8")))
     return page

@@ -123,7 +123,7 @@ def answer(record: RunRecord) -> Answer:
     if record.results is None:
         return Answer("Not known", "The run is not finished; only its end is measured on every question.")
     if record.reference is None:
-        return Answer("Not known", "No local-only training was run beside it to compare with (run with --reference).")
+        return Answer("Not known", "There is no reference run beside it to compare with (run with --reference).")
     if record.as_long is None:
         return Answer("Not known", "The local-only training beside it is not finished, or has another length.")
     changes = {part: found for part in PARTS if (found := change(record, part, record.members(part), against="local"))}
