@@ -55,6 +55,15 @@ def test_nothing_overlaps_or_is_cut_off(pages, tmp_path):
     assert all(each["texts"] > 10 for each in found.values())
 
 
+def test_nothing_is_wider_than_a_printed_page(pages, tmp_path):
+    paper = {}
+    for name in ("run", "comparison"):
+        paper[name] = tmp_path / f"{name}-print.html"
+        paper[name].write_text(pages[name].read_text().replace("@media print", "@media all"), encoding="utf-8")
+    found = layout(paper, tmp_path, widths=(718,))  # A4 with Chromium's margins, in CSS pixels
+    assert {name: each["problems"][:10] for name, each in found.items() if each["problems"]} == {}
+
+
 def test_what_does_overlap_is_found(tmp_path):
     page = tmp_path / "bad.html"
     page.write_text(

@@ -133,7 +133,7 @@ def _of_task(
     task: str, pair: tuple[SampleScores, SampleScores], cells: Mapping[int, Sequence[str]]
 ) -> NDArray[np.float64]:
     """Each sample's part of the sum over clients of their means over tasks."""
-    parts = []
+    parts: list[NDArray[np.float64]] = []
     for client, chosen in cells.items():
         if task in chosen:
             a, b = (np.asarray(each[client][task], dtype=np.float64) for each in pair)

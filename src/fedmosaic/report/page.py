@@ -81,6 +81,7 @@ def _content(record: RunRecord) -> dict[str, Any]:
     settings = record.settings
     scenario, mean = settings.scenario, mean_row(record)
     results = record.results
+    rows = helped.help_rows(record)
     own, others, unseen = (results.self_, results.others, results.unseen) if results else (None, None, None)
     return {
         "settings": settings,
@@ -93,12 +94,12 @@ def _content(record: RunRecord) -> dict[str, Any]:
         "sentences": verdict.sentences(record),
         "gained": [said for part in worth.PARTS if (said := worth.gained(record, part))],
         "questions": questions(record),
-        "help_rows": helped.help_rows(record),
+        "help_rows": rows,
+        "downloads_known": any(row.exchanged_self or row.exchanged_others for row in rows),
         "even_split": helped.even_split(record),
         "answers": record.answers,
-        "matrix": matrix.matrix(record),
-        "left_out": len(record.clients) - len(matrix.matrix(record)[0]),
-        "has_start": "start" in record.samples,
+        "matrix": (shown := matrix.matrix(record)),
+        "left_out": len(record.clients) - len(shown[0]),
         "exchange": exchange.line(record),
         "exchange_costs": exchange.costs(record),
         "exchanged": results.exchanged if results else None,
