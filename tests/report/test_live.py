@@ -19,7 +19,7 @@ from fedmosaic.report.live import LiveRun, LiveServer, is_loopback
 
 @contextmanager
 def serving(folder, **options):
-    with LiveServer(LiveRun(folder), **options) as server:
+    with LiveServer(LiveRun(folder), poll=0.05, **options) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

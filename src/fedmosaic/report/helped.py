@@ -9,7 +9,7 @@ import numpy as np
 
 from fedmosaic.report.record import RunRecord
 from fedmosaic.report.rows import short_model
-from fedmosaic.report.worth import Change, change
+from fedmosaic.report.worth import MOST_CLIENTS, Change, change
 
 _MOST = 3
 _FAVOURED = 1.25
@@ -55,14 +55,14 @@ class HelpRow:
 
 
 def help_rows(record: RunRecord) -> list[HelpRow]:
-    """Return one row for each client; empty if nothing of it is known, or there is one client only.
+    """Return one row for each of the first clients; empty if nothing of it is known, or there is one client only.
 
     Args:
         record: the run.
     """
     if len(record.clients) < 2:
         return []
-    rows = [_row(record, client) for client in record.clients]
+    rows = [_row(record, client) for client in record.clients[:MOST_CLIENTS]]
     known = ("self_", "others", "exchanged_self", "exchanged_others")
     measured = any(getattr(row, name) is not None for row in rows for name in known)
     return rows if measured or record.relevance else []

@@ -26,7 +26,6 @@ from fedmosaic.report import verdict
 from fedmosaic.report.page import render
 from fedmosaic.report.record import RunRecord, read_run
 
-_POLL_SECONDS = 1.0
 _MOST_STREAMS = 16
 _WATCHED = ("settings.toml", "events.jsonl", "rounds.csv", "results.json", "answers.json", "relevance")
 _HEADERS = {
@@ -104,9 +103,11 @@ class LiveServer(ThreadingHTTPServer):
         run: to show.
         host: where to listen. Elsewhere than on the loopback interface, every request must bring the token.
         port: 0: a free one.
+        poll: seconds between two looks at the run's files, while somebody watches.
 
     Attributes:
         run: see above.
+        poll: see above.
         token: what requests must bring; empty: nothing.
 
     Raises:
@@ -116,8 +117,9 @@ class LiveServer(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, run: LiveRun, *, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(self, run: LiveRun, *, host: str = "127.0.0.1", port: int = 0, poll: float = 2.0) -> None:
         self.run = run
+        self.poll = poll
         self.token = "" if is_loopback(host) else secrets.token_urlsafe(24)
         self.streams = threading.BoundedSemaphore(_MOST_STREAMS)
         self.closing = threading.Event()
@@ -216,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
         """An event for every change, and one now and then that says that there is none."""
         page, line = self.server.run.page()
         yield f"event: now\ndata: {_line(line)}\n\n"
-        while not self.server.closing.wait(_POLL_SECONDS):
+        while not self.server.closing.wait(self.server.poll):
             fresh, line = self.server.run.page()
             event, page = "now" if fresh == page else "changed", fresh
             yield f"event: {event}\ndata: {_line(line)} ({time.strftime('%H:%M:%S')})\n\n"

@@ -11,7 +11,8 @@ from fedmosaic.report.record import RunRecord
 from fedmosaic.report.text import percent
 
 _MOST_CLIENTS = 24
-"""Clients up to which the page has room for a column each; ``scores.json`` has them all."""
+_MOST_TASKS = 120
+"""Clients and tasks that the page has room for; ``scores.json`` has them all."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def matrix(record: RunRecord) -> tuple[list[int], list[tuple[str, list[MatrixCel
                 for k in clients
             ],
         )
-        for task in record.settings.scenario.task_names
+        for task in record.settings.scenario.task_names[:_MOST_TASKS]
     ]
 
 

@@ -99,7 +99,7 @@ def _content(record: RunRecord) -> dict[str, Any]:
         "even_split": helped.even_split(record),
         "answers": record.answers,
         "matrix": (shown := matrix.matrix(record)),
-        "left_out": len(record.clients) - len(shown[0]),
+        "left_out": len(record.clients) > len(shown[0]) or len(scenario.task_names) > len(shown[1]),
         "exchange": exchange.line(record),
         "exchange_costs": exchange.costs(record),
         "exchanged": results.exchanged if results else None,

@@ -16,6 +16,8 @@ from fedmosaic.report.text import between, plural, points
 Against = Literal["start", "local", "training"]
 """The base models; local-only training; for scores after the last exchange, those after training."""
 PARTS: Mapping[Metric, str] = {"self": "their own tasks", "others": "the other clients' tasks"}
+MOST_CLIENTS = 40
+"""Clients that are judged one by one: each takes an interval over all tasks."""
 _FEW = 64
 
 
@@ -153,7 +155,7 @@ def gained(record: RunRecord, metric: Metric) -> str:
         metric: Self or Others.
     """
     members = record.members(metric)
-    if len(members) < 2:
+    if not 1 < len(members) <= MOST_CLIENTS:
         return ""
     words: dict[str, list[int]] = {"higher": [], "lower": [], "unclear": []}
     for client in members:
