@@ -226,7 +226,7 @@ class RunFolder:
         write_atomically(self.path / _SCORES[when], json.dumps(table) + "\n")
 
     def scores(self, *, when: When = "final") -> dict[int, dict[str, list[float]]]:
-        """The score of every test sample, by client and task.
+        """Return the score of every test sample, by client and task.
 
         Args:
             when: after training, of the base models, or after the last exchange.

@@ -111,7 +111,8 @@ def _change(
         return None
     counted = {task: len(scores) for client in clients for task, scores in mine[0].get(client, {}).items()}
     asked = {task for chosen in tasks.values() for task in chosen}
-    return found and Change(found, sum(count for task, count in counted.items() if task in asked))
+    questions = sum(count for task, count in counted.items() if task in asked)
+    return None if found is None else Change(found, questions)
 
 
 def answer(record: RunRecord) -> Answer:
