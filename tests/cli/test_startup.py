@@ -18,7 +18,19 @@ try:
 finally:
     print("loaded:", *({HEAVY} & set(sys.modules)))
 """
-VERBS = ("run", "compare", "report", "evaluate", "adapt", "align", "export", "ask", "tasks list", "settings list")
+VERBS = (
+    "run",
+    "compare",
+    "report",
+    "watch",
+    "evaluate",
+    "adapt",
+    "align",
+    "export",
+    "ask",
+    "tasks list",
+    "settings list",
+)
 
 
 def light(*words, **environment):

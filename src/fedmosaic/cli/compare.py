@@ -213,7 +213,7 @@ def _scores(row: Mapping[str, Any], score: str, answer: str) -> list[Text]:
     return [literal(cell) for cells in found for cell in cells]
 
 
-def percent(interval: Mapping[str, float | None] | None, runs: int) -> str:
+def percent(interval: Mapping[str, float | None] | None, runs: int = 3) -> str:
     """An interval of a comparison in percent: ``57.6 ± 3.3``, with both values of two seeds, with one's own of one."""
     from fedmosaic.report.text import spread
 
