@@ -216,6 +216,20 @@ def test_questions_are_shown_with_the_answers_of_before_alone_and_after(pair):
     assert "<img" not in bare
 
 
+def test_answers_of_a_later_end_replace_those_of_an_earlier_one(tmp_path):
+    asked = [("a", Sample("1", (), "what ?", "cat"))]
+    for told in ({"final": ["dog"]}, {"exchanged": ["cow"]}, {"final": ["cat"], "start": ["pig"]}):
+        examples.keep(tmp_path, asked, told, load=lambda _: Image.new("RGB", (9, 9)))
+    assert examples.read(tmp_path)[0].answered == {"final": "cat", "start": "pig"}
+
+
+def test_scores_after_an_exchange_that_was_not_made_again_do_not_count(pair):
+    folder = pair(exchange=0.05)
+    results = json.loads((folder / "results.json").read_text())
+    (folder / "results.json").write_text(json.dumps({**results, "final_exchange": None}))
+    assert change(read_run(folder), "self", (0, 1, 2), against="training") is None
+
+
 def test_examples_are_the_first_of_each_task_in_turn_and_few():
     samples = {task: [Sample(f"{task}{i}", (), f"{task}{i} ?", "a") for i in range(9)] for task in "xyz"}
     assert [sample.id for _, sample in examples.chosen(samples)] == ["x0", "y0", "z0", "x1"]

@@ -87,7 +87,7 @@ def keep(
     *,
     load: Callable[[str], Image.Image],
 ) -> None:
-    """Keep questions with their answers; those of other moments to the same questions stay.
+    """Keep questions with their answers; those after training, which come first, replace those of an earlier end.
 
     Args:
         folder: the client's.
@@ -95,7 +95,8 @@ def keep(
         answered: by when, one for each question.
         load: gives an image.
     """
-    before = {(each.task, each.question): each.answered for each in read(folder)}
+    known = [] if "final" in answered else read(folder)
+    before = {(each.task, each.question): each.answered for each in known}
     found = []
     for position, (task, sample) in enumerate(asked):
         each = Example(task, _short(sample.prompt), _short(sample.answer))

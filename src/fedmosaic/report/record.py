@@ -220,10 +220,25 @@ def _read_one(path: Path) -> RunRecord:
         not_finite=not_finite,
         events=list(folder.events()),
         relevance=_read_relevance(folder, len(clients)),
-        samples=_read_samples(folder, done=results is not None),
+        samples=_read_samples(folder, results),
         answers=_read_json(path / "answers.json") or {},
         examples=_read_examples(folder, clients) if results is not None else {},
     )
+
+
+def _read_examples(folder: RunFolder, clients: set[int]) -> dict[int, Sequence[Example]]:
+    kept = {client: examples.read(folder.client_folder / f"client-{client:03d}") for client in sorted(clients)}
+    return {client: found for client, found in kept.items() if found}
+
+
+def _read_samples(folder: RunFolder, results: RunResults | None) -> dict[When, SampleScores]:
+    """Those of the end count once the run is done: one that goes on beyond its end has those of its earlier end."""
+    moments: list[When] = ["start"]
+    if results is not None:
+        moments.append("final")
+        if results.exchanged is not None and results.exchanged.changed:
+            moments.append("exchanged")
+    return {when: folder.scores(when=when) for when in moments if folder.has_scores(when=when)}
 
 
 def _read_examples(folder: RunFolder, clients: set[int]) -> dict[int, Sequence[Example]]:
