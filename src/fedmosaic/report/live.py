@@ -142,7 +142,7 @@ class LiveServer(ThreadingHTTPServer):
         Args:
             host: the request's header.
         """
-        name, _, port = host.rpartition(":")
+        name, _, port = host.rpartition(":") if ":" in host else (host, "", "80")
         if self.token:
             return True  # under whatever name it is known, it takes the token
         return port == str(self.server_address[1]) and name in {"127.0.0.1", "localhost", self._host}
