@@ -23,6 +23,7 @@ VERBS = (
     "run",
     "compare",
     "report",
+    "watch",
     "evaluate",
     "adapt",
     "align",

@@ -97,15 +97,22 @@ def make_run(
             _relevance(folder, round_, scenario, rng)
     progress.seconds = 83.4
     folder.write_rounds(progress.rows())
+    folder.write_scores(_samples(progress.history[0]), when="start")
     if last == rounds:
-        final = progress.history[-1].scores
-        samples = {client: {task: (score,) for task, score in tasks.items()} for client, tasks in final.items()}
+        samples = _samples(progress.history[-1])
+        folder.write_scores(samples)
         if exchange is not None:
             after = {k: {task: (s[0] + exchange,) for task, s in tasks.items()} for k, tasks in samples.items()}
+            folder.write_scores(after, when="exchanged")
             costs = ExchangeCosts(0.0, len(after), 80_000.0, 80_000 * len(after)) if exchange else None
             progress.exchanged = progress.exchanged_scores(after, costs)
         folder.write_results(progress.results(settings, samples))
     return path
+
+
+def _samples(measured: Measurement) -> dict[int, dict[str, tuple[float, ...]]]:
+    """One sample for each task, which scores what the task does."""
+    return {client: {task: (score,) for task, score in tasks.items()} for client, tasks in measured.scores.items()}
 
 
 def _measure(

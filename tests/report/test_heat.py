@@ -33,12 +33,12 @@ def test_frames_are_the_files_matrices(make_run):
                 np.testing.assert_allclose(shown[off], arrays[each.name][off] * factor, atol=0.051)
 
 
-def test_levels_span_the_scale(make_run):
+def test_the_scale_is_of_what_is_possible_so_that_little_looks_little(make_run):
     found = heat(read_run(make_run(clients=5)))
     assert found is not None
-    for each in found.maps:
+    for each, most in zip(found.maps, (2 * 25.0, 1.0), strict=True):  # twice an even split; equal data
         values = [value for frame in each.frames for row in frame for value in row if value is not None]
-        assert each.high == max(values)
+        assert each.high == max(most, *values)
         assert each.low == min(0.0, *values)
         assert all(0.0 <= cell.level <= 1.0 for row in each.cells() for cell in row)
 
@@ -73,3 +73,15 @@ def test_weights_alone_are_enough(make_run):
 @pytest.mark.parametrize("options", [{"relevance": False}, {"clients": 1}])
 def test_without_matrices_or_others_there_is_no_section(make_run, options):
     assert heat(read_run(make_run(**options))) is None
+
+
+def test_weights_near_an_even_split_are_called_so_and_are_all_of_a_middling_colour(make_run):
+    folder = make_run(clients=4, relevance=False)
+    (folder / "relevance").mkdir()
+    weights = (np.full((4, 4), 1 / 3) + np.array([0.02, -0.01, 0.0, -0.01])) * (1 - np.eye(4))
+    np.savez(folder / "relevance" / "round-0001.npz", weights=weights)
+    (found,) = heat(read_run(folder)).maps
+    assert "everybody learned about equally from everybody" in found.spread
+    assert found.middle == "even split 33.3 %"
+    levels = [cell.level for row in found.cells() for cell in row if cell.text]
+    assert all(0.45 < level < 0.55 for level in levels)

@@ -142,7 +142,7 @@ def test_a_reference_of_another_length_is_not_set_beside_the_results(make_run):
     page = page_of(folder)
     assert "times local only" not in page.text
     table = next(table for table in page.tables if table[0][0] == "Task")
-    assert [row[2] for row in table[2:]] == ["\u2013"] * 4
+    assert [row[3] for row in table[2:]] == ["\u2013"] * 4
 
 
 def test_a_seed_that_is_missing_is_said_and_not_the_best(make_run, tmp_path):

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import pytest
 
 from fedmosaic.errors import SettingsError
+from fedmosaic.federation import RunFolder
 from fedmosaic.report import write_report
 from fedmosaic.report.text import percent, points
 
@@ -118,6 +119,11 @@ def test_the_task_table_is_the_results(make_run):
     folder = with_reference(make_run, clients=3)
     results = json.loads((folder / "results.json").read_text())
     local = json.loads((folder / "reference" / "results.json").read_text())
+    first = RunFolder(folder).scores(when="start")
+
+    def start(task, *, own):
+        return statistics.fmean(s for k in range(3) if (f"task-{k}" in task) == own for s in first[k][task])
+
     table = next(table for table in page_of(folder).tables if table[0][0] == "Task")
     assert len(table) == 2 + 6
     for task, owner, *numbers in table[2:]:
@@ -125,7 +131,12 @@ def test_the_task_table_is_the_results(make_run):
         expected = []
         for name in ("self", "others"):
             mine, theirs = results[name]["per_task"][task], local[name]["per_task"][task]
-            expected += [percent(theirs), percent(mine), points(mine - theirs)]
+            expected += [
+                percent(start(task, own=name == "self")),
+                percent(theirs),
+                percent(mine),
+                points(mine - theirs),
+            ]
         assert numbers == expected
 
 
@@ -137,7 +148,7 @@ def test_unseen_tasks_are_shown_where_they_were_measured(make_run):
     (folder / "results.json").write_text(json.dumps(results))
     page = page_of(folder)
     table = next(table for table in page.tables if table[0][0] == "Task")
-    assert table[-1] == ["new-task", "\u2013", "\u2013", "\u2013", "43.2"]
+    assert table[-1] == ["new-task", *["\u2013"] * 5, "43.2"]
     assert "Unseen tasks43.2 %" in re.sub(r"\s*\n\s*", "", page.text)
 
 
@@ -198,7 +209,7 @@ def test_the_policy_admits_the_pages_own_script_only(make_run):
     page = page_of(make_run())
     (policy,) = [a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"]
     digest = base64.b64encode(hashlib.sha256(page.scripts[1].encode()).digest()).decode()
-    assert policy == f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    assert policy == f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
 
 
 def test_an_unfinished_run_is_readable_and_says_so(make_run):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fedmosaic.api.objects import Objects
@@ -41,6 +41,7 @@ class Evaluation:
         per_task_ci95: ends of its 95 % interval, by bootstrap over the samples.
         per_client: mean over the tasks; None for a client that has left.
         agreement: with scores by generated text, if that was asked for.
+        per_client_task: of every client that is there on every task.
     """
 
     unseen: bool
@@ -49,6 +50,7 @@ class Evaluation:
     per_task_ci95: Mapping[str, tuple[float, float]]
     per_client: Mapping[int, float | None]
     agreement: Agreement | None = None
+    per_client_task: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
 
 def evaluate(
@@ -85,7 +87,7 @@ def evaluate(
     if generated:
         check_choices(runtime.assets, tasks)
     with tell.working(f"{len(settings.scenario.clients)} models x {len(tasks)} tasks"):
-        summary = examine(runtime, tasks, rounds=settings.rounds)
+        summary, measured = examine(runtime, tasks, rounds=settings.rounds)
     if unseen:
         folder = RunFolder(run)
         if (results := folder.results()) is not None:
@@ -96,7 +98,8 @@ def evaluate(
             compared = Agreement(*agreement(runtime, tasks, rounds=settings.rounds))
     ids = sorted(client.id for client in settings.scenario.clients)
     per_client = dict(zip(ids, summary.per_client, strict=True))
-    return Evaluation(unseen, summary.last, summary.per_task, summary.per_task_ci95, per_client, compared)
+    ci95 = summary.per_task_ci95
+    return Evaluation(unseen, summary.last, summary.per_task, ci95, per_client, compared, measured.scores)
 
 
 def _with_unseen(results: RunResults, summary: Summary, *, after_exchange: bool) -> RunResults:

@@ -24,6 +24,7 @@ from fedmosaic.cli.report import report
 from fedmosaic.cli.run import run
 from fedmosaic.cli.settings import settings
 from fedmosaic.cli.tasks import tasks
+from fedmosaic.cli.watch import watch
 from fedmosaic.config.home import advice
 from fedmosaic.errors import DataError, FedMosaicError, ModelError, SettingsError
 from fedmosaic.version import __version__
@@ -58,6 +59,7 @@ app.command()(demo)
 app.command()(run)
 app.command()(compare)
 app.command()(report)
+app.command()(watch)
 app.command()(evaluate)
 app.command("adapt")(adapt_run)
 app.command()(align)

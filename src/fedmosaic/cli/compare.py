@@ -190,11 +190,11 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
         "TFLOP",
         "% of budget",
         "kB up",
-        title=f"equal {comparison['budget']}, {seeds} seed(s): last score in %, mean ± 95 % interval; "
-        "against the best rival, in points, * outside its interval",
+        title=f"equal {comparison['budget']}, {seeds} seed(s): last score in %, mean ± 95 % interval, of two seeds "
+        "both; against the best rival, in points, * outside its interval",
     )
     initial = comparison["initial"]
-    table.add_row("(base models)", percent(initial["self"]), "", percent(initial["others"]))
+    table.add_row("(base models)", percent(initial["self"], seeds), "", percent(initial["others"], seeds))
     for row in comparison["rows"]:
         name = row["method"] + (f" ({row['runs']} of {seeds} seeds)" if row["runs"] < seeds else "")
         costs = f"{row['flops'] / 1e12:.1f}", share_of_budget(row["spent"]), f"{row['bytes_up'] / 1e3:.0f}"
@@ -208,16 +208,19 @@ def _scores(row: Mapping[str, Any], score: str, answer: str) -> list[Text]:
     from fedmosaic.experiments.comparison import PARTS
     from fedmosaic.report import literal
 
-    found = ((percent(row[f"{part}_{score}"]), _against(row[f"against_rivals{answer}"][part])) for part in PARTS)
+    found = (
+        (percent(row[f"{part}_{score}"], row["runs"]), _against(row[f"against_rivals{answer}"][part])) for part in PARTS
+    )
     return [literal(cell) for cells in found for cell in cells]
 
 
-def percent(interval: Mapping[str, float | None] | None) -> str:
-    """An interval of a comparison in percent: ``57.6 ± 3.3``, without the half width where one seed gives none."""
+def percent(interval: Mapping[str, float | None] | None, runs: int = 3) -> str:
+    """An interval of a comparison in percent: ``57.6 ± 3.3``, with both values of two seeds, with one's own of one."""
+    from fedmosaic.report.text import spread
+
     if interval is None or interval["mean"] is None:
         return "-"
-    half = interval["ci95"]
-    return f"{100 * interval['mean']:.1f}" + (f" ± {100 * half:.1f}" if half is not None else "")
+    return f"{100 * interval['mean']:.1f} {spread(interval, runs)}".strip()
 
 
 def share_of_budget(found: Mapping[str, float] | None) -> str:

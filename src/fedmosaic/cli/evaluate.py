@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from fedmosaic.cli import lists
 from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.progress import teller
+from fedmosaic.config import Scenario
 from fedmosaic.errors import SettingsError
+
+_MOST_CLIENTS = 12
+"""Clients for which a terminal has room, a column each."""
 
 
 def evaluate(
@@ -54,6 +59,7 @@ def _show_scores(
     run: Path, unseen: bool, generated: bool, console: PlainConsole, *, after_exchange: bool, device: str | None
 ) -> None:
     from fedmosaic.api.evaluating import evaluate as score_again
+    from fedmosaic.federation import RunFolder
 
     found = score_again(
         run,
@@ -71,11 +77,28 @@ def _show_scores(
     table.add_section()
     table.add_row("mean", f"{100 * found.mean:.1f}", "")
     console.print(table)
+    if 1 < len(found.per_client_task) <= _MOST_CLIENTS:
+        console.print(_matrix(found.per_client_task, RunFolder(run).settings.scenario))
     if both := found.agreement:
         console.print(
             f"multiple choice: {100 * both.same:.1f} % of verdicts agree; "
             f"accuracy {100 * both.by_likelihood:.1f} % by likelihood, {100 * both.by_text:.1f} % by generated text"
         )
+
+
+def _matrix(scores: Mapping[int, Mapping[str, float]], scenario: Scenario) -> Table:
+    """Every client on every task, in percent; a star marks a client's own task."""
+    from fedmosaic.report import literal
+
+    numbers = [Column(str(client), justify="right", no_wrap=True) for client in scores]
+    table = Table(Column("task", overflow="fold"), *numbers, title="every client on every task (%), * its own")
+    for task in next(iter(scores.values())):
+        cells = [
+            f"{100 * tasks[task]:.1f}{'*' if task in scenario.client(client).tasks else ''}"
+            for client, tasks in scores.items()
+        ]
+        table.add_row(literal(task), *cells)
+    return table
 
 
 def _show_other_answers(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from fedmosaic.errors import SettingsError
 from fedmosaic.seeding import rng
 
 Protocol = Literal["static", "dynamic"]
+
+T = TypeVar("T")
 
 TEMPERATURE = 0.125
 DECAY = 0.99
@@ -30,6 +32,23 @@ class _MemoryState:
 
     samples: tuple[Sample, ...]
     counts: tuple[float, ...]
+
+
+def tasks_by_round(tasks: Sequence[T], protocol: Protocol, rounds: int) -> list[tuple[T, ...]]:
+    """Return whose samples arrive in each round; see :class:`Stream`.
+
+    Args:
+        tasks: a client's tasks in order, or their names.
+        protocol: of the scenario.
+        rounds: over how many rounds the samples arrive.
+    """
+    if protocol == "static":
+        return [tuple(tasks)] * rounds
+    if rounds < len(tasks):
+        cuts = np.array_split(np.arange(len(tasks)), rounds)
+        return [tuple(tasks[int(i)] for i in cut) for cut in cuts]
+    owners = (i for i, cut in enumerate(np.array_split(np.arange(rounds), len(tasks))) for _ in cut)
+    return [(tasks[i],) for i in owners]
 
 
 class Stream:
@@ -80,7 +99,7 @@ class Stream:
         self.first = first
         self.idle = frozenset(idle)
         self.pace = pace
-        self._plan = [*self._tasks_by_round(), *[()] * after]
+        self._plan = [*tasks_by_round(self.tasks, protocol, rounds), *[()] * after]
         self._arrivals = [*self._samples_by_round(), *[()] * after]
         self._memories: dict[tuple[int, int, int], _MemoryState] = {}
         self._batches: dict[tuple[int, int, int], list[list[Sample]]] = {}
@@ -172,15 +191,6 @@ class Stream:
             raise SettingsError(
                 f"round {number} does not exist; this stream has the rounds {self.first} to {self.last}"
             )
-
-    def _tasks_by_round(self) -> list[tuple[Task, ...]]:
-        if self.protocol == "static":
-            return [self.tasks] * self.rounds
-        if self.rounds < len(self.tasks):
-            cuts = np.array_split(np.arange(len(self.tasks)), self.rounds)
-            return [tuple(self.tasks[int(i)] for i in cut) for cut in cuts]
-        owners = (i for i, cut in enumerate(np.array_split(np.arange(self.rounds), len(self.tasks))) for _ in cut)
-        return [(self.tasks[i],) for i in owners]
 
     def _samples_by_round(self) -> list[tuple[Sample, ...]]:
         if self.protocol == "static":

@@ -1,11 +1,14 @@
-"""Is one method better than another: differences paired by seed and task."""
+"""Is one method better than another: differences paired by seed and task, or by seed, task and sample."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
+from fedmosaic.evaluation.summary import SampleScores
 
 _RESAMPLES = 10_000
 
@@ -65,3 +68,76 @@ def paired_difference(
     means = table[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2))
     low, high = np.quantile(means, [0.025, 0.975])
     return Difference(float(table.mean()), float(low), float(high))
+
+
+def sampled_difference(
+    mine: Sequence[SampleScores],
+    theirs: Sequence[SampleScores],
+    tasks: Mapping[int, Collection[str]],
+    *,
+    seed: int = 0,
+) -> Difference | None:
+    """Return the mean difference of two methods' scores of single samples, with an interval over tasks and samples.
+
+    The mean is that of Self or Others: over clients, of means over each client's tasks, of means over a task's samples;
+    then over seeds. For the interval, seeds and tasks are drawn anew independently of each other, and for every task
+    the mean over its samples (from the normal distribution of that mean; a question is hard for all clients and seeds).
+    Since samples are drawn inside drawn tasks, the interval is wide rather than narrow, and there is one for a single
+    task, too.
+
+    Args:
+        mine: one method's scores; client -> task -> score of each sample, for each seed.
+        theirs: the other's, for the same seeds in the same order.
+        tasks: which tasks count for a client; cells that one of the two lacks in any seed count for nobody.
+        seed: of the bootstrap.
+
+    Returns:
+        None if no cell is left.
+
+    Raises:
+        ValueError: the seeds of the two, or the samples of a task, are not the same.
+    """
+    if len(mine) != len(theirs):
+        raise ValueError(f"cannot pair {len(mine)} with {len(theirs)} seeds")
+    pairs = list(zip(mine, theirs, strict=True))
+    cells = {
+        client: [task for task in chosen if all(task in each.get(client, {}) for pair in pairs for each in pair)]
+        for client, chosen in tasks.items()
+    }
+    cells = {client: chosen for client, chosen in cells.items() if chosen}
+    if not pairs or not cells:
+        return None
+    names = sorted({task for chosen in cells.values() for task in chosen})
+    weights = {task: sum(1 / len(chosen) for chosen in cells.values() if task in chosen) for task in names}
+    random = np.random.default_rng(seed)
+    counts, seeds = (_draws(random, len(each)) for each in (names, pairs))
+    mean, drawn, weight = 0.0, np.zeros(_RESAMPLES), np.zeros(_RESAMPLES)
+    for position, task in enumerate(names):
+        table = np.array([_of_task(task, pair, cells) for pair in pairs])  # seeds x samples
+        rows = table if len(pairs) == 1 else seeds @ table / len(pairs)  # the drawn seeds' mean of each sample
+        spread = np.sqrt(rows.var(axis=1) / max(rows.shape[1] - 1, 1))
+        mean += float(table.mean())
+        drawn += counts[:, position] * (rows.mean(axis=1) + spread * random.standard_normal(_RESAMPLES))
+        weight += counts[:, position] * weights[task]
+    total = sum(weights.values())  # the number of clients
+    low, high = np.quantile(drawn / weight, [0.025, 0.975])
+    return Difference(mean / total, float(low), float(high))
+
+
+def _draws(random: np.random.Generator, count: int) -> NDArray[np.float64]:
+    """How often each of so many things is drawn, when so many are with replacement, in each resample."""
+    return random.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES).astype(np.float64)
+
+
+def _of_task(
+    task: str, pair: tuple[SampleScores, SampleScores], cells: Mapping[int, Sequence[str]]
+) -> NDArray[np.float64]:
+    """Each sample's part of the sum over clients of their means over tasks."""
+    parts: list[NDArray[np.float64]] = []
+    for client, chosen in cells.items():
+        if task in chosen:
+            a, b = (np.asarray(each[client][task], dtype=np.float64) for each in pair)
+            if a.shape != b.shape or (parts and a.shape != parts[0].shape):
+                raise ValueError(f"cannot pair {len(a)} with {len(b)} samples of task {task}")
+            parts.append((a - b) / len(chosen))
+    return np.asarray(np.sum(parts, axis=0))

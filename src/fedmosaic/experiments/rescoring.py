@@ -56,8 +56,10 @@ def check_choices(assets: Assets, tasks: Sequence[str]) -> None:
         )
 
 
-def examine(runtime: ClientRuntime, tasks: Sequence[str], *, rounds: int) -> Summary:
+def examine(runtime: ClientRuntime, tasks: Sequence[str], *, rounds: int) -> tuple[Summary, Measurement]:
     """Return scores of all clients present after the last round on the given tasks, on all samples of the run's split.
+
+    They come as means over clients and tasks, and of every client on every task.
 
     Args:
         runtime: of the run.
@@ -66,9 +68,10 @@ def examine(runtime: ClientRuntime, tasks: Sequence[str], *, rounds: int) -> Sum
     """
     scores = _scores(runtime, tasks, rounds)
     everything = {spec.id: list(tasks) for spec in runtime.assets.settings.scenario.clients}
-    summary = summarise([Measurement.of(rounds, scores)], scores, everything, own=True)
+    measured = Measurement.of(rounds, scores)
+    summary = summarise([measured], scores, everything, own=True)
     assert summary is not None  # there is at least one client and one task
-    return summary
+    return summary, measured
 
 
 def self_and_others(runtime: ClientRuntime, *, rounds: int) -> tuple[float, float | None]:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 from torch import Tensor
 
 from fedmosaic import events
+from fedmosaic.data.sample import Sample
+from fedmosaic.federation import examples
 from fedmosaic.federation.participant import Participant
+from fedmosaic.federation.run_folder import When
 from fedmosaic.federation.runtime import ClientRuntime
+from fedmosaic.models import BaseModel
 from fedmosaic.training import Client, Meter
 
 
@@ -85,9 +90,12 @@ class ClientNode(Participant):
         if round_ == 0 and not self.spec.start:
             of_base = self.runtime.evaluator.base_scores(self.spec, tasks, count)
             return {task: each.scores for task, each in of_base.items()}
-        return self.score(round_, tasks, count=count, known=known)
+        last = round_ == self.runtime.assets.settings.rounds and not count
+        return self.score(round_, tasks, count=count, known=known, asking=last)
 
-    def score(self, round_: int, tasks: Sequence[str], *, count: int, known: int = 0) -> dict[str, tuple[float, ...]]:
+    def score(
+        self, round_: int, tasks: Sequence[str], *, count: int, known: int = 0, asking: bool = False
+    ) -> dict[str, tuple[float, ...]]:
         """Score the model that the client has after a round on any tasks.
 
         Args:
@@ -95,6 +103,7 @@ class ClientNode(Participant):
             tasks: their names.
             count: test samples per task; 0 for all.
             known: as for :meth:`client_after`.
+            asking: whether a handful of its own questions is kept with the answers to them.
 
         Returns:
             Each sample's score, by task.
@@ -104,6 +113,12 @@ class ClientNode(Participant):
         """
         with self.runtime.assets.method.answering(self.client_after(round_, known=known)) as model:
             found = self.runtime.evaluator.scores(model, tasks, count)
+            answered: dict[When, list[str]] = {"final": self._example_answers(model)} if asking else {}
+        if asking and not self.spec.start:  # else it begins with a LoRA of its own
+            with self.adapter.disabled():
+                answered["start"] = self._example_answers(self.base)
+        if asking:
+            self._keep_examples(answered)
         return {task: each.scores for task, each in found.items()}
 
     def exchange(self, round_: int, download: Mapping[str, Tensor], *, known: int = 0) -> dict[str, tuple[float, ...]]:
@@ -126,6 +141,8 @@ class ClientNode(Participant):
         self.store.save_exchanged(round_, replace(client.state(), moments={}))
         with method.answering(client) as model:
             found = self.runtime.evaluator.scores(model, self._scored, 0)
+            answered = self._example_answers(model)
+        self._keep_examples({"exchanged": answered})
         return {task: each.scores for task, each in found.items()}
 
     def client_after(self, round_: int, *, known: int = 0) -> Client:
@@ -139,3 +156,15 @@ class ClientNode(Participant):
             RunError: the client's state is missing or damaged.
         """
         return self.client(round_, self.runtime.states.answering(self.spec, round_, known=known))
+
+    @cached_property
+    def _examples(self) -> list[tuple[str, Sample]]:
+        assets = self.runtime.assets
+        split = assets.settings.evaluation.split
+        return examples.chosen({task: assets.benchmark.task(task).split(split) for task in self.spec.tasks})
+
+    def _example_answers(self, model: BaseModel) -> list[str]:
+        return examples.answers(model, self._examples, max_tokens=self.runtime.assets.settings.evaluation.answer_tokens)
+
+    def _keep_examples(self, answered: Mapping[When, Sequence[str]]) -> None:
+        examples.keep(self.store.folder, self._examples, answered, load=self.runtime.assets.images.load)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from pydantic import Field
 
 from fedmosaic.events import Trained
@@ -25,6 +27,11 @@ from fedmosaic.federation.callbacks import (
     Warned,
 )
 from fedmosaic.federation.results import Missing, PrivacyAccount, PrivacySpent, parsed
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -109,9 +116,31 @@ class PrivacyTold:
         return PrivacyAccount(self.guarantee, self.epsilon, self.delta, self.per_client)
 
 
+@dataclass(frozen=True)
+class Memory:
+    """The most memory that the server's process has held; with the in-process engine, all of the run's.
+
+    Attributes:
+        process: bytes of the machine's memory; None where the system does not tell.
+        device: bytes of the accelerator's memory; None without one.
+    """
+
+    process: int | None
+    device: int | None
+
+    @classmethod
+    def now(cls) -> Memory:
+        """Ask the system."""
+        device = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+        if resource is None:
+            return cls(None, device)
+        unit = 1 if sys.platform == "darwin" else 1024
+        return cls(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, device)
+
+
 Happening = (
     RoundStart | Trained | Missing | PrivacyTold | Headline | Checkpoint | Resumed | Finished | Changed | Interrupted
-    | Failed | Warned
+    | Failed | Warned | Memory
 )  # fmt: skip
 KINDS: Mapping[str, type[Happening]] = {
     "round": RoundStart,
@@ -126,6 +155,7 @@ KINDS: Mapping[str, type[Happening]] = {
     "interrupted": Interrupted,
     "failed": Failed,
     "warning": Warned,
+    "memory": Memory,
 }
 """The name in the file of each kind of line."""
 _NAMES = {kind: name for name, kind in KINDS.items()}
@@ -192,6 +222,7 @@ class EventLog(Callback):
     def on_run_end(self, record: RunEnd) -> None:
         """Write down that the run is done, if it is. See :meth:`Callback.on_run_end`."""
         if record.measured is not None and record.results is not None:
+            append(self._path, Memory.now())
             append(self._path, Finished(**vars(headline(record.measured))))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -37,6 +37,13 @@ from fedmosaic.io import (
 _KEPT_CHECKPOINTS = 2
 _BEFORE = "remove its folder to go on from the one before"
 _REMAKE = "remove it, and fedmosaic run --resume makes it anew"
+When = Literal["start", "final", "exchanged"]
+"""Of which moment scores of single samples are: the base models, after training, after the last exchange."""
+_SCORES: Mapping[When, str] = {
+    "start": "scores.start.json",
+    "final": "scores.json",
+    "exchanged": "scores.exchanged.json",
+}
 
 
 class RunFolder:
@@ -208,22 +215,38 @@ class RunFolder:
         writer.writerows(rows)
         write_atomically(self.path / "rounds.csv", text.getvalue())
 
-    def write_scores(self, scores: Mapping[int, Mapping[str, Sequence[float]]]) -> None:
-        """Write ``scores.json``: the final score of every test sample.
+    def write_scores(self, scores: Mapping[int, Mapping[str, Sequence[float]]], *, when: When = "final") -> None:
+        """Write ``scores.json``: the final score of every test sample; or the same of another moment, beside it.
 
         Args:
             scores: client -> task -> score of each sample, in [0, 1].
+            when: after training, of the base models, or after the last exchange.
         """
         table = {str(client): scores[client] for client in sorted(scores)}
-        write_atomically(self.path / "scores.json", json.dumps(table) + "\n")
+        write_atomically(self.path / _SCORES[when], json.dumps(table) + "\n")
 
-    def scores(self) -> dict[int, dict[str, list[float]]]:
-        """The final score of every test sample, by client and task."""
+    def scores(self, *, when: When = "final") -> dict[int, dict[str, list[float]]]:
+        """Return the score of every test sample, by client and task.
+
+        Args:
+            when: after training, of the base models, or after the last exchange.
+
+        Raises:
+            RunError: the file is missing or damaged.
+        """
         table = load_json(
-            self.path / "scores.json",
+            self.path / _SCORES[when],
             advice="remove results.json and the last folder of checkpoints, and fedmosaic run --resume makes them anew",
         )
         return {int(client): tasks for client, tasks in table.items()}
+
+    def has_scores(self, *, when: When = "final") -> bool:
+        """Return whether scores of single samples are kept; earlier versions kept those of the end only.
+
+        Args:
+            when: of which moment.
+        """
+        return (self.path / _SCORES[when]).is_file()
 
     def write_relevance(self, round_: int, weights: Tensor, similarity: Tensor | None) -> None:
         """Write one round's relevance matrices as ``relevance/round-0007.npz`` (plain arrays).

@@ -224,6 +224,8 @@ class Server:
         scores = {client: replies[client].scores for client in there if client in replies}
         progress.evaluation_seconds += sum(reply.seconds for reply in replies.values())
         measurement = Measurement.of(round_, scores)
+        if round_ == 0:
+            self.folder.write_scores(scores, when="start")
         if round_ == self.settings.rounds:
             self.folder.write_scores(scores)
         progress.history.append(measurement)
@@ -249,6 +251,7 @@ class Server:
         self._count_time(progress)
         total = sum(sent.values())
         costs = ExchangeCosts(flops, len(sent), total / len(sent), total)
+        self.folder.write_scores(scores, when="exchanged")
         return progress.exchanged_scores(scores, costs)
 
     def _scores(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -24,6 +24,8 @@ class Line:
         dots: mark the points (each with its own tooltip).
         end: write the last value at the right end.
         tag: written after it.
+        partial: points that are less sure than the others; their marks are hollow.
+        square: whether marks are squares, to tell lines apart without colour.
     """
 
     points: Sequence[tuple[float, float]]
@@ -32,6 +34,8 @@ class Line:
     dots: bool = True
     end: bool = False
     tag: str = ""
+    partial: Collection[float] = ()
+    square: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,15 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [k * step for k in range(first, max(last, first + 1) + 1)]
 
 
-def draw(lines: Sequence[Line], axes: Axes, *, title: str, width: int = 540, height: int = 300) -> Markup:
+def draw(
+    lines: Sequence[Line],
+    axes: Axes,
+    *,
+    title: str,
+    width: int = 540,
+    height: int = 300,
+    switches: Mapping[float, str] | None = None,
+) -> Markup:
     """Return one chart as SVG.
 
     Args:
@@ -103,6 +115,7 @@ def draw(lines: Sequence[Line], axes: Axes, *, title: str, width: int = 540, hei
         title: for screen readers.
         width: in pixels.
         height: in pixels.
+        switches: where something else begins, and what: a dotted line each.
     """
     right = max([14, *(52 + 7 * len(line.tag) for line in lines if line.end)])
     inner_width, inner_height = width - _LEFT - right, height - _TOP - _BOTTOM
@@ -114,6 +127,12 @@ def draw(lines: Sequence[Line], axes: Axes, *, title: str, width: int = 540, hei
         return _TOP + inner_height * (axes.marks[-1] - value) / (axes.marks[-1] - axes.marks[0])
 
     parts = [*_grid(axes, x, y, right=width - right, bottom=height - _BOTTOM)]
+    for at, name in (switches or {}).items():
+        parts.append(
+            Markup('<line class="switch" x1="{:.1f}" x2="{:.1f}" y1="{}" y2="{}"><title>{}</title></line>').format(
+                x(at), x(at), _TOP, height - _BOTTOM, name
+            )
+        )
     for line in lines:
         parts.append(_line(line, axes, x, y))
     parts += _end_labels([line for line in lines if line.end and line.points], axes, x, y)
@@ -123,6 +142,8 @@ def draw(lines: Sequence[Line], axes: Axes, *, title: str, width: int = 540, hei
 
 
 _Scale = Callable[[float], float]
+_CIRCLE = '<circle{css} cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{said}</title></circle>'
+_SQUARE = '<rect{css} x="{left:.1f}" y="{top:.1f}" width="6" height="6"><title>{said}</title></rect>'
 
 
 def _grid(axes: Axes, x: _Scale, y: _Scale, *, right: float, bottom: float) -> list[Markup]:
@@ -158,10 +179,12 @@ def _line(line: Line, axes: Axes, x: _Scale, y: _Scale) -> Markup:
     path = " ".join(f"{x(round_):.1f},{y(value):.1f}" for round_, value in line.points)
     parts = [Markup('<polyline points="{}"><title>{}</title></polyline>').format(path, line.name)]
     for round_, value in line.points if line.dots else ():
+        part = round_ in line.partial
+        said = f"{line.name}, {axes.across} {round_}: {axes.show(value)}{', on some questions' if part else ''}"
+        shape = _SQUARE if line.square else _CIRCLE
+        css = Markup(' class="part"') if part else ""
         parts.append(
-            Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3"><title>{}, {} {}: {}</title></circle>').format(
-                x(round_), y(value), line.name, axes.across, round_, axes.show(value)
-            )
+            Markup(shape).format(x=x(round_), y=y(value), left=x(round_) - 3, top=y(value) - 3, css=css, said=said)
         )
     return Markup('<g class="line {}">{}</g>').format(line.css, Markup("").join(parts))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,31 @@ from fedmosaic.experiments.comparison import PARTS
 from fedmosaic.experiments.sweep import Plan
 from fedmosaic.io import write_atomically
 from fedmosaic.report.chart import Line, draw, fit
+from fedmosaic.report.exchange import nothing
 from fedmosaic.report.record import Metric, RunRecord, read_run
 from fedmosaic.report.templates import templates
-from fedmosaic.report.text import size
+from fedmosaic.report.text import size, spread
+from fedmosaic.report.worth import Answer, change_over_seeds, judged
 
 _TITLES: dict[Metric, str] = {"self": "Self: score on own tasks", "others": "Others: score on other clients' tasks"}
 _COLUMNS = [f"{part}_{score}" for part in PARTS for score in ("last", "exchanged", "auc")] + ["unseen"]
 _UNITS = (("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12))
+_ALONE = "sft"
+"""Local-only training, against which it is decided whether an exchange was worth it."""
 Curve = list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A question about the first method, and its answer.
+
+    Attributes:
+        question: in words.
+        answer: with its interval.
+    """
+
+    question: str
+    answer: Answer
 
 
 def comparison_page(comparison: Mapping[str, Any], plans: Sequence[Plan], path: Path) -> Path:
@@ -52,11 +70,39 @@ def comparison_page(comparison: Mapping[str, Any], plans: Sequence[Plan], path: 
                 and (by_bytes := _over_bytes(runs, rows, metric))
             ],
             size=size,
+            spread=spread,
             parts=PARTS,
+            verdicts=_verdicts(runs, rows),
+            silent=[
+                f"{name}: {why}."
+                for name, found in runs.items()
+                if not name.startswith(_ALONE) and (why := nothing(found[0]))
+            ],
         )
     )
     write_atomically(path, html)
     return path
+
+
+def _verdicts(runs: Mapping[str, Sequence[RunRecord]], rows: Sequence[Mapping[str, Any]]) -> list[Verdict]:
+    """Of the first method: whether it was worth it against training alone, and whether it is better than its rivals."""
+    first = rows[0]["method"] if rows else None
+    alone = next((name for name in runs if name.partition(":")[0] == _ALONE and name != first), None)
+    if first is None or first.partition(":")[0] == _ALONE:
+        alone = None
+    questions = [(alone, "training alone", "Was it worth it?")]
+    for rival in dict.fromkeys(
+        found["rival"] for part in PARTS if first and (found := rows[0]["against_rivals"][part])
+    ):
+        questions.append((rival, f"its best rival, {rival}", f"Is {first} better than {rival}?"))
+    found = []
+    for name, words, question in questions:
+        if name is None or name not in runs or (words != "training alone" and name == alone):
+            continue
+        changes = {part: each for part in _TITLES if (each := change_over_seeds(runs[str(first)], runs[name], part))}
+        if changes:
+            found.append(Verdict(question, judged(changes, words)))
+    return found
 
 
 def _best(rows: Sequence[Mapping[str, Any]], name: str) -> str | None:

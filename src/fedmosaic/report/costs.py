@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from fedmosaic.federation.event_log import Resumed
+from fedmosaic.federation.event_log import Memory, Resumed
 from fedmosaic.report.record import RunRecord
 from fedmosaic.report.text import MISSING, duration, flops, size
 
@@ -81,7 +81,26 @@ def _costs(record: RunRecord) -> dict[str, str]:
         "Training time, all clients": duration(costs.train_seconds if costs else None),
         "Evaluation time, all clients": duration(costs.evaluation_seconds if costs else None),
         "Training compute, all clients": flops(costs.flops if costs else None),
+        "Training speed": _speed(record),
+        "Most memory held": _memory(record),
     }
+
+
+def _speed(record: RunRecord) -> str:
+    """Samples and FLOPs a second while clients train; tokens are not counted."""
+    costs, training = record.costs, record.settings.training
+    if costs is None or not costs.train_seconds:
+        return MISSING
+    samples = training.steps * training.batch_size * messages(record) / costs.train_seconds
+    return f"{samples:.3g} samples/s, {flops(costs.flops / costs.train_seconds)}/s"
+
+
+def _memory(record: RunRecord) -> str:
+    told = [line.what for line in record.events if isinstance(line.what, Memory)]
+    if not told:
+        return MISSING
+    device = f", {size(told[-1].device)} on the device" if told[-1].device else ""
+    return f"{size(told[-1].process)}{device}"
 
 
 def _times(record: RunRecord) -> list[float]:

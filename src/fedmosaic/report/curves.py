@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from fedmosaic.report.chart import Axes, Line, draw, fit
 from fedmosaic.report.record import Metric, RunRecord
+from fedmosaic.report.switches import common_switches, switches
 
 _MOST_DOTS = 25
 
@@ -19,10 +20,12 @@ class ClientChart:
 
     Attributes:
         client: its id.
+        tasks: its own, in order.
         chart: Self and Others over rounds, as SVG.
     """
 
     client: int
+    tasks: tuple[str, ...]
     chart: Markup
 
 
@@ -56,23 +59,29 @@ def curves(record: RunRecord) -> Curves:
     axes = fit(every, rounds=rounds, label="score (%)", show=lambda v: f"{v:.1f}", least=10.0, most=100.0)
     loss = _mean_lines(record, "loss")
     loss_axes = fit(loss, rounds=rounds, label="training loss", show=lambda v: f"{v:.2f}", least=0.1)
+    common = {round_ - 0.5: "all clients begin with their next task" for round_ in common_switches(record)}
     return Curves(
-        self_=_chart(means["self"], axes, "Self over rounds, mean over clients"),
-        others=_chart(means["others"], axes, "Others over rounds, mean over clients"),
-        loss=_chart(loss, loss_axes, "Training loss over rounds, mean over clients"),
+        self_=_chart(means["self"], axes, "Self over rounds, mean over clients", common),
+        others=_chart(means["others"], axes, "Others over rounds, mean over clients", common),
+        loss=_chart(loss, loss_axes, "Training loss over rounds, mean over clients", common),
         clients=[
-            ClientChart(client, draw(lines, axes, title=f"Client {client}: Self and Others", width=270, height=190))
+            ClientChart(client, record.settings.scenario.client(client).tasks, _panel(record, client, lines, axes))
             for client, lines in panels.items()
             if any(line.points for line in lines)
         ],
     )
 
 
-def _chart(lines: list[Line], axes: Axes, what: str) -> Markup:
+def _chart(lines: list[Line], axes: Axes, what: str, switches: Mapping[float, str]) -> Markup:
     if not any(line.points for line in lines):
         return Markup("")
     ends = [f"{line.name} {axes.show(line.points[-1][1])}" for line in lines if line.end and line.points]
-    return draw(lines, axes, title=f"{what}. Last values: {'; '.join(ends)}. Scale: {axes.label}")
+    return draw(lines, axes, title=f"{what}. Last values: {'; '.join(ends)}. Scale: {axes.label}", switches=switches)
+
+
+def _panel(record: RunRecord, client: int, lines: list[Line], axes: Axes) -> Markup:
+    marks = {round_ - 0.5: "the next task begins" for round_ in switches(record, client)}
+    return draw(lines, axes, title=f"Client {client}: Self and Others", width=270, height=190, switches=marks)
 
 
 def _mean_lines(record: RunRecord, metric: Metric) -> list[Line]:
@@ -97,7 +106,9 @@ def _client_lines(record: RunRecord, client: int) -> list[Line]:
 def _with_reference(record: RunRecord, metric: Metric, clients: Sequence[int] | None, name: str) -> list[Line]:
     points = _points(record, metric, clients)
     dots = len(points) <= _MOST_DOTS
-    main = Line(points, f"main {metric}", f"{name}, {record.settings.method}", dots=dots, end=True)
+    partial = () if metric == "loss" else [round_ for round_, _ in points if not record.full(round_)]
+    what = f"{name}, {record.settings.method}"
+    main = Line(points, f"main {metric}", what, dots=dots, end=True, partial=partial, square=metric == "others")
     if record.reference is None:
         return [main]
     local = Line(

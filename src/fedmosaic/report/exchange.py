@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from fedmosaic.registry import METHODS
 from fedmosaic.report.record import RunRecord
 from fedmosaic.report.rows import mean_row
 from fedmosaic.report.text import flops, percent, size
+
+_ACROSS = ("architectures", "base models")
+"""A method that says so of its clients (``heterogeneity``) exchanges between different base models."""
 
 
 def line(record: RunRecord) -> str:
@@ -36,3 +40,29 @@ def costs(record: RunRecord) -> str:
     spent = found.costs
     server = f", {flops(spent.flops)} on the server" if spent.flops else ""
     return f"{size(spent.total_bytes_down)} down in all{server}"
+
+
+def nothing(record: RunRecord) -> str:
+    """Return why no client has received anything from another, in a few words; empty if some have, or may have.
+
+    Args:
+        record: the run.
+    """
+    clients = record.settings.scenario.clients
+    if len(clients) < 2:
+        return "One client has nobody to exchange with"
+    if record.settings.method not in METHODS:
+        return ""
+    kind = METHODS.load(record.settings.method)
+    if not kind.__module__.startswith("fedmosaic."):
+        return ""  # others need not say what they exchange
+    if not any(slot.communicated for slot in kind.slots) and record.costs and not record.costs.bytes_up:
+        return "Nothing was exchanged: each client trains alone"
+    bases = {client.model for client in clients}
+    across = any(word in kind.heterogeneity for word in _ACROSS) or record.settings.method_settings.get("across")
+    if len(bases) == len(clients) and not across:
+        return (
+            f"Nothing was exchanged: {record.settings.method} averages between clients of equal base models, "
+            "and no two clients have the same"
+        )
+    return ""

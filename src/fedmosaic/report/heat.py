@@ -20,6 +20,9 @@ _MOST_ROUNDS = 60
 _MOST_NUMBERS = 20
 """Clients up to which a cell has room for its number."""
 
+_LITTLE = 1.5
+"""How many times an even split the largest weight must be to be called more than an even split."""
+
 Matrix = np.ndarray[Any, Any]
 
 
@@ -91,7 +94,11 @@ class HeatMap:
     Attributes:
         name: ``weights`` or ``similarity``.
         title, note: for people.
-        low, high: values (as shown, in ``unit``) of the palest and the darkest colour, over all rounds.
+        low, high: values (as shown, in ``unit``) of the palest and the darkest colour, over all rounds. The scale is
+            that of what is possible, so that small differences look small: an even split is in the middle of that of
+            weights, and that of similarity ends at 1.
+        middle: what stands in the middle of the scale, in words; empty: nothing.
+        spread: in a sentence, whether the values of the last round differ by much.
         digits: decimals of a cell's number.
         unit: ``%`` or nothing.
         frames: rounds x N x N values as shown, None on the diagonal and where not finite.
@@ -103,6 +110,8 @@ class HeatMap:
     note: str
     low: float
     high: float
+    middle: str
+    spread: str
     digits: int
     unit: str
     frames: list[list[list[float | None]]]
@@ -127,6 +136,7 @@ class Heat:
         every: how many rounds lie between two that are shown.
         clients: ids in the order of rows and columns.
         models: each client's base model.
+        tasks: each client's own tasks.
         maps: the heat maps.
         numbers: whether cells are small enough in number to show their values.
     """
@@ -135,6 +145,7 @@ class Heat:
     every: int
     clients: list[int]
     models: list[str]
+    tasks: list[tuple[str, ...]]
     maps: list[HeatMap]
     numbers: bool
 
@@ -166,7 +177,9 @@ def heat(record: RunRecord) -> Heat | None:
         for kind in _KINDS
         if all(kind.name in arrays for arrays in record.relevance.values())
     ]
-    return Heat(shown, every, clients, [short_model(model) for model in models], maps, len(clients) <= _MOST_NUMBERS)
+    tasks = [record.settings.scenario.client(client).tasks for client in clients]
+    names = [short_model(model) for model in models]
+    return Heat(shown, every, clients, names, tasks, maps, len(clients) <= _MOST_NUMBERS)
 
 
 def pair_mean(matrix: Matrix, models: Sequence[str], *, same: bool) -> float | None:
@@ -189,18 +202,34 @@ def pair_mean(matrix: Matrix, models: Sequence[str], *, same: bool) -> float | N
 def _heat_map(record: RunRecord, kind: _Kind, rounds: Sequence[int], models: Sequence[str]) -> HeatMap:
     frames = [_values(record.relevance[round_][kind.name] * kind.factor, kind.precision) for round_ in rounds]
     values = [value for frame in frames for row in frame for value in row if value is not None] or [0.0]
-    low, high = min(0.0, *values), max(values)
+    even = 100 / (len(models) - 1)
+    weights = kind.name == "weights"
+    last = [value for row in frames[-1] for value in row if value is not None] or [0.0]
     return HeatMap(
         name=kind.name,
         title=kind.title,
-        note=kind.note.format(even=f"{100 / (len(models) - 1):.1f} %"),
-        low=low,
-        high=high if high > low else low + 1.0,
+        note=kind.note.format(even=f"{even:.1f} %"),
+        low=min(0.0, *values),
+        high=max([*values, min(100.0, 2 * even) if weights else 1.0]),
+        middle=f"even split {even:.1f} %" if weights and max(values) <= 2 * even <= 100 else "",
+        spread=_spread_of_weights(last, even) if weights else _spread_of_similarity(last),
         digits=kind.digits,
         unit=kind.unit,
         frames=frames,
         chart=_means_chart(record, kind, models),
     )
+
+
+def _spread_of_weights(values: Sequence[float], even: float) -> str:
+    most, least = max(values), min(values)
+    ends = f"from {least:.1f} to {most:.1f} %, where an even split is {even:.1f} %"
+    if most < _LITTLE * even:
+        return f"In the last round weights go {ends}: everybody learned about equally from everybody."
+    return f"In the last round weights go {ends}; the largest is {most / even:.1f} times that."
+
+
+def _spread_of_similarity(values: Sequence[float]) -> str:
+    return f"In the last round similarities go from {min(values):.2f} to {max(values):.2f}; equal data would have 1."
 
 
 def _values(matrix: Matrix, precision: int) -> list[list[float | None]]:
@@ -216,7 +245,8 @@ def _means_chart(record: RunRecord, kind: _Kind, models: Sequence[str]) -> Marku
     for css, label, same in (("main within", "equal", True), ("main between", "different", False)):
         means = {r: pair_mean(record.relevance[r][kind.name], models, same=same) for r in sorted(record.relevance)}
         points = [(round_, mean * kind.factor) for round_, mean in means.items() if mean is not None]
-        lines.append(Line(points, css, f"mean over pairs with {label} base models", end=True))
+        name = f"mean over pairs with {label} base models"
+        lines.append(Line(points, css, name, end=True, tag=label, square=not same))
     if not all(line.points for line in lines):
         return Markup("")
     axes = fit(lines, rounds=record.settings.rounds, label=kind.axis, show=kind.show, least=kind.least)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from markupsafe import Markup
 
 from fedmosaic.io import write_atomically
 from fedmosaic.registry import METRICS
-from fedmosaic.report import costs, exchange, missing, privacy, text, verdict
+from fedmosaic.report import costs, exchange, helped, matrix, missing, privacy, text, verdict, worth
 from fedmosaic.report.curves import curves
 from fedmosaic.report.heat import heat
+from fedmosaic.report.questions import questions
 from fedmosaic.report.record import RunRecord, read_run
 from fedmosaic.report.rows import final_rows, mean_row, means_over, short_model
 from fedmosaic.report.tasks import task_rows
@@ -26,7 +28,7 @@ _PROTOCOLS = {
 }
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, *, examples: bool = True) -> Path:
     """Write ``report.html`` into a run folder; the run need not be done.
 
     Equal files give an equal page. Everything that comes from files is escaped, and the page's content security policy
@@ -34,6 +36,7 @@ def write_report(folder: Path) -> Path:
 
     Args:
         folder: a run folder.
+        examples: whether a few of the clients' test questions are on it, with their images.
 
     Returns:
         Path of the page.
@@ -43,25 +46,31 @@ def write_report(folder: Path) -> Path:
         RunError: a file in it is damaged.
     """
     record = read_run(folder)
+    if not examples:
+        record = replace(record, examples={})
     page = folder / "report.html"
     write_atomically(page, render(record, (folder / "settings.toml").read_text(encoding="utf-8")))
     return page
 
 
-def render(record: RunRecord, settings_text: str) -> str:
+def render(record: RunRecord, settings_text: str, *, live: bool = False) -> str:
     """Return the page's HTML.
 
     Args:
         record: the run.
         settings_text: its ``settings.toml``.
+        live: whether it takes up what is new by itself, from the server that it came from.
     """
-    script = (Path(__file__).parent / "slider.html").read_text(encoding="utf-8")
+    names = ["slider.html", *(["live.html"] if live else [])]
+    scripts = [(Path(__file__).parent / name).read_text(encoding="utf-8") for name in names]
+    admitted = " ".join(f"'{_script_hash(script)}'" for script in scripts)
     return (
         templates()
         .get_template("page.html")
         .render(
-            script=Markup(script),
-            script_hash=_script_hash(script),
+            scripts=[Markup(script) for script in scripts],
+            policy=Markup(f"img-src data:; script-src {admitted}" + ("; connect-src 'self'" if live else "")),
+            live=live,
             settings_text=settings_text,
             **_content(record),
         )
@@ -72,6 +81,7 @@ def _content(record: RunRecord) -> dict[str, Any]:
     settings = record.settings
     scenario, mean = settings.scenario, mean_row(record)
     results = record.results
+    rows = helped.help_rows(record)
     own, others, unseen = (results.self_, results.others, results.unseen) if results else (None, None, None)
     return {
         "settings": settings,
@@ -80,7 +90,16 @@ def _content(record: RunRecord) -> dict[str, Any]:
         "models": [short_model(model) for model in scenario.models],
         "finished": record.results is not None,
         "status": verdict.status(record),
+        "answer": worth.answer(record),
         "sentences": verdict.sentences(record),
+        "gained": [said for part in worth.PARTS if (said := worth.gained(record, part))],
+        "questions": questions(record),
+        "help_rows": rows,
+        "downloads_known": any(row.exchanged_self or row.exchanged_others for row in rows),
+        "even_split": helped.even_split(record),
+        "answers": record.answers,
+        "matrix": (shown := matrix.matrix(record)),
+        "left_out": len(record.clients) > len(shown[0]) or len(scenario.task_names) > len(shown[1]),
         "exchange": exchange.line(record),
         "exchange_costs": exchange.costs(record),
         "exchanged": results.exchanged if results else None,

@@ -11,7 +11,7 @@ import tomllib
 import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -20,11 +20,13 @@ import numpy as np
 
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import RunError, SettingsError
-from fedmosaic.federation import participation
+from fedmosaic.evaluation.summary import SampleScores
+from fedmosaic.federation import examples, participation
 from fedmosaic.federation.callbacks import Checkpoint
 from fedmosaic.federation.event_log import Line
+from fedmosaic.federation.examples import Example
 from fedmosaic.federation.results import Costs, Missing, RunResults
-from fedmosaic.federation.run_folder import RunFolder
+from fedmosaic.federation.run_folder import RunFolder, When
 
 Metric = Literal["loss", "self", "others"]
 METRICS: tuple[Metric, ...] = ("loss", "self", "others")
@@ -47,6 +49,10 @@ class RunRecord:
         events: ``events.jsonl``.
         relevance: relevance matrices by round.
         reference: the local-only run beside this one, if there is one.
+        samples: scores of single test samples at the start, at the end, and after the last exchange, as far as kept;
+            client -> task -> score of each.
+        answers: Self and Others with other weights (``answers.json``), by what they are.
+        examples: a handful of questions with the answers, by client, of those whose files are here.
     """
 
     settings: RunSettings
@@ -57,11 +63,32 @@ class RunRecord:
     events: Sequence[Line]
     relevance: Matrices
     reference: RunRecord | None = None
+    samples: Mapping[When, SampleScores] = field(default_factory=dict)
+    answers: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    examples: Mapping[int, Sequence[Example]] = field(default_factory=dict)
 
     @property
     def clients(self) -> list[int]:
         """Client ids, ascending."""
         return sorted(client.id for client in self.settings.scenario.clients)
+
+    def scored(self, metric: Metric, client: int) -> tuple[str, ...]:
+        """Return the tasks that Self or Others of a client is the mean over, in the scenario's order.
+
+        Args:
+            metric: Self or Others.
+            client: its id.
+        """
+        own = self.settings.scenario.client(client).tasks
+        return tuple(task for task in self.settings.scenario.task_names if (task in own) == (metric == "self"))
+
+    def full(self, round_: int) -> bool:
+        """Return whether all test samples were scored after a round, and not the first few of each task.
+
+        Args:
+            round_: of the run.
+        """
+        return round_ == 0 or (self.results is not None and round_ == self.results.rounds)
 
     @property
     def costs(self) -> Costs | None:
@@ -184,15 +211,45 @@ def _read_one(path: Path) -> RunRecord:
         raise SettingsError(f"{path / 'settings.toml'} is not valid TOML: {error}") from None
     clients = {client.id for client in settings.scenario.clients}
     values, not_finite = _read_rounds(path / "rounds.csv", clients)
+    results = folder.results()
     return RunRecord(
         settings=settings,
         environment=_read_json(path / "environment.json") or {},
-        results=folder.results(),
+        results=results,
         values=values,
         not_finite=not_finite,
         events=list(folder.events()),
         relevance=_read_relevance(folder, len(clients)),
+        samples=_read_samples(folder, results),
+        answers=_read_json(path / "answers.json") or {},
+        examples=_read_examples(folder, clients) if results is not None else {},
     )
+
+
+def _read_examples(folder: RunFolder, clients: set[int]) -> dict[int, Sequence[Example]]:
+    kept = {client: examples.read(folder.client_folder / f"client-{client:03d}") for client in sorted(clients)}
+    return {client: found for client, found in kept.items() if found}
+
+
+def _read_samples(folder: RunFolder, results: RunResults | None) -> dict[When, SampleScores]:
+    """Those of the end count once the run is done: one that goes on beyond its end has those of its earlier end."""
+    moments: list[When] = ["start"]
+    if results is not None:
+        moments.append("final")
+        if results.exchanged is not None and results.exchanged.changed:
+            moments.append("exchanged")
+    return {when: folder.scores(when=when) for when in moments if folder.has_scores(when=when)}
+
+
+def _read_examples(folder: RunFolder, clients: set[int]) -> dict[int, Sequence[Example]]:
+    kept = {client: examples.read(folder.client_folder / f"client-{client:03d}") for client in sorted(clients)}
+    return {client: found for client, found in kept.items() if found}
+
+
+def _read_samples(folder: RunFolder, *, done: bool) -> dict[When, SampleScores]:
+    """Those of the end count once the run is done: one that goes on beyond its end has those of its earlier end."""
+    moments: tuple[When, ...] = ("start", "final", "exchanged") if done else ("start",)
+    return {when: folder.scores(when=when) for when in moments if folder.has_scores(when=when)}
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fedmosaic.evaluation import Summary
+from fedmosaic.report.matrix import means_over
 from fedmosaic.report.record import RunRecord
 
 
@@ -18,8 +19,10 @@ class TaskRow:
         owners: the clients that train on it.
         self_: of the owners' models.
         self_local: the same of the reference.
+        self_start: the same of the base models.
         others: of the other clients' models.
         others_local: the same of the reference.
+        others_start: the same of the base models.
         unseen: of all clients' models, of a task that nobody trained on.
     """
 
@@ -27,8 +30,10 @@ class TaskRow:
     owners: tuple[int, ...]
     self_: float | None
     self_local: float | None
+    self_start: float | None
     others: float | None
     others_local: float | None
+    others_start: float | None
     unseen: float | None
 
 
@@ -44,19 +49,26 @@ def task_rows(record: RunRecord) -> list[TaskRow]:
     own, others, unseen = _per_task(mine.self_), _per_task(mine.others), _per_task(mine.unseen)
     own_local, others_local = (_per_task(part) for part in ((local.self_, local.others) if local else (None, None)))
     scenario = record.settings.scenario
+    start, there = record.samples.get("start"), record.members("self")
     order = dict.fromkeys([*scenario.task_names, *sorted({*own, *others, *unseen})])
-    return [
-        TaskRow(
-            task,
-            tuple(client.id for client in scenario.clients if task in client.tasks),
-            own.get(task),
-            own_local.get(task),
-            others.get(task),
-            others_local.get(task),
-            unseen.get(task),
+    rows = []
+    for task in order:
+        owners = tuple(client.id for client in scenario.clients if task in client.tasks)
+        foreign = [client for client in there if client not in owners]
+        rows.append(
+            TaskRow(
+                task,
+                owners,
+                own.get(task),
+                own_local.get(task),
+                means_over(start, task, [client for client in there if client in owners]),
+                others.get(task),
+                others_local.get(task),
+                means_over(start, task, foreign),
+                unseen.get(task),
+            )
         )
-        for task in order
-    ]
+    return rows
 
 
 def _per_task(part: Summary | None) -> Mapping[str, float]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 MISSING = "\u2013"
 _MINUS = "\u2212"
+_T_OF_TWO = 12.706204736432095
+"""Half width of the 95 % t interval of two values, over half their distance."""
 
 
 def percent(fraction: float | None) -> str:
@@ -25,6 +29,34 @@ def points(difference: float | None) -> str:
         return MISSING
     rounded = round(difference * 100, 1)
     return f"{rounded:+.1f}".replace("-", _MINUS) if rounded else "0.0"
+
+
+def between(low: float, high: float) -> str:
+    """Return an interval of differences in percentage points: ``-1.2 to +2.3``.
+
+    Args:
+        low: its lower end, in [-1, 1].
+        high: its upper end.
+    """
+    return f"{points(low)} to {points(high)}"
+
+
+def spread(found: Mapping[str, float | None], runs: int) -> str:
+    """Return how far a mean over seeds may be off: ``± 3.3``, of two seeds both values; nothing of one.
+
+    With two seeds the half width of a 95 % interval is 12.7 standard errors: it says nothing, and looks as if it did.
+
+    Args:
+        found: ``mean``, and ``ci95``, the half width.
+        runs: how many seeds.
+    """
+    mean, half = found["mean"], found["ci95"]
+    if mean is None or half is None:
+        return ""
+    if runs > 2:
+        return f"± {percent(half)}"
+    off = half / _T_OF_TWO
+    return f"({percent(mean - off)}, {percent(mean + off)})"
 
 
 def direction(difference: float | None) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from fedmosaic.federation.event_log import Failed, Interrupted
 from fedmosaic.report.record import Metric, RunRecord
 from fedmosaic.report.rows import Gain, final_rows, mean_row, whom, wins
 from fedmosaic.report.text import direction, percent, plural, points
+from fedmosaic.report.worth import chance, change
 
 
 def status(record: RunRecord) -> str:
@@ -16,7 +18,11 @@ def status(record: RunRecord) -> str:
     rounds = record.settings.rounds
     if record.results is not None:
         return f"finished, {plural(rounds, 'round')}"
-    return f"not finished: {record.round} of {plural(rounds, 'round')} so far"
+    so_far = f"not finished: {record.round} of {plural(rounds, 'round')} so far"
+    last = record.events[-1].what if record.events else None
+    if isinstance(last, Failed):
+        return f"{so_far}; it had to stop: {last.error}"
+    return f"{so_far}; interrupted" if isinstance(last, Interrupted) else so_far
 
 
 def sentences(record: RunRecord) -> list[str]:
@@ -41,7 +47,9 @@ def _sentence(record: RunRecord, metric: Metric, tasks: str, gain: Gain, won: tu
         compared.append(f"{_more(gain.over_start)} the base models at the start")
     if gain.over_local is not None:
         higher = f"higher for {won[0]} of {plural(won[1], 'client')}"
-        compared.append(f"{_more(gain.over_local)} local-only training ({higher})")
+        sure = change(record, metric, gain.clients, against="local")
+        said = f"; {chance(sure)}" if sure else ""
+        compared.append(f"{_more(gain.over_local)} local-only training ({higher}{said})")
     over = whom(record, gain.clients)
     models = f"the models of {over}" if over else "the models"
     text = f"On {tasks} {models} score {percent(gain.final)} % after round {record.last_round(metric)}"
