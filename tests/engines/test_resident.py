@@ -12,10 +12,10 @@ from multiprocessing.connection import Client
 import psutil
 import pytest
 
-from fedmosaic.errors import RunError
+from fedmosaic.errors import ResidentError
 from fedmosaic.federation import resident
 from fedmosaic.federation.node_settings import NodeSettings
-from fedmosaic.federation.resident import Address, ClientError, Resident
+from fedmosaic.federation.resident import Address, Resident
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ ME = {"run": 1, "node": 2, "task": 3}
 
 def ask(node):
     """Ask what no client can answer: the process must be there to say so."""
-    with pytest.raises(ClientError, match=r"^DecodeError; the log of the client's machine says more$"):
+    with pytest.raises(ResidentError, match=r"failed with DecodeError; .*resident-\d\.log says more$"):
         Resident(node).ask(ME, b"\xff", b"\xff")
 
 
@@ -73,5 +73,5 @@ def test_idle_processes_end(tmp_path):
 def test_a_process_that_does_not_start_is_named_with_its_log(tmp_path, monkeypatch):
     monkeypatch.setattr(resident.sys, "executable", "/bin/false")
     node = NodeSettings.of({"partition-id": 2, "state": str(tmp_path), "resident": True})
-    with pytest.raises(RunError, match=r"does not start; .*resident-2\.log says more"):
+    with pytest.raises(ResidentError, match=r"does not start; .*resident-2\.log says more"):
         Resident(node).ask(ME, b"", b"")

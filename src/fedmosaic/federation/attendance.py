@@ -33,10 +33,11 @@ class Attendance:
         self._warn = warn
         self.peers: dict[int, Peer] = {}
         self._refused: dict[int, str] = {}
+        self._away: set[int] = set()
         self._warned: set[tuple[int, str]] = set()
 
     def gather(self, wait: float) -> None:
-        """Wait until every client of the scenario is there.
+        """Wait until every client of the scenario is there, or as many nodes as it needs have all failed.
 
         Args:
             wait: seconds, at most.
@@ -45,12 +46,15 @@ class Attendance:
             RunError: some are not, and the run needs them; names them and the nodes that were refused.
         """
         rules = self._settings.participation
+        needed = rules.min_clients or len(self._clients)
         until = self._post.clock.now() + wait
-        self._meet()
+        online = self._meet()
         while len(self.peers) < len(self._clients) and self._post.clock.now() < until:
+            if len(online) >= needed and self._refused.keys() - self._away >= set(online):
+                break  # nobody is asked twice who has answered: none of these will introduce itself any more
             self._post.clock.pause()
-            self._meet()
-        if len(self.peers) < (rules.min_clients or len(self._clients)):
+            online = self._meet()
+        if len(self.peers) < needed:
             refused = "".join(f"; node {node}: {why}" for node, why in self._refused.items())
             raise RunError(
                 f"the scenario needs {f'{rules.min_clients} of ' if rules.min_clients else ''}the clients "
@@ -68,24 +72,25 @@ class Attendance:
             self._refused.clear()  # whom a node claimed to be may be gone by now, and one that failed may be well again
             self._meet()
 
-    def _meet(self) -> None:
-        """Let the nodes that nobody knows yet introduce themselves."""
+    def _meet(self) -> list[int]:
+        """Let the nodes that nobody knows yet introduce themselves, and return all that are connected."""
         online = list(self._post.grid.get_node_ids())
-        known = {peer.node for peer in self.peers.values()} | self._refused.keys()
+        known = {peer.node for peer in self.peers.values()} | (self._refused.keys() - self._away)
         new = [node for node in online if node not in known]
         if not new:
-            return
+            return online
         claims = []
         hello = wire.pack({"run": self._run})
         for answer in self._post.ask("query.hello", ((node, hello) for node in new), round_=0):
             if answer.content is None:
-                self._refuse(answer.node, answer.why)
+                self._refuse(answer.node, answer.why, away=answer.away)
                 continue
             try:
                 claims.append(introduction(answer.node, answer.content))
             except WireError as error:
                 self._refuse(answer.node, str(error))
         self._decide(sorted(claims, key=lambda peer: (peer.client, peer.node)), online)
+        return online
 
     def _decide(self, claims: Sequence[Peer], online: Collection[int]) -> None:
         allowed = []
@@ -129,8 +134,10 @@ class Attendance:
         else:
             self.peers.update({peer.client: peer for peer in newcomers})
 
-    def _refuse(self, node: int, why: str) -> None:
+    def _refuse(self, node: int, why: str, *, away: bool = False) -> None:
+        """Note why a node is not taken; it is asked again when it is connected again, if it was only away."""
         self._refused[node] = why
+        (self._away.add if away else self._away.discard)(node)
         if (node, why) not in self._warned:
             self._warned.add((node, why))
             self._warn(f"node {node} is refused: {why}")
