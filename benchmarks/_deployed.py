@@ -124,7 +124,8 @@ class Deployed:
 
     def stop(self) -> None:
         """End all."""
-        residents = [each for client in self.clients for each in self.processes("resident", client)]
+        kinds = ("serverapp", "clientapp", "resident")  # they may outlive what has started them
+        others = [each for kind in kinds for client in self.clients for each in self.processes(kind, client)]
         for process in self._running.values():
             _signalled(process.pid, signal.SIGTERM)
         for process in self._running.values():
@@ -133,8 +134,8 @@ class Deployed:
             except subprocess.TimeoutExpired:
                 _signalled(process.pid, signal.SIGKILL)
                 process.wait()
-        for resident in residents:
-            _signalled(resident.pid, signal.SIGKILL)
+        for each in others:
+            _signalled(each.pid, signal.SIGKILL)
 
     def tails(self, count: int = 1500) -> str:
         """Return the end of what all have printed."""

@@ -18,8 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -71,6 +72,15 @@ class Tally:
     equal: int = 0
     failures: list[str] = field(default_factory=list)
 
+    @classmethod
+    def read(cls, path: Path | None) -> Tally:
+        """Return what a results file holds, so that it is gone on with; nothing if there is none."""
+        if path is None or not path.exists():
+            return cls()
+        table = json.loads(path.read_text())
+        kills = [Kill(**each) for each in table["kills"]]
+        return cls(kills, table["endings"], table["equal"], table["failures"])
+
     def write(self, path: Path | None, **more: object) -> None:
         """Print the state and write it."""
         table = {**more, **asdict(self)}
@@ -121,9 +131,8 @@ class Attempts:
 
     def last_event(self) -> str:
         """What the server's event log tells last."""
-        lines = (self.served / "events.jsonl").read_text().splitlines() if self.served.exists() else []
-        last = json.loads(lines[-1]) if lines else {}
-        return f"{last.get('event', 'nothing')} {last.get('round', '')}".strip()
+        lines = list(RunFolder(self.served).events()) if (self.served / "events.jsonl").exists() else []
+        return str(lines[-1].what) if lines else "nothing"
 
     def kill(self, kind: str, client: str) -> int:
         """Kill what is there of a kind, as soon as something is, and return how many processes it was."""
@@ -165,9 +174,21 @@ def different_tensors(one: Path, other: Path) -> bool:
 
 
 def killed_run(
-    number: int, attempts: Attempts, tally: Tally, deck: list[str], dice: random.Random, whole: float
+    tally: Tally, attempts: Attempts, deck: list[str], dice: random.Random, whole: float, write: Callable[[], None]
 ) -> None:
-    """Kill programs of one run until the deck is empty or the run is done."""
+    """Kill programs of one run until the deck is empty or the run is done.
+
+    Args:
+        tally: gets the kills.
+        attempts: the run.
+        deck: kinds that are still to be killed, the next one first.
+        dice: draws moments and clients.
+        whole: seconds of a run that is not killed.
+        write: keeps the tally.
+
+    Raises:
+        TimeoutError: the run does not end.
+    """
     last: Kill | None = None
     moment = dice.uniform(1.0, whole)
     deadline = time.monotonic() + PATIENCE
@@ -180,20 +201,17 @@ def killed_run(
                 last.seconds_lost = round(time.monotonic() - attempts.began - last.seconds, 1)
             attempts.go_on()
             moment = dice.uniform(1.0, whole)
-            time.sleep(1.0)
         if time.monotonic() > deadline:
-            raise TimeoutError(f"run {number} has not ended {PATIENCE:.0f} s after {last}: {attempts.said()}")
+            raise TimeoutError(f"not ended {PATIENCE:.0f} s after {last}: {attempts.said()}")
         if deck and time.monotonic() - attempts.began > moment:
-            kind, client, after = deck.pop(), dice.choice(CLIENTS), attempts.last_event()
-            if count := attempts.kill(kind, client):
-                last = Kill(number, kind, count, round(time.monotonic() - attempts.began, 1), after)
+            client, after = dice.choice(CLIENTS), attempts.last_event()
+            if count := attempts.kill(deck[0], client):
+                last = Kill(tally.endings, deck.pop(0), count, round(time.monotonic() - attempts.began, 1), after)
                 tally.kills.append(last)
-                print(json.dumps(asdict(last)), flush=True)
+                write()
                 deadline = time.monotonic() + PATIENCE
-            else:
-                deck.append(kind)
-            moment += dice.uniform(whole / 4, whole)
-        time.sleep(0.1)
+            moment = time.monotonic() - attempts.began + dice.uniform(whole / 4, whole)
+        time.sleep(0.2)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -203,43 +221,58 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--whole", type=float, help="seconds of a run that is not killed; default: it is made first")
-    parser.add_argument("--out", type=Path, help="results file")
+    parser.add_argument("--out", type=Path, help="results file; one that is there is gone on with")
+    parser.add_argument("--folder", type=Path, help="keeps data, models and the reference; default: a temporary one")
     asked = parser.parse_args(arguments)
     torch.set_num_threads(1)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the programs end with this one
-    dice, tally = random.Random(asked.seed), Tally()
-    deck: list[str] = []
-    while len(deck) < asked.kills:
-        deck += dice.sample(asked.kinds, len(asked.kinds))
-    deck = deck[: asked.kills]
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        os.environ["FEDMOSAIC_HOME"] = str(folder / "cache")
-        (folder / "cache").mkdir()
-        here = tiny(folder / "data", overrides=OVERRIDES, rounds=ROUNDS)
-        engines.run(here, RunFolder.create(folder / "reference", here))
-        settings = tiny(folder / "data", overrides=OVERRIDES, rounds=ROUNDS, engine="deployment")
-        with deployed(folder / "deployed", CLIENTS, cache=folder / "cache", data=folder / "data") as running:
-            try:
-                whole = asked.whole
-                for number in range(1 + asked.kills):
-                    attempts = Attempts(running, settings, folder / f"run-{number}")
-                    if whole is None:
-                        until(attempts.ended, PATIENCE)
-                        whole = time.monotonic() - attempts.began
-                    else:
-                        killed_run(number, attempts, tally, deck, dice, whole)
-                    different = attempts.different(folder / "reference")
-                    tally.endings += 1
-                    tally.equal += not different
-                    tally.failures += [f"run {number}: {each}" for each in different]
-                    about = {"seed": asked.seed, "seconds_of_a_whole_run": round(whole, 1), "load": os.getloadavg()[0]}
-                    tally.write(asked.out, command="python benchmarks/kill_deployment.py", **about)
-                    if not deck:
-                        break
-            except BaseException:
-                print(running.tails(), flush=True)
-                raise
+        measure(asked, Path(name), (asked.folder or Path(name)).resolve())
+
+
+def measure(asked: argparse.Namespace, scratch: Path, kept: Path) -> None:
+    """Make runs in a scratch folder until there are enough kills; the reference is kept."""
+    tally = Tally.read(asked.out)
+    dice = random.Random(f"{asked.seed} {len(tally.kills)}")
+    deck = drawn(asked.kinds, asked.kills, random.Random(asked.seed))[len(tally.kills) :]
+    cache, data, reference = kept / "cache", kept / "data", kept / "reference"
+    cache.mkdir(parents=True, exist_ok=True)
+    os.environ["FEDMOSAIC_HOME"] = str(cache)
+    here = tiny(data, overrides=OVERRIDES, rounds=ROUNDS)
+    engines.run(here, RunFolder(reference) if reference.exists() else RunFolder.create(reference, here))
+    settings = tiny(data, overrides=OVERRIDES, rounds=ROUNDS, engine="deployment")
+    with deployed(scratch / "deployed", CLIENTS, cache=cache, data=data) as running:
+        try:
+            whole = asked.whole
+            while deck:
+                attempts = Attempts(running, settings, scratch / f"run-{tally.endings}")
+                if whole is None:
+                    until(attempts.ended, PATIENCE)
+                    whole = time.monotonic() - attempts.began
+                else:
+                    killed_run(tally, attempts, deck, dice, whole, partial(keep, tally, asked, whole))
+                different = attempts.different(reference)
+                tally.failures += [f"run {tally.endings}: {each}" for each in different]
+                tally.endings += 1
+                tally.equal += not different
+                keep(tally, asked, whole)
+        except BaseException:
+            print(running.tails(), flush=True)
+            raise
+
+
+def drawn(kinds: Sequence[str], count: int, dice: random.Random) -> list[str]:
+    """Return what is killed one after the other: every kind in turn, in an order of its own each time."""
+    deck: list[str] = []
+    while len(deck) < count:
+        deck += dice.sample(list(kinds), len(kinds))
+    return deck[:count]
+
+
+def keep(tally: Tally, asked: argparse.Namespace, whole: float) -> None:
+    """Print and write what was done up to now."""
+    command = f"python benchmarks/kill_deployment.py --kills {asked.kills} --seed {asked.seed}"
+    tally.write(asked.out, command=command, seconds_of_a_whole_run=round(whole, 1), load=round(os.getloadavg()[0], 1))
 
 
 if __name__ == "__main__":
