@@ -70,6 +70,22 @@ def test_idle_processes_end(tmp_path):
     assert not (tmp_path / "resident-1.json").exists()
 
 
+def test_one_that_is_killed_while_it_starts_is_followed_by_another(tmp_path, monkeypatch):
+    node = NodeSettings.of({"partition-id": 2, "state": str(tmp_path), "resident": True, "idle": 0.01})
+    start, started = subprocess.Popen, []
+
+    def starting(*arguments, **options):
+        started.append(start(*arguments, **options))
+        if len(started) == 1:
+            started[0].kill()
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", starting)
+    ask(node)
+    assert len(started) == 2
+    started[1].wait(60)
+
+
 def test_a_process_that_does_not_start_is_named_with_its_log(tmp_path, monkeypatch):
     monkeypatch.setattr(resident.sys, "executable", "/bin/false")
     node = NodeSettings.of({"partition-id": 2, "state": str(tmp_path), "resident": True})

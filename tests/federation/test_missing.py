@@ -321,6 +321,20 @@ def test_clients_that_are_still_to_come_are_waited_for_though_all_before_have_fa
     assert "[2, 3] answered" in said
 
 
+def test_a_node_that_has_failed_is_asked_again_while_others_are_there(tmp_path):
+    """Its process was killed, or somebody puts its configuration right meanwhile."""
+    asked = []
+
+    def script(kind, round_, node):
+        asked.append(node)
+        return "raise" if node == of(1) and asked.count(node) < 3 else ""
+
+    seconds, said = hello(tolerant(least=0), tmp_path / "run", script)
+    assert said == ""
+    assert sorted(asked) == [of(0), *[of(1)] * 3, of(2), of(3)]
+    assert 60 <= seconds < 62
+
+
 def test_a_node_that_was_away_at_the_start_is_asked_again_when_it_is_back(tmp_path):
     """It was killed a moment ago and still counts as connected; with its key it comes back as the same node."""
     asked = []

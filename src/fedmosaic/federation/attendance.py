@@ -12,6 +12,8 @@ from fedmosaic.federation import wire
 from fedmosaic.federation.peers import Peer, check_fit, introduction
 from fedmosaic.federation.post import Post
 
+_SECONDS_BEFORE_ASKING_AGAIN = 30.0
+
 
 class Attendance:
     """The clients that are there, and the nodes that speak for them.
@@ -33,11 +35,13 @@ class Attendance:
         self._warn = warn
         self.peers: dict[int, Peer] = {}
         self._refused: dict[int, str] = {}
-        self._away: set[int] = set()
+        self._again: dict[int, float] = {}
         self._warned: set[tuple[int, str]] = set()
 
     def gather(self, wait: float) -> None:
-        """Wait until every client of the scenario is there, or as many nodes as it needs have all failed.
+        """Wait until every client of the scenario is there, or as many nodes as it needs are and all have failed.
+
+        While some have failed and others not, those that have are asked again: they may have been put right.
 
         Args:
             wait: seconds, at most.
@@ -50,8 +54,8 @@ class Attendance:
         until = self._post.clock.now() + wait
         online = self._meet()
         while len(self.peers) < len(self._clients) and self._post.clock.now() < until:
-            if len(online) >= needed and self._refused.keys() - self._away >= set(online):
-                break  # nobody is asked twice who has answered: none of these will introduce itself any more
+            if not self.peers and len(online) >= needed and self._settled() >= set(online):
+                break
             self._post.clock.pause()
             online = self._meet()
         if len(self.peers) < needed:
@@ -75,15 +79,17 @@ class Attendance:
     def _meet(self) -> list[int]:
         """Let the nodes that nobody knows yet introduce themselves, and return all that are connected."""
         online = list(self._post.grid.get_node_ids())
-        known = {peer.node for peer in self.peers.values()} | (self._refused.keys() - self._away)
-        new = [node for node in online if node not in known]
+        settled = self._settled()
+        new = [node for node in online if node not in settled]
         if not new:
             return online
         claims = []
         hello = wire.pack({"run": self._run})
         for answer in self._post.ask("query.hello", ((node, hello) for node in new), round_=0):
             if answer.content is None:
-                self._refuse(answer.node, answer.why, away=answer.away)
+                self._refuse(answer.node, answer.why)
+                pause = 0.0 if answer.away else _SECONDS_BEFORE_ASKING_AGAIN
+                self._again[answer.node] = self._post.clock.now() + pause
                 continue
             try:
                 claims.append(introduction(answer.node, answer.content))
@@ -132,12 +138,19 @@ class Attendance:
             for peer in newcomers:  # one of them does not fit; the first ones decide
                 self._accept([peer])
         else:
-            self.peers.update({peer.client: peer for peer in newcomers})
+            for peer in newcomers:
+                self.peers[peer.client] = peer
+                self._refused.pop(peer.node, None)
 
-    def _refuse(self, node: int, why: str, *, away: bool = False) -> None:
-        """Note why a node is not taken; it is asked again when it is connected again, if it was only away."""
+    def _settled(self) -> set[int]:
+        """Return the nodes that are not to be asked now: those that are taken, and those that are refused."""
+        now = self._post.clock.now()
+        due = {node for node, at in self._again.items() if at <= now}
+        return {peer.node for peer in self.peers.values()} | (self._refused.keys() - due)
+
+    def _refuse(self, node: int, why: str) -> None:
         self._refused[node] = why
-        (self._away.add if away else self._away.discard)(node)
+        self._again.pop(node, None)
         if (node, why) not in self._warned:
             self._warned.add((node, why))
             self._warn(f"node {node} is refused: {why}")

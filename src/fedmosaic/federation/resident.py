@@ -146,7 +146,9 @@ class Resident:
             )
         deadline = time.monotonic() + _START_SECONDS
         while (found := self._try()) is None:
-            if process.poll() is not None or time.monotonic() > deadline:
+            if (status := process.poll()) is not None and status < 0:
+                raise ConnectionResetError(f"killed by signal {-status}")  # while it was starting: another may stay
+            if status is not None or time.monotonic() > deadline:
                 raise ResidentError(f"the resident process of this node does not start; {self._log} says more")
             time.sleep(_POLL_SECONDS)
         return found
