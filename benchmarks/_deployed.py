@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -158,16 +158,6 @@ def deployed(folder: Path, clients: tuple[str, ...], *, cache: Path, data: Path)
         yield running
     finally:
         running.stop()
-
-
-def until(holds: Callable[[], object], seconds: float, *, every: float = 0.2) -> bool:
-    """Wait until something holds, and return whether it does."""
-    end = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > end:
-            return False
-        time.sleep(every)
-    return True
 
 
 def fedmosaic(*arguments: object) -> list[str]:

@@ -24,11 +24,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from _deployed import Deployed, deployed, fedmosaic, until
+from _deployed import Deployed, deployed, fedmosaic
 from _kills import TIMES, differences, leftovers, tiny
 
 from fedmosaic.config import RunSettings
 from fedmosaic.federation import RunFolder, engines
+from fedmosaic.federation.event_log import Line
 from fedmosaic.federation.submission import Submission
 from fedmosaic.io import load_tensors
 
@@ -37,6 +38,7 @@ KINDS = ("superlink", "server-superexec", "serverapp", "supernode", "superexec",
 KINDS += ("server", "node")
 ROUNDS = 2
 PATIENCE = 900.0
+LINES, SECONDS = 6, 8.0
 OVERRIDES = ["method.privacy.reproducible_noise=true"]  # else each node draws it from its own secret
 
 
@@ -129,10 +131,9 @@ class Attempts:
         """What the commands have printed last."""
         return self._log.read_text()[-400:]
 
-    def last_event(self) -> str:
-        """What the server's event log tells last."""
-        lines = list(RunFolder(self.served).events()) if (self.served / "events.jsonl").exists() else []
-        return str(lines[-1].what) if lines else "nothing"
+    def events(self) -> list[Line]:
+        """What the server's event log tells."""
+        return list(RunFolder(self.served).events()) if (self.served / "events.jsonl").exists() else []
 
     def kill(self, kind: str, client: str) -> int:
         """Kill what is there of a kind, as soon as something is, and return how many processes it was."""
@@ -174,23 +175,25 @@ def different_tensors(one: Path, other: Path) -> bool:
 
 
 def killed_run(
-    tally: Tally, attempts: Attempts, deck: list[str], dice: random.Random, whole: float, write: Callable[[], None]
+    tally: Tally, attempts: Attempts, deck: list[str], dice: random.Random, write: Callable[[], None]
 ) -> None:
     """Kill programs of one run until the deck is empty or the run is done.
+
+    A moment is some seconds after a number of further lines in the server's event log: a busy machine does not make all
+    kills hit programs that are only starting.
 
     Args:
         tally: gets the kills.
         attempts: the run.
         deck: kinds that are still to be killed, the next one first.
         dice: draws moments and clients.
-        whole: seconds of a run that is not killed.
         write: keeps the tally.
 
     Raises:
         TimeoutError: the run does not end.
     """
     last: Kill | None = None
-    moment = dice.uniform(1.0, whole)
+    lines, ready = dice.randrange(LINES), float("inf")
     deadline = time.monotonic() + PATIENCE
     while True:
         if attempts.ended():
@@ -200,17 +203,19 @@ def killed_run(
                 last.resumed = True
                 last.seconds_lost = round(time.monotonic() - attempts.began - last.seconds, 1)
             attempts.go_on()
-            moment = dice.uniform(1.0, whole)
         if time.monotonic() > deadline:
             raise TimeoutError(f"not ended {PATIENCE:.0f} s after {last}: {attempts.said()}")
-        if deck and time.monotonic() - attempts.began > moment:
-            client, after = dice.choice(CLIENTS), attempts.last_event()
+        if deck and ready == float("inf") and len(attempts.events()) >= lines:
+            ready = time.monotonic() + dice.uniform(0, SECONDS)
+        if deck and time.monotonic() > ready:
+            client, events = dice.choice(CLIENTS), attempts.events()
             if count := attempts.kill(deck[0], client):
+                after = str(events[-1].what)[:100] if events else "nothing"
                 last = Kill(tally.endings, deck.pop(0), count, round(time.monotonic() - attempts.began, 1), after)
                 tally.kills.append(last)
                 write()
                 deadline = time.monotonic() + PATIENCE
-            moment = time.monotonic() - attempts.began + dice.uniform(whole / 4, whole)
+            lines, ready = len(events) + dice.randrange(1, LINES), float("inf")
         time.sleep(0.2)
 
 
@@ -220,7 +225,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--kills", type=int, default=12)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--whole", type=float, help="seconds of a run that is not killed; default: it is made first")
     parser.add_argument("--out", type=Path, help="results file; one that is there is gone on with")
     parser.add_argument("--folder", type=Path, help="keeps data, models and the reference; default: a temporary one")
     asked = parser.parse_args(arguments)
@@ -243,19 +247,14 @@ def measure(asked: argparse.Namespace, scratch: Path, kept: Path) -> None:
     settings = tiny(data, overrides=OVERRIDES, rounds=ROUNDS, engine="deployment")
     with deployed(scratch / "deployed", CLIENTS, cache=cache, data=data) as running:
         try:
-            whole = asked.whole
             while deck:
                 attempts = Attempts(running, settings, scratch / f"run-{tally.endings}")
-                if whole is None:
-                    until(attempts.ended, PATIENCE)
-                    whole = time.monotonic() - attempts.began
-                else:
-                    killed_run(tally, attempts, deck, dice, whole, partial(keep, tally, asked, whole))
+                killed_run(tally, attempts, deck, dice, partial(keep, tally, asked))
                 different = attempts.different(reference)
                 tally.failures += [f"run {tally.endings}: {each}" for each in different]
                 tally.endings += 1
                 tally.equal += not different
-                keep(tally, asked, whole)
+                keep(tally, asked)
         except BaseException:
             print(running.tails(), flush=True)
             raise
@@ -269,10 +268,10 @@ def drawn(kinds: Sequence[str], count: int, dice: random.Random) -> list[str]:
     return deck[:count]
 
 
-def keep(tally: Tally, asked: argparse.Namespace, whole: float) -> None:
+def keep(tally: Tally, asked: argparse.Namespace) -> None:
     """Print and write what was done up to now."""
     command = f"python benchmarks/kill_deployment.py --kills {asked.kills} --seed {asked.seed}"
-    tally.write(asked.out, command=command, seconds_of_a_whole_run=round(whole, 1), load=round(os.getloadavg()[0], 1))
+    tally.write(asked.out, command=command, load=round(os.getloadavg()[0], 1))
 
 
 if __name__ == "__main__":
