@@ -156,7 +156,7 @@ def test_a_clients_error_names_its_kind_and_nothing_of_its_machine(scenario, run
     path = tmp_path / "broken.toml"
     path.write_text(settings.to_toml())
     config = tmp_path / "config.toml"
-    config.write_text(f"settings = '''\n{settings.to_toml()}'''\nrun = \"broken\"\nwait = 20\n")
+    config.write_text(f"settings = '''\n{settings.to_toml()}'''\nrun = \"broken\"\n")  # whose servers would wait 600 s
     root = os.fspath(__file__).rpartition("/tests/")[0]
     done = submitted([BIN / "flwr", "run", root, "here", "--run-config", config, "--stream"], running)
     assert "SettingsError: the run's settings do not fit it" in " ".join(done.stdout.split())
