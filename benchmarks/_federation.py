@@ -84,7 +84,8 @@ class Federation:
             "--port",
             str(port),
         )
-        self.start(name, "flower-supernode", *node, "--node-config", text, own=name)
+        program = (sys.executable, "-m", "fedmosaic.federation.supernode")
+        self.start(name, *program, *node, "--node-config", text, own=name)
         wait_for(port, self.processes[name])
         address = f"127.0.0.1:{port}"
         self.start(f"{name}-exec", "flower-superexec", "--insecure", "--runtime-api-address", address, own=name)

@@ -204,12 +204,21 @@ def damage(path: Path, dice: random.Random) -> str:
     return kind
 
 
-def differences(path: Path, reference: Path) -> list[str]:
-    """Return the names of what differs between two finished runs, apart from times."""
+def differences(path: Path, reference: Path, *, apart: tuple[str, ...] = TIMES, clients: bool = True) -> list[str]:
+    """Return the names of what differs between two finished runs, apart from times.
+
+    Args:
+        path: of the one.
+        reference: of the other.
+        apart: entries of ``results.json`` that may differ.
+        clients: whether both hold the clients' states, too.
+    """
     found = [name for name in ("scores.json", "rounds.csv") if _bytes(path / name) != _bytes(reference / name)]
     results = [json.loads((each / "results.json").read_text()) for each in (path, reference)]
-    if len({json.dumps({key: value for key, value in each.items() if key not in TIMES}) for each in results}) > 1:
+    if len({json.dumps({key: value for key, value in each.items() if key not in apart}) for each in results}) > 1:
         found.append("results.json")
+    if not clients:
+        return found
     last = f"round-{results[1]['rounds']:04d}.safetensors"
     for kept in sorted(reference.glob(f"clients/*/{last}")):
         ours, theirs = load_tensors(path / kept.relative_to(reference)), load_tensors(kept)

@@ -25,3 +25,7 @@ class WireError(FedMosaicError):
 
 class RunError(FedMosaicError):
     """A run that had to stop; what was finished before is on disk (exit status 1)."""
+
+
+class ResidentError(FedMosaicError):
+    """A node's resident process that does not start, does not stay, or cannot read what it is given (exit status 1)."""

@@ -1,6 +1,7 @@
 """What is used of Flower, and what it must be like."""
 
 import ast
+import datetime
 import io
 import subprocess
 import sys
@@ -9,7 +10,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
+from flwr.supercore.object_store import ObjectStoreFactory
+from flwr.supernode.nodestate import in_memory_nodestate
 
 from fedmosaic.federation import flower
 from fedmosaic.federation.engines.simulation import RayGrid
@@ -102,3 +106,31 @@ def test_a_superlink_that_is_not_there_is_named(tmp_path, monkeypatch, config, p
     with pytest.raises(flower.SettingsError, match=problem):
         flower.SuperLink("here")
     assert config is not None or not (tmp_path / "flower").exists()
+
+
+@pytest.mark.parametrize("taken", [True, False])
+@pytest.mark.parametrize("ends", ["stopped", "silent"])
+def test_a_node_answers_for_an_app_that_ends_without_an_answer(monkeypatch, taken, ends):
+    """Without this, it would take no message any more. (Who takes it out: Flower alone answers in one case of four.)"""
+    state_class = in_memory_nodestate.InMemoryNodeState
+    for name in ("finish_task", "_on_task_tokens_expired"):
+        monkeypatch.setattr(state_class, name, getattr(state_class, name))
+    flower.answer_for_ended_apps()
+    flower.speak_as(run=7, node=1)
+    message = Message(RecordDict(), 2, "train")
+    message.metadata.__dict__["_message_id"] = message.object_id
+    flower.speak_as(run=7, node=2)
+    state = state_class(ObjectStoreFactory().store())
+    state.store_message(message)
+    task = state.create_task("flwr-clientapp", 7)
+    assert state.claim_task(task)
+    assert state.activate_task(task)
+    if taken:
+        assert state.get_messages_legacy(run_ids=[7], is_reply=False, limit=1)
+    if ends == "stopped":
+        assert state.finish_task(task, "failed", "the SuperExec is gone")
+    else:
+        state.task_token_store[task].active_until = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=1)
+    (answer,) = state.get_messages_legacy(is_reply=True)
+    assert answer.has_error()
+    assert answer.metadata.reply_to_message_id == message.metadata.message_id

@@ -12,10 +12,10 @@ from multiprocessing.connection import Client
 import psutil
 import pytest
 
-from fedmosaic.errors import RunError
+from fedmosaic.errors import ResidentError
 from fedmosaic.federation import resident
 from fedmosaic.federation.node_settings import NodeSettings
-from fedmosaic.federation.resident import Address, ClientError, Resident
+from fedmosaic.federation.resident import Address, Resident
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ ME = {"run": 1, "node": 2, "task": 3}
 
 def ask(node):
     """Ask what no client can answer: the process must be there to say so."""
-    with pytest.raises(ClientError, match=r"^DecodeError; the log of the client's machine says more$"):
+    with pytest.raises(ResidentError, match=r"failed with DecodeError; .*resident-\d\.log says more$"):
         Resident(node).ask(ME, b"\xff", b"\xff")
 
 
@@ -70,8 +70,24 @@ def test_idle_processes_end(tmp_path):
     assert not (tmp_path / "resident-1.json").exists()
 
 
+def test_one_that_is_killed_while_it_starts_is_followed_by_another(tmp_path, monkeypatch):
+    node = NodeSettings.of({"partition-id": 2, "state": str(tmp_path), "resident": True, "idle": 0.01})
+    start, started = subprocess.Popen, []
+
+    def starting(*arguments, **options):
+        started.append(start(*arguments, **options))
+        if len(started) == 1:
+            started[0].kill()
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", starting)
+    ask(node)
+    assert len(started) == 2
+    started[1].wait(60)
+
+
 def test_a_process_that_does_not_start_is_named_with_its_log(tmp_path, monkeypatch):
     monkeypatch.setattr(resident.sys, "executable", "/bin/false")
     node = NodeSettings.of({"partition-id": 2, "state": str(tmp_path), "resident": True})
-    with pytest.raises(RunError, match=r"does not start; .*resident-2\.log says more"):
+    with pytest.raises(ResidentError, match=r"does not start; .*resident-2\.log says more"):
         Resident(node).ask(ME, b"", b"")

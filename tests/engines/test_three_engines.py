@@ -1,6 +1,7 @@
 """The same run on three engines, with Flower's real processes: the same results, bit for bit."""
 
 import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -8,11 +9,14 @@ import tomllib
 import psutil
 import pytest
 from benchmarks._federation import BIN, federation
+from tests.deployment.processes import until
 from tests.engines.scenario import outcome, written
 
 from fedmosaic.config import load_scenario, resolve
 from fedmosaic.federation import RunFolder, engines
 from fedmosaic.federation.callbacks import Callback
+from fedmosaic.federation.resident import Address
+from fedmosaic.federation.submission import Submission
 
 pytestmark = pytest.mark.slow
 
@@ -94,6 +98,31 @@ def test_a_deployment_gives_the_same(scenario, expected, running, tmp_path):
     assert not list(run.rglob("*.safetensors"))
 
 
+def test_it_gives_the_same_where_who_submitted_it_and_a_resident_process_are_killed(
+    scenario, expected, running, tmp_path
+):
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "fedmosaic", "run", scenario, "--engine", "deployment", "--out", run]
+    submitter = subprocess.Popen(
+        list(map(str, [*command, "--superlink", "here"])), env=running.environment, stdout=subprocess.DEVNULL
+    )
+
+    def trained():
+        submission = Submission.of(RunFolder(run)) if run.is_dir() else None
+        log = running.folder / "served" / submission.key / "events.jsonl" if submission else run
+        return log.is_file() and '"trained"' in log.read_text()
+
+    until(trained, "a client that has trained", running.folder / "superlink.log", seconds=600)
+    resident = Address.read(running.folder / "state-0" / "resident-0.json")
+    for pid in (resident.pid, submitter.pid):
+        os.kill(pid, signal.SIGKILL)
+    assert submitter.wait() == -signal.SIGKILL
+    submitted([*command[:4], "--resume", "--out", run], running)
+    assert outcome(run) == expected
+    after = Address.read(running.folder / "state-0" / "resident-0.json")
+    assert after.pid != resident.pid
+
+
 def test_flower_runs_the_repository_as_an_app(scenario, running, tmp_path):
     settings = resolve(load_scenario(str(scenario)), engine="deployment", rounds=1)
     config = tmp_path / "config.toml"
@@ -127,7 +156,7 @@ def test_a_clients_error_names_its_kind_and_nothing_of_its_machine(scenario, run
     path = tmp_path / "broken.toml"
     path.write_text(settings.to_toml())
     config = tmp_path / "config.toml"
-    config.write_text(f"settings = '''\n{settings.to_toml()}'''\nrun = \"broken\"\nwait = 20\n")
+    config.write_text(f"settings = '''\n{settings.to_toml()}'''\nrun = \"broken\"\n")  # whose servers would wait 600 s
     root = os.fspath(__file__).rpartition("/tests/")[0]
     done = submitted([BIN / "flwr", "run", root, "here", "--run-config", config, "--stream"], running)
     assert "SettingsError: the run's settings do not fit it" in " ".join(done.stdout.split())

@@ -293,6 +293,65 @@ def test_where_every_node_is_refused_each_is_named(tmp_path):
         serve(run, tmp_path / "run", clients=Claiming(run, [8, 9, 10, 11]), nodes=4)
 
 
+def hello(run, path, script, *, online=None, nodes=None, wait=600.0):
+    """Gather on an unreliable engine; returns the time and what was said if it failed."""
+    clients, time = Clients(run), FakeTime()
+    there = (lambda: [node for node, at in online.items() if at <= time.seconds]) if online else None
+    grid = Unreliable(clients, time, at(nodes or len(run.scenario.clients)), script, there)
+    server = Server(grid, run, RunFolder.create(path, run), wait=wait, clock=time.clock)
+    try:
+        server._attendance.gather(wait)
+    except RunError as error:
+        return time.seconds, str(error)
+    return time.seconds, ""
+
+
+@pytest.mark.parametrize(("least", "nodes"), [(0, 4), (2, 2)])
+def test_waiting_ends_when_every_connected_client_has_failed_and_each_reason_is_told(tmp_path, least, nodes):
+    fails = lambda kind, *_: "raise" if kind == "query.hello" else ""  # noqa: E731
+    seconds, said = hello(tolerant(least=least), tmp_path / "run", fails, nodes=nodes)
+    assert seconds == 0
+    assert all(f"; node {of(client)}: failed: ValueError" in said for client in range(nodes))
+
+
+def test_clients_that_are_still_to_come_are_waited_for_though_all_before_have_failed(tmp_path):
+    """Two nodes of somebody else's are there first, and a run that needs two clients could not know it."""
+    times = {of(0): 0, of(1): 0, of(2): 30, of(3): 40}
+    first = lambda kind, round_, node: "raise" if node in (of(0), of(1)) else ""  # noqa: E731
+    seconds, said = hello(tolerant(least=3), tmp_path / "run", first, online=times, wait=60.0)
+    assert seconds >= 60
+    assert "[2, 3] answered" in said
+
+
+def test_a_node_that_has_failed_is_asked_again_while_others_are_there(tmp_path):
+    """Its process was killed, or somebody puts its configuration right meanwhile."""
+    asked = []
+
+    def script(kind, round_, node):
+        asked.append(node)
+        return "raise" if node == of(1) and asked.count(node) < 3 else ""
+
+    seconds, said = hello(tolerant(least=0), tmp_path / "run", script)
+    assert said == ""
+    assert sorted(asked) == [of(0), *[of(1)] * 3, of(2), of(3)]
+    assert 60 <= seconds < 62
+
+
+def test_a_node_that_was_away_at_the_start_is_asked_again_when_it_is_back(tmp_path):
+    """It was killed a moment ago and still counts as connected; with its key it comes back as the same node."""
+    asked = []
+
+    def script(kind, round_, node):
+        asked.append(node)
+        return "dead" if node == of(1) and asked.count(node) < 3 else ""
+
+    seconds, said = hello(tolerant(least=0), tmp_path / "run", script)
+    assert said == ""
+    assert asked.count(of(1)) == 3
+    assert asked.count(of(0)) == 1
+    assert seconds < 600
+
+
 def test_an_unknown_node_is_refused_by_name_and_the_run_goes_on(tmp_path):
     run = tolerant(least=0)
     _, progress, clients, heard, _ = serve(run, tmp_path / "run", clients=Claiming(run, [0, 1, 2, 3, 8]), nodes=5)

@@ -12,8 +12,8 @@ from flwr.common.serde import message_to_proto
 from tests.federation.scenario import SMALL
 
 from fedmosaic.config import resolve
-from fedmosaic.errors import DataError, RunError, WireError
-from fedmosaic.federation import Assets, ClientRuntime, RunFolder, client_app, engines
+from fedmosaic.errors import DataError, ResidentError, RunError, WireError
+from fedmosaic.federation import Assets, ClientRuntime, RunFolder, client_app, engines, forwarding
 from fedmosaic.federation.client_errors import safe_text
 from fedmosaic.federation.client_store import ClientStore
 from fedmosaic.federation.grid import InProcessGrid
@@ -166,6 +166,7 @@ def test_bytes_are_found_wherever_they_stand():
         (OSError(28, "x", "/home/clinic/patients.csv"), "OSError: No space left on device"),
         (DataError("/home/clinic/patients.csv: record 7 (John) has no answer"), "DataError: its data cannot be used"),
         (RunError("/home/clinic/state is damaged"), "RunError: its state cannot be used"),
+        (ResidentError("/home/clinic/resident-0.log says more"), "ResidentError: its resident process does not answer"),
         (KeyError("patients"), "KeyError"),
         (WireError("the server sent 3 bytes"), "WireError: the server sent 3 bytes"),
     ],
@@ -176,18 +177,22 @@ def test_what_the_server_is_told_of_a_clients_error(error, text):
     assert not any(word in told for word in ("clinic", "patients", "John"))
 
 
-def test_the_app_of_the_other_engines_answers_errors_without_their_texts_and_logs_them_here(tmp_path, caplog):
+@pytest.mark.parametrize("app", [client_app.app, forwarding.app], ids=["simulation", "deployment"])
+@pytest.mark.parametrize("node", [{"partition-id": 0}, {"partition-id": 0, "data": 5, "patients": "/home/clinic"}])
+def test_the_app_of_the_other_engines_answers_errors_without_their_texts_and_logs_them_here(
+    tmp_path, caplog, app, node
+):
     """Flower would send the whole text of what an app raises."""
     path = str(tmp_path / "patients")
     config = {"settings": f"{path} = [", "client-folder": path}
-    InProcessGrid(client_app.app, node_configs=[{"partition-id": 0}], run_config=config)  # this process speaks now
+    InProcessGrid(app, node_configs=[node], run_config=config)  # this process speaks now
     message = Message(RecordDict({"meta": ConfigRecord({"run": "x"})}), 2, "query.hello", group_id="0")
     message.metadata.__dict__["_message_id"] = "message-1"
-    reply = client_app.app(message, Context(1, 2, {"partition-id": 0}, RecordDict(), config))
+    reply = app(message, Context(1, 2, node, RecordDict(), config))
     assert reply.has_error()
-    assert "SettingsError" in reply.error.reason
-    assert "patients" not in reply.error.reason
-    assert "Traceback" in caplog.text
+    assert reply.error.reason.startswith("SettingsError: the run's settings do not fit it")
+    assert not any(word in reply.error.reason for word in ("patients", "clinic"))
+    assert caplog.text.count("Traceback") == 1
 
 
 def test_a_clients_state_is_where_it_was_after_a_restart(tmp_path):

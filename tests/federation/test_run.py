@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from flwr.app import Array as FlowerArray
 from flwr.app import ArrayRecord, Context, RecordDict
 from tests.federation.scenario import SMALL, small
@@ -242,6 +244,20 @@ def test_a_folder_with_another_run_is_refused_and_left_alone(finished, tmp_path)
     with pytest.raises(SettingsError, match="something else"):
         RunFolder.create(tmp_path, small())
     assert (tmp_path / "mine.txt").read_text() == "keep me"
+
+
+def test_a_process_that_is_about_to_end_is_waited_for_and_one_that_goes_on_is_named(tmp_path):
+    """A SuperLink that was killed gives a run up whose process still lives for half a minute."""
+    folder = RunFolder.create(tmp_path / "run", small())
+    other = FileLock(folder.path / ".lock", thread_local=False)
+    with other, pytest.raises(SettingsError, match="another process is running"), folder.locked():
+        pass
+    other.acquire()
+    ends = threading.Timer(0.1, other.release)
+    ends.start()
+    with folder.locked(wait=60):
+        assert not other.is_locked
+    ends.join()
 
 
 @pytest.mark.slow

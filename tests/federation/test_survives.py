@@ -150,6 +150,47 @@ def test_a_full_disk_ends_the_run_and_costs_nothing_that_was_finished(settings, 
     assert told(copy)[1] == []
 
 
+def fill_disk_of(monkeypatch, client, round_):
+    """Let this client's disk be full when it is to keep its state after a round, in the first attempt."""
+    name, replace = f"client-{client:03d}/round-{round_:04d}.safetensors", os.replace
+    full = [True]
+
+    def replacing(source, target):
+        if full and str(target).endswith(name):
+            full.clear()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replacing)
+
+
+@pytest.mark.slow
+def test_a_full_disk_of_one_client_ends_the_run_which_goes_on_when_there_is_room(settings, whole, copy, monkeypatch):
+    fill_disk_of(monkeypatch, client=1, round_=3)
+    with pytest.raises(OSError, match="No space left on device"):
+        engines.run(settings, RunFolder(copy))
+    assert not (copy / "uploads" / "client-00001" / "round-0003.safetensors").exists()  # nothing was sent of it
+    assert leftovers(copy) == []
+    engines.run(settings, RunFolder(copy))
+    assert differences(copy, whole) == []
+
+
+@pytest.mark.slow
+def test_a_full_disk_of_one_client_makes_it_miss_a_round_where_the_others_are_enough(settings, tmp_path, monkeypatch):
+    rules = settings.participation.model_copy(update={"min_clients": 1})
+    tolerant = settings.model_copy(update={"participation": rules})
+    folder = RunFolder.create(tmp_path / "run", tolerant)
+    fill_disk_of(monkeypatch, client=1, round_=2)
+    engines.run(tolerant, folder)
+    results = folder.results()
+    assert [(each.round, each.client, each.exchange) for each in results.missing] == [(2, 1, "training")]
+    assert results.missing[0].why == "failed: OSError"
+    assert leftovers(folder.path) == []
+    kept = ClientStore(folder.client_folder / "client-001")
+    assert kept.rounds == [1, 3]
+    assert kept.load(3).missed == (2,)  # it went on from the state that it had, and knows which round it missed
+
+
 @pytest.mark.slow
 def test_kills_at_random_write_points_and_damage_do_not_change_the_results(settings, whole, tmp_path):
     dice, tally = random.Random(1), Tally()

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 from flwr.app import Error, Message
 
+from fedmosaic.federation import flower
 from fedmosaic.federation.grid import InProcessGrid
 from fedmosaic.federation.post import Clock
 
 FIRST_NODE = 2
+ERRORS = {"dead": (flower.UNKNOWN_NODE, "Node Unavailable"), "raise": (flower.CLIENT_RAISED, "ValueError")}
 _LATE = 100.0
 
 
@@ -67,7 +69,7 @@ class Unreliable:
         if happens in ("dead", "raise"):
             message_id = f"undelivered-{len(self.ttls)}"
             about.__dict__["_message_id"] = message_id
-            reply = Message(Error(5, {"dead": "Node Unavailable", "raise": "ValueError"}[happens]), reply_to=message)
+            reply = Message(Error(*ERRORS[happens]), reply_to=message)
             reply.metadata.__dict__["_src_node_id"] = 1 if happens == "dead" else node  # the SuperLink says so
         else:
             (message_id,) = self._grid.push_messages([message])

@@ -12,6 +12,8 @@ from fedmosaic.federation import wire
 from fedmosaic.federation.peers import Peer, check_fit, introduction
 from fedmosaic.federation.post import Post
 
+_SECONDS_BEFORE_ASKING_AGAIN = 30.0
+
 
 class Attendance:
     """The clients that are there, and the nodes that speak for them.
@@ -33,10 +35,13 @@ class Attendance:
         self._warn = warn
         self.peers: dict[int, Peer] = {}
         self._refused: dict[int, str] = {}
+        self._again: dict[int, float] = {}
         self._warned: set[tuple[int, str]] = set()
 
     def gather(self, wait: float) -> None:
-        """Wait until every client of the scenario is there.
+        """Wait until every client of the scenario is there, or as many nodes as it needs are and all have failed.
+
+        While some have failed and others not, those that have are asked again: they may have been put right.
 
         Args:
             wait: seconds, at most.
@@ -45,12 +50,15 @@ class Attendance:
             RunError: some are not, and the run needs them; names them and the nodes that were refused.
         """
         rules = self._settings.participation
+        needed = rules.min_clients or len(self._clients)
         began = self._post.clock.now()
-        self._meet()
+        online = self._meet()
         while len(self.peers) < len(self._clients) and (waited := self._post.clock.now() - began) < wait:
+            if not self.peers and len(online) >= needed and self._settled() >= set(online):
+                break
             self._post.clock.pause(waited)
-            self._meet()
-        if len(self.peers) < (rules.min_clients or len(self._clients)):
+            online = self._meet()
+        if len(self.peers) < needed:
             refused = "".join(f"; node {node}: {why}" for node, why in self._refused.items())
             raise RunError(
                 f"the scenario needs {f'{rules.min_clients} of ' if rules.min_clients else ''}the clients "
@@ -68,24 +76,27 @@ class Attendance:
             self._refused.clear()  # whom a node claimed to be may be gone by now, and one that failed may be well again
             self._meet()
 
-    def _meet(self) -> None:
-        """Let the nodes that nobody knows yet introduce themselves."""
+    def _meet(self) -> list[int]:
+        """Let the nodes that nobody knows yet introduce themselves, and return all that are connected."""
         online = list(self._post.grid.get_node_ids())
-        known = {peer.node for peer in self.peers.values()} | self._refused.keys()
-        new = [node for node in online if node not in known]
+        settled = self._settled()
+        new = [node for node in online if node not in settled]
         if not new:
-            return
+            return online
         claims = []
         hello = wire.pack({"run": self._run})
         for answer in self._post.ask("query.hello", ((node, hello) for node in new), round_=0):
             if answer.content is None:
                 self._refuse(answer.node, answer.why)
+                pause = 0.0 if answer.away else _SECONDS_BEFORE_ASKING_AGAIN
+                self._again[answer.node] = self._post.clock.now() + pause
                 continue
             try:
                 claims.append(introduction(answer.node, answer.content))
             except WireError as error:
                 self._refuse(answer.node, str(error))
         self._decide(sorted(claims, key=lambda peer: (peer.client, peer.node)), online)
+        return online
 
     def _decide(self, claims: Sequence[Peer], online: Collection[int]) -> None:
         allowed = []
@@ -127,10 +138,19 @@ class Attendance:
             for peer in newcomers:  # one of them does not fit; the first ones decide
                 self._accept([peer])
         else:
-            self.peers.update({peer.client: peer for peer in newcomers})
+            for peer in newcomers:
+                self.peers[peer.client] = peer
+                self._refused.pop(peer.node, None)
+
+    def _settled(self) -> set[int]:
+        """Return the nodes that are not to be asked now: those that are taken, and those that are refused."""
+        now = self._post.clock.now()
+        due = {node for node, at in self._again.items() if at <= now}
+        return {peer.node for peer in self.peers.values()} | (self._refused.keys() - due)
 
     def _refuse(self, node: int, why: str) -> None:
         self._refused[node] = why
+        self._again.pop(node, None)
         if (node, why) not in self._warned:
             self._warned.add((node, why))
             self._warn(f"node {node} is refused: {why}")

@@ -1,4 +1,7 @@
-"""What the server is told when a client fails: which kind of error, and nothing of its files and data."""
+"""What the server is told when a client fails: which kind of error, and nothing of its files and data.
+
+This is the one place where an error becomes a message. It loads no torch: the process that hands messages on needs it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from flwr.app import Context, Error, Message
 
-from fedmosaic.errors import DataError, ModelError, RunError, SettingsError, WireError
+from fedmosaic.errors import DataError, ModelError, ResidentError, RunError, SettingsError, WireError
 from fedmosaic.federation import flower
 
 Answering = Callable[[Message, Context], Message]
@@ -21,6 +24,7 @@ _SAFE: Mapping[type[Exception], str] = {
     DataError: "its data cannot be used",
     ModelError: "its base model cannot be used",
     RunError: "its state cannot be used",
+    ResidentError: "its resident process does not answer",
 }
 
 

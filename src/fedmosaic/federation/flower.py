@@ -33,8 +33,10 @@ from flwr.supercore.task_identity import TaskIdentity
 from fedmosaic.errors import RunError, SettingsError
 
 if TYPE_CHECKING:
+    from flwr.proto.task_pb2 import Task
     from flwr.server.superlink.fleet.vce.backend.raybackend import RayBackend
     from flwr.supercore.control import ControlHttpClient
+    from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState
 
 __all__ = ["Run"]
 
@@ -350,6 +352,50 @@ class SuperLink:
 
         with _in_our_words(f"the SuperLink at {self.address}", RunError), flwr_cli_exc_handler():
             yield
+
+
+def supernode() -> None:
+    """Be Flower's ``flower-supernode``, which answers for every ClientApp that ends without an answer."""
+    from flwr.supernode.cli import flower_supernode  # noqa: PLC0415
+
+    answer_for_ended_apps()
+    flower_supernode()
+
+
+def answer_for_ended_apps() -> None:
+    """Let the SuperNode of this process answer for a ClientApp that ends without an answer, however it ends.
+
+    Flower does so only where the process falls silent after it has taken its message. One that is stopped, or whose
+    SuperExec is gone, reports that its task has failed, and the node would wait for its answer for ever. A node has one
+    message at a time.
+    """
+    from flwr.supercore.constant import TaskType  # noqa: PLC0415
+    from flwr.supernode.nodestate import in_memory_nodestate as flwr_state  # noqa: PLC0415
+
+    state_class = flwr_state.InMemoryNodeState
+    finish, expire = state_class.finish_task, state_class._on_task_tokens_expired
+
+    def take(state: InMemoryNodeState, run: int) -> None:
+        with state.lock_msg_store:
+            for entry in state.msg_store.values():
+                about = entry.message.metadata
+                entry.is_retrieved |= about.run_id == run and not about.reply_to_message_id
+
+    def expired(state: InMemoryNodeState, tasks: list[Task]) -> None:
+        for task in tasks:
+            take(state, task.run_id)
+        expire(state, tasks)
+
+    def finished(state: InMemoryNodeState, task_id: int, sub_status: str, details: str) -> bool:
+        done = finish(state, task_id, sub_status, details)
+        for task in state.get_tasks(task_ids=[task_id]) if done and sub_status != "completed" else ():
+            if task.type == TaskType.CLIENT_APP:
+                take(state, task.run_id)
+                state._store_error_replies({task.run_id}, flwr_state.CLIENT_APP_CRASHED_ERROR)
+        return done
+
+    state_class.finish_task = finished  # type: ignore[method-assign]
+    state_class._on_task_tokens_expired = expired  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -6,37 +6,31 @@ It is started when the first message comes. Without it, the message is answered 
 
 from __future__ import annotations
 
-import logging
-
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from fedmosaic.federation import flower
+from fedmosaic.federation.client_errors import guarded
 from fedmosaic.federation.node_settings import NodeSettings
-from fedmosaic.federation.resident import ClientError, Resident
+from fedmosaic.federation.resident import Resident
 
 
 class Forwarding(ClientApp):
     """Answers every message in the resident process, or in this one."""
 
     def __call__(self, message: Message, context: Context) -> Message:
-        """Return the reply to a message.
+        """Return the reply to a message; an error that is safe to send where there is none.
 
         Args:
             message: from the server.
             context: of this node.
-
-        Raises:
-            ClientError: the client could not answer; why is in this machine's log.
         """
-        try:
-            node = NodeSettings.of(context.node_config)
-            return _ask_resident(node, message, context) if node.resident else _answer(message, context)
-        except ClientError:
-            raise
-        except Exception as error:
-            logging.getLogger("fedmosaic").exception("the client could not answer %r", message.metadata.message_type)
-            raise ClientError(type(error).__name__) from None
+        return guarded(message, context, _forwarded)
+
+
+def _forwarded(message: Message, context: Context) -> Message:
+    node = NodeSettings.of(context.node_config)
+    return _ask_resident(node, message, context) if node.resident else _answer(message, context)
 
 
 def _answer(message: Message, context: Context) -> Message:

@@ -17,6 +17,8 @@ from itertools import islice
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from fedmosaic.federation import flower
+
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
 _PAUSE_OF_WAIT = 0.02
 _PULLED_AT_ONCE = 8
@@ -54,11 +56,13 @@ class Answer:
         node: to which it was sent.
         content: of the answer; None if there is none.
         why: there is none, in a few words.
+        away: whether that is because the node was not connected, as the engine says.
     """
 
     node: int
     content: RecordDict | None
     why: str = ""
+    away: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,8 @@ class Post:
 
 def _answer(node: int, reply: Message) -> Answer:
     if reply.has_error():  # infrastructure answers with errors for nodes that are gone, as a sender of its own
-        return Answer(node, None, f"failed: {_one_line(reply.error.reason or f'code {reply.error.code}')}")
+        why = f"failed: {_one_line(reply.error.reason or f'code {reply.error.code}')}"
+        return Answer(node, None, why, away=reply.error.code == flower.UNKNOWN_NODE)
     if reply.metadata.src_node_id != node:
         return Answer(node, None, f"refused: node {reply.metadata.src_node_id} has answered in its place")
     return Answer(node, reply.content)

@@ -26,7 +26,7 @@ from typing import Any
 from filelock import FileLock
 
 from fedmosaic.config import home
-from fedmosaic.errors import FedMosaicError, RunError
+from fedmosaic.errors import ResidentError
 from fedmosaic.federation.node_settings import NodeSettings
 from fedmosaic.version import __version__
 
@@ -73,17 +73,6 @@ class Address:
         return address if address.version == __version__ else None
 
 
-class ClientError(FedMosaicError):
-    """A client could not answer.
-
-    Args:
-        kind: of its error, which is all that reaches the server: the text may name paths and data.
-    """
-
-    def __init__(self, kind: str) -> None:
-        super().__init__(f"{kind}; the log of the client's machine says more")
-
-
 class Resident:
     """The resident process of one node.
 
@@ -108,8 +97,7 @@ class Resident:
             The reply, as protobuf.
 
         Raises:
-            ClientError: the client failed.
-            RunError: no process stays alive over this message.
+            ResidentError: no process starts, or stays alive over this message, or can read it.
         """
         for _ in range(_TRIES):
             try:
@@ -121,9 +109,9 @@ class Resident:
                 log.warning("the resident process of this node is gone (%s); another is started", type(error).__name__)
                 continue
             if outcome == FAILED:
-                raise ClientError(reply.decode(errors="replace"))
+                raise ResidentError(f"it failed with {reply.decode(errors='replace')}; {self._log} says more")
             return reply
-        raise RunError(f"{_TRIES} resident processes have died over this message; {self._log} says more")
+        raise ResidentError(f"{_TRIES} resident processes have died over this message; {self._log} says more")
 
     @property
     def _log(self) -> Path:
@@ -158,7 +146,9 @@ class Resident:
             )
         deadline = time.monotonic() + _START_SECONDS
         while (found := self._try()) is None:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RunError(f"the resident process of this node does not start; {self._log} says more")
+            if (status := process.poll()) is not None and status < 0:
+                raise ConnectionResetError(f"killed by signal {-status}")  # while it was starting: another may stay
+            if status is not None or time.monotonic() > deadline:
+                raise ResidentError(f"the resident process of this node does not start; {self._log} says more")
             time.sleep(_POLL_SECONDS)
         return found

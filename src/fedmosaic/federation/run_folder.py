@@ -158,15 +158,18 @@ class RunFolder:
         return self.path / "clients"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, wait: float = 0.0) -> Iterator[None]:
         """Keep other processes from running in this folder.
 
+        Args:
+            wait: seconds for which one that does already is waited for.
+
         Raises:
-            SettingsError: one does already.
+            SettingsError: one does, and goes on.
         """
         lock = FileLock(self.path / ".lock")
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=wait)
         except Timeout:
             raise SettingsError(f"another process is running in {self.path}; wait for it or stop it first") from None
         try:

@@ -26,6 +26,9 @@ from fedmosaic.federation.server import Server
 RUNS = "FEDMOSAIC_RUNS"
 """Environment variable on the server's machine: the folder of the runs that it serves, a folder in it for each."""
 
+_SECONDS_FOR_THE_LAST_ONE = 120.0
+"""A process that the SuperLink has given up hears of it with its next sign of life, half a minute later."""
+
 app = ServerApp()
 
 
@@ -42,7 +45,7 @@ def main(grid: Grid, context: Context) -> None:
     """
     settings = settings_of(context)
     folder = _served(settings, run_key(context))
-    with folder.locked():
+    with folder.locked(wait=_SECONDS_FOR_THE_LAST_ONE):
         if folder.results() is None:
             wait = float(context.run_config.get("wait", DEFAULTS["wait"]))
             known = cast("Grid", _Announcing(rostered(grid, settings)))
