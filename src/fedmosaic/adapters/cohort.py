@@ -57,11 +57,16 @@ class CohortAdapter:
 
     Args:
         adapter: one of the model's; those of the clients were made :meth:`beside <Adapter.beside>` it.
+
+    Attributes:
+        shape: that of each client's adapter.
+        attached: whether the decoder computes with it.
     """
 
     def __init__(self, adapter: Adapter) -> None:
         self.shape = adapter.shape
-        self.interface: Interface | None = adapter.interface
+        self.attached = False
+        self._interface = adapter.interface
         self._pass = _Pass()
         self._places = [(adapted, _linear(adapted.linear, self._pass)) for adapted in adapter.linears()]
         self._clients = 0
@@ -101,11 +106,12 @@ class CohortAdapter:
         self._clients = len(members)
         linears = [[adapted.linear for adapted in member.linears()] for member in members]
         try:
-            for (adapted, linear), *of_members in zip(self._places, *linears, strict=True):
+            for (_, linear), *of_members in zip(self._places, *linears, strict=True):
                 linear.gather(of_members)
-                adapted.put(linear)
+            self.reattach()
             yield
         finally:
+            self.attached = False
             for _, linear in self._places:
                 linear.drop()
             for adapted in instead.linears():
@@ -133,11 +139,24 @@ class CohortAdapter:
         for _, linear in self._places:
             linear.hand_out()
 
+    @property
+    def interface(self) -> Interface | None:
+        """The vision-language interface that carries a tower adapter, if one does."""
+        return self._interface
+
     def reattach(self) -> None:
-        """See :meth:`AttachedAdapter.reattach <fedmosaic.models.base.AttachedAdapter.reattach>`; it never is out."""
+        """Put the linears of all clients (back) into the model."""
+        if not self.attached:
+            for adapted, linear in self._places:
+                adapted.put(linear)
+            self.attached = True
 
     def detach(self) -> None:
-        """See :meth:`AttachedAdapter.detach <fedmosaic.models.base.AttachedAdapter.detach>`; :meth:`holding` does."""
+        """Put the model's own linears in their places."""
+        if self.attached:
+            for adapted, linear in self._places:
+                adapted.put(linear.base)
+            self.attached = False
 
 
 class _CohortLinear(nn.Module):

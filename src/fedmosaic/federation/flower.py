@@ -394,8 +394,8 @@ def answer_for_ended_apps() -> None:
                 state._store_error_replies({task.run_id}, flwr_state.CLIENT_APP_CRASHED_ERROR)
         return done
 
-    state_class.finish_task = finished  # type: ignore[method-assign]
-    state_class._on_task_tokens_expired = expired  # type: ignore[method-assign]
+    state_class.finish_task = finished  # type: ignore[method-assign,assignment]
+    state_class._on_task_tokens_expired = expired  # type: ignore[method-assign,assignment]
 
 
 @contextmanager
