@@ -2,10 +2,11 @@
 
 import pytest
 from tests.api.objects import capitals, colours, text_model
+from tests.engines.scenario import outcome, written
 
 import fedmosaic as fm
-from fedmosaic.config import resolve
-from fedmosaic.federation import RunFolder, client_app
+from fedmosaic.config import load_scenario, resolve
+from fedmosaic.federation import RunFolder, client_app, engines
 from fedmosaic.federation.dealing import devices_of_clients
 from fedmosaic.federation.engines.in_process import local_nodes
 from fedmosaic.io import load_tensors
@@ -92,6 +93,15 @@ def test_idle_base_models_wait_elsewhere(tmp_path, monkeypatch):
     expected, found = states(kept), states(moved)
     for name, tensors in expected.items():
         assert all((tensor == found[name][key]).all() for key, tensor in tensors.items()), name
+
+
+@pytest.mark.slow
+def test_worker_processes_compute_where_their_clients_do(tmp_path):
+    scenario = load_scenario(str(written(tmp_path)))
+    for engine, device in {"in-process": "cpu", "simulation": "cpu:0,cpu:1"}.items():
+        settings = resolve(scenario, engine=engine, device=device)
+        engines.run(settings, RunFolder.create(tmp_path / engine, settings))
+    assert outcome(tmp_path / "simulation") == outcome(tmp_path / "in-process")
 
 
 @pytest.mark.parametrize("device", ["cpu,auto", "cpu:0,cpu:0", "cpu,", "cpu,tpu"])

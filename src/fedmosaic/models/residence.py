@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import nn
 
-if TYPE_CHECKING:
-    from fedmosaic.models.base import BaseModel
+
+class Resident(Protocol):
+    """The part of a base model that is moved."""
+
+    @property
+    def module(self) -> nn.Module:
+        """The model, with the adapter in it."""
+        ...
 
 
 def _move(module: nn.Module, device: torch.device) -> None:
@@ -41,14 +47,14 @@ class Residence:
         self.device = torch.device(device)
         self._move = move
         self._alone = alone
-        self._there: list[BaseModel] = []
-        self._used: list[BaseModel] = []
+        self._there: list[Resident] = []
+        self._used: list[Resident] = []
 
     def turn(self) -> None:
         """Begin another client's turn: whatever was used until now is idle until it is used again."""
         self._used = []
 
-    def enter(self, model: BaseModel) -> None:
+    def enter(self, model: Resident) -> None:
         """Make sure that a model is on the device.
 
         Args:
