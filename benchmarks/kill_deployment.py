@@ -270,7 +270,8 @@ def drawn(kinds: Sequence[str], count: int, dice: random.Random) -> list[str]:
 
 def keep(tally: Tally, asked: argparse.Namespace) -> None:
     """Print and write what was done up to now."""
-    command = f"python benchmarks/kill_deployment.py --kills {asked.kills} --seed {asked.seed}"
+    kinds = "" if asked.kinds == list(KINDS) else f" --kinds {' '.join(asked.kinds)}"
+    command = f"python benchmarks/kill_deployment.py --kills {asked.kills}{kinds} --seed {asked.seed}"
     tally.write(asked.out, command=command, load=round(os.getloadavg()[0], 1))
 
 
