@@ -173,7 +173,7 @@ def test_a_link_out_of_the_folder_is_followed_but_no_path_leaves_it(tmp_path):
     (tmp_path / "data").mkdir()
     record = {"question": "q", "answer": "a", "image": "link.png"}
     path = written(tmp_path / "data" / "t.jsonl", record)
-    with pytest.raises(DataError, match="'link.png' is not below"):
+    with pytest.raises(DataError, match=r"'link\.png' is not below"):
         read(path)
     (path.parent / "link.png").symlink_to(tmp_path / "elsewhere" / "a.png")  # the owner placed it
     assert sum(len(sample.images) for sample in read(path)) == 1
