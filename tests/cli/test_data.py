@@ -34,6 +34,10 @@ def test_check_shows_what_is_understood(monkeypatch, capsys, mine):
     assert "not used, with the number of records that have it: ward (24)" in out
     assert "0 problems" in out
     assert Image.open(picture).width > 100
+    colours = {colour for _, colour in Image.open(picture).getcolors(2**16)}
+    assert (
+        len({(60 * i, 0, 0) for i in range(4)} & colours) > 1
+    )  # samples with their images, of the four that there are
 
 
 def test_check_names_every_problem_and_fails(monkeypatch, capsys, mine):
@@ -44,11 +48,21 @@ def test_check_names_every_problem_and_fails(monkeypatch, capsys, mine):
     status, out, _ = call(monkeypatch, capsys, "data", "check", mine.parent)
     problems = [line for line in out.splitlines() if line.startswith("problem: ")]
     assert status == 1
-    assert sum(f"{mine}, record" in line and "0.png" in line for line in problems) == 6
+    same = next(line for line in problems if "0.png" in line)
+    assert f"{mine}, record 0 (line 1) and 5 more, records 0, 4, 8, 12, 16, 20: " in same
     assert any("record 24 (line 25)" in line and "is not fetched" in line for line in problems)
     assert any("record 25 (line 26)" in line and "not valid JSON" in line for line in problems)
     assert any("other.csv, record 0 (line 2)" in line for line in problems)
     assert f"{len(problems)} problems" in out
+
+
+def test_columns_are_named_for_the_files_that_have_them(monkeypatch, capsys, mine):
+    rows = [f"Was ist {i}?;x{i}" for i in range(6)]
+    (mine.parent / "table.csv").write_text("\n".join(["frage;antwort", *rows]))
+    names = ("--column", "question=frage", "--column", "answer=antwort")
+    status, out, _ = call(monkeypatch, capsys, "data", "check", mine.parent, *names)
+    assert (status, "table: columns in csv; records: 6 train" in out) == (0, True)
+    assert f"{mine}: has no columns 'antwort', 'frage', and is read as it is" in out
 
 
 def test_tasks_of_own_data_are_listed_and_shown(monkeypatch, capsys, mine):

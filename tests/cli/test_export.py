@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tomli_w
 import torch
+from huggingface_hub import ModelCard
 from peft import PeftModel
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -172,6 +173,9 @@ def test_plain_transformers_and_peft_load_what_was_exported(monkeypatch, capsys,
             status, _, error = call(monkeypatch, capsys, "export", run, "--client", client, "--as", form, "--out", out)
             assert status == 0, error
             assert "from_pretrained" in (out / "README.md").read_text()
+            assert ModelCard((out / "README.md").read_text()).data.library_name
+            told = [path.read_text() for path in out.rglob("*") if path.suffix in (".md", ".json")]
+            assert not any(str(part) in text for text in told for part in (tmp_path.parent, run))
             assert "```python" in (out / "README.md").read_text().splitlines()  # else Markdown shows no block
         processor = AutoProcessor.from_pretrained(folder / "base")
         question = f"<bos><image> first <image> second {QUESTION}"

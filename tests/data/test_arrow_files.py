@@ -75,3 +75,99 @@ def test_without_the_library_one_line_says_how_to_get_it(tmp_path, monkeypatch):
     path.write_bytes(b"PAR1 and so on")
     with pytest.raises(DataError, match=r"needs pyarrow, which is not installed: pip install 'fedmosaic\[parquet\]'"):
         FilesBenchmark(path).task("mine")
+
+
+@pytest.mark.skipif(not INSTALLED, reason="needs pyarrow")
+def test_a_file_that_unpacks_to_far_more_than_it_holds_is_refused(tmp_path, monkeypatch):
+    import pyarrow.parquet
+
+    monkeypatch.setattr("fedmosaic.data.readers.arrow._MOST", 2**20)
+    texts = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 500, pyarrow.int32()), ["x" * 10_000])
+    bomb = pyarrow.table({"question": texts, "answer": ["a"] * 500})
+    pyarrow.parquet.write_table(bomb, tmp_path / "mine.parquet", compression="zstd")
+    with pytest.raises(DataError, match="unpacks to more than 1,048,576 bytes, 200 times its size") as error:
+        FilesBenchmark(tmp_path / "mine.parquet").task("mine")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(not INSTALLED, reason="needs pyarrow")
+def test_a_column_that_repeats_a_long_text_is_read_in_few_rows(tmp_path):
+    import pyarrow.parquet
+
+    from fedmosaic.data.readers.parquet import _rows_at_once
+
+    long = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 100, pyarrow.int32()), ["x" * 80_000_000])
+    pyarrow.parquet.write_table(pyarrow.table({"question": long}), tmp_path / "long.parquet", compression="zstd")
+    assert _rows_at_once(pyarrow.parquet.ParquetFile(tmp_path / "long.parquet").metadata) == 26
+
+
+@pytest.mark.skipif(not INSTALLED, reason="needs pyarrow")
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (float("nan"), "'answer' is nan"),
+        (True, "'answer' is True"),
+        (b"\xff", "expected a text"),
+        ([1], "expected a text"),
+    ],
+)
+def test_cells_that_are_no_answers_are_refused(tmp_path, value, words):
+    import pyarrow.parquet
+
+    found = pyarrow.table({"question": ["a", "b"], "answer": [value, value]})
+    pyarrow.parquet.write_table(found, tmp_path / "mine.parquet")
+    with pytest.raises(DataError, match=f"record 0: {words}|record 0: .*{words}"):
+        FilesBenchmark(tmp_path / "mine.parquet").task("mine")
+
+
+@pytest.mark.skipif(not INSTALLED, reason="needs pyarrow")
+def test_a_damaged_file_is_one_line(tmp_path):
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(table(), tmp_path / "mine.parquet")
+    content = bytearray((tmp_path / "mine.parquet").read_bytes())
+    for place in range(10, len(content), 97):
+        content[place] ^= 0xFF
+    (tmp_path / "mine.parquet").write_bytes(content)
+    with pytest.raises(DataError) as error:
+        FilesBenchmark(tmp_path / "mine.parquet").task("mine")
+    assert "\n" not in str(error.value)
+
+
+def test_what_the_datasets_library_saves_is_read(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    kinds = datasets.Features(
+        {
+            "question": datasets.Value("string"),
+            "image": datasets.Image(),
+            "label": datasets.ClassLabel(names=["cat", "dog"]),
+        }
+    )
+    whole = datasets.Dataset.from_list(rows(), features=kinds)
+    whole.save_to_disk(tmp_path / "saved", num_shards=2)
+    check(FilesBenchmark(tmp_path / "saved"), "saved")
+    whole.to_parquet(tmp_path / "mine.parquet")
+    check(FilesBenchmark(tmp_path / "mine.parquet"), "mine")
+    datasets.DatasetDict(train=whole, test=whole.select(range(2))).save_to_disk(tmp_path / "both")
+    task = FilesBenchmark(tmp_path / "both").task("both")
+    assert (len(task.train) + len(task.validation), len(task.test)) == (10, 2)
+    whole.shuffle(seed=0).select(range(4)).save_to_disk(tmp_path / "chosen")  # the library writes the chosen rows
+    chosen = FilesBenchmark(tmp_path / "chosen").task("chosen")
+    assert len(chosen.train) + len(chosen.validation) + len(chosen.test) == 4
+
+
+def test_folders_of_classes_are_read_as_the_datasets_library_does(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            for i in range(3):
+                (tmp_path / "pets" / split / name).mkdir(parents=True, exist_ok=True)
+                path = tmp_path / "pets" / split / name / f"{i}.png"
+                Image.new("RGB", (4, 4), (len(split), ord(name[0]), i)).save(path)
+    theirs = datasets.load_dataset("imagefolder", data_dir=str(tmp_path / "pets"), cache_dir=str(tmp_path / "cache"))
+    benchmark = FilesBenchmark(tmp_path / "pets")
+    task = benchmark.task("pets")
+    for split, samples in (("train", (*task.train, *task.validation)), ("test", task.test)):
+        names = theirs[split].features["label"].names
+        wanted = {(row["image"].convert("RGB").getpixel((0, 0)), names[row["label"]]) for row in theirs[split]}
+        assert {(benchmark.images.load(s.images[0]).getpixel((0, 0)), s.answer) for s in samples} == wanted

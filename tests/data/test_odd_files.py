@@ -3,6 +3,8 @@
 import base64
 import io
 import json
+import random
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from fedmosaic.data.checking import check_data
 from fedmosaic.data.files import FilesBenchmark
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import DataError
@@ -138,6 +141,7 @@ def test_files_in_other_encodings_or_damaged_ones_are_refused_in_one_line(tmp_pa
             "cannot be looked for|below",
         ),
         ({"question": "q", "answer": "a", "image": ["a.png", 3]}, "is no image"),
+        ({"messages": [{"role": "user", "content": [{"type": ["a"], "text": "q"}]}, TURNS[1]]}, "has a part"),
         ({"messages": TURNS * 2 + TURNS[:1]}, "ends with a question"),
         ({"messages": [TURNS[0], {**TURNS[1], "weight": 0}]}, "'weight'"),
         ({"messages": [TURNS[0], {"role": "tool", "content": "x"}, TURNS[1]]}, "is by 'tool'"),
@@ -306,3 +310,44 @@ def test_pictures_in_records_need_not_fit_into_memory(tmp_path, monkeypatch):
         assert benchmark.images.load(sample.images[0]).getpixel((0, 0)) == (int(sample.prompt[-2]), 0, 0)
     assert len(benchmark.images.keys()) == 6
     assert not list((tmp_path / "home" / "embedded").iterdir())
+
+
+SEEDS = {
+    "t.jsonl": b'{"question": "q1", "answer": "a", "image": "x.png"}\n'
+    b'{"question": "q", "answer": 1, "options": ["a", "b"]}',
+    "t.json": b'[{"messages": [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "q"}]}, '
+    b'{"role": "assistant", "content": "a"}], "images": ["x.png"]}, {"messages": []}]',
+    "t.csv": b'question,answer,options,image\nq1,a,a|b,x.png\nq2,"b, c","x|b, c",\n',
+    "l.json": b'[{"id": 1, "image": "x.png", "conversations": '
+    b'[{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}]',
+    "s.jsonl": b'{"segments": [{"label": false, "text": "q"}, {"label": true, "text": "a"}], '
+    b'"system": [{"type": "text"}]}',
+    "p.json": b'[{"texts": [{"user": "q", "assistant": "a"}], "images": [{"bytes": null, "path": "x.png"}]}]',
+}
+VALUES = (
+    b'null true [] {} "" NaN 1e999 -1 "<image>" ["a"] {"type":"image"} "\\ud800" "\\u0000" {"url":"http://x"}'.split()
+)
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_whatever_is_in_a_file_it_is_read_or_refused_in_one_line(tmp_path, name):
+    draw = random.Random(name)
+    (tmp_path / "x.png").write_bytes(png())
+    for _ in range(30):
+        content = SEEDS[name]
+        for _ in range(draw.randint(1, 3)):
+            at = draw.randrange(len(content))
+            spans = [match.span() for match in re.finditer(rb'"[^"]*"|\d+|null', content)] or [(at, at)]
+            start, end = draw.choice([(at, at + 1), (at, at + draw.randint(1, 20)), *spans])
+            content = (
+                content[:start] + draw.choice([b"", bytes([draw.randrange(256)]), *VALUES]) + content[end:] or b"x"
+            )
+        (tmp_path / name).write_bytes(content)
+        try:
+            report = check_data(tmp_path / name)
+        except DataError as error:
+            assert "\n" not in str(error), content
+            continue
+        assert not any("\n" in line for line in (*report.problems, *report.notes)), content
+        for task in (task for file in report.files for task in file.tasks):
+            assert all(s.answer not in ("nan", "None") for s in (*task.train, *task.validation, *task.test)), content

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from fedmosaic.adapters.export import write_lora, write_origin
 from fedmosaic.adapters.merge import merged
+from fedmosaic.api.card import Card, base_name, scores_of, write_card
 from fedmosaic.api.objects import Objects
 from fedmosaic.api.opening import open_finished
 from fedmosaic.api.product import AnswersWithProxy, write_product
 from fedmosaic.config import RunSettings, varied
 from fedmosaic.data.images import GivenImages
 from fedmosaic.errors import SettingsError
-from fedmosaic.federation import ClientRuntime
+from fedmosaic.federation import ClientRuntime, RunFolder
 from fedmosaic.federation.final_model import FinalModel, final_model
 from fedmosaic.io import folder_written_atomically
 from fedmosaic.nearest import hint
@@ -27,10 +28,11 @@ def export(
     out: Path,
     *,
     after_exchange: bool = False,
+    base_model: str | None = None,
     device: str | None = None,
     objects: Objects | None = None,
 ) -> None:
-    """Write a client's final model; ``README.md`` beside it says how to load it.
+    """Write a client's final model; ``README.md`` beside it is its model card, and says how to load it.
 
     Args:
         run: folder of a finished run.
@@ -38,6 +40,7 @@ def export(
         form: ``lora`` (a PEFT LoRA), ``merged`` (a whole checkpoint) or ``base`` (what a LoRA goes on).
         out: new folder for it.
         after_exchange: as the last exchange has left the client, not as local training has.
+        base_model: the base model's name on the Hugging Face hub, where the folder's own name does not tell it.
         device: where models compute; default: where they did, or what ``auto`` takes if that is not there.
         objects: what the run was given as objects.
 
@@ -53,23 +56,41 @@ def export(
     runtime = open_finished(
         run, objects, images=GivenImages(()), after_exchange=after_exchange, device=device, change=_as_stored
     )
-    settings = runtime.assets.settings
-    write = _writer(runtime, client, form)
+    settings, spec, method = (
+        runtime.assets.settings,
+        runtime.assets.settings.scenario.client(client),
+        runtime.assets.method,
+    )
+    bases = [base_name(spec.model, base_model)]
+    write = _writer(runtime, client, form, bases[0].text)
+    record = RunFolder(run)
+    results = record.results()
     try:
         with folder_written_atomically(out) as folder:
             usage = write(folder)
-            origin = f"{settings.method} on {settings.scenario.name}, {settings.rounds} rounds, seed {settings.seed}"
-            origin += ", after the last exchange" if after_exchange else ""
-            title = f"# Client {client} of a fedmosaic run ({form})"
-            (folder / "README.md").write_text(f"{title}\n\n{origin}.\n\n{usage}\n", encoding="utf-8")
+            if isinstance(method, AnswersWithProxy) and method.proxy is not None:
+                bases.append(base_name(method.proxy.model))
+            card = Card(
+                spec,
+                form,
+                bases,
+                runtime.assets.pool.model(spec.model).architecture,
+                usage,
+                method.title,
+                f"{settings.rounds} rounds" + (", after the last exchange" if after_exchange else ""),
+                settings,
+                [] if form == "base" else scores_of(record, spec, after_exchange=after_exchange),
+                results.privacy if results else None,
+            )
+            write_card(folder / "README.md", card)
     except OSError as error:
         raise SettingsError(f"--out {out} cannot be written: {error.strerror}") from None
 
 
-def _writer(runtime: ClientRuntime, client: int, form: str) -> Callable[[Path], str]:
+def _writer(runtime: ClientRuntime, client: int, form: str, base: str) -> Callable[[Path], str]:
     """Return what writes a client's model, or both of its models; whatever may be wrong with it shows here."""
     if not isinstance(runtime.assets.method, AnswersWithProxy):
-        return partial(_FORMS[form], final_model(runtime, client))
+        return partial(_FORMS[form], final_model(runtime, client), base=base)
     if form != "lora":
         raise SettingsError(
             f"--as {form}: clients of {runtime.assets.method.title} answer with two models, which are no one "
@@ -83,10 +104,10 @@ def _as_stored(settings: RunSettings) -> RunSettings:
     return varied(settings, ["model.dtype=auto", "model.quantisation=none"])
 
 
-def _lora(model: FinalModel, folder: Path) -> str:
+def _lora(model: FinalModel, folder: Path, *, base: str) -> str:
     task = "CAUSAL_LM" if model.base.auto_class == "AutoModelForCausalLM" else None
-    write_lora(model.adapter, folder, base_model=model.spec.model, task_type=task)
-    write_origin(model.adapter, folder, base_model=model.spec.model)
+    write_lora(model.adapter, folder, base_model=base, task_type=task)
+    write_origin(model.adapter, folder, base_model=base)
     built_in = (
         " Its folder is what `fedmosaic export RUN --client K --as base --out BASE` writes."
         if model.base.own_code
@@ -94,26 +115,24 @@ def _lora(model: FinalModel, folder: Path) -> str:
     )
     lines = [*_load(model, "BASE"), 'model = PeftModel.from_pretrained(base, "THIS FOLDER")']
     return (
-        f"A PEFT LoRA for the base model `{model.spec.model}`.{built_in}\n\n"
+        f"A PEFT LoRA for the base model `{base}`.{built_in}\n\n"
         + _code("from peft import PeftModel", *lines)
         + "\n\nIt computes what the client's model computes; fedmosaic is not needed. A client of another run starts "
         + 'from it with `start = "THIS FOLDER"`; `fedmosaic.json` and `slots` are for that.'
     )
 
 
-def _merged(model: FinalModel, folder: Path) -> str:
+def _merged(model: FinalModel, folder: Path, *, base: str) -> str:
     changes, config = merged(model.adapter, model.base.module)
     model.adapter.detach()
     model.base.save(folder, changes=changes, config=config)
-    return f"`{model.spec.model}` with the client's adapter added to its weights.\n\n" + _code(
-        *_load(model, "THIS FOLDER")
-    )
+    return f"`{base}` with the client's adapter added to its weights.\n\n" + _code(*_load(model, "THIS FOLDER"))
 
 
-def _base(model: FinalModel, folder: Path) -> str:
+def _base(model: FinalModel, folder: Path, *, base: str) -> str:
     model.adapter.detach()
     model.base.save(folder)
-    return f"The base model `{model.spec.model}`, unchanged: LoRA exports of its clients go on it.\n\n" + _code(
+    return f"The base model `{base}`, unchanged: LoRA exports of its clients go on it.\n\n" + _code(
         *_load(model, "THIS FOLDER")
     )
 
@@ -128,4 +147,4 @@ def _code(*lines: str) -> str:
     return "\n".join(["```python", *lines, "```"])
 
 
-_FORMS: dict[str, Callable[[FinalModel, Path], str]] = {"lora": _lora, "merged": _merged, "base": _base}
+_FORMS: dict[str, Callable[..., str]] = {"lora": _lora, "merged": _merged, "base": _base}

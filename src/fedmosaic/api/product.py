@@ -25,6 +25,7 @@ from fedmosaic.adapters import Adapter, SlotWeights
 from fedmosaic.adapters.adding import add_lora
 from fedmosaic.adapters.export import write_lora
 from fedmosaic.api.answering import answer, pictures_of
+from fedmosaic.api.card import base_name
 from fedmosaic.config.validation import validate
 from fedmosaic.data.in_memory import InMemoryImages, Picture
 from fedmosaic.data.sample import Sample
@@ -107,7 +108,7 @@ def write_product(runtime: ClientRuntime, client_id: int, folder: Path) -> str:
     for part, (adapter, base, weights) in adapters.items():
         task = "CAUSAL_LM" if base.auto_class == "AutoModelForCausalLM" else None
         with adapter.mixed(weights):
-            write_lora(adapter, folder / part, base_model=models[part], task_type=task)
+            write_lora(adapter, folder / part, base_model=base_name(models[part]).text, task_type=task)
     rule = method.proxy_weight(client)
     table = {
         **models,
@@ -120,7 +121,7 @@ def write_product(runtime: ClientRuntime, client_id: int, folder: Path) -> str:
     (folder / FILE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
     if rule.known is not None:
         save_tensors(folder / KNOWN, {"known": rule.known})
-    return _usage(models)
+    return _usage({part: base_name(model).text for part, model in models.items()})
 
 
 def _usage(models: dict[str, str]) -> str:

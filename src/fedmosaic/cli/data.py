@@ -11,12 +11,13 @@ from fedmosaic.cli.console import PlainConsole
 from fedmosaic.errors import SettingsError
 
 if TYPE_CHECKING:
-    from fedmosaic.data.checking import FileReport
+    from fedmosaic.data.checking import DataReport, FileReport
     from fedmosaic.data.sample import Task
 
 data = typer.Typer(help="Check your own data, or make a scenario of them.", no_args_is_help=True)
 
-_FIRST = 3  # samples that are shown of each task
+_FIRST = 4  # samples that are shown of each task
+_IN_PICTURE = 12  # tasks
 _PROBLEMS = 1
 
 _Path = Annotated[Path, typer.Argument(help="A file, or a folder of files, in one of the formats of docs/data.md.")]
@@ -29,7 +30,7 @@ _Column = Annotated[
 def check(
     path: _Path,
     column: _Column = None,
-    picture: Annotated[Path | None, typer.Option(help="A .png file for samples of the first task.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="A .png file for the first samples of each task.")] = None,
 ) -> None:
     """Show what is understood: formats, numbers, first samples, every problem; exit status 1 if there is any."""
     from fedmosaic.data.checking import check_data
@@ -46,15 +47,11 @@ def check(
         console.say(f"problem: {' '.join(problem.split())}")
     count = len(report.problems)
     console.say(f"{count} problem{'' if count == 1 else 's'}")
-    names = [task.name for file in report.files for task in file.tasks]
-    if picture is not None and names:
-        from fedmosaic.data.sheet import contact_sheet
-
-        try:
-            contact_sheet(report.benchmark, names[0]).save(picture)
-        except OSError as error:
-            raise SettingsError(f"--picture {picture}: cannot be written ({error.strerror})") from error
-        console.say(f"wrote {picture}")
+    tasks = [task for file in report.files for task in file.tasks]
+    if tasks and picture is None:
+        console.say(f"to see the first samples: fedmosaic data check {path} --picture samples.png")
+    elif tasks and picture is not None:
+        _draw(console, report, tasks, picture)
     if report.problems:
         raise typer.Exit(_PROBLEMS)
 
@@ -78,6 +75,19 @@ def split(
     file = deal(path, out, clients=clients, by=by, models=models, columns=_columns(column), alpha=alpha, seed=seed)
     scenario = Scenario.from_toml(file)
     PlainConsole().say(f"wrote {file}: {scenario.title}, {len(scenario.task_names)} tasks; fedmosaic run {file}")
+
+
+def _draw(console: PlainConsole, report: DataReport, tasks: list[Task], picture: Path) -> None:
+    from fedmosaic.data.sheet import below_each_other, contact_sheet
+
+    shown = tasks[:_IN_PICTURE]
+    sheets = [contact_sheet(report.benchmark, task.name, samples=task.train[:_FIRST]) for task in shown]
+    try:
+        below_each_other(sheets).save(picture)
+    except OSError as error:
+        raise SettingsError(f"--picture {picture}: cannot be written ({error.strerror})") from error
+    left = f", of {len(shown)} of {len(tasks)} tasks" if len(shown) < len(tasks) else ""
+    console.say(f"wrote {picture}: the first samples{left}")
 
 
 def _columns(given: list[str] | None) -> dict[str, str]:

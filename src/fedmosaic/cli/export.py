@@ -22,6 +22,9 @@ def export(
         str | None,
         typer.Option(help=r"auto, cpu, cuda, cuda:1 or mps.  \[default: the run's; auto where that is not there]"),
     ] = None,
+    base_model: Annotated[
+        str | None, typer.Option(help="The base model's name on the Hugging Face hub, for the model card: owner/model.")
+    ] = None,
     after_exchange: Annotated[
         bool,
         typer.Option("--after-exchange", help="As the last exchange has left the client, not as local training has."),
@@ -30,5 +33,5 @@ def export(
     """Write a client's final model as a PEFT LoRA folder or as an ordinary transformers checkpoint."""
     from fedmosaic.api.exporting import export as write_export
 
-    write_export(run, client, form, out, after_exchange=after_exchange, device=device)
-    PlainConsole().say(f"wrote {out}; {out / 'README.md'} says how to load it")
+    write_export(run, client, form, out, after_exchange=after_exchange, base_model=base_model, device=device)
+    PlainConsole().say(f"wrote {out}; {out / 'README.md'} is its model card, and says how to load it")

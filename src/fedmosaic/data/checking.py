@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedmosaic.data.files import FilesBenchmark, Understood
+from fedmosaic.data.files import Fault, FilesBenchmark, Understood
 from fedmosaic.data.sample import Task
 from fedmosaic.errors import DataError
+
+_NUMBER = re.compile(r"record (\d+)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class DataReport:
 
     Attributes:
         files: by name.
-        problems: one line each, with file and record.
+        problems: one line each, with file and record, or all records of a file that have the same.
         notes: what is no problem but should be known.
         benchmark: the data, without what cannot be used.
     """
@@ -63,4 +66,29 @@ def check_data(path: Path, *, columns: Mapping[str, str] | None = None) -> DataR
         except DataError as error:
             stops.append(str(error))
         files.append(FileReport(name, benchmark.understood.get(name, Understood()), tasks))
-    return DataReport(tuple(files), (*benchmark.skipped, *stops), tuple(benchmark.notes), benchmark)
+    return DataReport(tuple(files), (*_together(benchmark.faults), *stops), tuple(benchmark.notes), benchmark)
+
+
+def _together(faults: Sequence[Fault]) -> Iterator[str]:
+    """Yield a line for each problem of a file, with all records that have it."""
+    places: dict[tuple[Path, str], list[str]] = {}
+    for fault in faults:
+        places.setdefault((fault.path, fault.reason), []).append(fault.place)
+    for (path, reason), found in places.items():
+        more = f" and {len(found) - 1} more, {_ranges(found)}" if len(found) > 1 else ""
+        yield f"{path}, {found[0]}{more}: {reason}"
+
+
+def _ranges(places: Sequence[str]) -> str:
+    """Return the numbers of records in short: 0-4, 7, 9-11; places without numbers as they are."""
+    matches = [_NUMBER.match(place) for place in places]
+    numbers = [int(match[1]) for match in matches if match]
+    if len(numbers) < len(places):
+        return ", ".join(places)
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1] = [runs[-1][0], number]
+        else:
+            runs.append([number])
+    return "records " + ", ".join("-".join(map(str, run)) for run in runs)

@@ -40,6 +40,24 @@ class Understood:
     groups: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a record cannot be used.
+
+    Attributes:
+        path: its file.
+        place: the record's, in the file.
+        reason: what is wrong.
+    """
+
+    path: Path
+    place: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}, {self.place}: {self.reason}"
+
+
 class FilesBenchmark:
     """Tasks in a file or below a folder. A task is read and checked when it is asked for.
 
@@ -53,6 +71,7 @@ class FilesBenchmark:
 
     Attributes:
         skipped: what was left out, one message per record.
+        faults: the same, in parts.
         notes: what does not stop a run but makes its scores mean less.
         understood: by the name of a task's files.
 
@@ -78,6 +97,7 @@ class FilesBenchmark:
         self._public = public
         self._recogniser = Recogniser(columns or {})
         self.skipped: list[str] = []
+        self.faults: list[Fault] = []
         self.notes: list[str] = []
         self.images = FileImages(self.root)
         self.understood: dict[str, Understood] = {}
@@ -191,12 +211,13 @@ class FilesBenchmark:
                         is_open=(f"{task}/{record.group}" if record.group else task) in self.open_tasks,
                     )
                 except (DataError, RecursionError) as error:
-                    message = f"{path}, {entry.place}: {error}"
+                    fault = Fault(path, entry.place, str(error))
                     if not self.skip_bad:
-                        raise DataError(message) from error
-                    self.skipped.append(message)
+                        raise DataError(str(fault)) from error
+                    self.faults.append(fault)
+                    self.skipped.append(str(fault))
             if seen.records[split]:
-                chosen.finish(path)
+                self.notes += chosen.finish(path)
 
 
 def _divided(sources: Sequence[Source], share: float) -> tuple[list[Source], list[Source]]:

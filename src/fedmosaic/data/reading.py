@@ -25,6 +25,7 @@ LONGEST_TEXT = 10_000_000
 _ROLES = (
     *("question", "answer", "context", "image", "options", "metric", "task", "system", "messages", "conversations"),
 )
+_ASKED = ("question", "answer", "messages", "conversations")
 _CHOICE = frozenset({"choice", "multi-choice", "multiple-choice", "accuracy"})
 # What would change the meaning of questions and answers if it were left out.
 _LOSSY = """
@@ -111,6 +112,7 @@ class FileRecords:
     formats: Sequence[type[Format]]
     _format: type[Format] | None = field(default=None, init=False)
     _absent: set[str] = field(init=False)
+    _applies: bool | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._absent = set(self.columns.values())
@@ -150,28 +152,35 @@ class FileRecords:
         options = options_of(record)
         return Record(conversation, options, plain.number, _is_open(record, options), group)
 
-    def finish(self, path: Path) -> None:
-        """Check, after the last record, that each named column was there.
+    def finish(self, path: Path) -> list[str]:
+        """Check, after the last record, that each named column was there; return what should be known.
 
         Args:
-            path: the file, for the error.
+            path: the file, for messages.
 
         Raises:
             DataError: one was in no record.
         """
-        if self._absent:
-            raise DataError(
-                f"{path}: no record has {', '.join(map(repr, sorted(self._absent)))}, which the scenario's columns name"
-            )
+        absent = ", ".join(map(repr, sorted(self._absent)))
+        if self._absent and self._applies:
+            raise DataError(f"{path}: no record has {absent}, which the columns name")
+        return [] if self._applies or not absent else [f"{path}: has no columns {absent}, and is read as it is"]
 
     def _renamed(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Return the record with the usual names for the columns that the scenario names."""
+        """Return the record with the usual names for the columns that the scenario names.
+
+        A file whose first record has none of those that hold questions and answers is of another form, and left as is.
+        """
         if not self.columns:
             return record
+        if self._applies is None:
+            asked = [own for name, own in self.columns.items() if name in _ASKED]
+            self._applies = not asked or any(own in record for own in asked)
+        columns = {name: own for name, own in self.columns.items() if self._applies or name == "task"}
         self._absent -= record.keys()
-        found = {key: value for key, value in record.items() if key not in self.columns.values()}
-        for name, own in self.columns.items():
-            if own not in record and name in ("question", "answer", "task", "messages", "conversations"):
+        found = {key: value for key, value in record.items() if key not in columns.values()}
+        for name, own in columns.items():
+            if own not in record and name in (*_ASKED, "task"):
                 raise DataError(f"it has no {own!r}, which is to be the {name}; it has {quoted(sorted(record))}")
             found[name] = record.get(own)
         return found
@@ -220,8 +229,8 @@ def _format_of(record: Mapping[str, Any], kinds: Sequence[type[Format]]) -> type
     if not best:
         known = ", ".join(kind.name for kind in kinds)
         raise DataError(
-            f"its keys {quoted(sorted(map(str, record)))} are of no known format ({known}); name its columns in the "
-            "scenario: columns = { question = '...', answer = '...' }"
+            f"its keys {quoted(sorted(map(str, record)))} are of no known format ({known}); name its columns: --column "
+            "question=..., or in the scenario columns = { question = '...', answer = '...' }"
         )
     if len(best) > 1:
         raise DataError(f"it is {' and '.join(repr(kind.name) for kind in best)} at once; keep the keys of one")

@@ -18,13 +18,16 @@ _WIDTH = 5 * (_SIDE + 6) + 2 * _PAD
 _INK, _SOFT, _RIGHT = "#1c1c1c", "#6b6b6b", "#0a7d33"
 
 
-def contact_sheet(benchmark: Benchmark, task_name: str, n: int = 12) -> Image.Image:
+def contact_sheet(
+    benchmark: Benchmark, task_name: str, n: int = 12, *, samples: Sequence[Sample] | None = None
+) -> Image.Image:
     """Draw samples of a task, evenly spaced over its test split.
 
     Args:
         benchmark: where the task is.
         task_name: which task.
         n: at most how many samples.
+        samples: these instead.
 
     Returns:
         An RGB image, two samples beside each other.
@@ -34,7 +37,7 @@ def contact_sheet(benchmark: Benchmark, task_name: str, n: int = 12) -> Image.Im
         DataError: an image cannot be used.
     """
     task = benchmark.task(task_name)
-    cells = [_cell(benchmark, sample) for sample in evenly_spaced(task.test, n)]
+    cells = [_cell(benchmark, sample) for sample in (evenly_spaced(task.test, n) if samples is None else samples)]
     rows = [cells[i : i + _COLUMNS] for i in range(0, len(cells), _COLUMNS)]
     heights = [max(cell.height for cell in row) for row in rows]
     sheet = Image.new("RGB", (_WIDTH * _COLUMNS, 40 + sum(heights)), "white")
@@ -47,6 +50,20 @@ def contact_sheet(benchmark: Benchmark, task_name: str, n: int = 12) -> Image.Im
             sheet.paste(cell, (column * _WIDTH, top))
         top += height
     return sheet
+
+
+def below_each_other(sheets: Sequence[Image.Image]) -> Image.Image:
+    """Return sheets of several tasks as one image.
+
+    Args:
+        sheets: at least one, all of the same width.
+    """
+    whole = Image.new("RGB", (sheets[0].width, sum(sheet.height for sheet in sheets)), "white")
+    top = 0
+    for sheet in sheets:
+        whole.paste(sheet, (0, top))
+        top += sheet.height
+    return whole
 
 
 def evenly_spaced(samples: Sequence[Sample], n: int) -> Sequence[Sample]:

@@ -101,8 +101,8 @@ def _flat(what: str, content: object) -> tuple[str, list[str | None]]:
     return "\n".join(texts), shown
 
 
-def _kind(part: Mapping[str, Any]) -> object:
-    return part.get("type") or next((key for key in ("text", *_IMAGES) if part.get(key) is not None), None)
+def _kind(part: Mapping[str, Any]) -> str:
+    return str(part.get("type") or next((key for key in ("text", *_IMAGES) if part.get(key) is not None), ""))
 
 
 def _payload(part: Mapping[str, Any]) -> str | None:

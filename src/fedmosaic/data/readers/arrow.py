@@ -68,14 +68,18 @@ def rows(path: Path, batches: Iterator[Any], names: Mapping[str, list[str]], *, 
     """
     number, unpacked, most = start, 0, max(_MOST, _RATIO * path.stat().st_size)
     for batch in batches:
-        unpacked += batch.nbytes
-        if unpacked > most:
-            raise DataError(
-                f"{path}, record {number}: the file unpacks to more than {most:,} bytes, {_RATIO} times its size, and "
-                "may be made to fill the memory; write it anew without compression if it is what it should be"
-            )
         for first in range(0, batch.num_rows, ROWS):
-            for row in batch.slice(first, ROWS).to_pylist():
+            part = batch.slice(first, ROWS)
+            found = part.to_pylist()
+            # A column may hold numbers of the texts of a dictionary; the texts count as often as they stand there.
+            texts = sum(len(cell) for row in found for cell in row.values() if isinstance(cell, str | bytes))
+            unpacked += max(part.nbytes, texts)
+            if unpacked > most:
+                raise DataError(
+                    f"{path}, record {number}: the file unpacks to more than {most:,} bytes, {_RATIO} times its size, "
+                    "and may be made to fill the memory; write it anew without compression if it is what it should be"
+                )
+            for row in found:
                 value = {key: _named(cell, names.get(key)) for key, cell in row.items()}
                 yield Entry(f"record {number}", value)
                 number += 1
