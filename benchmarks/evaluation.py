@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -34,6 +35,14 @@ from fedmosaic.pretraining.tokenizers import fit_tokenizer
 
 TEXT = "what kind of thing is this red green blue bird fish tool boat first second third house tree river stone"
 WORDS = TEXT.split()
+
+
+class Told(dict[str, object]):
+    """Results, shown as they come."""
+
+    def __setitem__(self, name: str, value: object) -> None:
+        print(name, value, file=sys.stderr, flush=True)
+        super().__setitem__(name, value)
 
 
 def seconds(work: Callable[[], object], repeats: int) -> list[float]:
@@ -183,7 +192,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    found: dict[str, object] = {"threads": 1, "torch": torch.__version__, **vars(chosen)}
+    found = Told({"threads": 1, "torch": torch.__version__, **vars(chosen)})
     benchmark = load_benchmark("mosaic40", home=home(), folder=None)
     tiny = load_base_model("tiny-llama", images=benchmark.images, home=home())
     asked = [

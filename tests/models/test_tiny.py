@@ -152,7 +152,7 @@ def test_architecture_names_weights_and_shapes(tiny):
     assert other == architecture_name(build_module(family, vocabulary, seed=1).to(torch.bfloat16))
 
 
-def test_an_adapter_is_told_the_same_prompts_at_every_decoding_step(tiny, samples, monkeypatch):
+def test_an_adapter_is_told_the_prompts_of_an_answer_once(tiny, samples, monkeypatch):
     read = []
 
     class Recorder:
@@ -167,5 +167,7 @@ def test_an_adapter_is_told_the_same_prompts_at_every_decoding_step(tiny, sample
     tiny.loss(full)
     assert read == [expected]
     tiny.answer(samples, max_tokens=3)
+    gap = [prompts.input_ids.shape[1] - len(row) for row in expected]
+    assert read[1] == [[before + place for place in row] for before, row in zip(gap, expected, strict=True)]
     assert len(read) > 2
-    assert all(each == expected for each in read)
+    assert all(each == [[]] * len(samples) for each in read[2:])  # what the prompts gave is kept
