@@ -16,6 +16,22 @@ from fedmosaic.federation.event_log import Interrupted
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.report.live import LiveRun, LiveServer, is_loopback
 
+SMALL = """
+probe = "tiny-llama"
+[settings]
+rounds = 2
+training = { steps = 1, batch_size = 4 }
+adapter = { blocks = 2, rank = 4, alignment = "none" }
+[[clients]]
+id = 0
+model = "tiny-llama"
+tasks = ["lowest-bar@bars"]
+[[clients]]
+id = 1
+model = "tiny-llama"
+tasks = ["trend@lines"]
+"""
+
 
 @contextmanager
 def serving(folder, **options):
@@ -128,8 +144,10 @@ def test_a_taken_port_and_a_folder_without_a_run_are_one_line(make_run, tmp_path
 @pytest.mark.slow
 def test_a_real_run_is_watched_from_its_first_round_to_its_end(tmp_path):
     command = [sys.executable, "-m", "fedmosaic"]
-    small = ["--set", "training.steps=1", "--rounds", "2", "--no-reference", "--quiet", "--out", str(tmp_path / "run")]
-    run = subprocess.Popen([*command, "run", "demo", *small], env=os.environ)
+    (tmp_path / "small.toml").write_text(SMALL)
+    run = subprocess.Popen(
+        [*command, "run", str(tmp_path / "small.toml"), "--quiet", "--out", str(tmp_path / "run")], env=os.environ
+    )
     watching = None
     try:
         while not (tmp_path / "run" / "settings.toml").is_file():

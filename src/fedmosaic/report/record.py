@@ -226,11 +226,6 @@ def _read_one(path: Path) -> RunRecord:
     )
 
 
-def _read_examples(folder: RunFolder, clients: set[int]) -> dict[int, Sequence[Example]]:
-    kept = {client: examples.read(folder.client_folder / f"client-{client:03d}") for client in sorted(clients)}
-    return {client: found for client, found in kept.items() if found}
-
-
 def _read_samples(folder: RunFolder, results: RunResults | None) -> dict[When, SampleScores]:
     """Those of the end count once the run is done: one that goes on beyond its end has those of its earlier end."""
     moments: list[When] = ["start"]
@@ -239,6 +234,11 @@ def _read_samples(folder: RunFolder, results: RunResults | None) -> dict[When, S
         if results.exchanged is not None and results.exchanged.changed:
             moments.append("exchanged")
     return {when: folder.scores(when=when) for when in moments if folder.has_scores(when=when)}
+
+
+def _read_examples(folder: RunFolder, clients: set[int]) -> dict[int, Sequence[Example]]:
+    kept = {client: examples.read(folder.client_folder / f"client-{client:03d}") for client in sorted(clients)}
+    return {client: found for client, found in kept.items() if found}
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
