@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 
 import pytest
@@ -197,3 +198,24 @@ def test_sequences_much_shorter_than_the_longest_go_apart():
     assert list(alike([30, 10, 29, 11, 28], 0.15)) == [[0, 2, 4], [3, 1]]
     assert list(alike([30, 10, 29, 11, 28], 10)) == [[0, 2, 4, 3, 1]]
     assert list(alike([5, 4, 5], 0)) == [[0, 2], [1]]
+
+
+def test_an_interrupted_round_is_repeated_to_the_same_bits(monkeypatch):
+    lab, calls, original = Lab("fedmosaic", models=MODELS), 0, cohorts.step_together
+    whole, threads = side_by_side(Field(lab), 1, Cohort(4)), threading.active_count()
+
+    def interrupted(*args):
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    monkeypatch.setattr(cohorts, "step_together", interrupted)
+    field, cohort = Field(lab), Cohort(4)
+    with pytest.raises(KeyboardInterrupt):
+        cohort.run(field.works(1), raises=False)
+    assert threading.active_count() == threads
+    for one, other in zip(side_by_side(field, 1, cohort), whole, strict=True):
+        tensors = other.state.tensors()
+        assert all(torch.equal(tensor, tensors[name]) for name, tensor in one.state.tensors().items())
