@@ -305,7 +305,7 @@ class Cohort:
 
 
 def alike(lengths: Sequence[int], padding: float) -> Iterator[list[int]]:
-    """Yield the places of lengths that can be padded to one, the longest first.
+    """Yield the places, in their order, of lengths that can be padded to one; the longest ones first.
 
     Args:
         lengths: of sequences.
@@ -318,5 +318,5 @@ def alike(lengths: Sequence[int], padding: float) -> Iterator[list[int]]:
     while rest:
         sums = itertools.accumulate(lengths[place] for place in rest)
         fit = [n for n, total in enumerate(sums, start=1) if lengths[rest[0]] * n <= (1 + padding) * total]
-        yield rest[: fit[-1]]
+        yield sorted(rest[: fit[-1]])
         rest = rest[fit[-1] :]
