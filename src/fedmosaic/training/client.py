@@ -231,7 +231,7 @@ class Client:
             )
             return
         if self._lane is not None:
-            loss = self._lane.step(WantedStep(self, batch, slots, mix, gate, frozen, penalty))
+            loss = self._lane.step(WantedStep(self, batch.inputs, slots, mix, gate, frozen, penalty))
             if loss is not None:  # the step was taken, with others'
                 with self.adapter.mixed(mix):
                     self._meter_pass(batch.inputs, mix)

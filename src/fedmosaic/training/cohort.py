@@ -13,7 +13,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -22,10 +22,7 @@ from fedmosaic.adapters import Adapter
 from fedmosaic.adapters.cohort import CohortAdapter, NotTogetherError
 from fedmosaic.adapters.dropout import Draws
 from fedmosaic.models import BaseModel
-from fedmosaic.training.step_together import WantedStep, step_together
-
-if TYPE_CHECKING:
-    from fedmosaic.training.client import Client
+from fedmosaic.training.step_together import Trainee, WantedStep, step_together
 
 _LANE: contextvars.ContextVar[Lane | None] = contextvars.ContextVar("lane", default=None)
 
@@ -78,7 +75,7 @@ class Lane:
         self.draws = Draws([] if device == "cpu" else [device])
         self._cohort = cohort
         self._work = work
-        self._clients: list[Client] = []
+        self._clients: list[Trainee] = []
         self._stopped = False
         self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
         self.draws.keep()
@@ -88,7 +85,7 @@ class Lane:
 
     # ---- in the client's thread
 
-    def enter(self, client: Client) -> None:
+    def enter(self, client: Trainee) -> None:
         """Take a client in, which from now on is in its base model whenever this lane runs.
 
         Args:
@@ -222,7 +219,7 @@ class Cohort:
         self._lent[adapter] = taken + 1
         return copies[taken]
 
-    def seat(self, client: Client) -> None:
+    def seat(self, client: Trainee) -> None:
         """Put a client's adapter into its base model.
 
         Args:
@@ -301,14 +298,14 @@ class Cohort:
             text = f"clients {names} take steps of {base.name} one by one: {' '.join(why.split())[:300]}"
             events.emit("note", text=text)
 
-    def _carrier(self, client: Client) -> CohortAdapter:
+    def _carrier(self, client: Trainee) -> CohortAdapter:
         if client.base not in self._carriers:
             self._carriers[client.base] = CohortAdapter(client.adapter)
         return self._carriers[client.base]
 
 
 def alike(lengths: Sequence[int], padding: float) -> Iterator[list[int]]:
-    """Yield the places of lengths that can be padded to one, the longest first.
+    """Yield the places, in their order, of lengths that can be padded to one; the longest ones first.
 
     Args:
         lengths: of sequences.
@@ -321,5 +318,5 @@ def alike(lengths: Sequence[int], padding: float) -> Iterator[list[int]]:
     while rest:
         sums = itertools.accumulate(lengths[place] for place in rest)
         fit = [n for n, total in enumerate(sums, start=1) if lengths[rest[0]] * n <= (1 + padding) * total]
-        yield rest[: fit[-1]]
+        yield sorted(rest[: fit[-1]])
         rest = rest[fit[-1] :]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +18,26 @@ from fedmosaic.adapters.forward_context import fixed_weights
 from fedmosaic.models import AnswerLogits, BaseModel, Batch
 from fedmosaic.models.base import IGNORED
 from fedmosaic.training.losses import Penalty
+from fedmosaic.training.optimiser import SlotOptimiser
 
-if TYPE_CHECKING:
-    from fedmosaic.training.client import Client, LocalBatch
+
+class Trainee(Protocol):
+    """What a step takes of a client; :class:`fedmosaic.training.Client` has it.
+
+    Attributes:
+        adapter: its own modules.
+        base: its base model.
+        optimiser: of its slots and gates.
+    """
+
+    adapter: Adapter
+    base: BaseModel
+    optimiser: SlotOptimiser
+
+    @property
+    def id(self) -> int:
+        """The client's id in the scenario."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +46,7 @@ class WantedStep:
 
     Attributes:
         client: whose.
-        batch: what it learns from.
+        inputs: what it learns from, as its base model reads it.
         slots: that train.
         mix: how the slots enter the output.
         gate: whether the gate trains too.
@@ -37,8 +54,8 @@ class WantedStep:
         penalty: added to the loss.
     """
 
-    client: Client
-    batch: LocalBatch
+    client: Trainee
+    inputs: Batch
     slots: Sequence[str]
     mix: SlotWeights
     gate: bool
@@ -48,7 +65,7 @@ class WantedStep:
     @property
     def kind(self) -> tuple[object, ...]:
         """Equal for steps that can be taken together."""
-        inputs, mix = self.batch.inputs, fixed_weights(self.mix)
+        inputs, mix = self.inputs, fixed_weights(self.mix)
         if inputs.slot_weights is not None or self.client.adapter.recompute:
             return (self,)  # like no other
         vision = tuple(sorted((name, tensor.dtype) for name, tensor in inputs.vision.items()))
@@ -66,7 +83,7 @@ class WantedStep:
     @property
     def length(self) -> int:
         """Positions of its batch's sequences."""
-        return self.batch.inputs.input_ids.shape[1]
+        return self.inputs.input_ids.shape[1]
 
     def open(self) -> None:
         """Let what trains require gradients, and drop the gradients that there are."""
@@ -88,7 +105,7 @@ def step_together(wanted: Sequence[WantedStep], carrier: CohortAdapter, draws: S
         NotTogetherError: they must be taken one by one.
     """
     first = wanted[0]
-    batches = [each.batch.inputs for each in wanted]
+    batches = [each.inputs for each in wanted]
     lengths = [each.input_ids.shape[1] for each in batches]
     members = [each.client.adapter for each in wanted]
     for each in wanted:
