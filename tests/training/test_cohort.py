@@ -21,6 +21,8 @@ from fedmosaic.training.cohort import Cohort, alike
 METHODS = sorted(method_classes())
 OWN_LOSSES = {"feddat", "fedproto", "fedsim", "hetero-ssfl", "proxyfl"}
 """Their steps are on losses of their own, and taken one by one."""
+ALONE = {*OWN_LOSSES, "fedalt"}
+"""With those whose gate reads the input."""
 MODELS = ("narrow", "wide", "narrow", "narrow")
 
 
@@ -93,7 +95,7 @@ def assert_alike(one, other, atol=1e-5):
 def test_twenty_steps_side_by_side_are_those_alone(name, together):
     lab = Lab(name, models=MODELS, steps=10, learning_rate=3e-3)
     assert_alike(side_by_side(Field(lab), 2, Cohort(4)), one_by_one(Field(lab), 2))
-    assert bool(together) == (name not in OWN_LOSSES)
+    assert bool(together) == (name not in ALONE)
     if name == "fedmosaic-proxy":  # the own models of one family, and the proxies of all
         assert set(together) == {3, 4}
 
