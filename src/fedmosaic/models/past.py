@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -52,7 +52,7 @@ class Past:
         chosen._parts = {name: part.of(rows) for name, part in self._parts.items()}
         if self._cache is not None and self._mask is not None:
             chosen._cache = copy.deepcopy(self._cache)  # its layers may share what they change in place
-            chosen._cache.reorder_cache(rows)
+            chosen._cache.reorder_cache(cast(torch.LongTensor, rows))
             chosen._mask = self._mask.index_select(0, rows)
             chosen._last = None if self._last is None else self._last.index_select(-2, rows)
         return chosen
