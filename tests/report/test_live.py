@@ -10,6 +10,7 @@ import threading
 from contextlib import contextmanager
 
 import pytest
+from tests.cli.calling import call
 
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation.event_log import Interrupted
@@ -45,9 +46,9 @@ def serving(folder, **options):
             thread.join()
 
 
-def ask(server, path="/", method="GET", host=None):
+def ask(server, path="/", method="GET", host=None, timeout=20):
     port = server.server_address[1]
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     connection.request(method, path, headers={"Host": host or f"127.0.0.1:{port}"})
     return connection.getresponse()
 
@@ -141,34 +142,34 @@ def test_a_taken_port_and_a_folder_without_a_run_are_one_line(make_run, tmp_path
         LiveRun(tmp_path / "nothing")
 
 
+def test_the_command_refuses_in_one_line(make_run, tmp_path, monkeypatch, capsys):
+    folder = make_run(rounds=2)
+    with serving(folder) as server:
+        status, _, error = call(monkeypatch, capsys, "watch", folder, "--port", server.server_address[1])
+    assert (status, error.count("\n")) == (2, 1)
+    assert "is in use; take another one, or --port 0 for any" in error
+    status, _, error = call(monkeypatch, capsys, "watch", tmp_path / "nothing", "--port", 0)
+    assert (status, error.count("\n")) == (2, 1)
+
+
 @pytest.mark.slow
 def test_a_real_run_is_watched_from_its_first_round_to_its_end(tmp_path):
-    command = [sys.executable, "-m", "fedmosaic"]
     (tmp_path / "small.toml").write_text(SMALL)
-    run = subprocess.Popen(
-        [*command, "run", str(tmp_path / "small.toml"), "--quiet", "--out", str(tmp_path / "run")], env=os.environ
-    )
-    watching = None
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "fedmosaic", "run", str(tmp_path / "small.toml"), "--quiet", "--out", str(folder)]
+    run = subprocess.Popen(command, env=os.environ)
     try:
-        while not (tmp_path / "run" / "settings.toml").is_file():
+        while not (folder / "environment.json").is_file():
             assert run.poll() is None
-        watching = subprocess.Popen(
-            [*command, "watch", str(tmp_path / "run"), "--port", "0"], stdout=subprocess.PIPE, text=True
-        )
-        port = int(re.search(r":(\d+)/", watching.stdout.readline())[1])
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
-        connection.request("GET", "/events")
-        stream, said = connection.getresponse(), []
-        while not said or "finished, 2 rounds" not in said[-1][1]:
-            said.append(event_of(stream))
-        assert said[-1][0] == "changed"
-        assert any("not finished" in text for _, text in said)
-        page = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        page.request("GET", "/")
-        assert "finished, 2 rounds" in page.getresponse().read().decode()
+        with serving(folder) as server:
+            stream, said = ask(server, "/events", timeout=300), []
+            while not said or "finished, 2 rounds" not in said[-1][1]:
+                said.append(event_of(stream))
+            assert said[0][1].startswith("not finished: 0 of 2 rounds")
+            assert said[-1][0] == "changed"
+            assert any("client 1 has trained" in text for _, text in said)
+            assert "finished, 2 rounds" in ask(server).read().decode()
         assert run.wait() == 0
     finally:
-        for process in (run, watching):
-            if process is not None:
-                process.terminate()
-                process.wait()
+        run.terminate()
+        run.wait()
