@@ -227,6 +227,7 @@ def test_a_failing_client_is_named_without_its_secrets(tmp_path, monkeypatch):
     nodes = [{"partition-id": i, "state": str(folder.path), "trust-paths": True} for i in range(4)]
     grid = InProcessGrid(client_app.make_app(), node_configs=nodes, run_config=config, catch=True)
     monkeypatch.setattr("fedmosaic.training.Client.timed", broken)
+    monkeypatch.setenv(server_app.RUNS, str(tmp_path / "served"))
     with pytest.raises(RunError) as error:
         server_app.app(grid, Context(1, 1, {}, RecordDict(), config))
     assert "patients" not in str(error.value)
