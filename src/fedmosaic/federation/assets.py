@@ -18,6 +18,7 @@ from fedmosaic.federation.alignment import alignment_for
 from fedmosaic.methods.base import Method
 from fedmosaic.methods.registry import make_method
 from fedmosaic.models import BaseModel
+from fedmosaic.models.wording import Wording
 from fedmosaic.training import ModelPool
 
 
@@ -119,6 +120,7 @@ class Assets:
             attention=own.model.attention,
             quantisation=own.model.quantisation,
             autocast={"auto": None, "on": True, "off": False}[own.model.autocast],
+            wording=Wording(own.scenario.system, own.scenario.template),
             offload=own.model.offload,
             given=self._models,
         )
