@@ -65,6 +65,11 @@ def collect_activations(
         By module name: the quantities that were asked for, each (B, T, width) in float32.
     """
     linears = {name: view.linears[name] for name in names if name in view.linears}
+    rows = batch.input_ids.shape
+
+    def by_position(tensor: Tensor) -> Tensor:
+        return tensor.detach().float().reshape(*rows, -1)  # some layers read all positions of a batch as one list (OPT)
+
     features: Activations = {name: {} for name in linears}
     perturbations: dict[str, Tensor] = {}
     with_gradients = GRADIENTS in quantities
@@ -72,9 +77,9 @@ def collect_activations(
     def hook_for(name: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor | None]:
         def hook(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
             if INPUTS in quantities:
-                features[name][INPUTS] = inputs[0].detach().float()
+                features[name][INPUTS] = by_position(inputs[0])
             if OUTPUTS in quantities:
-                features[name][OUTPUTS] = output.detach().float()
+                features[name][OUTPUTS] = by_position(output)
             if not with_gradients:
                 return None
             # A zero that is added to the output: its gradient is the output's, though all weights are frozen.
@@ -90,7 +95,8 @@ def collect_activations(
         loss = -answer_margin(view, batch, samples).sum()
         gradients = torch.autograd.grad(loss, list(perturbations.values()), allow_unused=True)
     for name, gradient in zip(perturbations, gradients, strict=True):
-        features[name][GRADIENTS] = torch.zeros_like(perturbations[name]) if gradient is None else gradient.float()
+        found = torch.zeros_like(perturbations[name]) if gradient is None else gradient
+        features[name][GRADIENTS] = by_position(found)
     return features
 
 

@@ -83,6 +83,8 @@ class Scenario(BaseModel):
         skip_bad: leave out records of it that cannot be used, instead of refusing them.
         open_tasks: tasks of it whose answers are open even where the question lists options.
         columns: what ``files`` call question, answer, image, options, metric, task, where not by a usual name.
+        system: a system message before every question (docs/models.md).
+        template: what every question is put as, with ``{question}`` where it stands; empty: as it is.
         public: a task of it whose train samples everybody may see, for methods that need such (distillation).
         probe: base model of the relevance probe; empty: the smallest of the clients' models.
         reference: a method that is run beside the asked one for comparison (e.g. ``sft``); empty: none.
@@ -100,6 +102,8 @@ class Scenario(BaseModel):
     skip_bad: bool = False
     open_tasks: tuple[str, ...] = ()
     public: str = ""
+    system: Annotated[str, Field(exclude_if=lambda value: not value)] = ""
+    template: Annotated[str, Field(exclude_if=lambda value: not value)] = ""
     columns: Annotated[dict[str, str], Field(exclude_if=lambda value: not value)] = Field(default_factory=dict)
     protocol: Literal["static", "dynamic"] = "dynamic"
     probe: str = ""
@@ -114,6 +118,15 @@ class Scenario(BaseModel):
         ids = [client.id for client in self.clients]
         if len(set(ids)) != len(ids):
             raise ValueError(f"client ids repeat: {ids}")
+        return self
+
+    @model_validator(mode="after")
+    def _words_hold_no_marks(self) -> Scenario:
+        if self.template and self.template.count("{question}") != 1:
+            raise ValueError(f"template {self.template!r} must have {{question}} once, where the question stands")
+        for name in ("system", "template"):
+            if "<image>" in getattr(self, name):
+                raise ValueError(f"{name} holds an <image> mark; pictures belong to questions")
         return self
 
     @model_validator(mode="after")

@@ -19,6 +19,7 @@ from fedmosaic.methods.base import Method
 from fedmosaic.methods.registry import make_method
 from fedmosaic.models import BaseModel
 from fedmosaic.models.device import listed
+from fedmosaic.models.wording import Wording
 from fedmosaic.training import ModelPool
 
 
@@ -125,6 +126,7 @@ class Assets:
             attention=own.model.attention,
             quantisation=own.model.quantisation,
             autocast={"auto": None, "on": True, "off": False}[own.model.autocast],
+            wording=Wording(own.scenario.system, own.scenario.template),
             offload=own.model.offload,
             feature_cache=own.model.feature_cache,
             given=self._models,

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import ModelError
@@ -23,6 +31,7 @@ from fedmosaic.models.past_check import can_read_on
 from fedmosaic.models.reader import Answering
 from fedmosaic.models.residence import Residence
 from fedmosaic.models.stack import layer_list
+from fedmosaic.models.wording import PLAIN, Wording
 
 if TYPE_CHECKING:
     from fedmosaic.data.dialogue import Dialogue
@@ -110,6 +119,7 @@ class BaseModel(ABC):
         limit: the longest sequence that the decoder reads, in tokens; None if nothing bounds it.
         adapter: what whoever attached an adapter to ``decoder`` set here, so that it is told of every batch.
         residence: moves the model to its device when it computes, if idle models wait elsewhere.
+        wording: what is put around every question.
         autocast: whether an adapter's products are taken in the model's half precision; None: on accelerators.
         keeps_past: whether :meth:`decode` reads a batch after its past; None: if it computes the same, which is tried.
         own_code: whether transformers loads the folder that :meth:`save` writes only with the code in it.
@@ -124,6 +134,7 @@ class BaseModel(ABC):
     limit: int | None = None
     adapter: AttachedAdapter | None = None
     residence: Residence | None = None
+    wording: Wording = PLAIN
     autocast: bool | None = None
     keeps_past: bool | None = False
     own_code: bool = False
@@ -320,8 +331,10 @@ class BaseModel(ABC):
     @property
     def auto_class(self) -> str:
         """Return the name of the transformers class that loads this kind of model."""
-        sees = getattr(self.module.config, "vision_config", None) is not None
-        return "AutoModelForImageTextToText" if sees else "AutoModelForCausalLM"
+        known = auto_class(self.module.config)
+        if known is not None:
+            return str(known.__name__)
+        return "AutoModelForImageTextToText" if self.reads_images else "AutoModelForCausalLM"
 
     @property
     def parameter_count(self) -> int:
@@ -329,15 +342,39 @@ class BaseModel(ABC):
         return sum(parameter.numel() for parameter in self.module.parameters())
 
 
-def pad_right(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
+def auto_class(config: PreTrainedConfig) -> Any:
+    """Return the transformers class that loads models of a kind; None for those that are no decoders.
+
+    Args:
+        config: a model's configuration.
+    """
+    kinds = (AutoModelForImageTextToText, AutoModelForCausalLM)
+    return next((kind for kind in kinds if type(config) in kind._model_mapping), None)
+
+
+def pad_right(rows: Sequence[Sequence[int]], fill: int, *, width: int = 0) -> Tensor:
     """Return integer rows as one (B, longest) tensor.
 
     Args:
         rows: at least one.
         fill: the value after the end of shorter rows.
+        width: of the result, if no row is longer.
     """
-    width = max(map(len, rows))
+    width = max(width, *map(len, rows))
     return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], dtype=torch.long)
+
+
+def reads_in_order(decode: Callable[[Batch], Tensor], batch: Batch) -> bool:
+    """Return whether hidden states are the same whatever the last token is, but for its own.
+
+    Args:
+        decode: as :meth:`BaseModel.decode`.
+        batch: one sequence, whose last two tokens are text and differ.
+    """
+    ids = batch.input_ids.clone()
+    ids[:, -1] = ids[:, -2]
+    one, other = (decode(replace(batch, input_ids=each))[:, :-1].float() for each in (batch.input_ids, ids))
+    return torch.allclose(one, other, rtol=1e-3, atol=1e-3 * float(one.abs().max()))
 
 
 def freeze(module: Module) -> Module:

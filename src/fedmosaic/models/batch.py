@@ -87,7 +87,7 @@ def left_padded(batch: Batch) -> Batch:
     places = (torch.arange(width, device=gap.device) - gap[:, None]) % width
     tensors = {name: getattr(batch, name).gather(1, places) for name in ("input_ids", "attention_mask", "labels")}
     vision = {
-        name: tensor.gather(1, places) if beside_tokens(batch, tensor) else tensor
+        name: tensor.gather(1, places) if beside_tokens(tensor, batch.input_ids) else tensor
         for name, tensor in batch.vision.items()
     }
     return dataclasses.replace(batch, vision=vision, **tensors)
@@ -111,14 +111,14 @@ def following(batch: Batch, tokens: Tensor, mask: Tensor, past: Past, rows: Tens
     )
 
 
-def beside_tokens(batch: Batch, tensor: Tensor) -> bool:
-    """Return whether one of the batch's further inputs has a value for each token, e.g. its type.
+def beside_tokens(tensor: Tensor, input_ids: Tensor) -> bool:
+    """Return whether a further input has one value for each token, as token types have.
 
     Args:
-        batch: the token sequences.
-        tensor: the input.
+        tensor: an input of the model.
+        input_ids: (B, T).
     """
-    return tensor.shape == batch.input_ids.shape and not tensor.is_floating_point()
+    return tensor.shape == input_ids.shape and not tensor.is_floating_point()
 
 
 def appended(batch: Batch, tokens: Tensor, rows: Tensor) -> Batch:
@@ -140,7 +140,7 @@ def appended(batch: Batch, tokens: Tensor, rows: Tensor) -> Batch:
     mask[index, batch.last[index] + 1] = 1
     labels[index, batch.last[index] + 1] = tokens[index]
     vision = {
-        name: F.pad(tensor, grow) if beside_tokens(batch, tensor) else tensor
+        name: F.pad(tensor, grow) if beside_tokens(tensor, batch.input_ids) else tensor
         for name, tensor in batch.vision.items()  # e.g. token types: new tokens are text, 0
     }
     return dataclasses.replace(batch, input_ids=ids, attention_mask=mask, labels=labels, vision=vision)

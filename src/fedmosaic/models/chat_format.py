@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -11,11 +12,13 @@ from fedmosaic.data.sample import IMAGE_MARK
 from fedmosaic.errors import ModelError
 from fedmosaic.models.base import IGNORED
 from fedmosaic.models.library_errors import model_errors
+from fedmosaic.models.wording import with_system
 
 Turns = Sequence[tuple[str, str]]
 
 _CONTEXT = 16  # characters of the prompt that an answer is tokenised with
 _TEST_TEXT = "probing"
+_TEST_SYSTEM = "sounding"
 
 
 class ChatFormat:
@@ -41,19 +44,25 @@ class ChatFormat:
         if self._template_owner is not None:
             self._check_template()
 
-    def pieces(self, turns: Turns) -> list[str]:
+    def pieces(self, turns: Turns, *, system: str = "") -> list[str]:
         """Return the text before each answer; the first is the prompt (its image marks in the model's own form).
 
         Args:
             turns: (user text, answer) pairs of one dialogue.
+            system: the system message before it; it begins the first user text where no template writes it elsewhere.
 
         Raises:
             ModelError: the chat template rewrites earlier turns, so there is no text between answers.
         """
+        messages: list[dict[str, Any]] = []
+        if system and self._has_system_role:
+            messages.append({"role": "system", "content": self._content(system)})
+        elif system:
+            (text, answer), *others = turns
+            turns = [(with_system(system, text), answer), *others]
         if self._template_owner is None:
             first, *later = (self._plain(text) for text, _ in turns)
             return [first, *(f"\n{text}" for text in later)]
-        messages: list[dict[str, Any]] = []
         pieces: list[str] = []
         before = ""
         for text, answer in turns:
@@ -134,6 +143,18 @@ class ChatFormat:
         """Return whether the template writes the user's text, and not a message's parts as Python prints them."""
         rendered = self._rendered([{"role": "user", "content": self._content(text)}])
         return _TEST_TEXT in rendered and "'type'" not in rendered
+
+    @cached_property
+    def _has_system_role(self) -> bool:
+        """Whether the template writes a system message once, and the question after it: some raise or leave it out."""
+        if self._template_owner is None:
+            return False
+        system, question = {"role": "system"}, {"role": "user", "content": self._content(_TEST_TEXT)}
+        try:
+            text = self._rendered([system | {"content": self._content(_TEST_SYSTEM)}, question])
+        except ModelError:
+            return False
+        return text.count(_TEST_SYSTEM) == 1 and _TEST_TEXT in text.partition(_TEST_SYSTEM)[2] and "'type'" not in text
 
     def _plain(self, text: str) -> str:
         mark = getattr(self._processor, "image_token", None) or getattr(self._tokenizer, "image_token", None)

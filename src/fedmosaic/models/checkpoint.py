@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,21 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from fedmosaic.data.images import ImageSource
 from fedmosaic.data.sample import IMAGE_MARK, Sample
 from fedmosaic.errors import DataError, ModelError
-from fedmosaic.models.base import IGNORED, BaseModel, Batch, find_decoder, freeze, output_matrix, pad_right
-from fedmosaic.models.batch import reading
+from fedmosaic.models.base import (
+    IGNORED,
+    BaseModel,
+    Batch,
+    find_decoder,
+    freeze,
+    output_matrix,
+    pad_right,
+    reads_in_order,
+)
+from fedmosaic.models.batch import beside_tokens, reading
 from fedmosaic.models.chat_format import ChatFormat, Turns
 from fedmosaic.models.end_tokens import complete_end_tokens, known_tokens
 from fedmosaic.models.fingerprint import architecture_name
+from fedmosaic.models.library_errors import model_errors
 from fedmosaic.models.pixels import fit_image
 from fedmosaic.models.positions import check_lengths, position_limit
 from fedmosaic.models.tower_features import NAME, TowerFeatures
@@ -34,6 +44,11 @@ if TYPE_CHECKING:
 
 
 _CHUNK = 256  # samples that are tokenised at once to check their lengths
+_QUESTION = "what is this ?"
+_NO_ORDER = (
+    "{} reads a text at once, so that its predictions would see the answers that they should give; "
+    "use a model that reads from left to right"
+)
 _LARGE = ((3600, 3600), (3600, 600), (600, 3600))  # sizes that processors which split images turn into most tokens
 
 
@@ -80,19 +95,27 @@ class CheckpointModel(BaseModel):
         self.architecture = architecture_name(module)
         self.limit = position_limit(module.config)
         self._chat_format = ChatFormat(tokenizer, processor)
+        self._plain_head = False  # whether a vision-language model leaves out what its language model does to logits
+        self._needs_pictures = False
+        self._answer_type = 0  # of the tokens of an answer, where tokens have types
         self._check_head()
+        if self.reads_images:
+            self._check_pictures()
 
     def collate(self, samples: Sequence[Sample], *, with_answers: bool = True) -> Batch:
         """See :meth:`BaseModel.collate`; ``vision`` holds whatever else the processor returns."""
-        turns = [((sample.prompt, sample.answer),) for sample in samples]
-        keys, ids = [sample.images for sample in samples], [sample.id for sample in samples]
-        return self._batch(turns, keys, ids, with_answers=with_answers)
+        turns = [((self.wording.question(sample.prompt), sample.answer),) for sample in samples]
+        ids = [sample.id for sample in samples]
+        self._check_images(samples)
+        keys = [sample.images for sample in samples]
+        return self._batch(turns, self._load(keys), ids, with_answers=with_answers, keys=keys)
 
     def collate_dialogues(self, dialogues: Sequence[Dialogue]) -> Batch:
         """See :meth:`BaseModel.collate_dialogues`."""
         turns = [dialogue.turns for dialogue in dialogues]
         ids = [f"dialogue {index}" for index in range(len(dialogues))]
-        return self._batch(turns, [dialogue.images for dialogue in dialogues], ids, with_answers=True)
+        keys = [dialogue.images for dialogue in dialogues]
+        return self._batch(turns, self._load(keys), ids, with_answers=True, keys=keys)
 
     def prepare(self, samples: Sequence[Sample]) -> None:
         """Make sure that the model can read all samples, and compute the features of their images if these are kept.
@@ -111,7 +134,7 @@ class CheckpointModel(BaseModel):
             self.features.prepare([key for sample in samples for key in sample.images])
         for start in range(0, len(samples), _CHUNK):
             chunk = samples[start : start + _CHUNK]
-            self._check_images([sample.images for sample in chunk])
+            self._check_images(chunk)
             for sample, row in zip(chunk, self._text_rows(chunk), strict=True):
                 self._check_tokens([sample.id], [row])
                 images = len(sample.images)
@@ -126,6 +149,13 @@ class CheckpointModel(BaseModel):
         }
         states = vision.pop(NAME, None)
         pictures = {} if states is None or self.features is None else self.features.arguments(self.module, states)
+        if self._answer_type:
+            answers = (batch.labels != IGNORED).cumsum(1) > 0
+            vision |= {
+                name: tensor.masked_fill(answers, self._answer_type)
+                for name, tensor in vision.items()
+                if beside_tokens(tensor, batch.input_ids)
+            }
         output = self.module.base_model(
             input_ids=batch.input_ids, **reading(self.module, replace(batch, vision=vision)), **vision, **pictures
         )
@@ -134,8 +164,10 @@ class CheckpointModel(BaseModel):
 
     def head(self, hidden: Tensor) -> Tensor:
         """Return logits (..., V), scaled or capped as in the model's family. See :meth:`BaseModel.head`."""
-        config = self.module.config.get_text_config()
         logits: Tensor = output_matrix(self.module)(hidden)
+        if self._plain_head:
+            return logits
+        config = self.module.config.get_text_config()
         if scale := getattr(config, "logit_scale", None):  # Cohere
             logits = logits * scale
         if scaling := getattr(config, "logits_scaling", None):  # Granite
@@ -148,7 +180,8 @@ class CheckpointModel(BaseModel):
         """See :meth:`BaseModel.continuations`; images are not looked at."""
         rows = []
         for sample in samples:
-            pieces = self._chat_format.pieces(((sample.prompt, sample.answer),))
+            turns = ((self.wording.question(sample.prompt), sample.answer),)
+            pieces = self._chat_format.pieces(turns, system=self.wording.system)
             rows.append(self._chat_format.continuation(pieces, [sample.answer])[0])
         self._check_tokens([sample.id for sample in samples], rows)
         return rows
@@ -176,6 +209,13 @@ class CheckpointModel(BaseModel):
             if attached is not None:
                 attached.reattach()
 
+    def answer_tokens(self, answer: str) -> list[int]:
+        """See :meth:`BaseModel.answer_tokens`; no picture is needed for it."""
+        if answer not in self._known_answers:
+            pieces = self._chat_format.pieces(((self.wording.question("answer :"), answer),))
+            self._known_answers[answer] = self._chat_format.continuation(pieces, [answer])[0]
+        return list(self._known_answers[answer])
+
     @property
     def end_tokens(self) -> Tensor:
         """Return the ids that end an answer: the tokenizer's, and those of the generation settings."""
@@ -186,20 +226,26 @@ class CheckpointModel(BaseModel):
     def _save_processor(self, folder: Path) -> None:
         (self.tokenizer if self.processor is None else self.processor).save_pretrained(folder)
 
+    def _load(self, keys: Sequence[Sequence[str]]) -> list[list[Image.Image]]:
+        return [[self.images.load(key) for key in row] for row in keys]
+
     def _batch(
-        self, turns: Sequence[Turns], keys: Sequence[Sequence[str]], ids: Sequence[str], *, with_answers: bool
+        self,
+        turns: Sequence[Turns],
+        images: list[list[Image.Image]],
+        ids: Sequence[str],
+        *,
+        with_answers: bool,
+        keys: Sequence[Sequence[str]] = (),
     ) -> Batch:
-        self._check_images(keys)
-        rendered = [self._chat_format.pieces(dialogue) for dialogue in turns]
-        inputs = self._process(
-            [pieces[0] for pieces in rendered], [[self.images.load(key) for key in row] for row in keys]
-        )
-        prompts = [
-            ids[mask.bool()].tolist() for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)
-        ]
+        rendered = [self._chat_format.pieces(dialogue, system=self.wording.system) for dialogue in turns]
+        inputs = self._process([pieces[0] for pieces in rendered], images)
+        read = inputs.pop("attention_mask").bool()  # whatever side the processor pads on
+        prompts = inputs.pop("input_ids")
         rows, labels = [], []
-        for prompt, pieces, dialogue in zip(prompts, rendered, turns, strict=True):
-            row, label = list(prompt), [IGNORED] * len(prompt)
+        for prompt, mask, pieces, dialogue in zip(prompts, read, rendered, turns, strict=True):
+            row: list[int] = prompt[mask].tolist()
+            label = [IGNORED] * len(row)
             if with_answers:
                 more, answers = self._chat_format.continuation(pieces, [answer for _, answer in dialogue])
                 row += more
@@ -208,12 +254,13 @@ class CheckpointModel(BaseModel):
             labels.append(label)
         check_lengths(self.name, self.limit, ids, [len(row) for row in rows])
         self._check_tokens(ids, rows)
-        width = max(map(len, rows)) - inputs["input_ids"].shape[1]
-        vision = {}
-        for name, tensor in inputs.items():
-            if name not in ("input_ids", "attention_mask"):
-                beside_tokens = tensor.shape == inputs["input_ids"].shape and not tensor.is_floating_point()
-                vision[name] = torch.nn.functional.pad(tensor, (0, width)) if beside_tokens else tensor
+        width = max(map(len, rows))
+        vision = {
+            name: pad_right([row[mask].tolist() for row, mask in zip(tensor, read, strict=True)], 0, width=width)
+            if beside_tokens(tensor, prompts)
+            else tensor
+            for name, tensor in inputs.items()
+        }
         if self.features is not None and self.interface is not None and any(keys):
             marks = sum(row.count(self.interface.image_token) for row in rows)
             vision = self.features.instead_of_pixels(vision, [key for row in keys for key in row], marks)
@@ -227,7 +274,12 @@ class CheckpointModel(BaseModel):
 
     def _text_rows(self, samples: Sequence[Sample]) -> list[list[int]]:
         """Return each sample's tokens, answer included, in which an image is as long as its mark."""
-        rendered = [self._chat_format.pieces(((sample.prompt, sample.answer),)) for sample in samples]
+        rendered = [
+            self._chat_format.pieces(
+                ((self.wording.question(sample.prompt), sample.answer),), system=self.wording.system
+            )
+            for sample in samples
+        ]
         prompts = self.tokenizer(
             [pieces[0] for pieces in rendered], add_special_tokens=self._chat_format.adds_special_tokens
         )["input_ids"]
@@ -242,12 +294,19 @@ class CheckpointModel(BaseModel):
         lengths = [self.picture_inputs(Image.new("RGB", size))["input_ids"].shape[1] for size in _LARGE]
         return max(lengths)
 
-    def _check_images(self, keys: Sequence[Sequence[str]]) -> None:
-        if not self.reads_images and any(keys):
-            raise DataError(
-                f"base model {self.name!r} is a text model, but a sample has images; "
-                "use a vision-language model for this task"
-            )
+    def _check_images(self, samples: Sequence[Sample]) -> None:
+        """Refuse pictures for a text model, and their absence for a model that cannot do without."""
+        for sample in samples:
+            if sample.images and not self.reads_images:
+                raise DataError(
+                    f"base model {self.name!r} is a text model, but a sample has images; "
+                    "use a vision-language model for this task"
+                )
+            if self._needs_pictures and not sample.images:
+                raise DataError(
+                    f"base model {self.name!r} reads no text without a picture, but sample {sample.id!r} has none; "
+                    "use another base model for this task"
+                )
 
     def _check_tokens(self, ids: Sequence[str], rows: Sequence[Sequence[int]]) -> None:
         """Make sure that the model has an embedding for every token: a tokenizer may have more."""
@@ -267,7 +326,7 @@ class CheckpointModel(BaseModel):
             return {name: inputs[name] for name in ("input_ids", "attention_mask")}
         images = [[fit_image(image, self.processor) for image in row] for row in images]
         inputs = self._with_images(texts, images, common) if any(images) else self.processor(text=texts, **common)
-        return {name: tensor for name, tensor in inputs.items() if isinstance(tensor, Tensor)}
+        return {name: tensor for name, tensor in inputs.items() if isinstance(tensor, Tensor) and name != "labels"}
 
     def _with_images(self, texts: list[str], images: list[list[Image.Image]], common: dict[str, Any]) -> Any:
         """Hand over one list of images per text; where empty lists are not understood, one list for all."""
@@ -290,10 +349,30 @@ class CheckpointModel(BaseModel):
                 f"the logits are not finite in {self.module.dtype}; the weights are damaged, or need another "
                 "model.dtype (bfloat16 where float16 overflows)"
             )
-        if ours.shape != theirs.shape or not torch.allclose(
-            ours, theirs, rtol=1e-2, atol=1e-2 * float(theirs.abs().max())
-        ):
+        close = partial(torch.allclose, theirs, rtol=1e-2, atol=1e-2 * float(theirs.abs().max()))
+        if ours.shape == theirs.shape and not close(ours):
+            self._plain_head = True  # as Aya Vision
+            ours = self.head(self.hidden_states(batch)).float()
+        if ours.shape != theirs.shape or not close(ours):
             raise ModelError(
                 f"{type(self.module).__name__} computes its logits in a way that "
                 "fedmosaic does not know; use another checkpoint, or subclass CheckpointModel and override `head`"
             )
+        if not reads_in_order(self.decode, batch):
+            raise ModelError(_NO_ORDER.format(type(self.module).__name__))
+
+    @torch.no_grad()
+    def _check_pictures(self) -> None:
+        """Make sure that the processor reads a picture, and that answers about it are read from left to right."""
+        with model_errors("its processor cannot read a question about a picture"):
+            asked = [((f"{IMAGE_MARK} {_QUESTION}", _QUESTION),)]
+            batch = self._batch(asked, [[Image.new("RGB", (64, 64))]], ["a question"], with_answers=True)
+        try:
+            self._process([self._chat_format.pieces(((_QUESTION, ""),))[0]], [[]])
+        except Exception:  # whatever type a processor chooses
+            self._needs_pictures = True
+        if any(beside_tokens(tensor, batch.input_ids) for tensor in batch.vision.values()):
+            for self._answer_type in (0, 1):
+                if reads_in_order(self.decode, batch):
+                    return
+            raise ModelError(_NO_ORDER.format(type(self.module).__name__))

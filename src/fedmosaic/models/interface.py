@@ -23,12 +23,16 @@ class _Kind(NamedTuple):
 
 
 _KINDS = (
-    _Kind("vision_tower", "multi_modal_projector", "linear_1"),  # LLaVA
+    _Kind("vision_tower", "multi_modal_projector", "linear_1"),  # LLaVA, InternVL, Mistral 3, LFM2-VL
+    _Kind("vision_tower", "multi_modal_projector", "linear"),  # PaliGemma
     _Kind("vision_model", "connector", "modality_projection.proj"),  # Idefics 3, SmolVLM
     _Kind("visual", "visual.merger", "mlp.0"),  # Qwen2-VL, Qwen2.5-VL
+    _Kind("visual", "visual.merger", "linear_fc1"),  # Qwen3-VL
+    _Kind("visual", "visual.merger", "proj"),  # GLM-4.1V
 )
 OF_FEATURES = ("vision_feature_layer", "vision_feature_select_strategy", "scale_factor")
 """Settings of a model that its tower's features depend on."""
+_OF_MERGED_FEATURES = ("downsample_ratio", "downsample_factor", "spatial_merge_size")  # named where a model has them
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +87,11 @@ def find_interface(module: PreTrainedModel) -> Interface | None:
         sizes = None if linear is None else linear_features(linear)
         token = getattr(module.config, "image_token_id", getattr(module.config, "image_token_index", None))
         if sizes is not None and token is not None:
-            name = _tower_name(module, tower, path, sizes[0])
+            name = _tower_name(module, kind, tower, projector, sizes[0])
             return Interface(path, projector, name, sizes[0], int(token), tower)
     raise ModelError(
         f"{type(module).__name__} has no projector that a tower adapter fits: expected one that begins with a linear, "
-        "as LLaVA's, Idefics 3's, SmolVLM's and Qwen2-VL's do; set adapter.tower_rank=0"
+        "as LLaVA's, Idefics 3's, SmolVLM's, PaliGemma's and Qwen-VL's do; set adapter.tower_rank=0"
     )
 
 
@@ -95,14 +99,18 @@ def _ending(module: nn.Module, ending: str) -> str | None:
     return next((name for name, _ in module.named_modules() if f".{name}".endswith(f".{ending}")), None)
 
 
-def _tower_name(module: PreTrainedModel, tower: str, linear: str, features: int) -> str:
+def _tower_name(module: PreTrainedModel, kind: _Kind, tower: str, projector: str, features: int) -> str:
     """Return 12 hex digits of everything that the features at the linear depend on, but for the pictures' sizes."""
-    after = f"{linear.rpartition('.')[0]}."  # a merger lies within its tower
 
     def weights() -> Iterator[tuple[str, Tensor]]:
         for name, parameter in module.get_submodule(tower).named_parameters():
-            if not f"{tower}.{name}".startswith(after):
+            if not f"{tower}.{name}".startswith(f"{projector}."):  # a merger lies within its tower
                 yield name, parameter
+        for name, parameter in module.get_submodule(projector).named_parameters():  # e.g. a norm before the linear
+            if name.startswith(f"{kind.first}."):
+                return
+            yield f"{projector}.{name}".removeprefix(f"{tower}."), parameter
 
     settings = [getattr(module.config, name, None) for name in OF_FEATURES]
-    return parameters_digest(weights(), f"{features} {settings}")[:12]
+    merged = {name: value for name in _OF_MERGED_FEATURES if (value := getattr(module.config, name, None)) is not None}
+    return parameters_digest(weights(), f"{features} {settings}{merged or ''}")[:12]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ def fit_image(image: Image.Image, processor: Any) -> Image.Image:
         image: any mode.
         processor: the model's processor.
     """
-    if wants_squares(processor):
+    images = getattr(processor, "image_processor", None)
+    if images is not None and _wants_squares(images):
         return pad_to_square(image)
     width, height = image.size
     return _pad(image, max(width, -(-height // _LONGEST_STRIP)), max(height, -(-width // _LONGEST_STRIP)))
@@ -44,14 +46,31 @@ def pad_to_square(image: Image.Image) -> Image.Image:
 def wants_squares(processor: Any) -> bool:
     """Return whether a processor would crop or distort images that are not square (as CLIP's and SigLIP's do).
 
-    Processors that keep the aspect ratio (Qwen2-VL, SmolVLM) give a longest edge instead of a height and width.
+    Processors that keep the aspect ratio give a longest edge instead of a height and width (Qwen2-VL), or make other
+    tensors of a wide image than of a square one (tiles: LLaVA 1.6, LLaVA-OneVision, InternVL).
 
     Args:
         processor: the model's processor.
     """
-    settings = getattr(processor, "image_processor", None)
-    size = getattr(settings, "size", None) or {}
-    return bool(getattr(settings, "do_center_crop", False)) or ("height" in size and "width" in size)
+    images = getattr(processor, "image_processor", None)
+    return images is not None and _wants_squares(images)
+
+
+@lru_cache(maxsize=64)
+def _wants_squares(images: Any) -> bool:
+    size = getattr(images, "size", None) or {}
+    if not getattr(images, "do_center_crop", False) and not ("height" in size and "width" in size):
+        return False
+    side = 2 * max(int(edge) for edge in (*dict(size).values(), 1) if edge)
+    wide, square = (images([Image.new("RGB", (width, side))], return_tensors="pt") for width in (2 * side, side))
+    return all(_same(wide[name], square[name]) for name in square)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Return whether two of a processor's outputs have one shape and, if they are whole numbers, one content."""
+    if not isinstance(one, Tensor) or not isinstance(other, Tensor):
+        return bool(one == other)
+    return one.shape == other.shape and (one.is_floating_point() or torch.equal(one, other))
 
 
 def to_square(image: Image.Image, size: int = IMAGE_SIZE) -> Image.Image:

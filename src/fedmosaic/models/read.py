@@ -10,24 +10,22 @@ from typing import Any
 import torch
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     AutoModelForImageTextToText,
-    AutoProcessor,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedTokenizerBase,
-    ProcessorMixin,
 )
 from transformers.utils import logging
 
 from fedmosaic.data.images import ImageSource
 from fedmosaic.errors import ModelError
-from fedmosaic.models.base import find_decoder
+from fedmosaic.models.base import auto_class, find_decoder
 from fedmosaic.models.checkpoint import CheckpointModel
 from fedmosaic.models.device import check_dtype
 from fedmosaic.models.files import check_files, check_fit, read_table
 from fedmosaic.models.fingerprint import architecture_name
 from fedmosaic.models.library_errors import model_errors
+from fedmosaic.models.processors import read_processor
 from fedmosaic.models.quantised import quantised
 from fedmosaic.models.stack import layer_list
 
@@ -65,10 +63,15 @@ def load_checkpoint(
     """
     check_files(name, folder)
     config = read_config(name, folder)
-    sees = type(config) in AutoModelForImageTextToText._model_mapping
-    processor = _processor(name, folder) if sees else None
+    kind = auto_class(config)
+    if kind is None:
+        raise ModelError(
+            f"base model {name!r} is a {config.model_type} ({type(config).__name__}), which transformers loads "
+            "neither as a causal language model nor as one of images and text; use a decoder model: encoders, and "
+            "encoder-decoders such as T5, are not supported"
+        )
+    processor = read_processor(name, folder, config) if kind is AutoModelForImageTextToText else None
     tokenizer = processor.tokenizer if processor else _tokenizer(name, folder)
-    kind: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
     try:
         how = attention_of(attention) | quantised(quantisation, device)
         module = _module(folder, kind, dtype, **how)
@@ -144,15 +147,3 @@ def _tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
     ):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     return tokenizer
-
-
-def _processor(name: str, folder: Path) -> Any:
-    advice = "expected are preprocessor_config.json or processor_config.json, and tokenizer.json"
-    with model_errors(f"base model {name!r}: its processor in {folder} cannot be used", advice=advice):
-        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)  # type: ignore[no-untyped-call]
-        if not isinstance(processor, ProcessorMixin):
-            raise ModelError(
-                f"base model {name!r} is a vision-language model, but {folder} has only a {type(processor).__name__}; "
-                f"{advice}"
-            )
-    return processor

@@ -63,6 +63,8 @@ def layer_list(decoder: nn.Module) -> tuple[str, nn.ModuleList]:
         )
     longest = max(len(module) for _, module in lists)
     best = [(name, module) for name, module in lists if len(module) == longest]
+    least = min(name.count(".") for name, _ in best)
+    best = [(name, module) for name, module in best if name.count(".") == least]  # a tower may lie within a decoder
     if len(best) > 1:
         raise ModelError(
             f"{type(decoder).__name__} has several lists of {longest} layers ({', '.join(name for name, _ in best)}); "

@@ -63,15 +63,15 @@ class TinyModel(BaseModel):
         See :meth:`BaseModel.prepare`.
         """
         doubtful = [sample for sample in samples if self._may_be_long(sample)]
-        prompts, answers = ([getattr(sample, part) for sample in doubtful] for part in ("prompt", "answer"))
-        pairs = zip(self._encode(prompts), self._encode(answers), strict=True)
+        prompts = [self.wording.whole(sample.prompt) for sample in doubtful]
+        pairs = zip(self._encode(prompts), self._encode([sample.answer for sample in doubtful]), strict=True)
         lengths = [2 + len(_expanded(prompt)) + len(answer) for prompt, answer in pairs]  # 2: start and end tokens
         check_lengths(self.name, self.limit, [sample.id for sample in doubtful], lengths)
         self.features.prepare(key for sample in samples for key in sample.images)
 
     def collate(self, samples: Sequence[Sample], *, with_answers: bool = True) -> Batch:
         """See :meth:`BaseModel.collate`; ``vision`` holds ``features`` (images, 4, 256)."""
-        prompts = self._encode([sample.prompt for sample in samples])
+        prompts = self._encode([self.wording.whole(sample.prompt) for sample in samples])
         answers = self._encode([sample.answer for sample in samples]) if with_answers else [[] for _ in samples]
         end = [self.tokenizer.eos_token_id] if with_answers else []
         turns = [[(prompt, [*answer, *end])] for prompt, answer in zip(prompts, answers, strict=True)]
@@ -117,7 +117,7 @@ class TinyModel(BaseModel):
 
     def _may_be_long(self, sample: Sample) -> bool:
         """Return whether a sample must be tokenised to check its length: ASCII has at most one token per character."""
-        text = sample.prompt + sample.answer
+        text = self.wording.whole(sample.prompt) + sample.answer
         return self.limit is not None and (not text.isascii() or len(text) + 4 > self.limit)
 
     def _encode(self, texts: list[str]) -> list[list[int]]:

@@ -12,6 +12,7 @@ from fedmosaic.models import BaseModel, Batch, load_base_model
 from fedmosaic.models.cost import batch_shape, forward_flops, train_step_flops
 from fedmosaic.models.device import check_device, taken, within_memory
 from fedmosaic.models.residence import Residence
+from fedmosaic.models.wording import PLAIN, Wording
 from fedmosaic.models.wrapper import twin, unwrapped
 
 
@@ -27,6 +28,7 @@ class ModelPool:
         attention: as transformers calls its implementation; ``auto`` for its own choice.
         quantisation: of the base models' weights: ``none``, ``int8`` or ``nf4``.
         autocast: whether adapters' products are taken in a model's half precision; None: on accelerators.
+        wording: what is put around every question.
         offload: whether idle models wait in the CPU's memory.
         feature_cache: GiB of disk for the features of checkpoints' vision towers; 0: none.
         given: models that are used, as they are, instead of being loaded by the name they are keyed by.
@@ -42,6 +44,7 @@ class ModelPool:
     attention: str = "auto"
     quantisation: str = "none"
     autocast: bool | None = None
+    wording: Wording = PLAIN
     offload: bool = False
     feature_cache: float = 0.0
     given: Mapping[str, BaseModel] = field(default_factory=dict)
@@ -125,7 +128,7 @@ class ModelPool:
 
     def _settled(self, model: BaseModel) -> BaseModel:
         for each in (model, unwrapped(model)):
-            each.autocast, each.residence = self.autocast, self._residence
+            each.autocast, each.residence, each.wording = self.autocast, self._residence, self.wording
         return model
 
     def _entered(self, model: BaseModel) -> BaseModel:
