@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from tests.api.objects import text_model
+from transformers import AutoModelForCausalLM
 
 from fedmosaic.adapters import Adapter, Slot
 from fedmosaic.data.images import GivenImages
@@ -114,7 +115,7 @@ def test_a_model_that_is_too_large_says_what_would_fit(monkeypatch, folder, home
 
     weights = sum(parameter.numel() for parameter in text_model().module.parameters())
     assert sizes.count_weights(folder) == weights
-    monkeypatch.setattr(read.AutoModelForCausalLM, "from_pretrained", full)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", full)
     for memory, advice in {
         2.5 * weights: "model.dtype=bfloat16 fits",
         0.6 * weights: "model.quantisation=nf4 fits",
