@@ -52,14 +52,23 @@ class FileImages(FileSource):
         check_text(image, "the path of an image")
         for base in dict.fromkeys((home, home / "images", self.root)):
             candidate = Path(os.path.abspath(base / image))  # noqa: PTH100 - resolving would follow links
-            if _is_file(candidate, image):
+            if is_file(candidate, image):
                 key = self.key_of(candidate)
                 self.check(key, decode=decode)
                 return key
         raise DataError(f"image {quoted(image)} is not below {home} or {self.root}; add the file, or mend its path")
 
 
-def _is_file(path: Path, image: str) -> bool:
+def is_file(path: Path, image: str) -> bool:
+    """Return whether a path leads to a file.
+
+    Args:
+        path: where it would be.
+        image: as the record calls it.
+
+    Raises:
+        DataError: the path is none that can be looked for.
+    """
     try:
         return path.is_file()
     except OSError as error:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from fedmosaic.data.benchmark import drawn_public, unknown
+from fedmosaic.data.file_images import is_file
 from fedmosaic.data.images import FileSource
 from fedmosaic.data.record_files import Entry, read_records
 from fedmosaic.data.records import answers, parse_conversation
@@ -178,7 +179,7 @@ class PublishedBenchmark:
         home = path.parent.parent
         for base in (self.root, home, home / "images"):
             candidate = Path(os.path.abspath(base / image))  # noqa: PTH100 - resolving would follow links
-            if _is_file(candidate, image):
+            if is_file(candidate, image):
                 key = self.images.key_of(candidate)
                 self.images.check(key, decode=self.skip_bad)
                 return key
@@ -193,16 +194,6 @@ def published_files(folder: Path) -> list[Path]:
     """
     dataset = folder / "dataset" if (folder / "dataset").is_dir() else folder
     return [path for path in sorted(dataset.glob("*/train/dataset-*.json*")) if path.suffix in _ENDINGS]
-
-
-def _is_file(path: Path, image: str) -> bool:
-    try:
-        return path.is_file()
-    except OSError as error:
-        raise DataError(
-            f"image {quoted(image)}, of {len(image)} characters, cannot be looked for ({error.strerror}); expected a "
-            "path, or an image as data:image/png;base64,..."
-        ) from error
 
 
 def _only(folder: Path, stem: str) -> Path:
