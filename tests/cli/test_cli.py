@@ -226,7 +226,7 @@ def test_bad_records_are_counted_and_left_out_on_demand(monkeypatch, capsys, tmp
 def tasks_samples(monkeypatch):
     """Alignment reads a task's own samples instead of the built-in public ones."""
 
-    def read(names, samples, *, home, seed=0, device="cpu", dtype="float32"):
+    def read(names, samples, *, home, dtype="float32", **_):
         benchmark = open_mosaic40(home)
         chosen = list(benchmark.task("trend@lines").train[:samples])
         models = {name: load_base_model(name, images=benchmark.images, home=home, dtype=dtype) for name in names}
