@@ -247,6 +247,15 @@ def test_a_folder_with_another_run_is_refused_and_left_alone(finished, tmp_path)
     assert (tmp_path / "mine.txt").read_text() == "keep me"
 
 
+def test_a_run_that_was_killed_before_it_had_settings_can_be_begun_again(tmp_path):
+    left = tmp_path / ".settings.toml.999999999.part"
+    left.write_text("rounds = ")
+    folder = RunFolder.create(tmp_path, small())
+    assert folder.settings == small()
+    with folder.locked():
+        assert not left.exists()
+
+
 def test_a_process_that_is_about_to_end_is_waited_for_and_one_that_goes_on_is_named(tmp_path):
     """A SuperLink that was killed gives a run up whose process still lives for half a minute."""
     folder = RunFolder.create(tmp_path / "run", small())

@@ -80,7 +80,7 @@ class RunFolder:
 
     @staticmethod
     def check_free(path: Path) -> None:
-        """Refuse a folder that holds anything.
+        """Refuse a folder that holds anything but what is left of a run that was killed before it had settings.
 
         Args:
             path: the folder; it need not be there.
@@ -88,7 +88,7 @@ class RunFolder:
         Raises:
             SettingsError: naming the folder.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or set(path.iterdir()) - set(path.glob(".settings.toml.*.part"))):
             kind = "a run" if (path / "settings.toml").exists() else "something else"
             raise SettingsError(f"--out {path} already holds {kind}; choose another folder, or --resume to go on")
 
