@@ -16,7 +16,7 @@ from fedmosaic.adapters.batched import BatchedCall, Rows, batched_colora, batche
 from fedmosaic.adapters.dropout import Draws
 from fedmosaic.adapters.forward_context import SlotWeights, fixed_weights
 from fedmosaic.adapters.functional import slot_weights
-from fedmosaic.adapters.layer import AdaptedLinear, CoLoraLinear, plain_weights
+from fedmosaic.adapters.layer import AdaptedLinear, CoLoraLinear, InPlaceOfLinear, plain_weights
 from fedmosaic.adapters.tower import TowerLinear
 from fedmosaic.errors import RunError
 from fedmosaic.models.base import Batch
@@ -159,7 +159,7 @@ class CohortAdapter:
             self.attached = False
 
 
-class _CohortLinear(nn.Module):
+class _CohortLinear(InPlaceOfLinear):
     """One adapted linear of all clients.
 
     Args:
@@ -168,22 +168,11 @@ class _CohortLinear(nn.Module):
     """
 
     def __init__(self, origin: AdaptedLinear, state: _Pass) -> None:
-        super().__init__()
-        self.base = origin.base
+        super().__init__(origin.base)
         self.origin = [origin]  # in a list, so that it is no submodule
         self.state = state
         self._stacked: dict[str, Tensor] = {}
         self._owners: dict[str, list[nn.Parameter]] = {}
-
-    @property
-    def weight(self) -> Any:
-        """The base linear's weight: some models read its dtype."""
-        return self.base.weight
-
-    @property
-    def bias(self) -> Any:
-        """The base linear's bias."""
-        return self.base.bias
 
     def gather(self, linears: Sequence[AdaptedLinear]) -> None:
         """Stack the clients' weights of the slots in use, and gates."""

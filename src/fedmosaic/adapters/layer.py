@@ -49,7 +49,29 @@ class Folded(NamedTuple):
         return self.scale * (self.up @ self.down)
 
 
-class AdaptedLinear(nn.Module, ABC):
+class InPlaceOfLinear(nn.Module):
+    """Stands where a model has a linear, and shows what models read of it.
+
+    Args:
+        base: the linear; anything that maps (..., in) to (..., out), so also a quantised one.
+    """
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__()
+        self.base = base
+
+    @property
+    def weight(self) -> Any:
+        """The base linear's weight: some models read its dtype."""
+        return self.base.weight
+
+    @property
+    def bias(self) -> Any:
+        """The base linear's bias."""
+        return self.base.bias
+
+
+class AdaptedLinear(InPlaceOfLinear, ABC):
     """What both kinds share: the base linear, the mix of slots, dropout, dtypes.
 
     Args:
@@ -78,24 +100,13 @@ class AdaptedLinear(nn.Module, ABC):
         context: ForwardContext,
         gate: Gate | None,
     ) -> None:
-        super().__init__()
-        self.base = base
+        super().__init__(base)
         self.scale = scale
         self.dropout = dropout
         self.context = context
         self.gate = gate
         self._sizes = (down.shape[1], up.shape[0], down.shape[0])  # in, out, r
         self._make(down, up, slots)
-
-    @property
-    def weight(self) -> Any:
-        """The base linear's weight: some models read its dtype."""
-        return self.base.weight
-
-    @property
-    def bias(self) -> Any:
-        """The base linear's bias."""
-        return self.base.bias
 
     def multiply_adds(self) -> tuple[int, int]:
         """Return the multiply-adds per token of the forward pass, and of the gradients of trained weights."""

@@ -237,8 +237,9 @@ class RunDefaults(_Settings):
 _SINCE: dict[str, dict[str, Any]] = {
     "model": {"autocast": "auto", "attention": "auto", "quantisation": "none", "offload": False, "feature_cache": 0.0},
     "training": {"micro_batch": 0, "recompute": False},
+    "": {"cohort": "off"},
 }
-"""Settings that came when there were runs, and the values with which a run is what it was before."""
+"""Settings that came when there were runs, by their part, and the values with which a run is what it was before."""
 
 
 class RunSettings(RunDefaults):
@@ -289,9 +290,10 @@ class RunSettings(RunDefaults):
         """16 hex digits that name these settings: two runs with equal digests give equal results."""
         table = self.model_dump(mode="json")
         for part, defaults in _SINCE.items():  # as if there were none, so that the names of older runs stay theirs
-            table[part] = {key: value for key, value in table[part].items() if (key, value) not in defaults.items()}
-        if table["cohort"] == "off":
-            del table["cohort"]
+            settings = table[part] if part else table
+            for key, default in defaults.items():
+                if settings[key] == default:
+                    del settings[key]
         text = json.dumps(table, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

@@ -29,7 +29,7 @@ _MOST_SCORES = 2**20
 
 @dataclass(frozen=True)
 class ScoresReply:
-    """A client's checked answer to ``evaluate`` and ``evaluate.exchange``.
+    """A client's checked scores: the answer to ``evaluate`` and ``evaluate.exchange``, and a part of that to ``train``.
 
     Attributes:
         scores: of single samples, in [0, 1], by task.

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from fedmosaic.data.sample import Sample
-from fedmosaic.models.batch import Batch, appended, following, left_padded
-from fedmosaic.models.past import Past
+from fedmosaic.models.batch import Batch, appended, following
+from fedmosaic.models.prompts import read
 from fedmosaic.models.reader import Reader
 
 
@@ -49,8 +48,7 @@ class Continuing:
     def __init__(self, model: Reader, batch: Batch) -> None:
         self._model = model
         self._prompts = batch
-        self._past = Past()
-        self._hidden = model.hidden_states(dataclasses.replace(left_padded(batch), past=self._past))[:, -1]
+        self._past, self._hidden = read(model, batch)
         self._next: Batch | None = None
         self.lengths = batch.last + 1
 

@@ -13,6 +13,17 @@ from fedmosaic.models.past import Past
 from fedmosaic.models.reader import Reader
 
 
+def read(model: Reader, batch: Batch) -> tuple[Past, Tensor]:
+    """Return the past of prompts, and the hidden states (B, d) from which their first answer tokens are predicted.
+
+    Args:
+        model: keeps a past.
+        batch: prompts, padded on the right.
+    """
+    past = Past()
+    return past, model.hidden_states(dataclasses.replace(left_padded(batch), past=past))[:, -1]
+
+
 class Prompts:
     """A batch of prompts with its past, which does not change.
 
@@ -28,9 +39,8 @@ class Prompts:
     def __init__(self, model: Reader, batch: Batch) -> None:
         self._model = model
         self._batch = batch
-        self._past = Past()
         self.lengths = batch.last + 1
-        self.hidden = model.hidden_states(dataclasses.replace(left_padded(batch), past=self._past))[:, -1]
+        self._past, self.hidden = read(model, batch)
 
     def after(self, rows: Sequence[int], texts: Sequence[Sequence[int]]) -> Tensor:
         """Return the hidden states of tokens that follow prompts.
