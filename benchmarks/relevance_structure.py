@@ -4,7 +4,12 @@
     python benchmarks/relevance_structure.py --out results/relevance-structure.json --scenario mosaic40-small --seeds 0
     python benchmarks/relevance_structure.py --out results/relevance-structure.json                 # 2 CPU-hours
 
-With ``--method fedmosaic-proxy`` the same of the mixture of proxies.
+With ``--method fedmosaic-proxy`` the same of the mixture of proxies; ``--set`` gives all variants the same settings,
+e.g. those with which the method stands in the field:
+
+    python benchmarks/relevance_structure.py --out results/relevance-proxy.json --method fedmosaic-proxy
+        --set adapter.tower_rank=256 --set method.own=shared --set method.proxy=tiny-llama-small --set method.weight=2
+        --set method.share=0.5 --set method.own_steps=0.25 --set method.proxy_steps=2.35
 
 AUC: of telling pairs of clients whose *current* tasks have one skill (or are of one family) from other pairs, by the
 cosine of their running sketches, in rounds that have both kinds of pairs. The probe is frozen: this needs no training.
@@ -22,7 +27,7 @@ import dataclasses
 import json
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,9 +118,9 @@ def structure(scenario: str, seed: int) -> dict[str, dict[str, Any]]:
     return table
 
 
-def train(variant: Variant, scenario: str, seed: int, runs: Path) -> dict[str, Any]:
+def train(variant: Variant, scenario: str, seed: int, runs: Path, common: Sequence[str]) -> dict[str, Any]:
     """The results of one run."""
-    settings = resolve(load_scenario(scenario), method=variant.method, seed=seed)
+    settings = resolve(load_scenario(scenario), overrides=common, method=variant.method, seed=seed)
     settings = settings.model_copy(update={"method_settings": {**settings.method_settings, **variant.settings}})
     Told.plan = {
         (s.client, s.round): s for s in arrivals(frozen_probe_runtime(scenario), seed=seed, rounds=settings.rounds)
@@ -124,15 +129,26 @@ def train(variant: Variant, scenario: str, seed: int, runs: Path) -> dict[str, A
     return finished(settings, path)
 
 
+def answers(run: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Part -> scores of a run, after local training and, where it has them, after the last exchange."""
+    exchanged = run.get("final_exchange") or {}
+    return {
+        **{part: run[part] for part in PARTS},
+        **{f"{part}, exchanged": exchanged[part] for part in PARTS if part in exchanged},
+    }
+
+
 def ablation(found: Mapping[str, Mapping[int, dict[str, Any]]]) -> dict[str, Any]:
     """Self and Others of each variant by seed, in points, and RELA's lead paired over seeds and tasks."""
     table: dict[str, Any] = {}
     for name, by_seed in found.items():
-        scores = {str(s): {part: 100 * each[part]["last"] for part in PARTS} for s, each in by_seed.items()}
+        each = {seed: answers(run) for seed, run in by_seed.items()}
+        scores = {str(seed): {part: 100 * parts[part]["last"] for part in parts} for seed, parts in each.items()}
         table[name] = {"scores": scores}
         if name != "RELA" and (seeds := sorted(set(by_seed) & set(found.get("RELA", {})))):
-            for part in PARTS:
-                ours, theirs = ([runs[s][part]["per_task"] for s in seeds] for runs in (found["RELA"], by_seed))
+            rela = {seed: answers(found["RELA"][seed]) for seed in seeds}
+            for part in each[seeds[0]]:
+                ours, theirs = ([side[seed][part]["per_task"] for seed in seeds] for side in (rela, each))
                 table[name][f"RELA's lead in {part}"] = dataclasses.asdict(paired_difference(ours, theirs))
     return table
 
@@ -148,13 +164,15 @@ def show(result: dict[str, Any]) -> str:
     for name in next(iter(result["auc"].values())):
         auc = statistics.fmean(table[name]["mean"] for table in result["auc"].values())
         lines.append(f"| {name} | {auc:.3f} |")
-    lines += ["", "| weights | Self | Others | seeds | RELA's lead in Self | in Others |", "|---|---|---|---|---|---|"]
+    parts = next(iter(next(iter(result["runs"].values()))["scores"].values())) if result["runs"] else ()
+    heads = ["weights", "seeds", *(head for part in parts for head in (part.capitalize(), "RELA's lead"))]
+    lines += ["", "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for name, row in result["runs"].items():
         scores = row["scores"].values()
-        cells = [interval([each[part] for each in scores]) for part in PARTS]
-        leads = [row.get(f"RELA's lead in {part}") for part in PARTS]
-        cells += [str(len(scores)), *(_lead(lead) for lead in leads)]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        cells = [name, str(len(scores))]
+        for part in parts:
+            cells += [interval([each[part] for each in scores]), _lead(row.get(f"RELA's lead in {part}"))]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -170,6 +188,7 @@ if __name__ == "__main__":
     parser.add_argument("--scenario", default="mosaic40")
     parser.add_argument("--seeds", type=lambda text: [int(each) for each in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--method", choices=OF_METHOD, default="fedmosaic")
+    parser.add_argument("--set", action="append", default=[], help="a setting of all variants, as of fedmosaic run")
     parser.add_argument("--runs", type=Path, help="default: runs/relevance-structure, and -METHOD behind it")
     parser.add_argument("--variants", type=lambda text: text.split(";"), help="separated by ; (default: all)")
     parser.add_argument("--sweep-seeds", type=lambda text: [int(each) for each in text.split(",")], default=[0])
@@ -186,7 +205,8 @@ if __name__ == "__main__":
     result: dict[str, Any] = {
         "command": f"python benchmarks/relevance_structure.py --scenario {arguments.scenario} --seeds "
         + ",".join(map(str, arguments.seeds))
-        + ("" if arguments.method == "fedmosaic" else f" --method {arguments.method}"),
+        + ("" if arguments.method == "fedmosaic" else f" --method {arguments.method}")
+        + "".join(f" --set {each}" for each in arguments.set),
         "auc": {str(seed): structure(arguments.scenario, seed) for seed in arguments.seeds},
         "runs": {},
     }
@@ -195,7 +215,9 @@ if __name__ == "__main__":
     for variant in () if arguments.auc_only else OF_METHOD[arguments.method]:
         if arguments.variants is None or variant.name in arguments.variants:
             seeds = arguments.sweep_seeds if variant.swept else arguments.seeds
-            runs[variant.name] = {seed: train(variant, arguments.scenario, seed, folder) for seed in seeds}
+            runs[variant.name] = {
+                seed: train(variant, arguments.scenario, seed, folder, arguments.set) for seed in seeds
+            }
             result["runs"] = ablation(runs)
             arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
