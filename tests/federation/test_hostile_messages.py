@@ -172,7 +172,6 @@ ATTACKS = [
     Attack("a round that is no number", after=meta("round", "3")),
     Attack("another client's id", after=meta("client", 8), reply_only=True),
     Attack("another run", after=meta("run", "0123456789abcdef"), reply_only=True),
-    Attack("no samples", metric("samples", 0), reply_only=True),
     Attack("a negative number of samples", metric("samples", -8), reply_only=True),
     Attack("infinitely many samples", metric("samples", math.inf), reply_only=True),
     Attack("10^12 samples", metric("samples", 10**12), reply_only=True),

@@ -7,11 +7,14 @@ import torch
 from tests.federation.scenario import small
 from tests.methods.lab import Lab, make_samples, same
 
-from fedmosaic.errors import RunError
+from fedmosaic.errors import RunError, SettingsError
 from fedmosaic.evaluation import likeliest_options
 from fedmosaic.experiments.dry_run import dry_run, with_null_models
+from fedmosaic.federation import RunFolder, engines
 from fedmosaic.federation.peers import Peer, check_fit
+from fedmosaic.io import load_tensors
 from fedmosaic.methods.familiarity import familiar
+from fedmosaic.methods.registry import make_method
 from fedmosaic.methods.uploads import Uploads
 from fedmosaic.models.likelihoods import log_likelihoods
 from fedmosaic.training import Budget, ClientState
@@ -266,3 +269,19 @@ def test_before_the_first_download_the_common_start_counts_as_received():
     start = client.proxy.snapshot("proxy")
     lab.train(client)
     assert same(client.proxy.snapshot("received"), start)
+
+
+def test_a_run_can_train_the_proxy_alone(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", small("fedmosaic-proxy", method_settings={"own_steps": 0.0}, rounds=1))
+    engines.run(folder.settings, folder)
+    state = load_tensors(folder.path / "clients" / "client-000" / "round-0001.safetensors")
+    moved = {name for name, tensor in state.items() if "slot" in name and name.endswith(".B") and tensor.any()}
+    assert moved
+    assert all(name.startswith("proxy.") for name in moved)
+
+
+@pytest.mark.parametrize("needs", [{"relevance": "sketch"}, {"weighting": "familiarity"}])
+def test_what_is_made_of_the_own_models_questions_needs_a_step_of_it(needs):
+    settings = small("fedmosaic-proxy", method_settings={"own_steps": 0.2, **needs})  # of two steps
+    with pytest.raises(SettingsError, match=r"own_steps=0\.2 of training\.steps=2 leaves the own model no step"):
+        make_method(settings.method, settings.method_settings).check(settings)

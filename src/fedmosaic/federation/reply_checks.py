@@ -20,7 +20,7 @@ from fedmosaic.federation.results import PrivacySpent
 from fedmosaic.methods.base import Method
 from fedmosaic.methods.uploads import Upload
 
-_AT_LEAST = {"loss": -math.inf, "steps": 1, "samples": 1, "flops": 0, "seconds": 0, "evaluation_seconds": 0}
+_AT_LEAST = {"loss": -math.inf, "steps": 0, "samples": 0, "flops": 0, "seconds": 0, "evaluation_seconds": 0}
 _KNOWN = {entry.name for entry in dataclasses.fields(PrivacySpent)}
 _NEEDED = {entry.name for entry in dataclasses.fields(PrivacySpent) if entry.default is dataclasses.MISSING}
 _MOST_TIMES = 1000

@@ -25,6 +25,7 @@ learn apart and answer together, as a product of experts (Hinton, 2002) between 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -144,6 +145,7 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
         self.settings.check_memory(sketches=self._sketches)
         if self.settings.relevance == "sketch":
             check_budget(self.settings, settings)
+        self._check_own_steps(settings.training.steps)
         if self._sketches and settings.aggregation.rule != Mean.name:
             raise SettingsError(
                 f"aggregation.rule={settings.aggregation.rule} is not for mixtures of proxies by relevance, in which a "
@@ -202,7 +204,7 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
     def train(self, client: Client, budget: Budget) -> None:
         """Train the own model as local training does, then the proxy model. See :meth:`Method.train`."""
         proxy, seen = _proxy_of(client), list[Sequence[Sample]]()
-        if steps := round(self.settings.own_steps * budget.steps):
+        if steps := self._own_steps(budget.steps):
             for batch in client.batches(Budget(steps)):
                 client.step(batch, slots=("local",), mix="local")
                 seen.append(batch.samples)
@@ -303,6 +305,22 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
         sketches = uploads.stack("sketch")
         unit = unit_rows(centred(sketches) if self.settings.relevance == "update" else sketches)
         return lambda rows: (unit[rows] @ unit.T).clamp_(-1.0, 1.0)
+
+    def _own_steps(self, steps: float) -> int:
+        return round(self.settings.own_steps * steps)
+
+    def _check_own_steps(self, steps: float) -> None:
+        """Refuse an own model without steps where something is made of the questions that it is trained on."""
+        own = self.settings
+        needed = {
+            "relevance=sketch": own.relevance == "sketch",
+            "weighting=familiarity": own.weighting == "familiarity",
+        }
+        if (needing := [name for name, asked in needed.items() if asked]) and not self._own_steps(math.floor(steps)):
+            raise SettingsError(
+                f"method.own_steps={own.own_steps:g} of training.steps={steps:g} leaves the own model no step, and "
+                f"method.{needing[0]} is made of the questions that it is trained on; give it a step or more"
+            )
 
     @property
     def _shared(self) -> bool:
