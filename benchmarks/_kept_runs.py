@@ -1,6 +1,7 @@
 """Finished runs of the field that are kept in the repository, so that any machine goes on from there.
 
-``results/field/TABLE.jsonl.gz`` has a line for each run: settings, results and rounds, without the clients' states.
+``results/field/TABLE.jsonl.gz`` has a line for each run: settings, results and rounds, without the clients' states;
+``TABLE-flops.json`` has the steps that were counted for each run of a table at equal FLOPs.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from fedmosaic.io import folder_written_atomically, write_atomically
 from fedmosaic.models.vision_weights import ASSETS
 
 RESULTS = Path(__file__).parents[1] / "results" / "field"
+COUNTED = "equal-flops.json"
 FILES = ("settings.toml", "results.json", "rounds.csv")
 CODE = 2  # to be raised when methods or budgets are changed so that runs with equal settings give other numbers
 
@@ -40,7 +42,12 @@ def kept(table: str) -> Iterator[dict[str, Any]]:
 
 
 def unpack(table: str, out: Path) -> None:
-    """Lay out the kept runs as the folders of finished ones."""
+    """Lay out the kept runs as the folders of finished ones, and what was counted for them."""
+    counted = RESULTS / f"{table}-flops.json"
+    if counted.is_file() and not (out / COUNTED).exists():
+        found = json.loads(counted.read_text(encoding="utf-8"))
+        if found["edition"] == edition():
+            write_atomically(out / COUNTED, json.dumps(found["runs"], indent=1))
     for run in kept(table):
         target = out / run["name"]
         if not target.exists():
@@ -58,6 +65,9 @@ def pack(table: str, out: Path) -> int:
         runs[name] = {"name": name, "edition": edition(), "files": files}
     lines = "".join(json.dumps(runs[name]) + "\n" for name in sorted(runs))
     write_atomically(RESULTS / f"{table}.jsonl.gz", gzip.compress(lines.encode(), mtime=0))
+    if (out / COUNTED).is_file():
+        found = {"edition": edition(), "runs": json.loads((out / COUNTED).read_text(encoding="utf-8"))}
+        write_atomically(RESULTS / f"{table}-flops.json", json.dumps(found, indent=1) + "\n")
     for name in ("comparison.json", "comparison.csv"):
         if (out / name).is_file():
             shutil.copy(out / name, RESULTS / f"{table}{Path(name).suffix}")

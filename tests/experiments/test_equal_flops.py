@@ -117,6 +117,20 @@ def test_a_comparison_that_is_called_again_counts_nothing_again(counted, tmp_pat
     EqualFlops(base(), kept=tmp_path / "kept.json").count(chosen, seeds=(0,))
 
 
+def test_counting_that_was_stopped_goes_on_where_it_was(counted, tmp_path):
+    chosen, kept = variants(base(), ["fedavg", "ditto", "fedmkt"]), tmp_path / "kept.json"
+
+    def stopped(text):
+        if text.startswith("ditto"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        EqualFlops(base(), kept=kept, say=stopped).count(chosen, seeds=(0,))
+    counted.clear()
+    EqualFlops(base(), kept=kept).count(chosen, seeds=(0,))
+    assert "fedavg" not in {method for method, _ in counted}
+
+
 def test_a_method_that_cannot_do_one_step_is_an_error_that_names_what_it_takes(counted, tmp_path):
     chosen = variants(base(), ["sft", "fedmkt", "takfl"])
     kept = tmp_path / "out" / "kept.json"

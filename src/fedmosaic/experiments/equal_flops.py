@@ -75,19 +75,26 @@ class EqualFlops:
         Raises:
             SettingsError: a variant spends more than the budget with one step in each round; all such are named.
         """
-        too_dear: dict[str, float] = {}
-        for seed in seeds:
-            local = _seeded(self._local, seed)
-            for name, settings in chosen.items():
-                found = self._allowance(local, _seeded(settings, seed))
-                self._allowances[name, seed] = found
-                self._say(
-                    f"{name}, seed {seed}: {found.steps:g} steps a round, {100 * found.share:.1f} % of the budget"
-                )
-                if found.share > 1:
-                    too_dear[name] = max(found.share, too_dear.get(name, 0.0))
-        if too_dear:
+        asked = [(name, seed) for seed in seeds for name in chosen]
+        runs = {(name, seed): (_seeded(self._local, seed), _seeded(chosen[name], seed)) for name, seed in asked}
+        self._refuse_too_dear({at: run for at, run in runs.items() if _key(*run) not in self._kept})
+        for (name, seed), run in runs.items():
+            found = self._allowances[name, seed] = self._allowance(*run)
+            share = f"{100 * found.share:.1f} % of the budget"
+            self._say(f"{name}, seed {seed}: {found.steps:g} steps a round, {share}")
+            self._keep()
+
+    def _refuse_too_dear(self, runs: Mapping[tuple[str, int], tuple[RunSettings, RunSettings]]) -> None:
+        """Count the runs with one step in each round, a small part of the work, before anything is written."""
+        shares: dict[str, float] = {}
+        for (name, _), (local, settings) in runs.items():
+            if settings != local:
+                share = flops_of_run(with_steps(settings, 1)) / self._allowance(local, local).allowed
+                shares[name] = max(share, shares.get(name, 0.0))
+        if too_dear := {name: share for name, share in shares.items() if share > 1}:
             raise SettingsError(_too_dear(too_dear, self._local.training.steps))
+
+    def _keep(self) -> None:
         write_atomically(self._path, json.dumps({key: vars(each) for key, each in self._kept.items()}, indent=1))
 
     def applied(self, plan: Plan) -> Plan:
@@ -100,7 +107,7 @@ class EqualFlops:
         return replace(plan, settings=with_steps(plan.settings, found.steps), allowed=found.allowed)
 
     def _allowance(self, local: RunSettings, settings: RunSettings) -> Allowance:
-        key = f"{settings.digest} within {local.digest}"
+        key = _key(local, settings)
         if key not in self._kept and settings == local:
             spent = flops_of_run(local)
             self._kept[key] = Allowance(spent, spent, local.training.steps)
@@ -175,6 +182,10 @@ def with_steps(settings: RunSettings, steps: float) -> RunSettings:
         steps: per round.
     """
     return settings.model_copy(update={"training": settings.training.model_copy(update={"steps": whole(steps)})})
+
+
+def _key(local: RunSettings, settings: RunSettings) -> str:
+    return f"{settings.digest} within {local.digest}"
 
 
 def _seeded(settings: RunSettings, seed: int) -> RunSettings:
