@@ -1,0 +1,147 @@
+"""How far one method leads each other of a table's kept runs, in seconds: nothing is run.
+
+    python benchmarks/field_leads.py tower            # prints the table of docs/field.md
+    python benchmarks/field_leads.py tower --write    # and writes it there
+
+Two intervals of 95 % stand for two questions. Over tasks (bootstrap over seeds and tasks): would the lead be there with
+other tasks of this kind? Over seeds (t interval of the differences of the seeds' means): would it be there on these
+tasks with other seeds? Each comparison has the seeds that both methods have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import tomllib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from _kept_runs import kept
+
+from fedmosaic.evaluation.statistics import mean_interval
+from fedmosaic.experiments.paired import Difference, paired_difference
+from fedmosaic.io import write_atomically
+
+DOCS = Path(__file__).parents[1] / "docs" / "field.md"
+PARTS = ("self", "others")
+HEAD = (
+    "method",
+    "steps",
+    "seeds",
+    "Self",
+    "lead, over tasks",
+    "over seeds",
+    "Others",
+    "lead, over tasks",
+    "over seeds",
+    "MB",
+)
+
+Runs = dict[int, dict[str, Any]]
+"""Seed -> results of a run."""
+
+
+def runs_of(table: str) -> dict[str, Runs]:
+    """Variant -> its kept runs, the one with the most in Self and Others first."""
+    found: dict[str, Runs] = defaultdict(dict)
+    for run in kept(table):
+        variant, _, seed = run["name"].rpartition("-seed")
+        found[variant][int(seed)] = {**json.loads(run["files"]["results.json"]), "steps": steps_of(run)}
+    return dict(sorted(found.items(), key=lambda item: -sum(mean(item[1], part, "local") for part in PARTS)))
+
+
+def steps_of(run: Mapping[str, Any]) -> str:
+    """Steps per round; of a proxy method those of the own and of the proxy model."""
+    settings = tomllib.loads(run["files"]["settings.toml"])
+    steps, own = settings["training"]["steps"], settings.get("method_settings", {})
+    if "proxy_steps" in own:
+        return f"{own.get('own_steps', 1) * steps:.0f} + {own['proxy_steps'] * steps:.0f}"
+    return f"{steps:g}"
+
+
+def scores(run: Mapping[str, Any], part: str, when: str) -> Mapping[str, Any]:
+    """Scores of a part after local training ("local") or after the last exchange ("exchange")."""
+    found: Mapping[str, Any] = (run.get("final_exchange") or run if when == "exchange" else run)[part]
+    return found
+
+
+def mean(runs: Runs, part: str, when: str) -> float:
+    return statistics.fmean(100 * scores(run, part, when)["last"] for run in runs.values())
+
+
+def leads(ours: Runs, theirs: Runs, part: str, when: str) -> tuple[str, str]:
+    """What the first is ahead of the second, in points: over seeds and tasks, and over seeds."""
+    seeds = sorted(ours.keys() & theirs.keys())
+    if not seeds:
+        return "", ""
+    sides = [[scores(runs[seed], part, when) for seed in seeds] for runs in (ours, theirs)]
+    over_tasks = paired_difference(*([each["per_task"] for each in side] for side in sides)).in_points()
+    differences = [a["last"] - b["last"] for a, b in zip(*sides, strict=True)]
+    centre, half = mean_interval(differences)
+    over_seeds = "" if len(seeds) < 2 else Difference(centre, centre - half, centre + half).in_points()
+    return over_tasks, over_seeds
+
+
+def show(found: Mapping[str, Runs], first: str) -> str:
+    lines = ["| " + " | ".join(HEAD) + " |", "|---" * len(HEAD) + "|"]
+    names = titles(found)
+    for when, title in (("local", "after local training"), ("exchange", "after the last exchange")):
+        lines.append(f"| **{title}** |" + " |" * (len(HEAD) - 1))
+        for variant, runs in found.items():
+            some = next(iter(runs.values()))
+            cells = [names[variant], some["steps"], str(len(runs))]
+            for part in PARTS:
+                values = [100 * scores(run, part, when)["last"] for run in runs.values()]
+                cells.append(spread(values))
+                cells += ("", "") if variant == first else leads(found[first], runs, part, when)
+            sent = statistics.fmean(run["total_bytes_up"] + run["total_bytes_down"] for run in runs.values())
+            lines.append("| " + " | ".join([*cells, f"{sent / 1e6:.0f}" if when == "local" else ""]) + " |")
+    return "\n".join(lines)
+
+
+def titles(found: Mapping[str, Runs]) -> dict[str, str]:
+    """Folders' names as methods and settings, without the settings that all variants of a method share."""
+    methods = {variant: next(iter(runs.values()))["method"] for variant, runs in found.items()}
+    changed = {
+        variant: re.split(r"-(?=[a-z_.]+=)", variant.removeprefix(method))[1:] for variant, method in methods.items()
+    }
+    named = {}
+    for variant, method in methods.items():
+        others = [set(changed[each]) for each in methods if methods[each] == method]
+        shared = set.intersection(*others) if len(others) > 1 else set()
+        named[variant] = " ".join([f"`{method}`", *(each for each in changed[variant] if each not in shared)])
+    return named
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation."""
+    centre = statistics.fmean(values)
+    return f"{centre:.1f}" if len(values) < 2 else f"{centre:.1f} ± {statistics.stdev(values):.1f}"
+
+
+def written(text: str, table: str, lines: str) -> str:
+    """The page with these lines between the table's marks."""
+    before, begin, rest = text.partition(f"<!-- {table}: begin -->\n")
+    _, end, after = rest.partition(f"<!-- {table}: end -->")
+    if not end:
+        raise SystemExit(
+            f"{DOCS.name} has no marks for {table!r}; write <!-- {table}: begin --> and <!-- {table}: end -->"
+        )
+    return f"{before}{begin}{lines}\n{end}{after}"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", help="of results/field")
+    parser.add_argument("--first", help="the variant whose leads are shown (default: the best in Self and Others)")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/field.md")
+    arguments = parser.parse_args()
+    found = runs_of(arguments.table)
+    lines = show(found, arguments.first or next(iter(found)))
+    print(lines)
+    if arguments.write:
+        write_atomically(DOCS, written(DOCS.read_text(encoding="utf-8"), arguments.table, lines))
