@@ -15,7 +15,7 @@ of the mean of all clients' logits, up to 500 steps. Here, as logits of differen
 within each architecture, and the mean of these distributions, weighted by the number of clients, over architectures.
 With one architecture the two are equal. One pass over the public samples, others in each round. A lam of 1 is a value
 for SGD: under AdamW, whose steps do not grow with the gradient, it is 3 to 4 times the loss's own gradient and keeps v
-where theta is; lam was chosen on validation samples of mosaic40 from 0.001 to 1 (docs/field.md).
+where theta is; lam was chosen on validation samples of mosaic40 from 0.001 to 1 (docs/field-without-tower.md).
 """
 
 from __future__ import annotations
