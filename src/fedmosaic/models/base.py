@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -25,7 +25,7 @@ from transformers import (
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import ModelError
 from fedmosaic.models.batch import IGNORED, Batch
-from fedmosaic.models.generation import Continuing, Rereading, greedy
+from fedmosaic.models.generation import Continuing, Rereading, Said, greedy, growing
 from fedmosaic.models.interface import Interface, find_interface
 from fedmosaic.models.past_check import can_read_on
 from fedmosaic.models.reader import Answering
@@ -242,6 +242,15 @@ class BaseModel(ABC):
             max_tokens: longest answer; one that reaches the model's last position ends there.
         """
         return greedy(self, samples, max_tokens)
+
+    def tell(self, sample: Sample, *, max_tokens: int) -> Iterator[Said]:
+        """Yield :meth:`answer` to one prompt as it grows, token by token; the last one is complete.
+
+        Args:
+            sample: its answer is not used.
+            max_tokens: longest answer; one that reaches the model's last position ends there.
+        """
+        return growing(self, sample, max_tokens)
 
     def answering(self, samples: Sequence[Sample]) -> Answering:
         """Return what gives the scores of answers' next tokens.
