@@ -11,8 +11,10 @@ import hmac
 import ipaddress
 import re
 import secrets
+from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
@@ -147,7 +149,7 @@ class LocalHandler(BaseHTTPRequestHandler):
         """
         self.send(f"{why}\n".encode(), "text/plain; charset=utf-8", status)
 
-    def head(self, status: HTTPStatus, kind: str, more: dict[str, str]) -> None:
+    def head(self, status: HTTPStatus, kind: str, more: Mapping[str, str] = MappingProxyType({})) -> None:
         """Begin an answer.
 
         Args:
@@ -156,6 +158,7 @@ class LocalHandler(BaseHTTPRequestHandler):
             more: further headers.
         """
         self.send_response(status)
-        for name, value in {"Content-Type": kind, **_HEADERS, **more}.items():
+        last = {"Connection": "close"} if self.close_connection else {}
+        for name, value in {"Content-Type": kind, **_HEADERS, **last, **more}.items():
             self.send_header(name, value)
         self.end_headers()

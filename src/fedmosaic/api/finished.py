@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from fedmosaic.federation import ClientRuntime, RunFolder
 from fedmosaic.federation.final_model import FinalModel, answering, final_model
 from fedmosaic.federation.results import RunResults
 from fedmosaic.federation.run_folder import When
+from fedmosaic.models import BaseModel
 from fedmosaic.models.generation import Said
 from fedmosaic.report import write_report
 
@@ -238,13 +240,16 @@ class Run:
         weakref.finalize(self, shutil.rmtree, cache, ignore_errors=True)
         return self.open(images=self._album, cache=cache)
 
-    def _tell(
-        self, client_id: int, when: When, pictures: Sequence[Picture], question: str, **options: Any
-    ) -> Iterator[Said]:
+    @contextmanager
+    def _as_at(self, when: When, client_id: int) -> Iterator[BaseModel]:
         runtime = self._answering
         if when == "exchanged":
             check_exchanged(self.results, self.path)
         with answering(runtime, client_id, when) as model:
+            yield model
+
+    def _tell(self, client: ClientModel, pictures: Sequence[Picture], question: str, **options: Any) -> Generator[Said]:
+        with self._as_at(client.when, client.spec.id) as model:
             yield from telling(model, self._album, pictures, question, **options)
 
 
@@ -306,7 +311,7 @@ class ClientModel:
         options: Sequence[str] | None = None,
         *,
         max_tokens: int = DEFAULT_TOKENS,
-    ) -> Iterator[Said]:
+    ) -> Generator[Said]:
         """Return the answer of :meth:`ask` as it grows, token by token; the last one is complete.
 
         Clients take turns in a run's base models: read one answer to its end, or close the iterator, before the next.
@@ -322,7 +327,16 @@ class ClientModel:
         """
         check_length(max_tokens)  # before the run is opened
         pictures = pictures_of(image)
-        return self._run._tell(self.spec.id, self.when, pictures, question, options=options, max_tokens=max_tokens)
+        return self._run._tell(self, pictures, question, options=options, max_tokens=max_tokens)
+
+    def load(self) -> None:
+        """Load what answers, which else is done for the first question.
+
+        Raises:
+            FedMosaicError: as :meth:`ask` does, for what is not about the question.
+        """
+        with self._run._as_at(self.when, self.spec.id):
+            pass
 
     @cached_property
     def model(self) -> FinalModel:

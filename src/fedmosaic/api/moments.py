@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedmosaic.api.finished import ClientModel, Run
+from fedmosaic.api.opening import finished_results
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def moments(run: Run, client_id: int) -> list[Moment]:
         SettingsError: the run is not done, or there is no such client.
         RunError: its results are damaged.
     """
-    results, method = run.results, run.settings.method
+    method, results = run.settings.method, finished_results(run.path)
     found = [Moment("start", "before", run.client(client_id, before=True))]
     if (alone := run.reference) is not None and alone.done and client_id in [each.spec.id for each in alone.clients]:
         found.append(Moment("local-only", "after training alone", alone.client(client_id)))

@@ -44,9 +44,7 @@ def open_finished(
     """
     folder = RunFolder(path)
     settings = folder.settings
-    results = folder.results()
-    if results is None:
-        raise SettingsError(f"the run in {path} is not done; finish it with: fedmosaic run --resume --out {path}")
+    results = finished_results(path)
     if after_exchange:
         check_exchanged(results, path)
     given = objects or Objects()
@@ -54,6 +52,22 @@ def open_finished(
     torch.set_num_threads(settings.threads)
     assets = given.assets(placed_again(change(settings), device), images=images, cache=cache)
     return ClientRuntime(assets, folder.client_folder, after_exchange=after_exchange)
+
+
+def finished_results(path: Path) -> RunResults:
+    """Return what came out of a run.
+
+    Args:
+        path: its folder.
+
+    Raises:
+        SettingsError: it is no run folder, or the run is not done.
+        RunError: its results are damaged.
+    """
+    results = RunFolder(path).results()
+    if results is None:
+        raise SettingsError(f"the run in {path} is not done; finish it with: fedmosaic run --resume --out {path}")
+    return results
 
 
 def check_exchanged(results: RunResults, path: Path) -> None:

@@ -138,7 +138,7 @@ class _Handler(LocalHandler):
             return self.refuse(HTTPStatus.SERVICE_UNAVAILABLE, f"{_MOST_STREAMS} pages watch already")
         try:
             self.close_connection = True
-            self.head(HTTPStatus.OK, "text/event-stream; charset=utf-8", {"Connection": "close"})
+            self.head(HTTPStatus.OK, "text/event-stream; charset=utf-8")
             for text in self._told():
                 self.wfile.write(text.encode())
                 self.wfile.flush()
