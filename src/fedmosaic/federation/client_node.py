@@ -66,9 +66,9 @@ class ClientNode(Participant):
         done = self.train(client, download)
         self.runtime.adapters.keep_alignment()
         self.store.save(round_, replace(done.state, missed=before.missed))
-        events.emit(
-            "trained", client=self.spec.id, round=round_, loss=done.meter.loss, seconds=round(done.meter.seconds, 3)
-        )
+        meter = done.meter
+        told = {"loss": meter.loss, "seconds": round(meter.seconds, 3), "tokens": meter.tokens}
+        events.emit("trained", client=self.spec.id, round=round_, **told)
         return done.upload.tensors, done.meter
 
     def evaluate(self, round_: int, *, others: bool, count: int, known: int = 0) -> dict[str, tuple[float, ...]]:

@@ -14,7 +14,7 @@ from fedmosaic.report.page import script_hash
 from fedmosaic.report.rows import short_model
 from fedmosaic.report.templates import templates
 
-_TITLE = 60
+_TITLE = 90
 """Characters of a question on its button."""
 
 

@@ -61,7 +61,7 @@ def asked(messages: Sequence[Mapping[str, Any]]) -> Asked:
             )
     if len(images) > MOST_PICTURES:
         raise DataError(f"{len(images)} images; expected at most {MOST_PICTURES}")
-    if (length := sum(len(text) for _, text in turns)) > MOST_CHARACTERS:
+    if (length := sum(len(text) for _, text in turns[:-1])) > MOST_CHARACTERS:
         raise DataError(f"the messages have {length:,} characters of text; expected at most {MOST_CHARACTERS:,}")
     said = [{"from": role, "value": text} for role, text in turns]
     conversation = parse_conversation({"conversations": said, "images": images})

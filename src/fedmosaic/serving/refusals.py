@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from fedmosaic.errors import DataError, ModelError, SettingsError
+from fedmosaic.errors import DataError, FedMosaicError, ModelError, SettingsError
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a fault of the program
@@ -35,6 +35,8 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault of the program
             return error
         if isinstance(error, SettingsError | DataError | ModelError):
             return cls(HTTPStatus.BAD_REQUEST, str(error))
+        if isinstance(error, FedMosaicError):
+            return cls(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
         return cls(HTTPStatus.INTERNAL_SERVER_ERROR, f"the answer failed ({type(error).__name__}); see the server")
 
     def as_json(self) -> dict[str, Any]:

@@ -303,6 +303,7 @@ class Client:
 
         self.optimiser.step_on_sum(terms())
         self.meter.samples += sum(len(part.samples) for part in parts)
+        self.meter.tokens += sum(_read(part) for part in parts)
         self.meter.steps += 1
 
     def snapshot(self, slot: str) -> dict[str, Tensor]:
@@ -332,13 +333,16 @@ class Client:
     def _meter_step(self, loss: float, batch: LocalBatch) -> None:
         self.meter.loss_sum += loss
         self.meter.samples += len(batch.samples)
+        self.meter.tokens += _read(batch)
         self.meter.steps += 1
 
     @property
     def spent(self) -> Meter:
-        """What the client has done in this message: steps, samples, loss of its own model; FLOPs of its proxy's too."""
-        more = 0.0 if self.proxy is None else self.proxy.meter.flops
-        return replace(self.meter, flops=self.meter.flops + more)
+        """What the client has done in this message: steps, samples, loss of its own model; tokens and FLOPs of both."""
+        if self.proxy is None:
+            return replace(self.meter)
+        other = self.proxy.meter
+        return replace(self.meter, flops=self.meter.flops + other.flops, tokens=self.meter.tokens + other.tokens)
 
     # ---- what the federation calls -------------------------------------------------------------------------------
 
@@ -391,3 +395,8 @@ class Client:
         state.load_into(self.adapter)
         self.optimiser.load_moments(state.moments)
         self.memory = {name: tensor.clone() for name, tensor in state.memory.items()}
+
+
+def _read(batch: LocalBatch) -> int:
+    """Return how many tokens a batch has, without padding."""
+    return int(batch.inputs.attention_mask.sum())
