@@ -118,6 +118,7 @@ class BaseModel(ABC):
         reads_images: False for text models.
         limit: the longest sequence that the decoder reads, in tokens; None if nothing bounds it.
         adapter: what whoever attached an adapter to ``decoder`` set here, so that it is told of every batch.
+        together: computes hidden states with those of other clients in one pass, and returns None where it does not.
         residence: moves the model to its device when it computes, if idle models wait elsewhere.
         wording: what is put around every question.
         autocast: whether an adapter's products are taken in the model's half precision; None: on accelerators.
@@ -133,6 +134,7 @@ class BaseModel(ABC):
     reads_images: bool = True
     limit: int | None = None
     adapter: AttachedAdapter | None = None
+    together: Callable[[BaseModel, Batch], Tensor | None] | None = None
     residence: Residence | None = None
     wording: Wording = PLAIN
     autocast: bool | None = None
@@ -179,6 +181,10 @@ class BaseModel(ABC):
         Returns:
             (B, T, d); of the batch's tokens alone, also where it has a past.
         """
+        if self.together is not None and torch.is_inference_mode_enabled():
+            hidden = self.together(self, batch)
+            if hidden is not None:
+                return hidden
         if self.residence is not None:
             self.residence.enter(self)
         if self.adapter is None:

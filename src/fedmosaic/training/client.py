@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from fedmosaic.models.base import IGNORED
 from fedmosaic.models.device import within_memory
 from fedmosaic.training.budget import Budget, Meter, steps_of
 from fedmosaic.training.client_state import ClientState
-from fedmosaic.training.cohort import current_lane
+from fedmosaic.training.lane import clock, current_lane
 from fedmosaic.training.losses import Penalty, cross_entropy
 from fedmosaic.training.optimiser import SlotOptimiser
 from fedmosaic.training.resources import Resources
@@ -230,7 +229,7 @@ class Client:
                 self._parts(batch, size), slots=slots, mix=mix, gate=gate, frozen=frozen, penalty=penalty
             )
             return
-        if self._lane is not None:
+        if self._lane is not None and not self.adapter.on_changed_base:
             loss = self._lane.step(WantedStep(self, batch.inputs, slots, mix, gate, frozen, penalty))
             if loss is not None:  # the step was taken, with others'
                 with self.adapter.mixed(mix):
@@ -349,7 +348,7 @@ class Client:
             work: called with this client.
         """
         torch.manual_seed(seeding.derive(self.settings.seed, "train", self.id, self.round))
-        start = self._clock()
+        start = clock()
         adapters = [each.adapter for each in (self, self.proxy) if each is not None]
         for adapter in adapters:
             adapter.train()
@@ -359,11 +358,7 @@ class Client:
         finally:
             for adapter in adapters:
                 adapter.train(False)
-            self.meter.seconds += self._clock() - start
-
-    def _clock(self) -> float:
-        """Seconds from any start, without those in which other clients have worked."""
-        return time.perf_counter() - (0.0 if self._lane is None else self._lane.idle)
+            self.meter.seconds += clock() - start
 
     def state(self) -> ClientState:
         """Return copies of everything that must outlive this message."""
