@@ -173,8 +173,8 @@ def _padded_in_front(tensors: Sequence[Tensor], dim: int) -> Tensor:
 
 def _of_rows(cache: DynamicCache, chosen: Callable[[Tensor], Tensor]) -> DynamicCache | None:
     """Return what is kept of some rows, or None for a kind of layer that is not known here."""
-    layers = []
-    for layer in cache.layers:
+    layers, kept = [], cast("Sequence[Any]", cache.layers)
+    for layer in kept:
         if type(layer) not in _BY_POSITION or not layer.is_initialized:
             return None
         other = copy.copy(layer)

@@ -73,15 +73,15 @@ def read_together(wanted: Sequence[WantedReading], carrier: CohortAdapter) -> li
     holding = carrier.holding(members, instead=instead, mix=mix, draws=(), lengths=lengths)
     with torch.inference_mode(), holding, carried(base, carrier):
         hidden = base.hidden_states(batch)
-    parts = hidden.split([len(each.input_ids) for each in batches])
+    counts = [len(each.input_ids) for each in batches]
     if past is not None:
         try:
-            shares = past.shares([len(each.input_ids) for each in batches])
+            shares = past.shares(counts)
         except ValueError as error:
             raise NotTogetherError(str(error)) from None
         for own, share in zip(pasts, shares, strict=True):
             own.take(share)
     return [
         part[:, part.shape[1] - length :] if prompts else part[:, :length]
-        for part, length in zip(parts, lengths, strict=True)
+        for part, length in zip(torch.split(hidden, counts), lengths, strict=True)
     ]
