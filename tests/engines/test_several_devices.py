@@ -80,6 +80,13 @@ def test_two_devices_give_the_results_of_one(tmp_path, monkeypatch):
         assert all((tensor == found[name][key]).all() for key, tensor in tensors.items()), name
 
 
+def examples(run):
+    """What clients answered before and after."""
+    found = [path.read_text() for path in sorted(run.path.glob("clients/client-*/examples.json"))]
+    assert len(found) == len(MODELS)
+    return found
+
+
 def test_each_device_has_a_cohort_and_results_are_those_of_one(tmp_path, monkeypatch):
     runs, real = [], Cohort.run
 
@@ -95,6 +102,7 @@ def test_each_device_has_a_cohort_and_results_are_those_of_one(tmp_path, monkeyp
     again = finished(tmp_path / "again", "cpu:0,cpu:1", settings={"cohort": 4})
     alone = finished(tmp_path / "one", "cpu")
     assert together.results.self_ == alone.results.self_
+    assert examples(together) == examples(alone)
     expected, found, same = states(alone), states(together), states(again)
     assert expected.keys() == found.keys() and expected
     for name, tensors in expected.items():
