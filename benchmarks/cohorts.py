@@ -1,10 +1,12 @@
-"""What do clients gain that train side by side? CPU or wall-clock time of a round's training, medians of ratios.
+"""What do clients gain that train and are scored side by side? CPU or wall-clock time, medians of ratios.
 
     python benchmarks/cohorts.py --scenario mosaic40-small --steps 4 --rounds 3
     python benchmarks/cohorts.py --scenario mosaic40 --out results/cohorts.json
+    python benchmarks/cohorts.py --scenario mosaic40 --only scores
 
 For each base model its clients train their own models (method ``sft``); then all train proxies, which have one base
-model (``fedmosaic-proxy`` without own steps); then they do what a default round is.
+model (``fedmosaic-proxy`` without own steps); then they do what a default round is; then their models are scored on
+some questions of all tasks, own models and products of own model and proxy.
 One after another and side by side take turns, and a ratio is the median over turns, so that other load hits both alike.
 On a CPU, time is the process's CPU time; on other devices it is wall-clock time.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +28,7 @@ import torch
 
 from fedmosaic.config import RunSettings, resolve
 from fedmosaic.config.scenarios import load_scenario
+from fedmosaic.evaluation import score_samples
 from fedmosaic.federation.adapter_factory import AdapterFactory
 from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.participant import Participant
@@ -41,6 +45,7 @@ def main() -> None:
     parser.add_argument("--scenario", default="mosaic40")
     parser.add_argument("--steps", type=int, default=8, help="of a client in a turn")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each")
+    parser.add_argument("--questions", type=int, default=4, help="of each task, for scores")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--padding", type=float, default=0.15, help="share of padding in a pass; inf: any")
     parser.add_argument("--only", default="", help="cases whose names begin so")
@@ -55,7 +60,8 @@ def main() -> None:
             continue
         assets = Assets(settings) if first is None else first.with_settings(settings)
         first = first or assets
-        found["cases"][name] = row = compared(assets, clients, asked.rounds, asked.device, asked.padding)
+        work = partial(_score, count=asked.questions) if name.startswith("scores") else _train
+        found["cases"][name] = row = compared(assets, clients, work, asked.rounds, asked.device, asked.padding)
         times = f"{row['alone']:7.2f} s  {row['together']:7.2f} s  {row['ratio']:.2f}"
         print(f"{name:32s} {row['clients']:3d} clients  {times}", flush=True)
     if asked.out:
@@ -77,13 +83,22 @@ def cases(asked: argparse.Namespace) -> Iterator[tuple[str, RunSettings, list[in
     yield "proxies", settings("fedmosaic-proxy", *PROXIES), ids
     yield "fedmosaic", settings("fedmosaic"), ids
     yield "fedmosaic-proxy", settings("fedmosaic-proxy"), ids
+    for method in ("fedmosaic", "fedmosaic-proxy"):
+        yield f"scores: {method}", settings(method), ids
 
 
-def compared(assets: Assets, clients: Sequence[int], rounds: int, device: str, padding: float) -> dict[str, Any]:
+def compared(
+    assets: Assets,
+    clients: Sequence[int],
+    work: Callable[[Assets, Participant], float],
+    rounds: int,
+    device: str,
+    padding: float,
+) -> dict[str, Any]:
     """Return medians of the seconds of both ways, and of their ratio."""
     adapters = AdapterFactory(assets)
     participants = [Participant(assets, adapters, client) for client in clients]
-    works = [partial(_train, participant) for participant in participants]
+    works = [partial(work, assets, participant) for participant in participants]
     cohort = Cohort(len(works), device, padding=padding)
     ways: dict[str, Callable[[], Any]] = {
         "alone": lambda: [work() for work in works],
@@ -103,8 +118,15 @@ def compared(assets: Assets, clients: Sequence[int], rounds: int, device: str, p
     return {"clients": len(works), "ratio": median(ratios), **{way: median(each) for way, each in seconds.items()}}
 
 
-def _train(participant: Participant) -> float:
+def _train(_: Assets, participant: Participant) -> float:
     return participant.train(participant.client(1), {}).meter.loss  # which waits for the device
+
+
+def _score(assets: Assets, participant: Participant, *, count: int) -> float:
+    tasks = [assets.benchmark.task(name).test[:count] for name in assets.settings.scenario.task_names]
+    how = assets.settings.evaluation
+    with assets.method.answering(participant.client(1)) as model:
+        return score_samples(model, list(itertools.chain(*tasks)), batch_size=how.batch_size).mean
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ Each part is a process of its own with a time limit: one that fails or takes too
 ``steps``   one step of our adapters beside PEFT's single LoRA, width 2048, bfloat16: wall time, in turns; peak memory
 ``vlm``     ten clients of a random 1.2-billion-weight vision-language model, beside PEFT and transformers' Trainer
             training one with the same batch: tokens per second, share of the card's peak
+``compiled`` a stacked step and a stacked reading of four clients, as they are, with torch.compile and with CUDA graphs
 ``rounds``  the first round of mosaic40, with clients one by one and, where there are cohorts, together
 """
 
@@ -27,13 +28,14 @@ from typing import Any
 
 import torch
 from _card import name_of
+from _gpu_compile import compiled
 from _gpu_steps import steps
 from _gpu_vlm import cohorts, vlm
 
 from fedmosaic.config import load_scenario
 
 ROOT = Path(__file__).parent.parent
-LIMITS = {"tests": 120, "steps": 60, "vlm": 150, "rounds": 240}
+LIMITS = {"tests": 100, "steps": 60, "vlm": 150, "compiled": 90, "rounds": 190}
 """Seconds of each part; together less than ten minutes."""
 
 
@@ -83,7 +85,7 @@ def tests(device: torch.device, small: bool) -> dict[str, Any]:
 
 
 PARTS: dict[str, Callable[[torch.device, bool], dict[str, Any]]] = {
-    each.__name__: each for each in (tests, steps, vlm, rounds)
+    each.__name__: each for each in (tests, steps, vlm, compiled, rounds)
 }
 
 

@@ -40,12 +40,14 @@ class Trained:
         round: from 1.
         loss: mean training loss over the round's steps.
         seconds: inside the client.
+        tokens: that it has trained on; None where that is not told, as by clients in other processes.
     """
 
     client: int
     round: int
     loss: float
     seconds: float
+    tokens: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Clients dealt out over several devices: who computes where, and results that are those of one device."""
 
 import pytest
+import torch
 from tests.api.objects import capitals, colours, text_model
 from tests.engines.scenario import outcome, written
 
@@ -8,9 +9,11 @@ import fedmosaic as fm
 from fedmosaic.config import load_scenario, resolve
 from fedmosaic.federation import RunFolder, client_app, engines
 from fedmosaic.federation.dealing import devices_of_clients
+from fedmosaic.federation.engines import in_process
 from fedmosaic.federation.engines.in_process import local_nodes
 from fedmosaic.io import load_tensors
 from fedmosaic.models.residence import Residence
+from fedmosaic.training.cohort import Cohort
 
 MODELS = ("llama", "gemma", "llama", "llama")
 UNLIKE = fm.Scenario(
@@ -75,6 +78,37 @@ def test_two_devices_give_the_results_of_one(tmp_path, monkeypatch):
     assert expected.keys() == found.keys() and expected
     for name, tensors in expected.items():
         assert all((tensor == found[name][key]).all() for key, tensor in tensors.items()), name
+
+
+def examples(run):
+    """What clients answered before and after."""
+    found = [path.read_text() for path in sorted(run.path.glob("clients/client-*/examples.json"))]
+    assert len(found) == len(MODELS)
+    return found
+
+
+def test_each_device_has_a_cohort_and_results_are_those_of_one(tmp_path, monkeypatch):
+    runs, real = [], Cohort.run
+
+    def run(self, works, **options):
+        runs.append((self._device, len(works)))
+        return real(self, works, **options)
+
+    monkeypatch.setattr(Cohort, "run", run)
+    monkeypatch.setattr(in_process, "_SCORES", True)
+    together = finished(tmp_path / "two", "cpu:0,cpu:1", settings={"cohort": 4})
+    of_a_round = [("cpu:0", 2), ("cpu:1", 2)]
+    assert runs == of_a_round * 4  # scores before, two rounds, the last exchange
+    again = finished(tmp_path / "again", "cpu:0,cpu:1", settings={"cohort": 4})
+    alone = finished(tmp_path / "one", "cpu")
+    assert together.results.self_ == alone.results.self_
+    assert examples(together) == examples(alone)
+    expected, found, same = states(alone), states(together), states(again)
+    assert expected.keys() == found.keys() and expected
+    for name, tensors in expected.items():
+        for key, tensor in tensors.items():
+            torch.testing.assert_close(found[name][key], tensor, atol=3e-5, rtol=1e-5)
+            assert torch.equal(found[name][key], same[name][key])
 
 
 def test_idle_base_models_wait_elsewhere(tmp_path, monkeypatch):

@@ -127,7 +127,7 @@ def make_grid(answered, most):
         return Message(RecordDict({"answer": ConfigRecord({"id": number})}), reply_to=message)
 
     nodes = [{"partition-id": number} for number in range(5)]
-    return InProcessGrid(app, node_configs=nodes, run_config={}, catch=True, cohort=Cohort(most))
+    return InProcessGrid(app, node_configs=nodes, run_config={}, catch=True, cohorts={"": Cohort(most)})
 
 
 def test_messages_to_train_wait_for_each_other_and_answers_come_in_order():

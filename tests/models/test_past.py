@@ -14,10 +14,13 @@ from fedmosaic.data.images import GivenImages
 from fedmosaic.data.sample import Sample
 from fedmosaic.models import likelihoods
 from fedmosaic.models.base import IGNORED, Batch, pad_right
+from fedmosaic.models.batch import following
 from fedmosaic.models.checkpoint import CheckpointModel
 from fedmosaic.models.generation import Continuing, Rereading
 from fedmosaic.models.likelihoods import log_likelihoods
+from fedmosaic.models.past import Past
 from fedmosaic.models.past_check import can_read_on
+from fedmosaic.models.prompts import read
 from fedmosaic.models.read import load_checkpoint
 from fedmosaic.pretraining.tokenizers import fit_tokenizer
 
@@ -245,3 +248,27 @@ def test_positions_after_images_that_count_in_three_dimensions(monkeypatch):
     monkeypatch.setattr(model, "collate", lambda *_, **__: batch)
     assert can_read_on(model, batch)
     agree(model, [None] * 3)
+
+
+@torch.inference_mode()
+def test_pasts_that_are_put_together_are_read_on_as_each_alone(checkpoint, samples):
+    """One batch of several clients' prompts, of unlike lengths, and on past the ends of sliding windows."""
+    if not can_read_on(checkpoint, checkpoint.collate(questions(checkpoint, samples), with_answers=False)):
+        return
+    asked = sorted(questions(checkpoint, samples), key=lambda each: len(each.prompt))
+    batches = [checkpoint.collate(some, with_answers=False) for some in (asked[:1], asked[-2:])]
+    alone = [read(checkpoint, batch)[0] for batch in batches]
+    pasts = [past.of(torch.arange(len(batch.input_ids))) for past, batch in zip(alone, batches, strict=True)]
+    for token in range(10, 10 + LONG):
+        whole = Past.of_all(pasts)
+        if whole is None:
+            assert checkpoint.name in {"bloom", "mpt", "falcon"}, "it has positions"
+            return
+        tokens = [torch.full((len(batch.input_ids), 1), token) for batch in batches]
+        joint = torch.cat(tokens)
+        found = checkpoint.hidden_states(following(batches[0], joint, torch.ones_like(joint), whole))
+        for past, share in zip(pasts, whole.shares([1, 2]), strict=True):
+            past.take(share)
+        for batch, own, past, part in zip(batches, tokens, alone, found.split([1, 2]), strict=True):
+            expected = checkpoint.hidden_states(following(batch, own, torch.ones_like(own), past))
+            torch.testing.assert_close(part, expected, rtol=1e-4, atol=1e-4)

@@ -15,7 +15,8 @@ from tests.cli.calling import call
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation.event_log import Interrupted
 from fedmosaic.federation.run_folder import RunFolder
-from fedmosaic.report.live import LiveRun, LiveServer, is_loopback
+from fedmosaic.local_server import is_loopback
+from fedmosaic.report.live import LiveRun, LiveServer
 
 SMALL = """
 probe = "tiny-llama"

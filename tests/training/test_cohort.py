@@ -113,6 +113,20 @@ def test_gates_that_read_the_input_are_trained_one_by_one_and_it_is_said(gate, t
     assert len(notes) == 1 and "one by one" in notes[0] and gate in notes[0] and not together
 
 
+def test_clients_that_change_the_base_weights_never_meet_anothers_change():
+    """FLoRA merges what was received into the base: its steps are taken one by one from the second round on."""
+    field = Field(Lab("flora", models=("narrow",) * 3, steps=2, learning_rate=3e-3))
+    shapes = field.method.download_shapes(field.participants[0].adapter)
+
+    def work(number):
+        random = torch.Generator().manual_seed(number)
+        received = {name: torch.randn(shape, generator=random) for name, shape in shapes.items() if name.endswith(".D")}
+        return field.participants[number].train(field.participants[number].client(2), received)
+
+    works = [partial(work, number) for number in range(3)]
+    assert_alike(Cohort(3).run(works, raises=True), [each() for each in works], atol=0)
+
+
 def test_the_same_again_bit_for_bit():
     lab = Lab("fedmosaic", models=MODELS)
     first, second = (side_by_side(Field(lab), 1, Cohort(4)) for _ in range(2))

@@ -45,11 +45,16 @@ class Adapter:
         opened: the slots (and ``gate``) that :meth:`train_only` last let require gradients, and ``-LETTER`` of those of
             their tensors that it did not.
         recompute: whether decoder layers are computed again in the backward pass instead of keeping their activations.
+        folds: whether :func:`~fedmosaic.adapters.folded_in` may put folded weights in place of its linears.
+        on_changed_base: whether the base weights are this client's own for now, see
+            :func:`~fedmosaic.adapters.base_changed`.
         proxy: the adapter of the proxy model that clients with this adapter train beside their own; None without one.
     """
 
     proxy: Adapter | None = None
     recompute: bool = False
+    folds: bool = True
+    on_changed_base: bool = False
 
     def __init__(self, model: nn.Module, decoder: nn.Module, slots: Sequence[Slot], shape: AdapterShape) -> None:
         self.slots = tuple(slots)
@@ -220,6 +225,11 @@ class Adapter:
                 raise SettingsError(f"mix: weight {weight} of slot {name!r} is not a finite number")
         used = {name: float(given[name]) for name in self.shape.slots if given.get(name)}
         context.active, context.weights, context.gated = tuple(used), tuple(used.values()), False
+
+    @property
+    def chosen(self) -> SlotWeights | None:
+        """The weights of :meth:`mix` that are in use; None where each sample has its own."""
+        return None if self._context.by_sample is not None else self._context.chosen
 
     @contextmanager
     def mixed(self, weights: SlotWeights) -> Iterator[None]:

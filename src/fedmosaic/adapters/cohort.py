@@ -201,6 +201,7 @@ class _CohortLinear(InPlaceOfLinear):
                 continue
             for parameter, gradient, count in zip(self._owners[name], stacked.grad.unbind(), counts, strict=True):
                 parameter.grad = gradient if count else None
+            stacked.grad = None
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return the output, (..., out), of the inputs (..., in) of all clients."""

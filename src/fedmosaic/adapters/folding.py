@@ -33,7 +33,8 @@ def folded_in(adapter: Adapter, weights: SlotWeights) -> Iterator[None]:
         weights: slot weights, as :meth:`Adapter.mix` takes them.
     """
     with adapter.mixed(weights):
-        if not all(_foldable(adapted.linear) for adapted in adapter.linears()) or not adapter.attached:
+        foldable = adapter.folds and all(_foldable(adapted.linear) for adapted in adapter.linears())
+        if not foldable or not adapter.attached:
             yield
             return
         try:
@@ -60,6 +61,7 @@ def base_changed(adapter: Adapter, changes: Mapping[str, Tensor]) -> Iterator[No
     linears = {adapted.target.prefix: adapted.linear for adapted in adapter.linears()}
     saved: list[tuple[Tensor, Tensor]] = []
     try:
+        adapter.on_changed_base = bool(changes)  # nobody else may compute with it now
         with torch.no_grad():
             for name, change in changes.items():
                 weight = plain_weights(linears[name].base)[0]
@@ -72,6 +74,7 @@ def base_changed(adapter: Adapter, changes: Mapping[str, Tensor]) -> Iterator[No
                 weight.copy_(weight.double() + linears[name].scale * change.to(weight.device).double())
         yield
     finally:
+        adapter.on_changed_base = False
         with torch.no_grad():
             for weight, before in saved:
                 weight.copy_(before)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
@@ -11,18 +12,23 @@ from fedmosaic.data.sample import IMAGE_MARK, Sample
 from fedmosaic.errors import SettingsError
 from fedmosaic.evaluation.score import likeliest_options
 from fedmosaic.models import BaseModel
+from fedmosaic.models.generation import Said
+
+DEFAULT_TOKENS = 32
+"""Longest generated answer, if nothing else is asked for."""
 
 
-def answer(
+@torch.inference_mode()
+def telling(
     model: BaseModel,
     images: InMemoryImages,
     pictures: Sequence[Picture],
     question: str,
     *,
     options: Sequence[str] | None = None,
-    max_tokens: int = 32,
-) -> str:
-    """Return a model's answer to a question about pictures.
+    max_tokens: int = DEFAULT_TOKENS,
+) -> Iterator[Said]:
+    """Yield a model's answer to a question about pictures as it grows; the last one is complete.
 
     Args:
         model: it reads its images from ``images``.
@@ -46,12 +52,36 @@ def answer(
             images.load(key)
         given = None if options is None else tuple(options)
         sample = Sample("question", keys, prompt, answer=given[0] if given else "?", options=given)
-        with torch.inference_mode():
-            if given is None:
-                return model.answer([sample], max_tokens=max_tokens)[0]
-            return likeliest_options(model, [sample])[0][0]
+        if given is None:
+            yield from model.tell(sample, max_tokens=max_tokens)
+        else:
+            yield _choice(model, sample)
     finally:
         images.clear()
+
+
+def answer(model: BaseModel, images: InMemoryImages, pictures: Sequence[Picture], question: str, **options: Any) -> str:
+    """Return a model's whole answer to a question about pictures.
+
+    Args:
+        model: it reads its images from ``images``.
+        images: the pictures go there while the question is answered.
+        pictures: in the order of their marks.
+        question: with a mark for each picture, or none.
+        **options: as for :func:`telling`.
+
+    Raises:
+        FedMosaicError: as :func:`telling` does.
+    """
+    *_, said = telling(model, images, pictures, question, **options)
+    return said.text
+
+
+def _choice(model: BaseModel, sample: Sample) -> Said:
+    """The likeliest option, counted in the tokens that it would have as an answer."""
+    text = likeliest_options(model, [sample])[0][0]
+    prompt = int(model.collate([sample], with_answers=False).last[0]) + 1
+    return Said(text, len(model.answer_tokens(text)) - 1, prompt, "stop")
 
 
 def check_length(max_tokens: object) -> None:

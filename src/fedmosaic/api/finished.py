@@ -5,23 +5,27 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fedmosaic.api import adapting, evaluating, exporting, other_answers
-from fedmosaic.api.answering import answer, check_length, pictures_of
+from fedmosaic.api.answering import DEFAULT_TOKENS, check_length, pictures_of, telling
 from fedmosaic.api.objects import Objects
-from fedmosaic.api.opening import open_finished
+from fedmosaic.api.opening import check_exchanged, open_finished
 from fedmosaic.api.settings import overrides_of
 from fedmosaic.config import ClientSpec, RunSettings
 from fedmosaic.data.in_memory import InMemoryImages, Picture
-from fedmosaic.errors import RunError
+from fedmosaic.errors import RunError, SettingsError
 from fedmosaic.experiments.adaptation import STEPS, Adaptation
 from fedmosaic.federation import ClientRuntime, RunFolder
 from fedmosaic.federation.final_model import FinalModel, answering, final_model
 from fedmosaic.federation.results import RunResults
+from fedmosaic.federation.run_folder import When
+from fedmosaic.models import BaseModel
+from fedmosaic.models.generation import Said
 from fedmosaic.report import write_report
 
 
@@ -43,7 +47,6 @@ class Run:
         self.path = path
         self.device = device
         self._objects = objects or Objects()
-        self._runtimes: dict[bool, ClientRuntime] = {}
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -83,19 +86,21 @@ class Run:
     def reference(self) -> Run | None:
         """The run of another method beside, if there is one."""
         beside = self.path / "reference"
-        return Run(beside, self._objects) if (beside / "settings.toml").is_file() else None
+        return Run(beside, self._objects, device=self.device) if (beside / "settings.toml").is_file() else None
 
-    def client(self, client_id: int, *, after_exchange: bool = False) -> ClientModel:
+    def client(self, client_id: int, *, after_exchange: bool = False, before: bool = False) -> ClientModel:
         """Return a client's final model.
 
         Args:
             client_id: of the scenario.
             after_exchange: as the last exchange has left it, not as local training has.
+            before: as it was before the first round.
 
         Raises:
-            SettingsError: there is no such client.
+            SettingsError: there is no such client, or both moments are asked for.
         """
-        return ClientModel(self, self.settings.scenario.client(client_id), after_exchange=after_exchange)
+        spec = self.settings.scenario.client(client_id)
+        return ClientModel(self, spec, after_exchange=after_exchange, before=before)
 
     @property
     def clients(self) -> list[ClientModel]:
@@ -228,19 +233,24 @@ class Run:
     def _album(self) -> InMemoryImages:
         return InMemoryImages()
 
-    def _answering(self, *, after_exchange: bool) -> ClientRuntime:
+    @cached_property
+    def _answering(self) -> ClientRuntime:
         """Models that read what they are asked about, shared by all clients, which take turns in them."""
-        if after_exchange not in self._runtimes:
-            cache = Path(tempfile.mkdtemp(prefix="fedmosaic-"))  # what was asked leaves no trace in the user's cache
-            weakref.finalize(self, shutil.rmtree, cache, ignore_errors=True)
-            self._runtimes[after_exchange] = self.open(images=self._album, cache=cache, after_exchange=after_exchange)
-        return self._runtimes[after_exchange]
+        cache = Path(tempfile.mkdtemp(prefix="fedmosaic-"))  # what was asked leaves no trace in the user's cache
+        weakref.finalize(self, shutil.rmtree, cache, ignore_errors=True)
+        return self.open(images=self._album, cache=cache)
 
-    def _ask(
-        self, client_id: int, pictures: Sequence[Picture], question: str, *, after_exchange: bool, **options: Any
-    ) -> str:
-        with answering(self._answering(after_exchange=after_exchange), client_id) as model:
-            return answer(model, self._album, pictures, question, **options)
+    @contextmanager
+    def _as_at(self, when: When, client_id: int) -> Iterator[BaseModel]:
+        runtime = self._answering
+        if when == "exchanged":
+            check_exchanged(self.results, self.path)
+        with answering(runtime, client_id, when) as model:
+            yield model
+
+    def _tell(self, client: ClientModel, pictures: Sequence[Picture], question: str, **options: Any) -> Generator[Said]:
+        with self._as_at(client.when, client.spec.id) as model:
+            yield from telling(model, self._album, pictures, question, **options)
 
 
 class ClientModel:
@@ -250,15 +260,22 @@ class ClientModel:
         run: the run.
         spec: the client.
         after_exchange: as the last exchange has left it, not as local training has.
+        before: as it was before the first round: its base model, with the LoRA that it brings.
 
     Attributes:
         spec: its id, base model and tasks.
+        when: ``start``, ``final`` (as local training in the last round has left it) or ``exchanged``.
+
+    Raises:
+        SettingsError: both moments are asked for.
     """
 
-    def __init__(self, run: Run, spec: ClientSpec, *, after_exchange: bool = False) -> None:
+    def __init__(self, run: Run, spec: ClientSpec, *, after_exchange: bool = False, before: bool = False) -> None:
+        if before and after_exchange:
+            raise SettingsError("a model is either as it was before the run or as after its last exchange; ask for one")
         self._run = run
         self.spec = spec
-        self._state = {"after_exchange": after_exchange}
+        self.when: When = "start" if before else "exchanged" if after_exchange else "final"
 
     def __repr__(self) -> str:
         return f"ClientModel({str(self._run.path)!r}, client {self.spec.id}: {self.spec.model})"
@@ -269,7 +286,7 @@ class ClientModel:
         question: str,
         options: Sequence[str] | None = None,
         *,
-        max_tokens: int = 32,
+        max_tokens: int = DEFAULT_TOKENS,
     ) -> str:
         """Return the answer to a question about images.
 
@@ -284,9 +301,42 @@ class ClientModel:
             DataError: an image or an option cannot be used.
             ModelError: the question is too long.
         """
+        *_, said = self.tell(image, question, options, max_tokens=max_tokens)
+        return said.text
+
+    def tell(
+        self,
+        image: Picture | Sequence[Picture] | None,
+        question: str,
+        options: Sequence[str] | None = None,
+        *,
+        max_tokens: int = DEFAULT_TOKENS,
+    ) -> Generator[Said]:
+        """Return the answer of :meth:`ask` as it grows, token by token; the last one is complete.
+
+        Clients take turns in a run's base models: read one answer to its end, or close the iterator, before the next.
+
+        Args:
+            image: as for :meth:`ask`.
+            question: as for :meth:`ask`.
+            options: as for :meth:`ask`.
+            max_tokens: as for :meth:`ask`.
+
+        Raises:
+            FedMosaicError: as :meth:`ask` does.
+        """
         check_length(max_tokens)  # before the run is opened
         pictures = pictures_of(image)
-        return self._run._ask(self.spec.id, pictures, question, options=options, max_tokens=max_tokens, **self._state)
+        return self._run._tell(self, pictures, question, options=options, max_tokens=max_tokens)
+
+    def load(self) -> None:
+        """Load what answers, which else is done for the first question.
+
+        Raises:
+            FedMosaicError: as :meth:`ask` does, for what is not about the question.
+        """
+        with self._run._as_at(self.when, self.spec.id):
+            pass
 
     @cached_property
     def model(self) -> FinalModel:
@@ -297,7 +347,7 @@ class ClientModel:
         Raises:
             FedMosaicError: as :func:`~fedmosaic.federation.final_model.final_model` does.
         """
-        return final_model(self._run.open(**self._state), self.spec.id)
+        return final_model(self._run.open(after_exchange=self._exchanged("model")), self.spec.id)
 
     def export(self, out: Path | str, kind: str = "lora") -> Path:
         """Write the model for use without fedmosaic, into a new folder; its ``README.md`` says how to load it.
@@ -312,5 +362,10 @@ class ClientModel:
         Raises:
             FedMosaicError: as :func:`fedmosaic.api.exporting.export` does.
         """
-        self._run.export(self.spec.id, kind, Path(out), **self._state)
+        self._run.export(self.spec.id, kind, Path(out), after_exchange=self._exchanged("export"))
         return Path(out)
+
+    def _exchanged(self, what: str) -> bool:
+        if self.when == "start":
+            raise SettingsError(f"{what} is of a client's model after the run; before, it is the base model")
+        return self.when == "exchanged"

@@ -13,6 +13,7 @@ from fedmosaic.config import RunSettings
 from fedmosaic.data.images import ImageSource
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation import ClientRuntime, RunFolder
+from fedmosaic.federation.results import RunResults
 
 
 def open_finished(
@@ -43,16 +44,44 @@ def open_finished(
     """
     folder = RunFolder(path)
     settings = folder.settings
-    results = folder.results()
-    if results is None:
-        raise SettingsError(f"the run in {path} is not done; finish it with: fedmosaic run --resume --out {path}")
-    if after_exchange and results.exchanged is None:
-        raise SettingsError(
-            f"--after-exchange: the run in {path} ended without a last exchange, so its clients have one answer only; "
-            "leave it out, or make a run with final_exchange=true"
-        )
+    results = finished_results(path)
+    if after_exchange:
+        check_exchanged(results, path)
     given = objects or Objects()
     given.check(settings)
     torch.set_num_threads(settings.threads)
     assets = given.assets(placed_again(change(settings), device), images=images, cache=cache)
     return ClientRuntime(assets, folder.client_folder, after_exchange=after_exchange)
+
+
+def finished_results(path: Path) -> RunResults:
+    """Return what came out of a run.
+
+    Args:
+        path: its folder.
+
+    Raises:
+        SettingsError: it is no run folder, or the run is not done.
+        RunError: its results are damaged.
+    """
+    results = RunFolder(path).results()
+    if results is None:
+        raise SettingsError(f"the run in {path} is not done; finish it with: fedmosaic run --resume --out {path}")
+    return results
+
+
+def check_exchanged(results: RunResults, path: Path) -> None:
+    """Make sure that a run made a last exchange.
+
+    Args:
+        results: of the run.
+        path: its folder.
+
+    Raises:
+        SettingsError: it did not.
+    """
+    if results.exchanged is None:
+        raise SettingsError(
+            f"--after-exchange: the run in {path} ended without a last exchange, so its clients have one answer only; "
+            "leave it out, or make a run with final_exchange=true"
+        )

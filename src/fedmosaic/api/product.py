@@ -24,7 +24,7 @@ from torch import Tensor
 from fedmosaic.adapters import Adapter, SlotWeights
 from fedmosaic.adapters.adding import add_lora
 from fedmosaic.adapters.export import write_lora
-from fedmosaic.api.answering import answer, pictures_of
+from fedmosaic.api.answering import DEFAULT_TOKENS, answer, pictures_of
 from fedmosaic.api.card import base_name
 from fedmosaic.config.validation import validate
 from fedmosaic.data.in_memory import InMemoryImages, Picture
@@ -198,7 +198,7 @@ class ExportedProduct:
         question: str,
         options: Sequence[str] | None = None,
         *,
-        max_tokens: int = 32,
+        max_tokens: int = DEFAULT_TOKENS,
     ) -> str:
         """Return the answer to a question about images. See :meth:`fedmosaic.ClientModel.ask`.
 

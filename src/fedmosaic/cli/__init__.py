@@ -22,6 +22,7 @@ from fedmosaic.cli.export import export
 from fedmosaic.cli.libraries import silence_bars
 from fedmosaic.cli.report import report
 from fedmosaic.cli.run import run
+from fedmosaic.cli.serve import serve
 from fedmosaic.cli.settings import settings
 from fedmosaic.cli.tasks import tasks
 from fedmosaic.cli.watch import watch
@@ -65,6 +66,7 @@ app.command("adapt")(adapt_run)
 app.command()(align)
 app.command()(export)
 app.command()(ask)
+app.command()(serve)
 app.add_typer(tasks, name="tasks")
 app.add_typer(data, name="data")
 app.add_typer(settings, name="settings")

@@ -223,8 +223,9 @@ class RunDefaults(_Settings):
     device if there is one, else the CPU; a run keeps what it took. Clients are dealt out over several devices with
     ``cuda:0,cuda:1``."""
     cohort: Clients = "off"
-    """How many clients train side by side in one forward and backward pass of each base model (docs/cohorts.md);
-    ``auto``: 16, or as many as there are. ``off``: one after another, whose results older runs have bit for bit."""
+    """How many clients train, and are scored, side by side in one pass of each base model (docs/cohorts.md), on each
+    device; ``auto``: 16, or as many as there are. ``off``: one after another, whose results older runs have bit for
+    bit."""
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     adapter: AdapterSettings = AdapterSettings()
@@ -253,11 +254,6 @@ class RunSettings(RunDefaults):
             raise ValueError(
                 f"cohort={self.cohort} trains clients of all base models side by side, and model.offload=true lets one "
                 "be on the device at a time; choose one"
-            )
-        if "," in self.device and isinstance(self.cohort, int) and self.cohort > 1:
-            raise ValueError(
-                f"cohort={self.cohort} trains clients side by side on one device, and device={self.device!r} deals "
-                "them out over several; choose one"
             )
         return self
 

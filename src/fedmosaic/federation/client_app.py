@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from fedmosaic.federation.node_settings import NodeSettings
 from fedmosaic.federation.run_config import run_key, settings_of
 from fedmosaic.federation.runtime import ClientRuntime
 from fedmosaic.models.device import listed
+from fedmosaic.training.lane import clock
 
 
 def make_app(assets: AssetsOf = Assets, *, mods: Sequence[Mod] = ()) -> ClientApp:
@@ -131,7 +131,7 @@ def _train(message: Message, me: ClientNode) -> Message:
     assets = me.runtime.assets
     asked, download = request_checks.training(message.content, me)
     upload, meter = me.train_round(asked["round"], download, known=asked["known"])
-    start = time.perf_counter()
+    start = clock()
     scores = me.evaluate(asked["round"], others=asked["others"], count=asked["count"], known=asked["round"])
     content = wire.pack(
         {"client": me.spec.id, "round": asked["round"], "run": asked["run"]},
@@ -145,7 +145,7 @@ def _train(message: Message, me: ClientNode) -> Message:
         "samples": meter.samples,
         "flops": meter.flops,
         "seconds": meter.seconds,
-        "evaluation_seconds": time.perf_counter() - start,
+        "evaluation_seconds": clock() - start,
         **{wire.PRIVACY + name: value for name, value in meter.privacy.items()},
     }
     return Message(wire.add_scores(wire.add_metrics(content, done), scores), reply_to=message)
@@ -154,20 +154,20 @@ def _train(message: Message, me: ClientNode) -> Message:
 def _evaluate(message: Message, me: ClientNode) -> Message:
     """Score this client's model."""
     asked = request_checks.evaluation(message.content, me)
-    start = time.perf_counter()
+    start = clock()
     scores = me.evaluate(asked["round"], others=asked["others"], count=asked["count"], known=asked["known"])
     content = wire.pack({"client": me.spec.id, "round": asked["round"], "run": asked["run"]})
-    wire.add_metrics(content, {"seconds": time.perf_counter() - start})
+    wire.add_metrics(content, {"seconds": clock() - start})
     return Message(wire.add_scores(content, scores), reply_to=message)
 
 
 def _exchange(message: Message, me: ClientNode) -> Message:
     """Take up the last download without training, and score the model that answers then."""
     asked, download = request_checks.download(message.content, me)
-    start = time.perf_counter()
+    start = clock()
     scores = me.exchange(asked["round"], download, known=asked["known"])
     content = wire.pack({"client": me.spec.id, "round": asked["round"], "run": asked["run"]})
-    wire.add_metrics(content, {"seconds": time.perf_counter() - start})
+    wire.add_metrics(content, {"seconds": clock() - start})
     return Message(wire.add_scores(content, scores), reply_to=message)
 
 

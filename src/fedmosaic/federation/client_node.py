@@ -66,9 +66,9 @@ class ClientNode(Participant):
         done = self.train(client, download)
         self.runtime.adapters.keep_alignment()
         self.store.save(round_, replace(done.state, missed=before.missed))
-        events.emit(
-            "trained", client=self.spec.id, round=round_, loss=done.meter.loss, seconds=round(done.meter.seconds, 3)
-        )
+        meter = done.meter
+        told = {"loss": meter.loss, "seconds": round(meter.seconds, 3), "tokens": meter.tokens}
+        events.emit("trained", client=self.spec.id, round=round_, **told)
         return done.upload.tensors, done.meter
 
     def evaluate(self, round_: int, *, others: bool, count: int, known: int = 0) -> dict[str, tuple[float, ...]]:
@@ -111,12 +111,13 @@ class ClientNode(Participant):
         Raises:
             RunError: the client's state is missing or damaged.
         """
-        with self.runtime.assets.method.answering(self.client_after(round_, known=known)) as model:
+        client = self.client_after(round_, known=known)
+        with self.runtime.assets.method.answering(client) as model:
             found = self.runtime.evaluator.scores(model, tasks, count)
             answered: dict[When, list[str]] = {"final": self._example_answers(model)} if asking else {}
         if asking and not self.spec.start:  # else it begins with a LoRA of its own
-            with self.adapter.disabled():
-                answered["start"] = self._example_answers(self.base)
+            with client.adapter.disabled():
+                answered["start"] = self._example_answers(client.base)
         if asking:
             self._keep_examples(answered)
         return {task: each.scores for task, each in found.items()}

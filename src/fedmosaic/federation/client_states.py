@@ -38,6 +38,11 @@ class ClientStates:
         self._after_exchange = after_exchange
         self._stores: dict[int, ClientStore] = {}
 
+    @property
+    def exchanged(self) -> ClientStates:
+        """The same clients, who answer for the last round as the last exchange has left them."""
+        return ClientStates(self._folder, self._assets, self._start, after_exchange=True)
+
     def store(self, client_id: int) -> ClientStore:
         """Return the private files of one client.
 

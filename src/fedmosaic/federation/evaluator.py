@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
+from fedmosaic.adapters import Adapter
 from fedmosaic.config import ClientSpec
 from fedmosaic.data.sample import Sample
 from fedmosaic.evaluation import TaskScore, score_samples
@@ -66,7 +67,10 @@ class Evaluator:
         def measure() -> dict[str, TaskScore]:
             self._assets.pool.turn()
             self._assets.pool.model(spec.model)
-            with self._adapters.adapter(spec).disabled():
+            self._adapters.adapter(spec)
+            adapter = model.adapter  # that of another client, where some work side by side
+            assert isinstance(adapter, Adapter)
+            with adapter.disabled():
                 return self.scores(model, tasks, count)
 
         return self._known.get(model.architecture, self._samples(tasks, count), measure)

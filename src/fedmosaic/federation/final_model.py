@@ -10,6 +10,7 @@ from fedmosaic.adapters import Adapter
 from fedmosaic.config import ClientSpec
 from fedmosaic.errors import ModelError
 from fedmosaic.federation.participant import client_of
+from fedmosaic.federation.run_folder import When
 from fedmosaic.federation.runtime import ClientRuntime
 from fedmosaic.models import BaseModel
 from fedmosaic.training import Client
@@ -59,35 +60,46 @@ def final_model(runtime: ClientRuntime, client_id: int) -> FinalModel:
 
 
 @contextmanager
-def answering(runtime: ClientRuntime, client_id: int) -> Iterator[BaseModel]:
-    """Yield what answers for a client after the last round, whatever its method makes of its adapters.
+def answering(runtime: ClientRuntime, client_id: int, when: When | None = None) -> Iterator[BaseModel]:
+    """Yield what answers for a client at some moment of the run, whatever its method makes of its adapters.
+
+    At the start it is the base model, with the LoRA that the client brings, as it is scored before the first round.
 
     Args:
         runtime: as for :func:`final_model`.
         client_id: the client's id in the scenario.
+        when: the moment; default: at the end, as the runtime was opened.
 
     Raises:
         SettingsError: there is no such client.
         RunError: its state is missing or damaged.
         DataError: its base model has changed since the run.
     """
-    with runtime.assets.method.answering(final_client(runtime, client_id)) as model:
-        yield model
+    client = final_client(runtime, client_id, when)
+    if when == "start" and not client.spec.start:
+        with client.adapter.disabled():
+            yield client.base
+    else:
+        with runtime.assets.method.answering(client) as model:
+            yield model
 
 
-def final_client(runtime: ClientRuntime, client_id: int) -> Client:
+def final_client(runtime: ClientRuntime, client_id: int, when: When | None = None) -> Client:
     """Return a client as it is after the last round, with its proxy model where the method has one.
 
     Args:
         runtime: as for :func:`final_model`.
         client_id: the client's id in the scenario.
+        when: another moment, as for :func:`answering`.
 
     Raises:
         SettingsError: there is no such client.
         RunError: its state is missing or damaged.
         DataError: its base model has changed since the run.
     """
-    assets, last = runtime.assets, runtime.assets.settings.rounds
+    assets = runtime.assets
     spec, proxy = assets.settings.scenario.client(client_id), assets.method.proxy
     runtime.inputs.check(models=[spec.model, *([] if proxy is None else [proxy.model])])
-    return client_of(assets, runtime.adapters, spec, last, runtime.states.answering(spec, last))
+    states = runtime.states.exchanged if when == "exchanged" else runtime.states
+    round_ = 0 if when == "start" else assets.settings.rounds
+    return client_of(assets, runtime.adapters, spec, round_, states.answering(spec, round_))

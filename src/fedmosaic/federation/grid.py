@@ -26,6 +26,7 @@ ClientCall = Callable[[Message, Context], Message]
 _RUN_ID = 1
 _SERVER_NODE_ID = 1
 _TRAIN = "train"
+_OF_SCORES = ("evaluate", "evaluate.exchange")
 
 
 class LocalGrid(Grid):
@@ -137,17 +138,18 @@ class LocalGrid(Grid):
 
 
 class InProcessGrid(LocalGrid):
-    """Runs clients in the caller's process: one after another, or side by side while they train.
+    """Runs clients in the caller's process: one after another, or side by side while they train and are scored.
 
-    With a cohort, messages to train are answered when there are enough of them, or when the sender asks for answers and
-    has sent nothing since it last asked.
+    With cohorts, such messages are answered when there are enough of them for one, or when the sender asks for answers
+    and has sent nothing since it last asked.
 
     Args:
         client_app: the ``ClientApp``.
         node_configs: one table per node, e.g. ``{"partition-id": 0}``.
         run_config: the run's settings, as every client's context shows them.
         catch: whether a client's exception becomes an error reply, as on the other engines; if not, it is raised here.
-        cohort: trains clients side by side; None: one after another.
+        cohorts: each lets clients that compute on one device work side by side, by the device that their nodes name,
+            "" for none; empty: one after another.
     """
 
     def __init__(
@@ -157,13 +159,13 @@ class InProcessGrid(LocalGrid):
         node_configs: Iterable[Mapping[str, UserConfigValue]],
         run_config: Mapping[str, UserConfigValue],
         catch: bool = False,
-        cohort: Cohort | None = None,
+        cohorts: Mapping[str, Cohort] | None = None,
     ) -> None:
         super().__init__(node_configs=node_configs, run_config=run_config)
         self._client_app = client_app
         self._catch = catch
-        self._cohort = cohort
-        self._waiting: list[tuple[Message, Context, Future[Message]]] = []
+        self._cohorts = dict(cohorts or {})
+        self._waiting: dict[str, list[tuple[Message, Context, Future[Message]]]] = {}
         self._sending = False
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
@@ -182,7 +184,7 @@ class InProcessGrid(LocalGrid):
             message_ids: as :meth:`push_messages` returned them.
         """
         if not self._sending:
-            self._train_together()
+            self._answer_all()
         self._sending = False
         return super().pull_messages(message_ids)
 
@@ -194,27 +196,32 @@ class InProcessGrid(LocalGrid):
             timeout: not used.
         """
         ids = list(self.push_messages(messages))
-        self._train_together()
+        self._answer_all()
         return self.pull_messages(ids)
 
     def _answer(self, message: Message, context: Context) -> Future[Message]:
-        if self._cohort is None or message.metadata.message_type != _TRAIN:
+        device, kind = str(context.node_config.get("device", "")), message.metadata.message_type
+        cohort = self._cohorts.get(device)
+        if cohort is None or not (kind == _TRAIN or (cohort.reads and kind in _OF_SCORES)):
             try:
                 return done(self._replied(message, context))
             except Exception as error:
                 return done(self._failed(message, error))
         answer: Future[Message] = Future()
-        self._waiting.append((message, context, answer))
-        if len(self._waiting) == self._cohort.most:
-            self._train_together()
+        waiting = self._waiting.setdefault(device, [])
+        waiting.append((message, context, answer))
+        if len(waiting) == cohort.most:
+            self._answer_together(device)
         return answer
 
-    def _train_together(self) -> None:
-        if self._cohort is None or not self._waiting:
-            return
-        waiting, self._waiting = self._waiting, []
+    def _answer_all(self) -> None:
+        for device in list(self._waiting):
+            self._answer_together(device)
+
+    def _answer_together(self, device: str) -> None:
+        waiting = self._waiting.pop(device)
         works = [partial(self._replied, message, context) for message, context, _ in waiting]
-        outcomes = self._cohort.run(works, raises=not self._catch)
+        outcomes = self._cohorts[device].run(works, raises=not self._catch)
         for (message, _, answer), outcome in zip(waiting, outcomes, strict=True):
             answer.set_result(outcome if isinstance(outcome, Message) else self._failed(message, outcome))
 

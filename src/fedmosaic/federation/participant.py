@@ -18,7 +18,7 @@ from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.division import own_part
 from fedmosaic.methods.uploads import Upload
 from fedmosaic.training import Client, ClientState, Meter, steps_of
-from fedmosaic.training.cohort import own_adapter
+from fedmosaic.training.lane import own_adapter
 
 
 class TrainedRound(NamedTuple):

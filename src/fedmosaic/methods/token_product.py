@@ -12,7 +12,7 @@ proxy-tuning (Liu et al., COLM 2024).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from torch import Tensor
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import ModelError
 from fedmosaic.models import BaseModel
+from fedmosaic.models.generation import Said
 from fedmosaic.models.past_check import can_read_on
 from fedmosaic.models.product_of_experts import ProductOfExperts, Weigh, says_something
 from fedmosaic.models.prompts import Prompts
@@ -49,6 +50,10 @@ class TokenProduct(ProductOfExperts):
             max_tokens: longest answer, in the first model's tokens.
         """
         return BaseModel.answer(self, samples, max_tokens=max_tokens)
+
+    def tell(self, sample: Sample, *, max_tokens: int) -> Iterator[Said]:
+        """Yield the answer of both models together, token by token. See :meth:`BaseModel.tell`."""
+        return BaseModel.tell(self, sample, max_tokens=max_tokens)
 
     def answering(self, samples: Sequence[Sample]) -> Answering:
         """Return what sums both models' log-probabilities. See :meth:`BaseModel.answering`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -25,7 +25,7 @@ from transformers import (
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import ModelError
 from fedmosaic.models.batch import IGNORED, Batch
-from fedmosaic.models.generation import Continuing, Rereading, greedy
+from fedmosaic.models.generation import Continuing, Rereading, Said, greedy, growing
 from fedmosaic.models.interface import Interface, find_interface
 from fedmosaic.models.past_check import can_read_on
 from fedmosaic.models.reader import Answering
@@ -118,6 +118,7 @@ class BaseModel(ABC):
         reads_images: False for text models.
         limit: the longest sequence that the decoder reads, in tokens; None if nothing bounds it.
         adapter: what whoever attached an adapter to ``decoder`` set here, so that it is told of every batch.
+        together: computes hidden states with those of other clients in one pass, and returns None where it does not.
         residence: moves the model to its device when it computes, if idle models wait elsewhere.
         wording: what is put around every question.
         autocast: whether an adapter's products are taken in the model's half precision; None: on accelerators.
@@ -133,6 +134,7 @@ class BaseModel(ABC):
     reads_images: bool = True
     limit: int | None = None
     adapter: AttachedAdapter | None = None
+    together: Callable[[BaseModel, Batch], Tensor | None] | None = None
     residence: Residence | None = None
     wording: Wording = PLAIN
     autocast: bool | None = None
@@ -179,6 +181,10 @@ class BaseModel(ABC):
         Returns:
             (B, T, d); of the batch's tokens alone, also where it has a past.
         """
+        if self.together is not None and torch.is_inference_mode_enabled():
+            hidden = self.together(self, batch)
+            if hidden is not None:
+                return hidden
         if self.residence is not None:
             self.residence.enter(self)
         if self.adapter is None:
@@ -242,6 +248,15 @@ class BaseModel(ABC):
             max_tokens: longest answer; one that reaches the model's last position ends there.
         """
         return greedy(self, samples, max_tokens)
+
+    def tell(self, sample: Sample, *, max_tokens: int) -> Iterator[Said]:
+        """Yield :meth:`answer` to one prompt as it grows, token by token; the last one is complete.
+
+        Args:
+            sample: its answer is not used.
+            max_tokens: longest answer; one that reaches the model's last position ends there.
+        """
+        return growing(self, sample, max_tokens)
 
     def answering(self, samples: Sequence[Sample]) -> Answering:
         """Return what gives the scores of answers' next tokens.

@@ -9,7 +9,7 @@ and each model reads them in its own tokens, so nothing has to be aligned.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch import Tensor
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import DataError
 from fedmosaic.models.base import BaseModel
+from fedmosaic.models.generation import Said
 from fedmosaic.models.likelihoods import log_likelihoods
 from fedmosaic.models.wrapper import Wrapper
 
@@ -56,6 +57,22 @@ class ProductOfExperts(Wrapper):
             max_tokens: longest answer, in the tokens of the model that gives it.
         """
         own, others = (model.answer(samples, max_tokens=max_tokens) for model in (self.inner, self.second))
+        return self._decided(samples, own, others)
+
+    @torch.no_grad()
+    def tell(self, sample: Sample, *, max_tokens: int) -> Iterator[Said]:
+        """Yield the answer as a whole: it is known when both models have given theirs. See :meth:`BaseModel.tell`.
+
+        Args:
+            sample: its answer is not used.
+            max_tokens: longest answer, in the tokens of the model that gives it.
+        """
+        own, other = ([*model.tell(sample, max_tokens=max_tokens)][-1] for model in (self.inner, self.second))
+        (text,) = self._decided([sample], [own.text], [other.text])
+        yield own if text == own.text else dataclasses.replace(other, prompt_tokens=own.prompt_tokens)
+
+    def _decided(self, samples: Sequence[Sample], own: Sequence[str], others: Sequence[str]) -> list[str]:
+        """Return of two answers to each prompt the one that both models together find likelier."""
         answers = [one if says_something(one) else two for one, two in zip(own, others, strict=True)]
         differ = [row for row, two in enumerate(others) if two != answers[row] and says_something(two)]
         if differ:

@@ -14,11 +14,12 @@ from markupsafe import Markup
 from fedmosaic.experiments.comparison import PARTS
 from fedmosaic.experiments.sweep import Plan
 from fedmosaic.io import write_atomically
+from fedmosaic.report import costs
 from fedmosaic.report.chart import Line, draw, fit
 from fedmosaic.report.exchange import nothing
 from fedmosaic.report.record import Metric, RunRecord, read_run
 from fedmosaic.report.templates import templates
-from fedmosaic.report.text import size, spread
+from fedmosaic.report.text import duration, size, spread
 from fedmosaic.report.worth import Answer, change_over_seeds, judged
 
 _TITLES: dict[Metric, str] = {"self": "Self: score on own tasks", "others": "Others: score on other clients' tasks"}
@@ -73,6 +74,7 @@ def comparison_page(comparison: Mapping[str, Any], plans: Sequence[Plan], path: 
             spread=spread,
             parts=PARTS,
             verdicts=_verdicts(runs, rows),
+            speeds=[_speed(row["method"], runs.get(row["method"], ())) for row in rows],
             silent=[
                 f"{name}: {why}."
                 for name, found in runs.items()
@@ -82,6 +84,29 @@ def comparison_page(comparison: Mapping[str, Any], plans: Sequence[Plan], path: 
     )
     write_atomically(path, html)
     return path
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What one method's runs took on the machine that they ran on.
+
+    Attributes:
+        method: its name.
+        seconds: wall-clock time of a run, on average.
+        tokens: trained on in a second of training; None where they were not counted.
+        memory: the most that was held, in words.
+    """
+
+    method: str
+    seconds: str
+    tokens: float | None
+    memory: str
+
+
+def _speed(method: str, records: Sequence[RunRecord]) -> Speed:
+    taken = [record.costs.seconds for record in records if record.costs is not None]
+    mean = statistics.fmean(taken) if taken else None
+    return Speed(method, duration(mean), costs.tokens_per_second(records), costs.most_memory(records))
 
 
 def _verdicts(runs: Mapping[str, Sequence[RunRecord]], rows: Sequence[Mapping[str, Any]]) -> list[Verdict]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from fedmosaic.events import Trained
 from fedmosaic.federation.event_log import Memory, Resumed
 from fedmosaic.report.record import RunRecord
 from fedmosaic.report.text import MISSING, duration, flops, size
@@ -82,25 +84,43 @@ def _costs(record: RunRecord) -> dict[str, str]:
         "Evaluation time, all clients": duration(costs.evaluation_seconds if costs else None),
         "Training compute, all clients": flops(costs.flops if costs else None),
         "Training speed": _speed(record),
-        "Most memory held": _memory(record),
+        "Most memory held": most_memory([record]),
     }
 
 
+def tokens_per_second(records: Sequence[RunRecord]) -> float | None:
+    """Return how many tokens clients have trained on in a second of their training; None where they were not counted.
+
+    Args:
+        records: of runs.
+    """
+    told = [line.what for record in records for line in record.events if isinstance(line.what, Trained)]
+    counted = [(each.tokens, each.seconds) for each in told if each.tokens is not None and each.seconds > 0]
+    return sum(tokens for tokens, _ in counted) / sum(seconds for _, seconds in counted) if counted else None
+
+
+def most_memory(records: Sequence[RunRecord]) -> str:
+    """Return the most memory that the process of any of some runs had held when the run ended.
+
+    Args:
+        records: of runs.
+    """
+    told = [line.what for record in records for line in record.events if isinstance(line.what, Memory)]
+    process, device = (max(filter(None, found), default=None) for found in (
+        [each.process for each in told], [each.device for each in told]
+    ))  # fmt: skip
+    return size(process) + (f", {size(device)} on the device" if device else "")
+
+
 def _speed(record: RunRecord) -> str:
-    """Samples and FLOPs a second while clients train; tokens are not counted."""
+    """Tokens, samples and FLOPs a second while clients train."""
     costs, training = record.costs, record.settings.training
     if costs is None or not costs.train_seconds:
         return MISSING
     samples = training.steps * training.batch_size * messages(record) / costs.train_seconds
-    return f"{samples:.3g} samples/s, {flops(costs.flops / costs.train_seconds)}/s"
-
-
-def _memory(record: RunRecord) -> str:
-    told = [line.what for line in record.events if isinstance(line.what, Memory)]
-    if not told:
-        return MISSING
-    device = f", {size(told[-1].device)} on the device" if told[-1].device else ""
-    return f"{size(told[-1].process)}{device}"
+    tokens = tokens_per_second([record])
+    begin = "" if tokens is None else f"{tokens:,.0f} tokens/s, "
+    return f"{begin}{samples:.3g} samples/s, {flops(costs.flops / costs.train_seconds)}/s"
 
 
 def _times(record: RunRecord) -> list[float]:

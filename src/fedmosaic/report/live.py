@@ -5,36 +5,24 @@ A page asks for ``events`` and is told, by server-sent events, that something ha
 
 from __future__ import annotations
 
-import errno
-import hmac
-import ipaddress
-import secrets
 import threading
 import time
 from collections.abc import Iterator
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
-from fedmosaic.errors import FedMosaicError, SettingsError
+from fedmosaic.errors import FedMosaicError
 from fedmosaic.events import Trained
 from fedmosaic.federation.callbacks import RoundStart
 from fedmosaic.federation.run_folder import RunFolder
+from fedmosaic.local_server import LocalHandler, LocalServer
 from fedmosaic.report import verdict
 from fedmosaic.report.page import render
 from fedmosaic.report.record import RunRecord, read_run
 
 _MOST_STREAMS = 16
 _WATCHED = ("settings.toml", "events.jsonl", "rounds.csv", "results.json", "answers.json", "relevance")
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",  # the address may hold the token
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 
 
 class LiveRun:
@@ -96,7 +84,7 @@ def now(record: RunRecord) -> str:
     return f"{verdict.status(record)}; round {last.round}: {what}"
 
 
-class LiveServer(ThreadingHTTPServer):
+class LiveServer(LocalServer):
     """Serves one run.
 
     Args:
@@ -108,52 +96,17 @@ class LiveServer(ThreadingHTTPServer):
     Attributes:
         run: see above.
         poll: see above.
-        token: what requests must bring; empty: nothing.
 
     Raises:
         SettingsError: the port is taken, or there is no such address.
     """
 
-    daemon_threads = True
-    allow_reuse_address = True
-
     def __init__(self, run: LiveRun, *, host: str = "127.0.0.1", port: int = 0, poll: float = 2.0) -> None:
         self.run = run
         self.poll = poll
-        self.token = "" if is_loopback(host) else secrets.token_urlsafe(24)
         self.streams = threading.BoundedSemaphore(_MOST_STREAMS)
         self.closing = threading.Event()
-        self._host = host
-        try:
-            super().__init__((host, port), _Handler)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise SettingsError(f"--port {port} is in use; take another one, or --port 0 for any") from None
-            raise SettingsError(f"--host {host} --port {port} cannot be listened on: {error.strerror}") from None
-
-    @property
-    def url(self) -> str:
-        """Where the page is, with the token."""
-        return f"http://{self._host}:{self.server_address[1]}/" + (f"?token={self.token}" if self.token else "")
-
-    def admits(self, host: str) -> bool:
-        """Return whether a request meant this server: a page elsewhere cannot reach it by a name of its own.
-
-        Args:
-            host: the request's header.
-        """
-        name, _, port = host.rpartition(":") if ":" in host else (host, "", "80")
-        if self.token:
-            return True  # under whatever name it is known, it takes the token
-        return port == str(self.server_address[1]) and name in {"127.0.0.1", "localhost", self._host}
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep silent of readers that have gone away.
-
-        Args:
-            request: of theirs.
-            client_address: theirs.
-        """
+        super().__init__(_Handler, host=host, port=port)
 
     def server_close(self) -> None:
         """Stop listening and end all streams."""
@@ -161,50 +114,31 @@ class LiveServer(ThreadingHTTPServer):
         super().server_close()
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether an address can be reached from this machine only.
-
-    Args:
-        host: an IPv4 address, or ``localhost``.
-    """
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(LocalHandler):
     """Answers GET and HEAD of ``/`` and GET of ``/events``; everything else is refused."""
 
     server: LiveServer
-    protocol_version = "HTTP/1.1"
-    server_version, sys_version = "fedmosaic", ""
-    timeout: ClassVar[float] = 30.0
 
-    def do_GET(self) -> None:
-        address = urlsplit(self.path)
-        if not self.server.admits(self.headers.get("Host", "")):
-            return self._refuse(HTTPStatus.MISDIRECTED_REQUEST, "this server has another name")
-        token = parse_qs(address.query).get("token", [""])[0]
-        if not hmac.compare_digest(token.encode(), self.server.token.encode()) and self.server.token:
-            return self._refuse(HTTPStatus.FORBIDDEN, "the address lacks the token that fedmosaic watch has printed")
-        if address.path == "/":
-            return self._send(self.server.run.page()[0].encode(), "text/html; charset=utf-8")
-        if address.path == "/events" and self.command == "GET":
+    def do_GET(self) -> None:  # noqa: N802 - the standard library's name
+        path = urlsplit(self.path).path
+        if not self.meant_for_us():
+            return self.refuse(HTTPStatus.MISDIRECTED_REQUEST, "this server has another name")
+        if not self.has_token():
+            return self.refuse(HTTPStatus.FORBIDDEN, "the address lacks the token that fedmosaic watch has printed")
+        if path == "/":
+            return self.send(self.server.run.page()[0].encode(), "text/html; charset=utf-8")
+        if path == "/events" and self.command == "GET":
             return self._stream()
-        return self._refuse(HTTPStatus.NOT_FOUND, "there is nothing here")
+        return self.refuse(HTTPStatus.NOT_FOUND, "there is nothing here")
 
     do_HEAD = do_GET  # noqa: N815 - the standard library's name
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Print nothing."""
-
     def _stream(self) -> None:
         if not self.server.streams.acquire(blocking=False):
-            return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, f"{_MOST_STREAMS} pages watch already")
+            return self.refuse(HTTPStatus.SERVICE_UNAVAILABLE, f"{_MOST_STREAMS} pages watch already")
         try:
             self.close_connection = True
-            self._head(HTTPStatus.OK, "text/event-stream; charset=utf-8", {"Connection": "close"})
+            self.head(HTTPStatus.OK, "text/event-stream; charset=utf-8")
             for text in self._told():
                 self.wfile.write(text.encode())
                 self.wfile.flush()
@@ -222,20 +156,6 @@ class _Handler(BaseHTTPRequestHandler):
             fresh, line = self.server.run.page()
             event, page = "now" if fresh == page else "changed", fresh
             yield f"event: {event}\ndata: {_line(line)} ({time.strftime('%H:%M:%S')})\n\n"
-
-    def _send(self, body: bytes, kind: str, status: HTTPStatus = HTTPStatus.OK) -> None:
-        self._head(status, kind, {"Content-Length": str(len(body))})
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def _refuse(self, status: HTTPStatus, why: str) -> None:
-        self._send(f"{why}\n".encode(), "text/plain; charset=utf-8", status)
-
-    def _head(self, status: HTTPStatus, kind: str, more: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Type": kind, **_HEADERS, **more}.items():
-            self.send_header(name, value)
-        self.end_headers()
 
 
 def _line(text: str) -> str:

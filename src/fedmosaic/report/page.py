@@ -63,7 +63,7 @@ def render(record: RunRecord, settings_text: str, *, live: bool = False) -> str:
     """
     names = ["slider.html", *(["live.html"] if live else [])]
     scripts = [(Path(__file__).parent / name).read_text(encoding="utf-8") for name in names]
-    admitted = " ".join(f"'{_script_hash(script)}'" for script in scripts)
+    admitted = " ".join(f"'{script_hash(script)}'" for script in scripts)
     return (
         templates()
         .get_template("page.html")
@@ -144,7 +144,11 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return found
 
 
-def _script_hash(element: str) -> str:
-    """The content security policy's name for the page's one script."""
+def script_hash(element: str) -> str:
+    """Return the content security policy's name for a page's script.
+
+    Args:
+        element: the whole element, as it stands on the page.
+    """
     code = element.strip().removeprefix("<script>").removesuffix("</script>")
     return "sha256-" + base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()

@@ -41,6 +41,7 @@ class Meter:
     Attributes:
         steps: optimiser steps.
         samples: that were trained on.
+        tokens: of these samples as the model read them, prompts and images included, padding not.
         loss_sum: sum of the steps' training losses (nats).
         flops: floating-point operations of all passes.
         seconds: wall-clock time inside the client.
@@ -49,6 +50,7 @@ class Meter:
 
     steps: int = 0
     samples: int = 0
+    tokens: int = 0
     loss_sum: float = 0.0
     flops: float = 0.0
     seconds: float = 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from fedmosaic.models.base import IGNORED
 from fedmosaic.models.device import within_memory
 from fedmosaic.training.budget import Budget, Meter, steps_of
 from fedmosaic.training.client_state import ClientState
-from fedmosaic.training.cohort import current_lane
+from fedmosaic.training.lane import clock, current_lane
 from fedmosaic.training.losses import Penalty, cross_entropy
 from fedmosaic.training.optimiser import SlotOptimiser
 from fedmosaic.training.resources import Resources
@@ -230,7 +229,7 @@ class Client:
                 self._parts(batch, size), slots=slots, mix=mix, gate=gate, frozen=frozen, penalty=penalty
             )
             return
-        if self._lane is not None:
+        if self._lane is not None and not self.adapter.on_changed_base:
             loss = self._lane.step(WantedStep(self, batch.inputs, slots, mix, gate, frozen, penalty))
             if loss is not None:  # the step was taken, with others'
                 with self.adapter.mixed(mix):
@@ -303,6 +302,7 @@ class Client:
 
         self.optimiser.step_on_sum(terms())
         self.meter.samples += sum(len(part.samples) for part in parts)
+        self.meter.tokens += sum(_read(part) for part in parts)
         self.meter.steps += 1
 
     def snapshot(self, slot: str) -> dict[str, Tensor]:
@@ -332,13 +332,16 @@ class Client:
     def _meter_step(self, loss: float, batch: LocalBatch) -> None:
         self.meter.loss_sum += loss
         self.meter.samples += len(batch.samples)
+        self.meter.tokens += _read(batch)
         self.meter.steps += 1
 
     @property
     def spent(self) -> Meter:
-        """What the client has done in this message: steps, samples, loss of its own model; FLOPs of its proxy's too."""
-        more = 0.0 if self.proxy is None else self.proxy.meter.flops
-        return replace(self.meter, flops=self.meter.flops + more)
+        """What the client has done in this message: steps, samples, loss of its own model; tokens and FLOPs of both."""
+        if self.proxy is None:
+            return replace(self.meter)
+        other = self.proxy.meter
+        return replace(self.meter, flops=self.meter.flops + other.flops, tokens=self.meter.tokens + other.tokens)
 
     # ---- what the federation calls -------------------------------------------------------------------------------
 
@@ -349,7 +352,7 @@ class Client:
             work: called with this client.
         """
         torch.manual_seed(seeding.derive(self.settings.seed, "train", self.id, self.round))
-        start = self._clock()
+        start = clock()
         adapters = [each.adapter for each in (self, self.proxy) if each is not None]
         for adapter in adapters:
             adapter.train()
@@ -359,11 +362,7 @@ class Client:
         finally:
             for adapter in adapters:
                 adapter.train(False)
-            self.meter.seconds += self._clock() - start
-
-    def _clock(self) -> float:
-        """Seconds from any start, without those in which other clients have worked."""
-        return time.perf_counter() - (0.0 if self._lane is None else self._lane.idle)
+            self.meter.seconds += clock() - start
 
     def state(self) -> ClientState:
         """Return copies of everything that must outlive this message."""
@@ -391,3 +390,8 @@ class Client:
         state.load_into(self.adapter)
         self.optimiser.load_moments(state.moments)
         self.memory = {name: tensor.clone() for name, tensor in state.memory.items()}
+
+
+def _read(batch: LocalBatch) -> int:
+    """Return how many tokens a batch has, without padding."""
+    return int(batch.inputs.attention_mask.sum())

@@ -114,7 +114,7 @@ def step_together(wanted: Sequence[WantedStep], carrier: CohortAdapter, draws: S
     base, instead = first.client.base, first.client.base.adapter
     assert isinstance(instead, Adapter)
     holding = carrier.holding(members, instead=instead, mix=first.mix, draws=draws, lengths=lengths)
-    with holding, _carried(base, carrier):
+    with holding, carried(base, carrier):
         losses = _mean_losses(base.answer_logits(batch), len(wanted), len(batches[0].input_ids))
         losses.sum().backward()  # type: ignore[no-untyped-call]
         carrier.hand_out()
@@ -128,8 +128,13 @@ def step_together(wanted: Sequence[WantedStep], carrier: CohortAdapter, draws: S
 
 
 @contextmanager
-def _carried(base: BaseModel, carrier: CohortAdapter) -> Iterator[None]:
-    """Let the base model tell the carrier of its batches."""
+def carried(base: BaseModel, carrier: CohortAdapter) -> Iterator[None]:
+    """Let a base model tell the carrier of its batches inside the block.
+
+    Args:
+        base: of the clients.
+        carrier: of them all.
+    """
     former, base.adapter = base.adapter, carrier
     try:
         yield
@@ -145,12 +150,13 @@ def _mean_losses(answers: AnswerLogits, clients: int, sequences: int) -> Tensor:
     return sums / torch.bincount(owners, minlength=clients)
 
 
-def joined(batches: Sequence[Batch], *, fill: int) -> Batch:
-    """Return batches of one model as one, padded on the right to the longest.
+def joined(batches: Sequence[Batch], *, fill: int, left: bool = False) -> Batch:
+    """Return batches of one model as one, padded to the longest.
 
     Args:
         batches: at least one.
         fill: the token at padding.
+        left: whether padding goes before the sequences, not after them.
 
     Raises:
         NotTogetherError: what they hold beside tokens cannot be put together.
@@ -158,7 +164,9 @@ def joined(batches: Sequence[Batch], *, fill: int) -> Batch:
     width = max(each.input_ids.shape[1] for each in batches)
 
     def wide(tensors: Sequence[Tensor], value: int) -> Tensor:
-        return torch.cat([F.pad(each, (0, width - each.shape[1]), value=value) for each in tensors])
+        gaps = [width - each.shape[1] for each in tensors]
+        sides = [(gap, 0) if left else (0, gap) for gap in gaps]
+        return torch.cat([F.pad(each, side, value=value) for each, side in zip(tensors, sides, strict=True)])
 
     vision = {}
     for name in batches[0].vision:
