@@ -167,9 +167,13 @@ def test_the_guides_commands_work(tmp_path, home):
     assert commands.count("8766") >= 3
     assert commands.count("--port") == 1
     script = "set -e\ntrap 'kill %1' EXIT\n" + commands.replace("8766", str(_free_port()))
-    found = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # this environment's fedmosaic
+    program = tmp_path / "bin" / "fedmosaic"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m fedmosaic "$@"\n')
+    program.chmod(0o755)
+    settings = os.environ | {"PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=os.environ | {"PATH": found}, capture_output=True, text=True, check=False
+        ["bash", "-c", script], cwd=tmp_path, env=settings, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     listed, answer = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
