@@ -114,7 +114,12 @@ class LocalHandler(BaseHTTPRequestHandler):
     timeout: ClassVar[float] = 30.0
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Print nothing."""
+        """Print nothing.
+
+        Args:
+            format: of the line.
+            *args: for it.
+        """
 
     def meant_for_us(self) -> bool:
         """Whether the request was made to this server, by its name, and not by a page of another one."""

@@ -10,10 +10,12 @@ from tests.report.browser import BROWSER, chromium, layout
 from fedmosaic.experiments.comparison import compare
 from fedmosaic.experiments.sweep import Plan
 from fedmosaic.federation import RunFolder
+from fedmosaic.federation.examples import Example
 from fedmosaic.federation.results import Missing
 from fedmosaic.report import adaptation_page, comparison_page, write_report
 from fedmosaic.report.layers import LayerPair, write_layers
 from fedmosaic.report.live import LiveRun
+from fedmosaic.report.trying import Limits, trying_page
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")]
 WIDTHS = (1280, 390)
@@ -36,7 +38,16 @@ def pages(make_run, tmp_path):
     many = make_run("many", clients=40, rounds=4, tasks=1, upto=3)
     live = tmp_path / "live.html"
     live.write_text(LiveRun(many).page()[0], encoding="utf-8")
+    asked = tmp_path / "trying.html"
+    models = {f"client-3-{name}": f"after fedmosaic and its {name} exchange" for name in ("start", "final")}
+    question = Example("which-differs@blueprint", "<image> <image> which one differs ? " * 8, "the first")
+    spec = RunFolder(many).settings.scenario.clients[0]
+    asked.write_text(
+        trying_page(spec, models, method="fedmosaic", limits=Limits(256, 4096), examples=[question], token=True),
+        encoding="utf-8",
+    )
     return {
+        "trying": asked,
         "run": write_report(folder),
         "many": write_report(many),
         "live": live,
