@@ -17,7 +17,7 @@ from fedmosaic.adapters.cohort import CohortAdapter
 from fedmosaic.models.base import Batch, find_decoder, freeze
 
 CLIENTS = 4
-SLOTS = (Slot("local"), Slot("shared"))
+SLOTS = (Slot("local", communicated=False), Slot("shared", communicated=True))
 MIX = {"local": 0.5, "shared": 0.5}
 
 

@@ -153,6 +153,12 @@ def test_a_run_on_a_card_is_near_that_on_the_cpu(tmp_path):
     assert card.client(0).ask([], "what is the capital of italy ?")
 
 
+def test_clients_side_by_side_on_a_card_are_near_those_one_by_one(tmp_path):
+    alone, together = (finished(tmp_path / cohort, "cuda", settings={"cohort": cohort}) for cohort in ("off", "auto"))
+    assert last_loss(together) == pytest.approx(last_loss(alone), rel=0.02)
+    assert last_loss(together) != last_loss(alone)  # sums are taken in another order
+
+
 def test_a_run_saves_memory_in_every_way_at_once(tmp_path):
     how = {"dtype": "bfloat16", "offload": True, "autocast": "on"}
     run = finished(
