@@ -28,10 +28,15 @@ _Data = Annotated[
 ]
 
 
+_Benchmark = Annotated[
+    str, typer.Option("--benchmark", help="A built-in benchmark: mosaic40, or words for tasks without images.")
+]
+
+
 @tasks.command("list")
-def list_tasks(data: _Data = None) -> None:
+def list_tasks(data: _Data = None, benchmark_name: _Benchmark = "mosaic40") -> None:
     """List all tasks with their family, sizes and a first question."""
-    benchmark = _benchmark(data)
+    benchmark = _benchmark(data, benchmark_name)
     unseen = benchmark.unseen_names()
     console = PlainConsole()
     names = [*benchmark.task_names(), *(f"{name} (unseen)" for name in unseen)]
@@ -42,7 +47,8 @@ def list_tasks(data: _Data = None) -> None:
         task = benchmark.task(name)
         first = task.train[0]
         sizes = (len(first.images), len(task.train), len(task.validation), len(task.test))
-        question = first.prompt.replace(IMAGE_MARK, "▣").split(" options :")[0].removesuffix(" answer :")
+        question = first.prompt.replace(IMAGE_MARK, "▣").partition("\nOptions:")[0].split(" options :")[0]
+        question = question.removesuffix(" answer :").removesuffix("\nAnswer:")
         label = f"{name} (unseen)" if name in unseen else name
         questions = [textwrap.shorten(question, room, placeholder="…")] if room > 0 else []
         table.add_row(label, task.family, *map(str, sizes), *questions)
@@ -57,12 +63,13 @@ def show_task(
         int | None, typer.Option(min=0, help="Only this test sample, from 0: its pictures as files, its text printed.")
     ] = None,
     data: _Data = None,
+    benchmark_name: _Benchmark = "mosaic40",
 ) -> None:
     """Write a contact sheet of a task's samples with questions and answers, or what one sample shows and asks."""
     path = out or Path(f"{name.replace('/', '-')}.png")
     if path.suffix not in {".png", ".html"}:
         raise SettingsError(f"--out {path}: the file must end in .png or .html")
-    benchmark = _benchmark(data)
+    benchmark = _benchmark(data, benchmark_name)
     if sample is not None:
         _show_sample(benchmark, name, sample, path)
     elif path.suffix == ".png":
@@ -75,13 +82,13 @@ def show_task(
         _write(path, contact_page(benchmark, name).encode())
 
 
-def _benchmark(data: Path | None) -> Benchmark:
+def _benchmark(data: Path | None, built_in: str) -> Benchmark:
     from fedmosaic.config import home
     from fedmosaic.data.benchmark import load_benchmark
     from fedmosaic.data.published import published_files
 
     if data is None:
-        return load_benchmark("mosaic40", home=home())
+        return load_benchmark(built_in, home=home())
     return load_benchmark("published" if published_files(data) else "files", home=home(), folder=data)
 
 

@@ -13,6 +13,8 @@ from fedmosaic.config.validation import registered, validate
 from fedmosaic.errors import SettingsError
 from fedmosaic.registry import DATASETS
 
+_BUILT_IN = ("mosaic40", "words")  # benchmarks that bring their own data
+
 
 class ClientSpec(BaseModel):
     """One participant: its base model and its tasks in the order in which they come.
@@ -132,9 +134,9 @@ class Scenario(BaseModel):
     @model_validator(mode="after")
     def _built_in_data_need_no_description(self) -> Scenario:
         given = [key for key in ("data", "open_tasks", "public", "columns") if getattr(self, key)]
-        if self.benchmark == "mosaic40" and given:
+        if self.benchmark in _BUILT_IN and given:
             raise ValueError(
-                f"{given[0]!r} is about data of your own, but benchmark is 'mosaic40', which brings its own; "
+                f"{given[0]!r} is about data of your own, but benchmark is {self.benchmark!r}, which brings its own; "
                 'write benchmark = "published"'
             )
         return self

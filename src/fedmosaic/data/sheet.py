@@ -77,9 +77,10 @@ def evenly_spaced(samples: Sequence[Sample], n: int) -> Sequence[Sample]:
 
 
 def _cell(benchmark: Benchmark, sample: Sample) -> Image.Image:
-    lines = textwrap.wrap(sample.prompt.replace(IMAGE_MARK, "[image]"), 88)
+    asked = sample.prompt.replace(IMAGE_MARK, "[image]").splitlines()
+    lines = [part for line in asked for part in textwrap.wrap(line, 88)]
     images = [benchmark.images.load(key) for key in sample.images]
-    rows = max(1, -(-len(images) // 5))
+    rows = -(-len(images) // 5)
     height = rows * (_SIDE + 6) + (len(lines) + 1) * _LINE + 3 * _PAD
     cell = Image.new("RGB", (_WIDTH, height), "white")
     pen = ImageDraw.Draw(cell)
