@@ -22,9 +22,7 @@ def on_config(config: Any) -> Any:
     folder = Path(config.docs_dir) / _DECISIONS
     pages = [f"{_DECISIONS}{path.name}" for path in sorted(folder.glob("*.md"))]
     config.nav = [{name: pages} if entry == _DECISIONS else each for each in config.nav for name, entry in each.items()]
-    config.extra_javascript = [
-        f"{_SHIM}.js" if _SHIM in str(script) else script for script in config.extra_javascript
-    ]
+    config.extra_javascript = [f"{_SHIM}.js" if _SHIM in str(script) else script for script in config.extra_javascript]
     return config
 
 

@@ -49,8 +49,8 @@ def commands() -> str:
 def settings() -> str:
     """Return the page of all settings, the methods' own after the general ones."""
     intro = (
-        "Made from the classes of the settings; `fedmosaic settings list` and `fedmosaic settings show KEY` say the same. "
-        "A run takes them by `--set KEY=VALUE`, a scenario file in its `[settings]` "
+        "Made from the classes of the settings; `fedmosaic settings list` and `fedmosaic settings show KEY` say the "
+        "same. A run takes them by `--set KEY=VALUE`, a scenario file in its `[settings]` "
         "([scenarios](../scenarios.md)), Python as dictionaries ([Python](../python.md))."
     )
     parts = ["# Settings", intro]

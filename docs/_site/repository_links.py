@@ -1,4 +1,4 @@
-"""Links from a page to the repository's other files: to the repository's address where the site has one, else plain text.
+"""Links to the repository's other files: to the repository's address where the site has one, else plain text.
 
 Pages are read in the repository, too, where ``[text](../src/...)`` leads to the file. The site has pages alone.
 """

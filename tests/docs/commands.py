@@ -15,12 +15,12 @@ from unittest import mock
 
 import click
 import typer
+from tests.docs.pages import ROOT
 
 from fedmosaic.cli import app
 from fedmosaic.config import load_scenario, resolve
 from fedmosaic.experiments.sweep import variants
 from fedmosaic.methods.registry import make_method
-from tests.docs.pages import ROOT
 
 PLACEHOLDER = re.compile(r"[A-Z][A-Z_]+")
 _OURS = {"python", "fedmosaic", "pip"}
@@ -96,7 +96,7 @@ def _check_pip(arguments: list[str]) -> None:
         assert not unknown, f"no such extra: {unknown}"
 
 
-class _Read(Exception):
+class _OptionsReadError(Exception):
     """The options have been read."""
 
 
@@ -110,7 +110,7 @@ def _check_python(arguments: list[str]) -> None:
 
     def read(parser: argparse.ArgumentParser, given: list[str] | None = None, namespace: object = None) -> None:
         reads(parser, given, namespace)
-        raise _Read
+        raise _OptionsReadError
 
     with (
         mock.patch.object(sys, "argv", [str(path), *options]),
@@ -119,7 +119,7 @@ def _check_python(arguments: list[str]) -> None:
     ):
         try:
             runpy.run_path(str(path), run_name="__main__")
-        except _Read:
+        except _OptionsReadError:
             return
         except SystemExit as stop:
             assert stop.code == 0, f"{name} {options}"

@@ -1,7 +1,7 @@
 """The pages of the documentation and their fenced blocks.
 
-A block is run by :mod:`tests.docs.test_pages`, in the order of its page, unless the page has a test of its own, or a comment
-stands above the block:
+A block is run by ``test_pages.py``, in the order of its page, unless the page has a test of its own or a comment stands
+above the block:
 
     <!-- checked: 20 hours -->      not run for this reason; its options are read by the parsers of what it calls
     <!-- file: two.toml -->         what the reader has in that file; as a line that says `two.toml`, which readers see

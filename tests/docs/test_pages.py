@@ -10,10 +10,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import typer
 from tests.docs.commands import calls, check, parameters
 from tests.docs.pages import DOCS, ROOT, TESTED_BY, blocks, pages
 
-from fedmosaic.cli import main
+from fedmosaic.cli import app
 from fedmosaic.config import load_scenario
 from fedmosaic.config.describe import described
 from fedmosaic.config.settings import RunDefaults
@@ -34,6 +35,8 @@ def test_each_block_says_what_it_is(page):
         if block.language == "text" and not block.checked:
             typed = [line for line in block.text.splitlines() if re.match(r"(\$ )?(fedmosaic|python|pip) ", line)]
             assert not typed, f"{block}: has commands, so it is bash"
+    indented = re.findall(r"^    (?:fedmosaic|python|pip) .*", (DOCS / page).read_text(), flags=re.MULTILINE)
+    assert not indented, "commands stand in a fence that says what they are"
 
 
 @pytest.mark.parametrize("page", TESTED_BY)
@@ -139,15 +142,14 @@ def test_every_command_that_a_page_names_in_a_sentence_is_one():
 
 
 def _options(verb):
-    import typer
-
-    from fedmosaic.cli import app
-
     command = typer.main.get_command(app)
     for word in verb:
         if hasattr(command, "commands"):
             command = command.commands[word]
-    return {option for each in command.params for option in (*each.opts, *each.secondary_opts)} | {"--help", "--version"}
+    return {option for each in command.params for option in (*each.opts, *each.secondary_opts)} | {
+        "--help",
+        "--version",
+    }
 
 
 @pytest.mark.parametrize(
@@ -168,7 +170,8 @@ def test_a_mistyped_command_is_seen(words, capsys):
 
 
 def test_commands_are_found_in_scripts():
-    script = "# a\nA=1 fedmosaic run x --set 'a=b c' \\\n  --out y  # why\nfor run in r/*; do fedmosaic evaluate $run; done; cd x\n"
+    script = "# a\nA=1 fedmosaic run x --set 'a=b c' \\\n  --out y  # why\n"
+    script += "for run in r/*; do fedmosaic evaluate $run; done; cd x\n"
     assert list(calls(script)) == [
         ["fedmosaic", "run", "x", "--set", "a=b c", "--out", "y"],
         ["for", "run", "in", "r/*"],
@@ -177,4 +180,3 @@ def test_commands_are_found_in_scripts():
         ["cd", "x"],
     ]
     assert parameters(["run", "x", "--rounds", "3"])[1]["rounds"] == 3
-    assert callable(main)
