@@ -8,21 +8,17 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 
 _HERE = Path(__file__).parent
 _DECISIONS = "decisions/"
-_SHIM = "iframe-worker"
 
 
-@event_priority(-200)  # after the plugin that names the script
 def on_config(config: Any) -> Any:
-    """Name all decisions in the navigation, in their order, and take the one script from elsewhere from here."""
+    """Name all decisions in the navigation, in their order."""
     folder = Path(config.docs_dir) / _DECISIONS
     pages = [f"{_DECISIONS}{path.name}" for path in sorted(folder.glob("*.md"))]
     config.nav = [{name: pages} if entry == _DECISIONS else each for each in config.nav for name, entry in each.items()]
-    config.extra_javascript = [f"{_SHIM}.js" if _SHIM in str(script) else script for script in config.extra_javascript]
     return config
 
 
