@@ -17,16 +17,7 @@ from fedmosaic.config.describe import described
 from fedmosaic.config.settings import RunDefaults
 from fedmosaic.registry import METHODS
 
-LOOKED_AT = (
-    "index",
-    "start",
-    "concepts",
-    "data",
-    "field",
-    "reference/commands",
-    "reference/settings",
-    "reference/python",
-)
+LOOKED_AT = ("index", "start", "concepts", "data", "field", "reference/commands", "reference/settings")
 PHONE = 360
 
 
@@ -53,7 +44,7 @@ def test_every_page_is_there_and_loads_nothing_from_elsewhere(site):
     built = {path.relative_to(site).as_posix() for path in site.rglob("*.html")}
     assert built >= {f"{page.removesuffix('.md')}.html" for page in pages()}
     loads = r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"?([^\"\s>]+)|<link\b[^>]*\bhref=\"?([^\"\s>]+)"
-    for name in built:
+    for name in built - {"404.html"}:  # which servers show at any address
         for match in re.finditer(loads, (site / name).read_text()):
             target = match[1] or match[2]
             assert not re.match(r"(https?:)?//", target), f"{name} loads {target}"
