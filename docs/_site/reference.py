@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from itertools import groupby
-from typing import Any
+from typing import Any, get_type_hints
 
 import click
 import typer
 from rich.text import Text
+from typer.models import ParameterInfo
 
 import fedmosaic
 from fedmosaic.cli import app
@@ -42,7 +44,9 @@ def commands() -> str:
         parts.append(f"## {name.removeprefix('fedmosaic ')}")
         parts.append(_plain(command.help))
         parts.append(f"```text\n{_usage(name, command)}\n```")
-        parts.append(_table(("argument, option", "meaning", "default"), map(_parameter, _shown(command))))
+        parts.append(
+            _table(("argument, option", "meaning", "default"), (_parameter(command, each) for each in _shown(command)))
+        )
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -112,8 +116,8 @@ def _argument(argument: Any) -> str:
     return name if argument.required else f"[{name}]"
 
 
-def _parameter(parameter: Any) -> tuple[str, str, str]:
-    text, _, default = _plain(parameter.help).partition("[default: ")
+def _parameter(command: click.Command, parameter: Any) -> tuple[str, str, str]:
+    text, _, default = _plain(_help(command, parameter)).partition("[default: ")
     default = default.removesuffix("]") or _default(parameter)
     if parameter.param_type_name == "argument":
         return f"`{_argument(parameter)}`", text.strip(), default
@@ -121,6 +125,13 @@ def _parameter(parameter: Any) -> tuple[str, str, str]:
     choices = getattr(parameter.type, "choices", None)
     of = " " + "|".join(map(_value, choices)) if choices else "" if parameter.is_flag else f" {_kind(parameter)}"
     return f"`{name}{of}`", text.strip(), "required" if parameter.required else default
+
+
+def _help(command: click.Command, parameter: Any) -> str | None:
+    """The help of a parameter; click 8.5 forgets that of typer's arguments, so it is read where it was written."""
+    assert command.callback is not None
+    hint = get_type_hints(inspect.unwrap(command.callback), include_extras=True)[parameter.name]
+    return next(each.help for each in hint.__metadata__ if isinstance(each, ParameterInfo))
 
 
 def _kind(parameter: Any) -> str:

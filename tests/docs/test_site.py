@@ -115,6 +115,7 @@ def test_the_reference_has_every_name_command_option_and_setting():
     verbs = re.findall(r"^## (.+)$", commands, re.MULTILINE)
     assert {"run", "data split", "deploy init", "settings show", "ask"} <= set(verbs)
     assert "`--rounds NUMBER`" in commands
+    assert not re.findall(r"^\| `[^|]+` \|  \|", commands, re.MULTILINE), "a parameter without a meaning"
     settings = reference.settings()
     keys = {each.key for each in described(RunDefaults)} - {"method_settings"}
     keys |= {each.key for name in METHODS for each in described(METHODS.load(name).Settings, "method.")}
