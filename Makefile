@@ -26,7 +26,7 @@ lint: $(STAMP)
 
 # Into build/site, which opens from the disk. The variable silences an advertisement of the theme.
 docs: $(STAMP)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(STAMP)
 	$(BIN)/ruff format .

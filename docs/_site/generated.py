@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 import warnings
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
-
-from mkdocs.structure.files import File, Files
 
 _HERE = Path(__file__).parent
 _DECISIONS = "decisions/"
@@ -22,17 +23,17 @@ def on_config(config: Any) -> Any:
     return config
 
 
-def on_files(files: Files, *, config: Any) -> Files:
-    """Add the pages of the reference."""
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Fill the pages of the reference."""
+    return re.sub(r"<!-- generated: (\w+) -->", lambda mark: getattr(_reference(), mark[1])(), markdown)
+
+
+@cache
+def _reference() -> ModuleType:
     sys.path[:0] = [str(_HERE), str(_HERE.parents[1] / "src")]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of libraries among themselves
-        import reference
-
-    for name in ("commands", "settings", "python"):
-        content = getattr(reference, name)()
-        files.append(File.generated(config, f"reference/{name}.md", content=content))
-    return files
+        return importlib.import_module("reference")
 
 
 def on_page_content(html: str, **_: Any) -> str:

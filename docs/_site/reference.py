@@ -1,4 +1,4 @@
-"""The pages of the reference, as Markdown: the command line from its parsers, the settings from their classes."""
+"""What the pages of the reference hold: the command line from its parsers, the settings from their classes."""
 
 from __future__ import annotations
 
@@ -35,11 +35,7 @@ OBJECTS = {
 def commands() -> str:
     """Return the page of all commands with their arguments and options."""
     root = typer.main.get_command(app)
-    intro = (
-        "Made from the parsers of the version that this site describes; `fedmosaic COMMAND --help` says the same. "
-        "Exit status: 0 done, 1 failed, 2 wrong usage or settings, 130 interrupted."
-    )
-    parts = ["# Command line", intro]
+    parts = []
     for name, command in _commands(root, ("fedmosaic",)):
         parts.append(f"## {name.removeprefix('fedmosaic ')}")
         parts.append(_plain(command.help))
@@ -52,12 +48,7 @@ def commands() -> str:
 
 def settings() -> str:
     """Return the page of all settings, the methods' own after the general ones."""
-    intro = (
-        "Made from the classes of the settings; `fedmosaic settings list` and `fedmosaic settings show KEY` say the "
-        "same. A run takes them by `--set KEY=VALUE`, a scenario file in its `[settings]` "
-        "([scenarios](../scenarios.md)), Python as dictionaries ([Python](../python.md))."
-    )
-    parts = ["# Settings", intro]
+    parts = []
     general = [each for each in described(RunDefaults) if each.key != "method_settings"]
     alone = [each for each in general if "." not in each.key]
     parts += ["## The run", _settings(alone)]
@@ -75,11 +66,7 @@ def settings() -> str:
 
 def python() -> str:
     """Return the page of the Python interface, whose texts mkdocstrings reads from the sources."""
-    intro = (
-        "`import fedmosaic as fm`; the [guide](../python.md) shows them at work. Made from the docstrings. "
-        "What is not here may change without notice."
-    )
-    parts = ["# Python", intro]
+    parts = []
     for title, names in OBJECTS.items():
         parts.append(f"## {title}")
         for name in names:
