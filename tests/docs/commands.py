@@ -103,6 +103,8 @@ class _OptionsReadError(Exception):
 def _check_python(arguments: list[str]) -> None:
     module = arguments[0] == "-m"
     name, *options = arguments[1:] if module else arguments
+    if module and not name.startswith("fedmosaic."):
+        return
     path = Path(find_spec(name).origin) if module else ROOT / name
     if "argparse" not in path.read_text() and "options(__doc__)" not in path.read_text():
         return
