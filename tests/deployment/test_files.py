@@ -76,6 +76,9 @@ def test_each_file_is_what_its_program_reads(folders):
         services = yaml.safe_load((folder / "compose.yaml").read_text())["services"]
         for service in services.values():
             assert (folder / service["command"]).is_file()
+            ours = service["image"] == "${FEDMOSAIC_IMAGE:-fedmosaic}"
+            assert ours == (service.get("entrypoint") == [])
+            assert ours or service["image"].startswith("nginx:")
             mounted = [each.split(":")[0] for each in service["volumes"] if "state" not in each and "{" not in each]
             assert all((folder / each).exists() for each in mounted if each != "./proxy")
     assert "node.key" not in services["superexec"]["secrets"]

@@ -13,7 +13,6 @@ from fedmosaic.deployment.plan import Plan
 from fedmosaic.deployment.roster import Entry, Roster
 from fedmosaic.errors import SettingsError
 
-_FOR_ALL = {"Dockerfile": "common/Dockerfile.j2"}
 _FOR_SERVER = {
     "server.env": "common/environment.j2",
     "start-superlink.sh": "server/start-superlink.sh.j2",
@@ -115,7 +114,7 @@ def _write_place(folder: Path, files: dict[str, str], certificate: bytes, **abou
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-    for name, template in {**_FOR_ALL, **files}.items():
+    for name, template in files.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(environment.get_template(template).render(folder=folder.absolute(), **about))
