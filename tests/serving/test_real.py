@@ -180,7 +180,7 @@ def test_the_guides_commands_work(tmp_path, home):
     assert [each["id"] for each in listed["data"]][-2:] == ["client-1-final", "client-1-exchanged"]
     assert answer["choices"][0]["finish_reason"] == "stop"
     assert said(answer) in done.stdout.partition("after fedmosaic")[2].partition("\n")[0]  # as ask has printed it
-    assert done.stdout.rstrip().endswith("data: [DONE]")
+    assert done.stdout.partition("data: ")[2].partition("data: [DONE]")[1:] == ("data: [DONE]", "\n\nstopped serving\n")
 
 
 def _free_port():

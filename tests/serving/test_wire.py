@@ -317,6 +317,7 @@ def test_errors_of_the_model_are_told_before_a_stream_begins():
     for error, status, kind in (
         (ModelError("too long:\n600 tokens"), 400, "invalid_request_error"),
         (RunError("the state is damaged"), 500, "server_error"),
+        (OSError("no such file: /secret/place"), 500, "server_error"),
     ):
         for stream in (False, True):
             parrot = Parrot("x")
@@ -325,6 +326,7 @@ def test_errors_of_the_model_are_told_before_a_stream_begins():
                 found, answer = send(server, body=HELLO | {"stream": stream})
             assert (found, answer["error"]["type"]) == (status, kind)
             assert "\n" not in answer["error"]["message"]
+            assert "/secret" not in answer["error"]["message"]
     with serving(Parrot("x", fails=ModelError("no more"))) as server:
         text = send(server, body=HELLO | {"stream": True})[1]
         assert json.loads(text.split("\n\n")[-2].removeprefix("data: "))["error"]["message"] == "no more"

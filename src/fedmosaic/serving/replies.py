@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import closing
 from typing import Any
 
@@ -28,7 +28,7 @@ def completion(request: ChatRequest, said: Said) -> dict[str, Any]:
     return {**_head(request, "chat.completion"), "choices": [choice], "usage": _usage(said)}
 
 
-def chunks(request: ChatRequest, growing: Generator[Said]) -> Iterator[dict[str, Any]]:
+def chunks(request: ChatRequest, growing: Generator[Said]) -> Generator[dict[str, Any]]:
     """Yield an answer in pieces, which together are its text.
 
     Args:

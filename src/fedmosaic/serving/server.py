@@ -21,6 +21,8 @@ from fedmosaic.serving.request import parse
 
 LARGEST_BODY = 32 * 2**20
 MOST_WAITING = 16
+_GONE = (ConnectionError, TimeoutError)
+"""Of a reader that has gone away, or sends nothing."""
 _CHAT, _MODELS, _API = "/v1/chat/completions", "/v1/models", "/v1/"
 
 
@@ -82,10 +84,11 @@ class _Handler(LocalHandler):
         try:
             self._check()
             answer()
-        except OSError:  # the reader has gone away, or sends nothing
+        except _GONE:
             self.close_connection = True
         except Exception as error:
-            self._complain(error)
+            refusal = _refusal(error)
+            self._send_json(refusal.as_json(), refusal.status)
 
     def _check(self) -> None:
         if not self.meant_for_us():
@@ -93,12 +96,6 @@ class _Handler(LocalHandler):
         if not self.has_token():
             message = "the request lacks the token that fedmosaic serve has printed; send it as Authorization: Bearer"
             raise Refusal(HTTPStatus.UNAUTHORIZED, message, code="invalid_api_key")
-
-    def _complain(self, error: Exception) -> None:
-        if not isinstance(error, Refusal | FedMosaicError):
-            traceback.print_exception(error, file=sys.stderr)
-        refusal = Refusal.of(error)
-        self._send_json(refusal.as_json(), refusal.status)
 
     def _told(self, path: str) -> None:
         made = self.server.models.made
@@ -163,8 +160,10 @@ class _Handler(LocalHandler):
             try:
                 for piece in pieces:
                     self._event(piece)
-            except FedMosaicError as error:
-                return self._event(Refusal.of(error).as_json())
+            except _GONE:
+                raise
+            except Exception as error:
+                return self._event(_refusal(error).as_json())
             return self._write(b"data: [DONE]\n\n")
 
     def _event(self, piece: Mapping[str, Any]) -> None:
@@ -176,3 +175,10 @@ class _Handler(LocalHandler):
 
     def _send_json(self, table: Mapping[str, Any], status: HTTPStatus = HTTPStatus.OK) -> None:
         self.send(json.dumps(table).encode(), "application/json", status)
+
+
+def _refusal(error: Exception) -> Refusal:
+    """Return what a request is refused with; what was not foreseen is printed here."""
+    if not isinstance(error, Refusal | FedMosaicError):
+        traceback.print_exception(error, file=sys.stderr)
+    return Refusal.of(error)
