@@ -132,7 +132,8 @@ def _restore(module: nn.Module, opts: list[torch.optim.Optimizer], path: Path) -
 def _tokenizer(family: TextFamily, out: Path) -> PreTrainedTokenizerFast:
     """Return the tokenizer of an earlier start, or a new one; digits are tokens of their own."""
     if (out / "tokenizer.json").is_file():
-        return PreTrainedTokenizerFast.from_pretrained(out)  # type: ignore[no-any-return]
+        kept: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(out)
+        return kept
     tokenizer = fit_tokenizer(family.tokenizer, list(corpus()), vocabulary=family.vocabulary, whole_words=())
     tokenizer.save_pretrained(out)
     return tokenizer
