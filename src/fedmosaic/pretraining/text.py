@@ -26,18 +26,16 @@ from transformers import PreTrainedTokenizerFast
 
 from fedmosaic.data.images import GivenImages
 from fedmosaic.data.words.public import corpus, mixture, public_questions
+from fedmosaic.evaluation.score import choice_scores
 from fedmosaic.models.checkpoint import CheckpointModel
 from fedmosaic.models.files import WEIGHTS
-from fedmosaic.pretraining.skill_accuracy import likeliest_options
 from fedmosaic.pretraining.text_families import TEXT_FAMILIES, TextFamily, build_text_module
 from fedmosaic.pretraining.tokenizers import fit_tokenizer
 from fedmosaic.pretraining.train import Recipe, optimisers
 from fedmosaic.seeding import derive
 
 BATCH = 48
-_SAVED = (
-    "state.safetensors"  # weights and optimisers' moments of an unfinished training; its metadata say how far it is
-)
+_SAVED = "state.safetensors"  # weights and optimisers of an unfinished training; its metadata: how far it is
 _EVERY = 15.0  # CPU seconds between two of them
 
 
@@ -58,10 +56,10 @@ def pretrain(name: str, recipe: Recipe, *, out: Path, log: Callable[[str], None]
     log(f"{name}: {len(tokenizer)} tokens, {model.parameter_count} weights")
     steps = train(model, recipe, out / _SAVED, log=log)
     asked = public_questions(600, random.Random(derive(recipe.seed, "pretrain-test")))
-    chosen = likeliest_options(model, asked)
-    right = sum(choice == sample.answer for choice, sample in zip(chosen, asked, strict=True))
-    record = {"family": name, "recipe": asdict(recipe), "steps": steps, "public questions": right / len(asked)}
-    log(f"{right / len(asked):.1%} of public questions")
+    scores = choice_scores(model, asked)
+    accuracy = sum(scores) / len(scores)
+    record = {"family": name, "recipe": asdict(recipe), "steps": steps, "public questions": accuracy}
+    log(f"{accuracy:.1%} of public questions")
     weights = {name: value.to(torch.float16) for name, value in module.state_dict().items() if name != "lm_head.weight"}
     save_file(weights, out / WEIGHTS, metadata={"format": "pt"})
     module.config.architectures = [type(module).__name__]
@@ -134,7 +132,8 @@ def _restore(module: nn.Module, opts: list[torch.optim.Optimizer], path: Path) -
 def _tokenizer(family: TextFamily, out: Path) -> PreTrainedTokenizerFast:
     """Return the tokenizer of an earlier start, or a new one; digits are tokens of their own."""
     if (out / "tokenizer.json").is_file():
-        return PreTrainedTokenizerFast.from_pretrained(out)  # type: ignore[no-any-return]
+        kept: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(out)
+        return kept
     tokenizer = fit_tokenizer(family.tokenizer, list(corpus()), vocabulary=family.vocabulary, whole_words=())
     tokenizer.save_pretrained(out)
     return tokenizer

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, PreTrainedConfig, PreTrainedModel
@@ -63,5 +64,6 @@ def build_text_module(family: TextFamily, vocabulary: int, *, seed: int = 0) -> 
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+        kind: Any = AutoModelForCausalLM
+        module: PreTrainedModel = kind.from_config(config)
     return module

@@ -70,10 +70,12 @@ def place(part: str, rng: random.Random) -> Question:
 
 
 KNOWLEDGE: dict[str, Ask] = {
-    f"{skill}@{domain}": partial(ask, domain)
-    for skill, ask in (("kind", kind_of), ("odd-one-out", odd_one_out), ("same-kind", same_kind))
-    for domain in DOMAINS
-} | {"use@purposes": purpose, "use@places": place}
+    **{f"kind@{domain}": partial(kind_of, domain) for domain in DOMAINS},
+    **{f"odd-one-out@{domain}": partial(odd_one_out, domain) for domain in DOMAINS},
+    **{f"same-kind@{domain}": partial(same_kind, domain) for domain in DOMAINS},
+    "use@purposes": purpose,
+    "use@places": place,
+}
 
 
 def in_common(part: str, rng: random.Random) -> Question:
