@@ -15,7 +15,7 @@ FROM python:3.12-slim
 COPY --from=build /opt/fedmosaic /opt/fedmosaic
 RUN useradd --uid 10001 --create-home fedmosaic \
  && install --directory --mode 1777 /work /home/fedmosaic/cache
-ENV PATH=/opt/fedmosaic/bin:$PATH FEDMOSAIC_HOME=/home/fedmosaic/cache HF_HUB_OFFLINE=1
+ENV PATH=/opt/fedmosaic/bin:$PATH HOME=/home/fedmosaic/cache FEDMOSAIC_HOME=/home/fedmosaic/cache HF_HUB_OFFLINE=1
 WORKDIR /work
 USER 10001
 ENTRYPOINT ["fedmosaic"]

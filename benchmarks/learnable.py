@@ -1,7 +1,7 @@
 """Is every task of mosaic40 learnable and none saturated? Chance, zero-shot and local-only accuracy on each base model.
 
     python benchmarks/learnable.py --out results/learnable.json               # all tasks and models: 20 CPU minutes
-    python benchmarks/learnable.py --out results/learnable.json --markdown    # the table of docs/benchmark.md
+    python benchmarks/learnable.py --out results/learnable.json --markdown    # the table of docs/benchmark-checks.md
     python benchmarks/learnable.py --out results/longer.json --steps 300 --batch 16 --tasks which-image@pixel,...
 
 Local-only: one LoRA (rank 16, all projections), by default for twice a task's budget in mosaic40 (125 steps, batch

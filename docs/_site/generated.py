@@ -37,5 +37,7 @@ def _reference() -> ModuleType:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Undo what GitHub needs and Python-Markdown shows: the backslash before a bar in a table's code."""
+    """Undo what is for other readers: a backslash before a bar in a table (GitHub), roles in docstrings (Sphinx)."""
+    html = re.sub(r":(?:class|meth|func|attr|mod|data|exc):(?=<code>)", "", html)
+    html = re.sub(r"<code>~[\w.]+\.(\w+)</code>", r"<code>\1</code>", html)
     return re.sub(r"(?<=<td)[^>]*>.*?</td>", lambda cell: cell[0].replace("\\|", "|"), html, flags=re.DOTALL)

@@ -1,7 +1,6 @@
-"""docs/python.md and the notebooks, run as they stand."""
+"""The notebooks, run as they stand."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -11,9 +10,7 @@ NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 
 
 def cells(path):
-    """The code of a page's blocks, or of a notebook's cells."""
-    if path.suffix == ".md":
-        return re.findall(r"^```python\n(.*?)^```", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    """The code of a notebook's cells."""
     return ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
 
 
@@ -23,7 +20,7 @@ def test_there_are_two_small_notebooks():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [ROOT / "docs" / "python.md", *NOTEBOOKS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_all_code_runs_in_its_order(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}

@@ -4,9 +4,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -100,9 +102,17 @@ def test_a_page_is_run_from_top_to_bottom(page, tmp_path, path, first):
         shutil.copytree(first, tmp_path / "runs")
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     program = [sys.executable, str(Path(__file__).with_name("run_page.py")), page]
-    environment = os.environ | {"PATH": path}
-    done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    said = tmp_path / "said.txt"
+    with said.open("w") as file:  # no pipe: a server that a page leaves behind would keep it open
+        running = subprocess.Popen(
+            program, cwd=tmp_path, env=os.environ | {"PATH": path}, stdout=file, stderr=file, start_new_session=True
+        )
+        try:
+            status = running.wait()
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
+    assert status == 0, said.read_text()
 
 
 def settings_keys():

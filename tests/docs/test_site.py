@@ -62,6 +62,7 @@ def test_lists_tables_and_blocks_are_seen_as_such(site):
         body = path.read_text().partition("<article")[2].partition("</article>")[0]
         for paragraph in re.findall(r"<p>(.*?)</p>", body, re.DOTALL):
             text = re.sub(r"<code>.*?</code>", "", paragraph, flags=re.DOTALL)
+            assert not re.search(r":(class|meth|func|attr|mod):", text), f"{path.name}: {text[:200]}"
             assert not re.search(r"^\s*[-*] \S|^\|.*\|$|```|\]\(", text, re.MULTILINE), f"{path.name}: {text[:200]}"
 
 
