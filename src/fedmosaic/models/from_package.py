@@ -181,7 +181,7 @@ class PackagedVision(PackagedModel):
         language_model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         language_model.config.pad_token_id = tokenizer.pad_token_id
         language_model.config.use_cache = False
-        return seeing(language_model, int(tokenizer.convert_tokens_to_ids(IMAGE))), tokenizer
+        return seeing(language_model, tokenizer.get_vocab()[IMAGE]), tokenizer
 
 
 def with_image_mark(tokenizer: PreTrainedTokenizerFast, token: str) -> PreTrainedTokenizerFast:

@@ -108,8 +108,10 @@ def read_gguf(name: str, path: Path) -> tuple[PreTrainedModel, PreTrainedTokeniz
         ModelError: transformers cannot read it.
     """
     with model_errors(f"base model {name!r}: {path} cannot be read"):
-        module = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        module: PreTrainedModel = AutoModelForCausalLM.from_pretrained(  # type: ignore[assignment]
+            path.parent, gguf_file=path.name, dtype=torch.float32
+        )
+        tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     return module, tokenizer
 
 

@@ -60,7 +60,7 @@ def name_pictures(model: TinyModel, pictures: Sequence[Picture], *, steps: int, 
         rows = torch.randint(len(keys), (_BATCH,), generator=draws).to(model.device)
         disturbed = features[rows] + noise * torch.randn(_BATCH, *features.shape[1:], generator=draws).to(model.device)
         loss = _naming_loss(projector(disturbed) - centre, words - centre, wanted[rows])
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.param_groups[0]["lr"] = _LR * (1 - step / steps)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
