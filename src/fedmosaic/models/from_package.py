@@ -168,7 +168,7 @@ class PackagedVision(PackagedModel):
 
     @classmethod
     def unchanged(cls, home: Path) -> tuple[LlavaForConditionalGeneration, PreTrainedTokenizerFast]:
-        """Return the language model with an empty projector and without tower, float32, and its tokenizer.
+        """Return the language model with a projector of zeros and without tower, float32, and its tokenizer.
 
         Args:
             home: the cache folder.
@@ -219,7 +219,9 @@ def with_image_mark(tokenizer: PreTrainedTokenizerFast, token: str) -> PreTraine
 
 
 def seeing(language_model: Any, image_token: int) -> LlavaForConditionalGeneration:
-    """Return a vision-language model without tower around a language model, whose weights it shares; frozen.
+    """Return a vision-language model without tower around a language model, whose weights it shares.
+
+    It is frozen, and its projector gives zeros.
 
     Args:
         language_model: for causal language modelling; float32.
@@ -228,7 +230,8 @@ def seeing(language_model: Any, image_token: int) -> LlavaForConditionalGenerati
     with torch.device("meta"):
         module: Any = LlavaForConditionalGeneration(llava_config(language_model.config, image_token))
     module.model.language_model, module.lm_head = language_model.base_model, language_model.lm_head
-    module.model.multi_modal_projector.to_empty(device="cpu")
+    for parameter in module.model.multi_modal_projector.to_empty(device="cpu").parameters():
+        nn.init.zeros_(parameter)
     module.model.vision_tower = nn.Identity()
     frozen: LlavaForConditionalGeneration = freeze(module)
     return frozen

@@ -179,7 +179,7 @@ class Training:
         for name, parameter in self.trained().items():
             parameter.copy_(tensors[name])
             if f"step/{name}" in tensors:
-                state = {moment: tensors[f"{moment}/{name}"].to(parameter.device) for moment in _MOMENTS}
+                state = {moment: tensors[f"{moment}/{name}"].to(parameter.device, copy=True) for moment in _MOMENTS}
                 self._optimiser.state[parameter] = {**state, "step": state["step"].cpu()}
         self.step = int(facts["step"])
 
