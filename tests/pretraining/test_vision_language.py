@@ -9,6 +9,7 @@ from tests.models.packaged import make_packaged
 
 from fedmosaic.data.dialogue import Dialogue
 from fedmosaic.data.mosaic40.bank import Picture
+from fedmosaic.data.sample import Sample
 from fedmosaic.errors import RunError
 from fedmosaic.io import load_tensors
 from fedmosaic.models import load_base_model
@@ -42,7 +43,7 @@ def kept(tmp_path_factory):
 def bank(monkeypatch):
     """Eight random pictures, and batches of two dialogues about them that depend on the step."""
     monkeypatch.setattr(vision_language, "draw", lambda bank, recipe, chunk: [[ONE, TWO], [TWO, ONE], [ONE], [TWO]] * 2)
-    return SimpleNamespace(images=Noise(8), pool=SimpleNamespace(pictures=PICTURES))
+    return SimpleNamespace(images=Noise(8), pool=SimpleNamespace(pictures=PICTURES), checksum="")
 
 
 def start(packaged, bank, kept, recipe=RECIPE):
@@ -78,7 +79,7 @@ def test_going_on_with_another_recipe_is_refused_but_for_its_length(packaged, ba
     assert longer.step == 1
 
 
-def test_training_learns_and_its_delta_makes_the_same_model(packaged, bank, kept, tmp_path):
+def test_training_learns_and_its_delta_makes_the_same_model(packaged, bank, kept, tmp_path, monkeypatch):
     training = start(packaged, bank, kept, Recipe(**{**vars(RECIPE), "steps": 40}))
     model = training.model
     frozen = {name: tensor.clone() for name, tensor in model.module.named_parameters() if "base.weight" in name}
@@ -90,8 +91,11 @@ def test_training_learns_and_its_delta_makes_the_same_model(packaged, bank, kept
         expected = model.answer_logits(batch).logits
     assert after < before - 2
     assert all(torch.equal(frozen[name], model.module.get_parameter(name)) for name in frozen)
-    write_delta(training, packaged.vision, home=kept, out=tmp_path)
-    assert json.loads((tmp_path / "pretraining.json").read_text())["steps"] == 40
+    question = Sample("q", ("000001",), "<image> what is this ? answer :", "bird", ("bird", "fish"))
+    monkeypatch.setattr(vision_language, "public_samples", lambda bank, count, seed: [question] * count)
+    write_delta(training, packaged.vision, bank, questions=6, home=kept, out=tmp_path)
+    record = json.loads((tmp_path / "pretraining.json").read_text())
+    assert (record["steps"], record["skills"]["other"]["samples"], record["skills"]["other"]["chance"]) == (40, 6, 0.5)
     packaged.delta.write_bytes((tmp_path / "delta.safetensors").read_bytes())
     PACKAGED.register(packaged.vision)
     loaded = load_base_model(packaged.vision.name, images=bank.images, home=kept)

@@ -128,7 +128,8 @@ class PackagedVision(PackagedModel):
         if not cls.delta_file().is_file():
             raise ModelError(
                 f"base model {cls.name!r} needs {cls.delta_file()}, which makes a vision-language model of the "
-                f"package's; make it: python -m fedmosaic.pretraining.vision_language --model {cls.name}"
+                f"package's; make it: python -m fedmosaic.pretraining.vision_language --model {cls.name} --home CACHE "
+                f"--out {cls.delta_file().parent}"
             )
 
     @classmethod

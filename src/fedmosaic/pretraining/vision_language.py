@@ -18,9 +18,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from fedmosaic.data.dialogue import Dialogue
 from fedmosaic.data.mosaic40.build import PublicBank, open_public
+from fedmosaic.data.mosaic40.public import public_samples
 from fedmosaic.io import write_atomically
 from fedmosaic.models.delta import Delta, weights_sha256
 from fedmosaic.models.features import Features
@@ -30,6 +32,7 @@ from fedmosaic.models.tiny import TinyModel
 from fedmosaic.models.vision_weights import load_tower
 from fedmosaic.pretraining.named_pictures import name_pictures
 from fedmosaic.pretraining.phases import PhaseSchedule
+from fedmosaic.pretraining.skill_accuracy import skill_accuracy
 from fedmosaic.pretraining.vision_language_step import Recipe, Training
 from fedmosaic.registry import PACKAGED
 from fedmosaic.seeding import derive
@@ -96,21 +99,34 @@ def draw(bank: PublicBank, recipe: Recipe, chunk: int) -> list[list[Dialogue]]:
     return batches
 
 
-def write_delta(training: Training, kind: type[PackagedVision], *, home: Path, out: Path) -> None:
-    """Write ``delta.safetensors`` and ``pretraining.json``.
+def write_delta(
+    training: Training, kind: type[PackagedVision], bank: PublicBank, *, questions: int, home: Path, out: Path
+) -> None:
+    """Write ``delta.safetensors``, and ``pretraining.json`` with the accuracy of the model that it makes.
 
     Args:
         training: at any step.
         kind: which model.
+        bank: the public pictures.
+        questions: how many public questions are asked.
         home: the cache folder.
         out: the folder.
     """
-    delta = training.delta(kind.package.sha256)
-    delta.save(out / DELTA)
+    training.delta(kind.package.sha256).save(out / DELTA)
     rounded = Delta.load(kind.name, out / DELTA)  # with the projector in fp16
-    module, _ = kind.changed(rounded, home)
+    module, tokenizer = kind.changed(rounded, home)
     replace(rounded, result=weights_sha256(stored_weights(module, torch.float16))).save(out / DELTA)
-    record = {"model": kind.name, "recipe": asdict(training.recipe), "steps": training.step}
+    made = with_tower(kind.name, module, tokenizer, bank, home=home)
+    for part in (module.model.multi_modal_projector, made.decoder, module.lm_head):
+        part.to(getattr(torch, training.recipe.dtype))
+    samples = public_samples(bank, questions, seed=derive(training.recipe.seed, "pretrain-test"))
+    record = {
+        "model": kind.name,
+        "recipe": asdict(training.recipe),
+        "steps": training.step,
+        "bank": bank.checksum,
+        "skills": skill_accuracy(made, samples),
+    }
     write_atomically(out / "pretraining.json", json.dumps(record, indent=2) + "\n")
 
 
@@ -122,11 +138,29 @@ def untrained(kind: type[PackagedVision], bank: PublicBank, *, home: Path) -> Ti
         bank: the public pictures.
         home: the cache folder.
     """
-    module, tokenizer = kind.unchanged(home)
-    architecture = architecture_name(module)
-    tower = load_tower()
+    return with_tower(kind.name, *kind.unchanged(home), bank, home=home)
+
+
+def with_tower(
+    name: str,
+    module: LlavaForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    bank: PublicBank,
+    *,
+    home: Path,
+) -> TinyModel:
+    """Return a model that looks at the public pictures.
+
+    Args:
+        name: how the user calls it.
+        module: without tower.
+        tokenizer: its tokenizer.
+        bank: the public pictures.
+        home: the cache folder.
+    """
+    architecture, tower = architecture_name(module), load_tower()
     module.model.vision_tower = tower
-    model = TinyModel(kind.name, module, tokenizer, Features(bank.images, tower, home=home))
+    model = TinyModel(name, module, tokenizer, Features(bank.images, tower, home=home))
     model.architecture = architecture
     return model
 
@@ -148,19 +182,22 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default=Recipe.dtype, help="of the frozen weights")
     parser.add_argument("--every", type=float, default=180.0, help="seconds between checkpoints")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--questions", type=int, default=1000, help="public questions that are asked at the end")
     parser.add_argument(
         "--home", type=Path, required=True, help="cache folder: public images, features, package weights"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint and delta; run again, it goes on")
     arguments = vars(parser.parse_args())
-    model, every, threads, home, out = (arguments.pop(name) for name in ("model", "every", "threads", "home", "out"))
+    model, every, threads, questions, home, out = (
+        arguments.pop(name) for name in ("model", "every", "threads", "questions", "home", "out")
+    )
     torch.set_num_threads(threads)
     log = partial(print, file=sys.stderr, flush=True)
     bank = open_public(home)
     training = Training(untrained(PACKAGED.load(model), bank, home=home), Recipe(**arguments))
     training.model.features.prepare(bank.images.keys())
     train(training, bank, out / "checkpoint.safetensors", every=every, log=log)
-    write_delta(training, PACKAGED.load(model), home=home, out=out)
+    write_delta(training, PACKAGED.load(model), bank, questions=questions, home=home, out=out)
 
 
 if __name__ == "__main__":
