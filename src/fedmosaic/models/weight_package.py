@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
@@ -108,10 +109,8 @@ def read_gguf(name: str, path: Path) -> tuple[PreTrainedModel, PreTrainedTokeniz
         ModelError: transformers cannot read it.
     """
     with model_errors(f"base model {name!r}: {path} cannot be read"):
-        module: PreTrainedModel = AutoModelForCausalLM.from_pretrained(  # type: ignore[assignment]
-            path.parent, gguf_file=path.name, dtype=torch.float32
-        )
-        tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        module: Any = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+        tokenizer: Any = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     return module, tokenizer
 
 
