@@ -162,3 +162,30 @@ def test_what_does_not_belong_together_is_refused(registered, kept, tmp_path):
     registered.delta.write_bytes(registered.delta.read_bytes()[:-3])
     with pytest.raises(ModelError, match=r"damaged .* install fedmosaic again"):
         load_base_model(registered.vision.name, images=Noise(), home=kept)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["small-smollm2-text", "small-gemma3-text"])
+@torch.no_grad()
+def test_the_real_weights_know_a_capital(name, tmp_path):
+    kind = PACKAGED.load(name)
+    try:
+        kind.check()
+    except ModelError as error:
+        pytest.skip(str(error))
+    model = load_base_model(name, images=GivenImages(()), home=tmp_path)
+    words = model.tokenizer.encode("The capital of France is", add_special_tokens=False)
+    logits = model.module(torch.tensor([[model.tokenizer.bos_token_id, *words]])).logits[0, -1]
+    assert " Paris" in [model.tokenizer.decode([token]) for token in logits.topk(5).indices.tolist()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["small-smollm2", "small-gemma3"])
+def test_the_shipped_delta_fits_the_real_weights(name, tmp_path):
+    kind = PACKAGED.load(name)
+    try:
+        kind.check()
+    except ModelError as error:
+        pytest.skip(str(error))
+    assert kind.delta_file().stat().st_size < 12e6
+    assert isinstance(load_base_model(name, images=Noise(), home=tmp_path), TinyModel)
