@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -191,6 +192,24 @@ def _place(package: str) -> Path:
     return Path(spec.origin).parent.joinpath(*below)
 
 
+class Several:
+    """Several registries that one setting chooses from.
+
+    Args:
+        registries: of kinds that are used alike.
+    """
+
+    def __init__(self, *registries: Registry) -> None:
+        self._registries = registries
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over all names, registry by registry."""
+        return chain.from_iterable(self._registries)
+
+    def __contains__(self, name: object) -> bool:
+        return any(name in registry for registry in self._registries)
+
+
 METHODS = Registry("methods", noun="method", package="fedmosaic.methods", base="fedmosaic.methods.base:Method")
 DATASETS = Registry("datasets", noun="dataset", package="fedmosaic.data.datasets")
 FORMATS = Registry("formats", noun="format of records", package="fedmosaic.data.formats")
@@ -198,6 +217,13 @@ READERS = Registry("readers", noun="reader of data files", package="fedmosaic.da
 FAMILIES = Registry(
     "families", noun="embedded model", package="fedmosaic.models.embedded", base="fedmosaic.models.families:Family"
 )
+PACKAGED = Registry(
+    "packaged",
+    noun="base model from a package",
+    package="fedmosaic.models.packaged",
+    base="fedmosaic.models.from_package:PackagedModel",
+)
+BASE_MODELS = Several(FAMILIES, PACKAGED)
 GATES = Registry("gates", noun="gate", package="fedmosaic.adapters", base="fedmosaic.adapters.gate:Gate")
 SKETCHES = Registry("sketches", noun="sketch", package="fedmosaic.relevance.sketches")
 METRICS = Registry("metrics", noun="metric of open answers", package="fedmosaic.evaluation.metrics")
@@ -216,6 +242,7 @@ REGISTRIES = (
     FORMATS,
     READERS,
     FAMILIES,
+    PACKAGED,
     GATES,
     SKETCHES,
     METRICS,

@@ -171,3 +171,11 @@ def test_an_adapter_is_told_the_prompts_of_an_answer_once(tiny, samples, monkeyp
     assert read[1] == [[before + place for place in row] for before, row in zip(gap, expected, strict=True)]
     assert len(read) > 2
     assert all(each == [[]] * len(samples) for each in read[2:])  # what the prompts gave is kept
+
+
+def test_the_smallest_models_do_not_see_the_spaces_between_texts(tiny):
+    tokenizer = tiny.tokenizer
+    for text in ("bird", "is this red ? answer :", "5", "a fish tool", "<image> what is this ?"):
+        alone = tokenizer.encode(text, add_special_tokens=False)
+        assert alone
+        assert [tokenizer.encode(f"{before}{text}", add_special_tokens=False) for before in (" ", "\n")] == [alone] * 2

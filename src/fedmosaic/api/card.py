@@ -15,7 +15,7 @@ from fedmosaic.errors import RunError, SettingsError
 from fedmosaic.evaluation.statistics import bootstrap_interval
 from fedmosaic.federation import RunFolder
 from fedmosaic.federation.results import PrivacyAccount
-from fedmosaic.registry import FAMILIES, METRICS
+from fedmosaic.registry import BASE_MODELS, METRICS
 from fedmosaic.version import __version__
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)?")
@@ -54,7 +54,7 @@ def base_name(model: str, given: str | None = None) -> BaseName:
         if not _HUB_NAME.fullmatch(given) or ".." in given or "--" in given:
             raise SettingsError(f"--base-model {given}: expected a name on the hub, such as owner/model")
         return BaseName(given, on_hub=True)
-    if model in FAMILIES:
+    if model in BASE_MODELS:
         return BaseName(f"{model} (fedmosaic {__version__})", on_hub=False)
     if cached := _HUB_CACHE.search(f"{model}/"):
         return BaseName(f"{cached['owner']}/{cached['name']}", on_hub=True)
@@ -182,7 +182,7 @@ def _where(spec: ClientSpec, base: BaseName) -> str:
     """Return where a stranger finds the base model, if it is not on the hub."""
     if base.on_hub:
         return ""
-    if spec.model not in FAMILIES:
+    if spec.model not in BASE_MODELS:
         return " It is not known on the hub: ask who published this for it, and compare the fingerprint."
     lines = [
         "from pathlib import Path",

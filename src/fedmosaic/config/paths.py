@@ -13,7 +13,7 @@ from typing import Any
 
 from fedmosaic.config.names import ALIGNMENTS
 from fedmosaic.errors import SettingsError
-from fedmosaic.registry import FAMILIES
+from fedmosaic.registry import BASE_MODELS
 
 Reading = Callable[[str, Path], str]
 
@@ -51,7 +51,7 @@ def name_or_folder(text: str, base: Path, *, names: Container[str]) -> str:
     return str(path) if text.startswith((os.sep, ".", "~")) or path.is_dir() else text
 
 
-_model = partial(name_or_folder, names=FAMILIES)
+_model = partial(name_or_folder, names=BASE_MODELS)
 _alignment = partial(name_or_folder, names=ALIGNMENTS)
 
 OF_SCENARIO: Mapping[tuple[str, ...], Reading] = {

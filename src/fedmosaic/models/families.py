@@ -56,15 +56,25 @@ def build_module(family: type[Family], vocabulary: int, *, seed: int = 0) -> Lla
     text = family.text_config(
         vocab_size=vocabulary, max_position_embeddings=512, tie_word_embeddings=True, use_cache=False, **special
     )
-    config = LlavaConfig(
+    config = llava_config(text, IMAGE_ID)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlavaForConditionalGeneration(config)
+
+
+def llava_config(text: PreTrainedConfig, image_token: int) -> LlavaConfig:
+    """Return the configuration of a vision-language model with fedmosaic's tower.
+
+    Args:
+        text: the language model's.
+        image_token: id of the image mark's token.
+    """
+    return LlavaConfig(
         vision_config=VisionTowerConfig(),
         text_config=text,
-        image_token_index=IMAGE_ID,
+        image_token_index=image_token,
         image_seq_length=4,
         vision_feature_layer=-1,
         vision_feature_select_strategy="full",
         tie_word_embeddings=True,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return LlavaForConditionalGeneration(config)

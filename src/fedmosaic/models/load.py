@@ -30,9 +30,9 @@ from fedmosaic.models.stack import decoder_layers
 from fedmosaic.models.tiny import TinyModel
 from fedmosaic.models.tower_features import TowerFeatures
 from fedmosaic.models.vision import VisionTowerConfig
-from fedmosaic.models.vision_weights import load_tower
+from fedmosaic.models.vision_weights import ASSETS, load_tower
 from fedmosaic.nearest import hint
-from fedmosaic.registry import FAMILIES
+from fedmosaic.registry import BASE_MODELS, FAMILIES, PACKAGED
 
 
 def load_base_model(
@@ -49,7 +49,8 @@ def load_base_model(
     """Load a frozen base model and return it.
 
     Args:
-        name: an embedded model (``tiny-llama``, ...), or the folder of a transformers checkpoint.
+        name: an embedded model (``tiny-llama``, ...), one from a package (``small-smollm2``, ...), or the folder of a
+            transformers checkpoint.
         images: where the samples' images are.
         home: the cache folder (for the features of frozen towers).
         device: where the model computes; ``auto``: see :func:`~fedmosaic.models.device.taken`.
@@ -65,7 +66,7 @@ def load_base_model(
     check_single(device)
     device = taken(device)
     check_attention(attention, device, dtype)
-    folder = find_base_model(name)
+    folder = PACKAGED.load(name).prepared(home) if name in PACKAGED else find_base_model(name)
     config = read_config(name, folder)
     if isinstance(getattr(config, "vision_config", None), VisionTowerConfig):
         if quantisation != UNQUANTISED:
@@ -94,14 +95,17 @@ def _keep_features(model: CheckpointModel, folder: BoundedFolder) -> None:
 
 
 def find_base_model(name: str) -> Path:
-    """Return the folder of a base model.
+    """Return the folder of a base model; of one from a package, that of what is added to the package's weights.
 
     Args:
-        name: an embedded model, or the folder of a transformers checkpoint.
+        name: an embedded model, one from a package, or the folder of a transformers checkpoint.
 
     Raises:
-        ModelError: there is no such model; names the most similar.
+        ModelError: there is no such model, which names the most similar; or its package is not installed.
     """
+    if name in PACKAGED:
+        PACKAGED.load(name).check()
+        return ASSETS / name
     with model_errors(
         f"base model {name!r} cannot be opened"
     ):  # no such user behind ~, a name too long, no permission ...
@@ -220,7 +224,8 @@ def _unknown(name: str, folder: Path) -> str:
         if folder.is_dir()
         else "there is neither such a built-in model nor such a folder"
     )
+    built_in = ", ".join(BASE_MODELS)
     return (
-        f"unknown base model {name!r}: {found}; {hint(name, FAMILIES)}use a built-in name ({', '.join(FAMILIES)}) "
+        f"unknown base model {name!r}: {found}; {hint(name, BASE_MODELS)}use a built-in name ({built_in}) "
         "or the folder of a transformers checkpoint (config.json, safetensors weights, tokenizer or processor files)"
     )

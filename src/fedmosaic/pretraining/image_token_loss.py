@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from fedmosaic.data.mosaic40.bank import Picture
 from fedmosaic.models.base import Batch
-from fedmosaic.models.special_tokens import IMAGE_ID
 from fedmosaic.models.tiny import TinyModel
 from fedmosaic.models.vision import TOKENS_PER_IMAGE
 
@@ -67,7 +66,7 @@ class ImageTokenLoss:
             batch: as many runs of image tokens as there are keys.
         """
         assert self._recorded is not None, "compute the batch inside recording()"
-        is_image = batch.input_ids == IMAGE_ID
+        is_image = batch.input_ids == model.image_token
         ends = is_image & (is_image.cumsum(1) % TOKENS_PER_IMAGE == 0)
         behind = self._recorded[:, 1:][ends[:, :-1]]
         icons = [row for row, key in enumerate(keys) if key in self._kinds]
@@ -95,10 +94,18 @@ class ImageTokenLoss:
         return -(wanted * together).sum(-1).mean()
 
 
-def _tokens(picture: Picture, model: TinyModel) -> list[int]:
+def words_of(picture: Picture) -> list[str]:
+    """Return the words of what a picture shows.
+
+    Args:
+        picture: of the public bank.
+    """
     values = [picture.facts[name] for name in _FACTS if name in picture.facts]
-    words = [str(word) for value in values for word in (value if isinstance(value, list) else [value]) if word != ""]
-    return sorted({token for word in words if (token := _one_token(model, word)) is not None})
+    return [str(word) for value in values for word in (value if isinstance(value, list) else [value]) if word != ""]
+
+
+def _tokens(picture: Picture, model: TinyModel) -> list[int]:
+    return sorted({token for word in words_of(picture) if (token := _one_token(model, word)) is not None})
 
 
 def _one_token(model: TinyModel, word: str) -> int | None:

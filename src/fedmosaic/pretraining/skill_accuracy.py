@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from fedmosaic.data.sample import IMAGE_MARK, Sample
+from fedmosaic.evaluation import score
 from fedmosaic.models.base import BaseModel
 
 # What a question asks about, by the first phrase that occurs in it.
@@ -51,10 +52,10 @@ def skill_of(sample: Sample) -> str:
 
 @torch.no_grad()
 def likeliest_options(model: BaseModel, samples: Sequence[Sample], *, batch: int = 64) -> list[str]:
-    """Return the likeliest option of each sample, judged by the options' first tokens.
+    """Return the likeliest option of each sample; of options with the same tokens, the first.
 
     Args:
-        model: any base model whose tokenizer has one token for each option.
+        model: any base model.
         samples: with options.
         batch: samples answered together.
     """
@@ -62,13 +63,9 @@ def likeliest_options(model: BaseModel, samples: Sequence[Sample], *, batch: int
     chosen = [""] * len(samples)
     for start in range(0, len(order), batch):
         members = order[start : start + batch]
-        prompts = model.collate([samples[index] for index in members], with_answers=False)
-        rows = torch.arange(len(members), device=prompts.input_ids.device)
-        logits = model.head(model.hidden_states(prompts)[rows, prompts.last])
-        for row, index in enumerate(members):
-            options = samples[index].options or ()
-            first = [model.tokenizer.encode(option, add_special_tokens=False)[0] for option in options]
-            chosen[index] = options[int(logits[row, first].argmax())]
+        found = score.likeliest_options(model, [samples[index] for index in members])
+        for index, (first, *_) in zip(members, found, strict=True):
+            chosen[index] = first
     return chosen
 
 

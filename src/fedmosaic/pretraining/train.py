@@ -106,7 +106,7 @@ def dialogue_loss(model: TinyModel, batch: Batch) -> Tensor:
     """
     logits, targets, rows, _ = model.answer_logits(batch)
     weights = torch.bincount(rows, minlength=len(batch.input_ids)).float().rsqrt()[rows]
-    return (F.cross_entropy(logits, targets, reduction="none") * weights).sum() / weights.sum()
+    return (F.cross_entropy(logits.float(), targets, reduction="none") * weights).sum() / weights.sum()
 
 
 def train(

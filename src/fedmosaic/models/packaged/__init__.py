@@ -1,0 +1,1 @@
+"""Base models whose weights come inside pip packages, one family per file."""
