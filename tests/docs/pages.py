@@ -21,6 +21,7 @@ TESTED_BY = {
     "add-a-method.md": "tests/methods/test_add_a_method.py",
     "deploy.md": "tests/deployment/test_guide.py",
     "extend.md": "tests/test_extend.py",
+    "serve.md": "tests/serving/test_real.py",
 }
 """Pages whose bash blocks and files are used by a test of their own."""
 
