@@ -138,18 +138,18 @@ def answers(run: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     }
 
 
-def ablation(found: Mapping[str, Mapping[int, dict[str, Any]]]) -> dict[str, Any]:
-    """Self and Others of each variant by seed, in points, and RELA's lead paired over seeds and tasks."""
+def ablation(found: Mapping[str, Mapping[int, dict[str, Any]]], leader: str) -> dict[str, Any]:
+    """Self and Others of each variant by seed, in points, and the leader's lead paired over seeds and tasks."""
     table: dict[str, Any] = {}
     for name, by_seed in found.items():
         each = {seed: answers(run) for seed, run in by_seed.items()}
         scores = {str(seed): {part: 100 * parts[part]["last"] for part in parts} for seed, parts in each.items()}
         table[name] = {"scores": scores}
-        if name != "RELA" and (seeds := sorted(set(by_seed) & set(found.get("RELA", {})))):
-            rela = {seed: answers(found["RELA"][seed]) for seed in seeds}
+        if name != leader and (seeds := sorted(set(by_seed) & set(found.get(leader, {})))):
+            first = {seed: answers(found[leader][seed]) for seed in seeds}
             for part in each[seeds[0]]:
-                ours, theirs = ([side[seed][part]["per_task"] for seed in seeds] for side in (rela, each))
-                table[name][f"RELA's lead in {part}"] = dataclasses.asdict(paired_difference(ours, theirs))
+                ours, theirs = ([side[seed][part]["per_task"] for seed in seeds] for side in (first, each))
+                table[name][f"{leader}'s lead in {part}"] = dataclasses.asdict(paired_difference(ours, theirs))
     return table
 
 
@@ -165,13 +165,14 @@ def show(result: dict[str, Any]) -> str:
         auc = statistics.fmean(table[name]["mean"] for table in result["auc"].values())
         lines.append(f"| {name} | {auc:.3f} |")
     parts = next(iter(next(iter(result["runs"].values()))["scores"].values())) if result["runs"] else ()
-    heads = ["weights", "seeds", *(head for part in parts for head in (part.capitalize(), "RELA's lead"))]
+    leader = result.get("leader", "RELA")
+    heads = ["weights", "seeds", *(head for part in parts for head in (part.capitalize(), f"{leader}'s lead"))]
     lines += ["", "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for name, row in result["runs"].items():
         scores = row["scores"].values()
         cells = [name, str(len(scores))]
         for part in parts:
-            cells += [interval([each[part] for each in scores]), _lead(row.get(f"RELA's lead in {part}"))]
+            cells += [interval([each[part] for each in scores]), _lead(row.get(f"{leader}'s lead in {part}"))]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -189,6 +190,7 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=lambda text: [int(each) for each in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--method", choices=OF_METHOD, default="fedmosaic")
     parser.add_argument("--set", action="append", default=[], help="a setting of all variants, as of fedmosaic run")
+    parser.add_argument("--leader", default="RELA", help="the variant whose leads over the others are shown")
     parser.add_argument("--runs", type=Path, help="default: runs/relevance-structure, and -METHOD behind it")
     parser.add_argument("--variants", type=lambda text: text.split(";"), help="separated by ; (default: all)")
     parser.add_argument("--sweep-seeds", type=lambda text: [int(each) for each in text.split(",")], default=[0])
@@ -208,6 +210,7 @@ if __name__ == "__main__":
         + ("" if arguments.method == "fedmosaic" else f" --method {arguments.method}")
         + "".join(f" --set {each}" for each in arguments.set),
         "auc": {str(seed): structure(arguments.scenario, seed) for seed in arguments.seeds},
+        "leader": arguments.leader,
         "runs": {},
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
@@ -218,7 +221,7 @@ if __name__ == "__main__":
             runs[variant.name] = {
                 seed: train(variant, arguments.scenario, seed, folder, arguments.set) for seed in seeds
             }
-            result["runs"] = ablation(runs)
+            result["runs"] = ablation(runs, arguments.leader)
             arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print(show(result))
