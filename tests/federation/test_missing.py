@@ -101,15 +101,15 @@ def _infinite_loss(content):
     content["metrics"]["loss"] = float("inf")
 
 
-def _no_samples(content):
-    content["metrics"]["samples"] = 0
+def _too_few_samples(content):
+    content["metrics"]["samples"] = -1
 
 
 def _no_tensors(content):
     del content["tensors"]
 
 
-@pytest.mark.parametrize("harm", [_infinite_loss, _no_samples, _no_tensors])
+@pytest.mark.parametrize("harm", [_infinite_loss, _too_few_samples, _no_tensors])
 def test_a_refused_upload_is_not_used_and_the_run_goes_on(tmp_path, harm):
     def tamper(reply):
         meta = reply.content["meta"]

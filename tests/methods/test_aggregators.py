@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from fedmosaic.config import load_scenario, resolve
 from fedmosaic.errors import SettingsError
 from fedmosaic.methods.aggregators.base import Aggregator, distances_between, make_aggregator
+from fedmosaic.methods.aggregators.multi_krum import krum_order
 from fedmosaic.registry import AGGREGATORS
 
 RULES = list(AGGREGATORS)
@@ -258,3 +259,10 @@ def test_one_class_adds_a_rule():
 def test_half_of_the_clients_cannot_be_hostile(share):
     with pytest.raises(SettingsError, match="attackers"):
         resolve(load_scenario("demo"), overrides=[f"aggregation.attackers={share}"])
+
+
+@pytest.mark.parametrize("places", [[0.0, 1.0, 5.0, 5.5, 20.0], [1.0, 0.0, 5.5, 5.0, 20.0]])
+def test_of_two_that_are_each_others_nearest_the_one_nearer_to_all_comes_first(places):
+    points = torch.tensor(places)
+    order = krum_order((points[:, None] - points).square(), hostile=2)  # only the nearest counts: 0 and 1 are level
+    assert points[order][2:].tolist() == [1.0, 0.0, 20.0]

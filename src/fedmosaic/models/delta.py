@@ -88,7 +88,7 @@ class Delta:
 
     @classmethod
     def load(cls, name: str, path: Path) -> Delta:
-        """Read what :meth:`save` has written.
+        """Return what :meth:`save` has written.
 
         Args:
             name: of the base model, for messages.

@@ -30,10 +30,27 @@ class MultiKrum(Aggregator):
             peers = given.nonzero()[:, 0]
             hostile = self.hostile(len(peers))
             if hostile:
-                peers = peers[krum_scores(squares[peers][:, peers], hostile).argsort(stable=True)]
+                peers = peers[krum_order(squares[peers][:, peers], hostile)]
             kept = peers[: len(peers) - hostile]
             chosen[row, kept] = given[kept] / given[kept].sum() if hostile else given[kept]
         return chosen
+
+
+def krum_order(squares: Tensor, hostile: int) -> Tensor:
+    """Return the clients from the one nearest to its nearest others to the farthest.
+
+    Two that are each other's nearest have one score where only the nearest counts: of them the one nearer to all comes
+    first, so that the order in which uploads arrive is of no consequence.
+
+    Args:
+        squares: (n, n) squared distances, n >= 2.
+        hostile: f.
+
+    Returns:
+        (n,) positions.
+    """
+    nearer = squares.sum(1).argsort(stable=True)
+    return nearer[krum_scores(squares, hostile)[nearer].argsort(stable=True)]
 
 
 def krum_scores(squares: Tensor, hostile: int) -> Tensor:
