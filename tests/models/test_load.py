@@ -3,11 +3,12 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import LlavaForConditionalGeneration
+from transformers import AutoConfig, LlavaForConditionalGeneration, PreTrainedConfig
 
 from fedmosaic.errors import ModelError
 from fedmosaic.models.load import load_base_model, read_module, save_without_tower
 from fedmosaic.models.pixels import normalise
+from fedmosaic.models.vision import VisionTowerConfig
 from fedmosaic.models.vision_weights import ASSETS
 from fedmosaic.registry import FAMILIES
 
@@ -24,6 +25,14 @@ def test_built_in_models_are_small_complete_and_frozen(name, noise, samples, tmp
     assert not any(parameter.requires_grad for parameter in model.module.parameters())
     assert torch.isfinite(model.loss(model.collate(samples)))
     assert model.name == name
+
+
+def test_code_of_an_exported_model_that_was_run_before_is_of_no_consequence(noise, samples, tmp_path):
+    copy = type("VisionTowerConfig", (PreTrainedConfig,), {"model_type": VisionTowerConfig.model_type})
+    before = load_base_model("tiny-llama", images=noise, home=tmp_path)
+    AutoConfig.register(copy.model_type, copy, exist_ok=True)
+    after = load_base_model("tiny-llama", images=noise, home=tmp_path)
+    assert after.loss(after.collate(samples)).item() == before.loss(before.collate(samples)).item()
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "auto"])

@@ -19,6 +19,7 @@ from transformers.utils import logging
 
 from fedmosaic.data.images import ImageSource
 from fedmosaic.errors import ModelError
+from fedmosaic.models import vision
 from fedmosaic.models.base import auto_class, find_decoder
 from fedmosaic.models.checkpoint import CheckpointModel
 from fedmosaic.models.device import check_dtype
@@ -100,6 +101,7 @@ def read_config(name: str, folder: Path) -> PreTrainedConfig:
     advice = (
         "code inside a checkpoint is never run here: use a model of a type that transformers has" if own_code else ""
     )
+    vision.register()
     with model_errors(f"base model {name!r}: {folder / 'config.json'} cannot be used", advice=advice):
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)  # type: ignore[no-any-return]
 

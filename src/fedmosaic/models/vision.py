@@ -205,5 +205,10 @@ class EmbeddedModel(LlavaForConditionalGeneration):  # type: ignore[no-untyped-c
     config_class = EmbeddedConfig
 
 
-AutoConfig.register(VisionTowerConfig.model_type, VisionTowerConfig, exist_ok=True)
-AutoModel.register(VisionTowerConfig, VisionTower, exist_ok=True)
+def register() -> None:
+    """Let transformers read this tower; again, since the code of an exported model registers its own copy instead."""
+    AutoConfig.register(VisionTowerConfig.model_type, VisionTowerConfig, exist_ok=True)
+    AutoModel.register(VisionTowerConfig, VisionTower, exist_ok=True)
+
+
+register()
