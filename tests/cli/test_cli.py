@@ -302,3 +302,9 @@ def test_the_demo_runs_the_method_that_leads_with_settings_that_hold(monkeypatch
     assert make_method(settings.method, settings.method_settings).settings.proxy_steps == 2.35
     assert asked["out"].parent == Path("runs")
     assert asked["out"].name.startswith("demo-")
+
+
+def test_help_says_what_arguments_are(monkeypatch, capsys):
+    status, out, _ = call(monkeypatch, capsys, "ask", "--help")
+    assert status == 0
+    assert "Folder of a finished run." in out
