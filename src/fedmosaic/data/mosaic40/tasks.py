@@ -8,17 +8,15 @@ skills.
 
 from __future__ import annotations
 
-import math
 import random
-from collections import Counter
 from collections.abc import Mapping
 
+from fedmosaic.data.distinct import Drawn, Wanted, distinct
 from fedmosaic.data.mosaic40 import scene_skills  # noqa: F401  (registers its skills)
 from fedmosaic.data.mosaic40.bank import Pool
 from fedmosaic.data.mosaic40.catalog import TEST, TRAIN, VALIDATION
 from fedmosaic.data.mosaic40.skills import SKILLS, Skill
 from fedmosaic.data.sample import Sample, Task
-from fedmosaic.errors import DataError
 from fedmosaic.seeding import derive
 
 CLIENTS: tuple[tuple[str, str, str, str], ...] = (
@@ -89,28 +87,13 @@ def _samples(name: str, skill: Skill, pool: Pool, domain: str, part: str, rng: r
     If the images do not suffice, train samples may differ in their options alone. Scored samples differ in their images
     or in the words of their questions, whatever the words' order.
     """
-    number = SAMPLES[part]
-    found: list[Sample] = []
-    known: set[tuple[tuple[str, ...], str]] = set()
-    answers: Counter[str] = Counter()
-    repeats, options_differ = 0, False
-    while len(found) < number:
+
+    def draw(key: str, options_differ: bool) -> Drawn:
         question = skill.make(pool, domain, rng)
-        sample = question.sample(f"{part}-{len(found):03d}")
+        sample = question.sample(key)
         text = question.qa.text if part == TRAIN else " ".join(sorted(question.qa.text.split()))
         asked = (sample.images, sample.prompt if options_differ else text)
-        most = number if sample.options is None else math.ceil(1.1 * number / len(sample.options))
-        if asked not in known and answers[sample.answer] < most:
-            found.append(sample)
-            answers[sample.answer] += 1
-            known |= {(sample.images, sample.prompt), (sample.images, text)}
-            repeats = 0
-            continue
-        repeats += 1
-        if repeats == _MAX_REPEATS:
-            if part != TRAIN or options_differ:
-                break
-            repeats, options_differ = 0, True
-    if len(found) < _LEAST[part]:
-        raise DataError(f"task {name!r}: only {len(found)} different {part} samples could be made")
-    return tuple(found)
+        return Drawn(sample, asked, {(sample.images, sample.prompt), (sample.images, text)})
+
+    wanted = Wanted(name, part, SAMPLES[part], _LEAST[part], _MAX_REPEATS, options_may_differ=part == TRAIN)
+    return distinct(wanted, draw)

@@ -6,18 +6,16 @@ domains, on two clients, whose base models are of one family or of two: some tas
 
 from __future__ import annotations
 
-import math
 import random
-from collections import Counter
 from collections.abc import Mapping
 
+from fedmosaic.data.distinct import Drawn, Wanted, distinct
 from fedmosaic.data.sample import Sample, Task
 from fedmosaic.data.words.knowledge import KNOWLEDGE, in_common
 from fedmosaic.data.words.language import LANGUAGE
 from fedmosaic.data.words.numbers import NUMBERS, difference, even_or_odd
 from fedmosaic.data.words.parts import SEED, TEST, TRAIN, VALIDATION
 from fedmosaic.data.words.questions import Ask, Question
-from fedmosaic.errors import DataError
 from fedmosaic.seeding import derive
 
 CLIENTS: tuple[tuple[str, str, str], ...] = (
@@ -70,30 +68,16 @@ def _samples(name: str, ask: Ask, part: str) -> tuple[Sample, ...]:
     If the words do not suffice, train samples may differ in their options alone.
     """
     rng = random.Random(derive(SEED, "words", name, part))
-    found: list[Sample] = []
-    known: set[tuple[tuple[str, ...], tuple[str, ...]]] = set()
-    answers: Counter[str] = Counter()
-    repeats, options_differ = 0, False
-    while len(found) < SAMPLES[part]:
+
+    def draw(key: str, options_differ: bool) -> Drawn:
         question = ask(part, rng)
         options = tuple(sorted(question.options or ()))
         text = tuple(sorted(question.text.split()))
         asked = (text, options if options_differ or _says_all(question) else ())
-        most = math.ceil(1.1 * SAMPLES[part] / len(question.options)) if question.options else SAMPLES[part]
-        if asked not in known and answers[question.answer] < most:
-            found.append(question.sample(f"{part}-{len(found):03d}"))
-            known |= {asked, (text, options)}
-            answers[question.answer] += 1
-            repeats = 0
-            continue
-        repeats += 1
-        if repeats == _MAX_REPEATS:
-            if part != TRAIN or options_differ:
-                break
-            repeats, options_differ = 0, True
-    if len(found) < _LEAST[part]:
-        raise DataError(f"task {name!r}: only {len(found)} different {part} samples could be made")
-    return tuple(found)
+        return Drawn(question.sample(key), asked, {asked, (text, options)})
+
+    wanted = Wanted(name, part, SAMPLES[part], _LEAST[part], _MAX_REPEATS, options_may_differ=part == TRAIN)
+    return distinct(wanted, draw)
 
 
 def _says_all(question: Question) -> bool:
