@@ -61,7 +61,10 @@ def parameters(arguments: list[str]) -> tuple[str, dict[str, object]]:
     command = typer.main.get_command(app)
     name, context = "fedmosaic", None
     while True:
-        context = command.make_context(name, list(arguments), parent=context)
+        try:
+            context = command.make_context(name, list(arguments), parent=context)
+        except click.exceptions.Exit:  # --version and the like have been read, and done
+            return name, {}
         if not hasattr(command, "commands"):
             return name, context.params
         rest = [*getattr(context, "protected_args", ()), *context.args] or list(getattr(context, "_protected_args", ()))
