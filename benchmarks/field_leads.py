@@ -23,11 +23,11 @@ from typing import Any
 from _kept_runs import kept
 
 from fedmosaic.evaluation.statistics import mean_interval
+from fedmosaic.experiments.comparison import PARTS
 from fedmosaic.experiments.paired import Difference, paired_difference
 from fedmosaic.io import write_atomically
 
 DOCS = Path(__file__).parents[1] / "docs" / "field.md"
-PARTS = ("self", "others")
 HEAD = (
     "method",
     "steps",
@@ -51,7 +51,9 @@ def runs_of(table: str) -> dict[str, Runs]:
     for run in kept(table):
         variant, _, seed = run["name"].rpartition("-seed")
         found[variant][int(seed)] = {**json.loads(run["files"]["results.json"]), "steps": steps_of(run)}
-    return dict(sorted(found.items(), key=lambda item: -sum(mean(item[1], part, "local") for part in PARTS)))
+    return dict(
+        sorted(found.items(), key=lambda item: -sum(statistics.fmean(points(item[1], part, "local")) for part in PARTS))
+    )
 
 
 def steps_of(run: Mapping[str, Any]) -> str:
@@ -69,8 +71,9 @@ def scores(run: Mapping[str, Any], part: str, when: str) -> Mapping[str, Any]:
     return found
 
 
-def mean(runs: Runs, part: str, when: str) -> float:
-    return statistics.fmean(100 * scores(run, part, when)["last"] for run in runs.values())
+def points(runs: Runs, part: str, when: str) -> list[float]:
+    """Each seed's score of a part, in points."""
+    return [100 * scores(run, part, when)["last"] for run in runs.values()]
 
 
 def leads(ours: Runs, theirs: Runs, part: str, when: str) -> tuple[str, str]:
@@ -95,8 +98,7 @@ def show(found: Mapping[str, Runs], first: str) -> str:
             some = next(iter(runs.values()))
             cells = [names[variant], some["steps"], str(len(runs))]
             for part in PARTS:
-                values = [100 * scores(run, part, when)["last"] for run in runs.values()]
-                cells.append(spread(values))
+                cells.append(spread(points(runs, part, when)))
                 cells += ("", "") if variant == first else leads(found[first], runs, part, when)
             sent = statistics.fmean(run["total_bytes_up"] + run["total_bytes_down"] for run in runs.values())
             lines.append("| " + " | ".join([*cells, f"{sent / 1e6:.0f}" if when == "local" else ""]) + " |")
