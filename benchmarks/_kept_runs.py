@@ -16,21 +16,31 @@ from pathlib import Path
 from typing import Any
 
 from fedmosaic.data.mosaic40.build import CLIENTS_VERSION
+from fedmosaic.data.words import benchmark as words
 from fedmosaic.io import folder_written_atomically, write_atomically
 from fedmosaic.models.vision_weights import ASSETS
+from fedmosaic.registry import PACKAGED
 
 RESULTS = Path(__file__).parents[1] / "results" / "field"
 COUNTED = "equal-flops.json"
-FILES = ("settings.toml", "results.json", "rounds.csv")
+SETTINGS = "settings.toml"
+FILES = (SETTINGS, "results.json", "rounds.csv")
 CODE = 2  # to be raised when methods or budgets are changed so that runs with equal settings give other numbers
 
 
 @cache
-def edition() -> str:
-    """What the kept runs depend on besides their settings: code, benchmark, shipped models and bases."""
+def edition(settings: str = "") -> str:
+    """What a run depends on besides its settings, a TOML text: code, benchmark, embedded models and bases.
+
+    Of the models from packages only those count that the settings name.
+    """
     digest = hashlib.sha256(bytes([CODE, CLIENTS_VERSION]))
     for path in sorted(ASSETS.rglob("*.safetensors")):
-        digest.update(path.read_bytes())
+        packaged = path.parent.name in PACKAGED
+        if not packaged or f'"{path.parent.name}"' in settings:
+            digest.update(path.read_bytes())
+    if f'benchmark = "{words.WordsBenchmark.name}"' in settings:
+        digest.update(bytes([words.EDITION]))
     return digest.hexdigest()[:12]
 
 
@@ -38,7 +48,7 @@ def kept(table: str) -> Iterator[dict[str, Any]]:
     path = RESULTS / f"{table}.jsonl.gz"
     if path.is_file():
         with gzip.open(path, "rt", encoding="utf-8") as file:
-            yield from (run for run in map(json.loads, file) if run["edition"] == edition())
+            yield from (run for run in map(json.loads, file) if run["edition"] == edition(run["files"][SETTINGS]))
 
 
 def unpack(table: str, out: Path) -> None:
@@ -62,7 +72,7 @@ def pack(table: str, out: Path) -> int:
     for done in sorted(out.rglob("results.json")):
         name = done.parent.relative_to(out).as_posix()
         files = {file: (done.parent / file).read_text(encoding="utf-8") for file in FILES}
-        runs[name] = {"name": name, "edition": edition(), "files": files}
+        runs[name] = {"name": name, "edition": edition(files[SETTINGS]), "files": files}
     lines = "".join(json.dumps(runs[name]) + "\n" for name in sorted(runs))
     write_atomically(RESULTS / f"{table}.jsonl.gz", gzip.compress(lines.encode(), mtime=0))
     if (out / COUNTED).is_file():

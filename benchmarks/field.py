@@ -27,7 +27,19 @@ from fedmosaic.experiments.paired import Difference
 from fedmosaic.experiments.sweep import best_rate
 
 SWEEPS = Path(__file__).parent / "sweeps"
-TABLES = ("tower", "tower-static", "tower-homo", "steps", "flops", "ablations", "alignment", "static", "homo")
+TABLES = (
+    "tower",
+    "tower-static",
+    "tower-homo",
+    "steps",
+    "flops",
+    "ablations",
+    "alignment",
+    "static",
+    "homo",
+    "words12",
+    "real-small",
+)
 SHARED = {"flops": "steps", "ablations": "flops", "alignment": "ablations"}
 """Table -> the earlier one that has runs with the same settings."""
 CHOOSERS = ("steps", "flops")

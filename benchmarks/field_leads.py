@@ -1,7 +1,7 @@
 """How far one method leads each other of a table's kept runs, in seconds: nothing is run.
 
     python benchmarks/field_leads.py tower            # prints the table of docs/field.md
-    python benchmarks/field_leads.py tower --write    # and writes it there
+    python benchmarks/field_leads.py tower --write    # and writes it there, or to whichever page has its marks
 
 Two intervals of 95 % stand for two questions. Over tasks (bootstrap over seeds and tasks): would the lead be there with
 other tasks of this kind? Over seeds (t interval of the differences of the seeds' means): would it be there on these
@@ -27,7 +27,7 @@ from fedmosaic.experiments.comparison import PARTS
 from fedmosaic.experiments.paired import Difference, paired_difference
 from fedmosaic.io import write_atomically
 
-DOCS = Path(__file__).parents[1] / "docs" / "field.md"
+DOCS = Path(__file__).parents[1] / "docs"
 HEAD = (
     "method",
     "steps",
@@ -125,14 +125,21 @@ def spread(values: Sequence[float]) -> str:
     return f"{centre:.1f}" if len(values) < 2 else f"{centre:.1f} ± {statistics.stdev(values):.1f}"
 
 
+def page_of(table: str) -> Path:
+    """The page with the table's marks."""
+    begin = f"<!-- {table}: begin -->"
+    for path in sorted(DOCS.glob("*.md")):
+        if begin in path.read_text(encoding="utf-8"):
+            return path
+    raise SystemExit(f"no page has marks for {table!r}; write {begin} and <!-- {table}: end --> into one of docs")
+
+
 def written(text: str, table: str, lines: str) -> str:
     """The page with these lines between the table's marks."""
     before, begin, rest = text.partition(f"<!-- {table}: begin -->\n")
     _, end, after = rest.partition(f"<!-- {table}: end -->")
     if not end:
-        raise SystemExit(
-            f"{DOCS.name} has no marks for {table!r}; write <!-- {table}: begin --> and <!-- {table}: end -->"
-        )
+        raise SystemExit(f"the marks of {table!r} have no end; write <!-- {table}: end -->")
     return f"{before}{begin}{lines}\n{end}{after}"
 
 
@@ -140,10 +147,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", help="of results/field")
     parser.add_argument("--first", help="the variant whose leads are shown (default: the best in Self and Others)")
-    parser.add_argument("--write", action="store_true", help="write the table into docs/field.md")
+    parser.add_argument("--write", action="store_true", help="write the table into its page of docs")
     arguments = parser.parse_args()
     found = runs_of(arguments.table)
     lines = show(found, arguments.first or next(iter(found)))
     print(lines)
     if arguments.write:
-        write_atomically(DOCS, written(DOCS.read_text(encoding="utf-8"), arguments.table, lines))
+        page = page_of(arguments.table)
+        write_atomically(page, written(page.read_text(encoding="utf-8"), arguments.table, lines))

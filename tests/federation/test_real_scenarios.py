@@ -50,6 +50,9 @@ def test_real_families_have_the_tasks_of_the_others():
     assert sorted(client.model for client in real.clients) == sorted([*FAMILIES] * 5)
     small = load_scenario("real-small")
     assert sorted(client.model for client in small.clients) == sorted([*FAMILIES] * 2)
+    text, words = load_scenario("words12-real"), load_scenario("words12")
+    assert [client.tasks for client in text.clients] == [client.tasks for client in words.clients]
+    assert sorted(client.model for client in text.clients) == sorted(f"{name}-text" for name in [*FAMILIES] * 4)
 
 
 @pytest.mark.slow

@@ -1,0 +1,36 @@
+"""What kept runs of the field depend on."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def kept_runs(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    module = importlib.import_module("_kept_runs")
+    monkeypatch.setattr(module, "ASSETS", tmp_path)
+    for name in ("tiny-llama", "small-gemma3"):
+        (tmp_path / name).mkdir()
+    return module
+
+
+def changed_by(module, path, settings):
+    editions = []
+    for content in (b"one", b"another"):
+        path.write_bytes(content)
+        module.edition.cache_clear()
+        editions.append(module.edition(settings))
+    module.edition.cache_clear()
+    return editions[0] != editions[1]
+
+
+def test_runs_depend_on_embedded_models_and_on_those_packages_models_that_they_name(kept_runs, tmp_path):
+    with_package, without = '[[clients]]\nmodel = "small-gemma3"\n', '[[clients]]\nmodel = "tiny-llama"\n'
+    embedded, delta = tmp_path / "tiny-llama" / "model.safetensors", tmp_path / "small-gemma3" / "delta.safetensors"
+    assert changed_by(kept_runs, embedded, without)
+    assert changed_by(kept_runs, delta, with_package)
+    assert not changed_by(kept_runs, delta, without)
