@@ -33,7 +33,7 @@ def unseen_tasks(assets: Assets) -> list[str]:
     if not names:
         raise SettingsError(
             f"nothing is unseen in {scenario.data or scenario.benchmark}: only mosaic40, words and DRAKE's data name "
-            "unseen tasks; evaluate without --unseen, or see how another task is learned: fedmosaic adapt RUN --task NAME"
+            "unseen tasks; evaluate without --unseen, or see how another is learned: fedmosaic adapt RUN --task NAME"
         )
     return names
 
