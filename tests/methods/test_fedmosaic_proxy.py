@@ -263,6 +263,23 @@ def test_answers_mix_what_was_received_with_what_was_trained(own):
         torch.testing.assert_close(likelihoods.tolist(), expected, atol=1e-4, rtol=1e-4)
 
 
+def test_with_restart_a_round_starts_between_what_was_trained_and_what_was_received():
+    lab = Lab("fedmosaic-proxy", {"own": "shared", "share": 0.5, "restart": 0.75}, models=UNLIKE)
+    client, upload = trained(lab)
+    given = {name: tensor + 0.1 for name, tensor in upload.tensors.items()}
+    before = lab.method.upload(client)
+    lab.method.receive(client, given)
+    start = lab.method.upload(client)
+    for name, tensor in before.items():
+        torch.testing.assert_close(start[name], 0.25 * tensor + 0.75 * given[name])
+    received = client.snapshot("received") | {
+        f"proxy.{name}": tensor for name, tensor in client.proxy.snapshot("received").items()
+    }
+    assert same(received, given)
+    lab.method.receive(client, {})
+    assert same(lab.method.upload(client), start)
+
+
 def test_before_the_first_download_the_common_start_counts_as_received():
     lab = Lab("fedmosaic-proxy", {"own": "shared", "share": 1.0}, models=UNLIKE)
     client = lab.client(0)

@@ -14,6 +14,9 @@ proxies are of one architecture and their starts are near each other.
 
     answers with   log p_own(y | x; L_k) + w(x) log p_proxy(y | x; a_k)        over whole answers y
 
+With ``restart`` = rho < 1 a round starts from (1 - rho) a_k + rho a: a client's proxy stays its own in part, and a is
+the mean of all as before.
+
 With ``own = "shared"`` own models are averaged within each architecture, too: L_k starts from that mean, as in FedAvg.
 ``weighting = "familiarity"``: w is small for questions that are like those the client has trained on, and large for
 others (:mod:`fedmosaic.methods.familiarity`, with the embeddings of the frozen proxy).
@@ -91,6 +94,9 @@ class FedMosaicProxySettings(MemorySettings, SketchSettings):
     """Of a client's own proxy in what it receives by relevance; None: 1 / clients, as in the mean."""
     relevance_share: Share = 1.0
     """How much of what is received is weighed by relevance; the rest is the mean."""
+    restart: Share = 1.0
+    """rho: a round starts from (1 - rho) of what the client has trained, of all that it uploads, and rho of what it
+    receives."""
     share: Share | None = None
     """Weight of what was received in answers, beside what was trained from it; None: answers are given by what was
     trained, and after the last exchange by what was received."""
@@ -195,11 +201,14 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
             _proxy_of(client).adapter.load_slot(_RECEIVED, proxy)
 
     def _receive(self, client: Client, trained: str, download: Tensors) -> None:
-        """Go on from what was received, if anything was, and keep it for answers where these need it."""
-        if download:
-            client.adapter.load_slot(trained, download)
+        """Go towards what was received, if anything was, and keep it for answers where these need it."""
+        own = client.snapshot(trained)
+        received = download or own
+        rho = self.settings.restart
+        start = {name: tensor.lerp(received[name].to(tensor), rho) for name, tensor in own.items()}
+        client.adapter.load_slot(trained, start)
         if self.settings.share is not None:
-            client.adapter.load_slot(_RECEIVED, client.snapshot(trained))
+            client.adapter.load_slot(_RECEIVED, received)
 
     def train(self, client: Client, budget: Budget) -> None:
         """Train the own model as local training does, then the proxy model. See :meth:`Method.train`."""
