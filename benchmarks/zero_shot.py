@@ -4,7 +4,7 @@
     python benchmarks/zero_shot.py --out results/zero-shot.json --models small-smollm2 --dtype bfloat16   # and these
 
 Validation samples, the same for all models, all 40 tasks with options or not. Models that were measured before with as
-many samples stay in the file.
+many samples stay in the file. The peak is the process's: with several models that of the largest so far.
 """
 
 from __future__ import annotations
@@ -42,14 +42,13 @@ def measure(model: str, *, samples: int, dtype: str) -> dict[str, Any]:
         right[task.family] += score_samples(loaded, asked, batch_size=16).scores
         blind[task.family].append(chance(task))
         print(model, name, round(statistics.fmean(right[task.family]), 3), flush=True)
-    tasks = [len(each) for each in blind.values()]
     return {
         "samples": samples,
         "dtype": dtype,
         "mean": round(statistics.fmean(score for scores in right.values() for score in scores), 3),
         "families": {family: round(statistics.fmean(scores), 3) for family, scores in sorted(right.items())},
         "chance": round(statistics.fmean(each for values in blind.values() for each in values), 3),
-        "tasks": sum(tasks),
+        "tasks": sum(len(each) for each in blind.values()),
         "cpu_seconds": round(time.process_time() - begin),
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
     }
