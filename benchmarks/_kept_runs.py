@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmosaic.data.mosaic40.build import CLIENTS_VERSION
-from fedmosaic.data.words import benchmark as words
+from fedmosaic.data.words.benchmark import EDITION, WordsBenchmark
 from fedmosaic.io import folder_written_atomically, write_atomically
 from fedmosaic.models.vision_weights import ASSETS
 from fedmosaic.registry import PACKAGED
@@ -28,19 +28,23 @@ FILES = (SETTINGS, "results.json", "rounds.csv")
 CODE = 2  # to be raised when methods or budgets are changed so that runs with equal settings give other numbers
 
 
-@cache
 def edition(settings: str = "") -> str:
     """What a run depends on besides its settings, a TOML text: code, benchmark, embedded models and bases.
 
     Of the models from packages only those count that the settings name.
     """
+    packaged = frozenset(name for name in PACKAGED if f'"{name}"' in settings)
+    return _edition(packaged, words=f'benchmark = "{WordsBenchmark.name}"' in settings)
+
+
+@cache
+def _edition(packaged: frozenset[str], *, words: bool) -> str:
     digest = hashlib.sha256(bytes([CODE, CLIENTS_VERSION]))
     for path in sorted(ASSETS.rglob("*.safetensors")):
-        packaged = path.parent.name in PACKAGED
-        if not packaged or f'"{path.parent.name}"' in settings:
+        if path.parent.name not in PACKAGED or path.parent.name in packaged:
             digest.update(path.read_bytes())
-    if f'benchmark = "{words.WordsBenchmark.name}"' in settings:
-        digest.update(bytes([words.EDITION]))
+    if words:
+        digest.update(bytes([EDITION]))
     return digest.hexdigest()[:12]
 
 

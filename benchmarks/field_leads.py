@@ -1,7 +1,7 @@
 """How far one method leads each other of a table's kept runs, in seconds: nothing is run.
 
-    python benchmarks/field_leads.py tower            # prints the table of docs/field.md
-    python benchmarks/field_leads.py tower --write    # and writes it there, or to whichever page has its marks
+    python benchmarks/field_leads.py tower            # prints the table
+    python benchmarks/field_leads.py tower --write    # and writes it into the page of docs that has its marks
 
 Two intervals of 95 % stand for two questions. Over tasks (bootstrap over seeds and tasks): would the lead be there with
 other tasks of this kind? Over seeds (t interval of the differences of the seeds' means): would it be there on these
@@ -125,21 +125,27 @@ def spread(values: Sequence[float]) -> str:
     return f"{centre:.1f}" if len(values) < 2 else f"{centre:.1f} ± {statistics.stdev(values):.1f}"
 
 
+def marks(table: str) -> tuple[str, str]:
+    """What stands before and after the table in its page."""
+    return f"<!-- {table}: begin -->\n", f"<!-- {table}: end -->"
+
+
 def page_of(table: str) -> Path:
     """The page with the table's marks."""
-    begin = f"<!-- {table}: begin -->"
+    begin, end = marks(table)
     for path in sorted(DOCS.glob("*.md")):
         if begin in path.read_text(encoding="utf-8"):
             return path
-    raise SystemExit(f"no page has marks for {table!r}; write {begin} and <!-- {table}: end --> into one of docs")
+    raise SystemExit(f"no page has marks for {table!r}; write {begin.strip()} and {end} into one of docs")
 
 
 def written(text: str, table: str, lines: str) -> str:
     """The page with these lines between the table's marks."""
-    before, begin, rest = text.partition(f"<!-- {table}: begin -->\n")
-    _, end, after = rest.partition(f"<!-- {table}: end -->")
-    if not end:
-        raise SystemExit(f"the marks of {table!r} have no end; write <!-- {table}: end -->")
+    begin, end = marks(table)
+    before, _, rest = text.partition(begin)
+    _, ended, after = rest.partition(end)
+    if not ended:
+        raise SystemExit(f"the marks of {table!r} have no end; write {end}")
     return f"{before}{begin}{lines}\n{end}{after}"
 
 

@@ -1,7 +1,7 @@
 """What base models answer on the clients' tasks before any training: accuracy by family of skills, beside chance.
 
     python benchmarks/zero_shot.py --out results/zero-shot.json                           # the embedded models
-    python benchmarks/zero_shot.py --out results/zero-shot.json --models small-smollm2 --dtype bfloat16   # and these
+    python benchmarks/zero_shot.py --out results/zero-shot.json --models small-smollm2 --dtype bfloat16   # one of these
 
 Validation samples, the same for all models, all 40 tasks with options or not. Models that were measured before with as
 many samples stay in the file. The peak is the process's: with several models that of the largest so far.
@@ -18,20 +18,17 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from _runtime import runtime
 from learnable import chance
 
-from fedmosaic.config import home, load_scenario, resolve
+from fedmosaic.config import load_scenario, resolve
 from fedmosaic.evaluation.score import score_samples
 from fedmosaic.io import write_atomically
-from fedmosaic.models import load_base_model
 
 
 def measure(model: str, *, samples: int, dtype: str) -> dict[str, Any]:
-    here = runtime(resolve(load_scenario("mosaic40"), method="sft"))
-    images = here.benchmark.images
-    loaded = load_base_model(model, images=images, home=home(), dtype=dtype)
+    here = runtime(resolve(load_scenario("mosaic40"), method="sft", overrides=[f"model.dtype={dtype}"]))
+    loaded = here.pool.model(model)
     begin = time.process_time()
     right: dict[str, list[float]] = defaultdict(list)
     blind: dict[str, list[float]] = defaultdict(list)
@@ -61,7 +58,6 @@ if __name__ == "__main__":
     parser.add_argument("--samples", type=int, default=20, help="of each task")
     parser.add_argument("--dtype", default="float32")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
     found = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
     kept = {name: each for name, each in found.items() if each["samples"] == arguments.samples}
     for name in arguments.models.split(","):

@@ -22,9 +22,9 @@ def changed_by(module, path, settings):
     editions = []
     for content in (b"one", b"another"):
         path.write_bytes(content)
-        module.edition.cache_clear()
+        module._edition.cache_clear()
         editions.append(module.edition(settings))
-    module.edition.cache_clear()
+    module._edition.cache_clear()
     return editions[0] != editions[1]
 
 

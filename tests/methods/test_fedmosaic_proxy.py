@@ -7,7 +7,7 @@ import torch
 from tests.federation.scenario import small
 from tests.methods.lab import Lab, make_samples, same
 
-from fedmosaic.errors import RunError, SettingsError
+from fedmosaic.errors import ModelError, RunError, SettingsError
 from fedmosaic.evaluation import likeliest_options
 from fedmosaic.experiments.dry_run import dry_run, with_null_models
 from fedmosaic.federation import RunFolder, engines
@@ -278,6 +278,17 @@ def test_with_restart_a_round_starts_between_what_was_trained_and_what_was_recei
     assert same(received, given)
     lab.method.receive(client, {})
     assert same(lab.method.upload(client), start)
+
+
+@pytest.mark.parametrize("share", [None, 0.5])
+def test_a_download_of_another_shape_is_refused_before_it_is_mixed_with_what_was_trained(share):
+    lab = Lab("fedmosaic-proxy", {"restart": 0.75, "share": share}, models=UNLIKE)
+    client, upload = trained(lab)
+    name = next(iter(upload.tensors))
+    given = {**upload.tensors, name: upload.tensors[name][:1]}
+    with pytest.raises(ModelError, match=r"has shape"):
+        lab.method.receive(client, given)
+    assert same(lab.method.upload(client), upload.tensors)
 
 
 def test_before_the_first_download_the_common_start_counts_as_received():

@@ -32,8 +32,8 @@ def unseen_tasks(assets: Assets) -> list[str]:
     names = [name for name in assets.benchmark.unseen_names() if name not in scenario.task_names]
     if not names:
         raise SettingsError(
-            f"nothing is unseen in {scenario.data or scenario.benchmark}: only mosaic40, words and DRAKE's data name "
-            "unseen tasks; evaluate without --unseen, or see how another is learned: fedmosaic adapt RUN --task NAME"
+            f"nothing is unseen in {scenario.data or scenario.benchmark}: it names no tasks beyond the run's own; "
+            "evaluate without --unseen, or see how another task is learned: fedmosaic adapt RUN --task NAME"
         )
     return names
 

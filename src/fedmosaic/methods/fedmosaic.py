@@ -51,6 +51,7 @@ from fedmosaic.methods.mixtures import (
     Mixtures,
     too_large_for_memory,
 )
+from fedmosaic.methods.restart import moved_towards
 from fedmosaic.methods.task_sketch import Count, Positive, SketchSettings, TaskSketch, check_budget
 from fedmosaic.methods.upload_memory import MemorySettings, UploadMemory
 from fedmosaic.methods.uploads import Tensors, Uploads
@@ -137,9 +138,7 @@ class FedMosaic(Method[FedMosaicSettings]):
         own = client.snapshot("local")
         received = {**own, **download}
         client.adapter.load_slot("personal_global", received)
-        rho = self.settings.restart
-        start = {name: tensor.lerp(received[name].to(tensor), rho) for name, tensor in own.items()}
-        client.adapter.load_slot("local", start)
+        client.adapter.load_slot("local", moved_towards(received, own, self.settings.restart))
 
     def receive_final(self, client: Client, download: Tensors) -> None:
         """Load what was received into G; L stays what training has made it. See :meth:`Method.receive_final`."""

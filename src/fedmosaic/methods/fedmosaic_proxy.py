@@ -54,6 +54,7 @@ from fedmosaic.methods.base import (
 from fedmosaic.methods.familiarity import remember_questions
 from fedmosaic.methods.proxy_mixture import RelevanceShare, SimilarityOf, centred, mixed_by_relevance
 from fedmosaic.methods.proxy_weight import ProxyWeight
+from fedmosaic.methods.restart import moved_towards
 from fedmosaic.methods.task_sketch import Count, Positive, SketchSettings, TaskSketch, check_budget
 from fedmosaic.methods.token_product import OPEN_ANSWERS
 from fedmosaic.methods.upload_memory import MemorySettings, UploadMemory
@@ -203,12 +204,12 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
     def _receive(self, client: Client, trained: str, download: Tensors) -> None:
         """Go towards what was received, if anything was, and keep it for answers where these need it."""
         own = client.snapshot(trained)
-        received = download or own
-        rho = self.settings.restart
-        start = {name: tensor.lerp(received[name].to(tensor), rho) for name, tensor in own.items()}
-        client.adapter.load_slot(trained, start)
+        if download:
+            client.adapter.load_slot(trained, download)  # which refuses what does not fit
+        received = client.snapshot(trained)
         if self.settings.share is not None:
             client.adapter.load_slot(_RECEIVED, received)
+        client.adapter.load_slot(trained, moved_towards(received, own, self.settings.restart))
 
     def train(self, client: Client, budget: Budget) -> None:
         """Train the own model as local training does, then the proxy model. See :meth:`Method.train`."""
