@@ -143,7 +143,7 @@ class AdapterSettings(_Settings):
 
 
 class EvaluationSettings(_Settings):
-    """What is measured when. The final round is always measured on every sample of the split."""
+    """What is measured when."""
 
     split: Literal["test", "validation"] = "test"
     """Which samples score a model; ``validation`` is for choosing settings without looking at the test samples."""
@@ -152,6 +152,8 @@ class EvaluationSettings(_Settings):
     mean over these rounds."""
     samples_per_task: Annotated[int, Field(ge=1)] = 10
     """Samples per task at rounds other than the last."""
+    final_samples_per_task: Annotated[int, Field(ge=0)] = 0
+    """Samples per task of all that is measured before the first round and after the last; 0: every one of the split."""
     batch_size: Positive = 64
     """Samples that go through a model at once when it is scored."""
     open_metric: Annotated[str, registered(METRICS)] = "f1"
@@ -238,6 +240,7 @@ class RunDefaults(_Settings):
 _SINCE: dict[str, dict[str, Any]] = {
     "model": {"autocast": "auto", "attention": "auto", "quantisation": "none", "offload": False, "feature_cache": 0.0},
     "training": {"micro_batch": 0, "recompute": False},
+    "evaluation": {"final_samples_per_task": 0},
     "": {"cohort": "off"},
 }
 """Settings that came when there were runs, by their part, and the values with which a run is what it was before."""

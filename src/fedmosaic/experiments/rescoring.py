@@ -57,7 +57,7 @@ def check_choices(assets: Assets, tasks: Sequence[str]) -> None:
 
 
 def examine(runtime: ClientRuntime, tasks: Sequence[str], *, rounds: int) -> tuple[Summary, Measurement]:
-    """Return scores of all clients present after the last round on the given tasks, on all samples of the run's split.
+    """Return scores of all clients present after the last round on the given tasks, on as many samples as the run's own.
 
     They come as means over clients and tasks, and of every client on every task.
 
@@ -95,10 +95,10 @@ def _scores(runtime: ClientRuntime, tasks: Sequence[str], rounds: int) -> dict[i
     runtime.inputs.check(tasks=[task for task in tasks if task in known.task_names], models=known.models)
     prepare(runtime.assets, tasks)
     ids = participation.present(runtime.assets.settings, rounds)
-    scores = {}
+    count, scores = runtime.assets.settings.evaluation.final_samples_per_task, {}
     for done, client in enumerate(ids):
         events.work("models", done, len(ids))
-        scores[client] = ClientNode(runtime, client).score(rounds, tasks, count=0)
+        scores[client] = ClientNode(runtime, client).score(rounds, tasks, count=count)
     return scores
 
 

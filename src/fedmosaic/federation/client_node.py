@@ -141,7 +141,8 @@ class ClientNode(Participant):
         method.receive_final(client, download)
         self.store.save_exchanged(round_, replace(client.state(), moments={}))
         with method.answering(client) as model:
-            found = self.runtime.evaluator.scores(model, self._scored, 0)
+            count = self.runtime.assets.settings.evaluation.final_samples_per_task
+            found = self.runtime.evaluator.scores(model, self._scored, count)
             answered = self._example_answers(model)
         self._keep_examples({"exchanged": answered})
         return {task: each.scores for task, each in found.items()}

@@ -196,13 +196,14 @@ class Server:
         return content
 
     def _to_score(self, round_: int) -> Mapping[str, int]:
-        """Say what is scored after a round: at the start and the end every test sample, in between some.
+        """Say what is scored after a round: at the start and the end as a rule every test sample, in between some.
 
         Own tasks are scored after every round, the others' at the start and at the milestones.
         """
         rounds, evaluation = self.settings.rounds, self.settings.evaluation
         others = round_ == 0 or round_ in milestones(rounds, evaluation.milestones, planned=self.settings.horizon)
-        return {"others": others, "count": 0 if round_ in (0, rounds) else evaluation.samples_per_task}
+        ends = round_ in (0, rounds)
+        return {"others": others, "count": evaluation.final_samples_per_task if ends else evaluation.samples_per_task}
 
     def _measure(self, progress: RunHistory, round_: int, scored: Mapping[int, ScoresReply] | None = None) -> None:
         """Gather the scores of the clients there; ask those that have not ``scored`` with their training.

@@ -83,7 +83,7 @@ class RunRecord:
         return tuple(task for task in self.settings.scenario.task_names if (task in own) == (metric == "self"))
 
     def full(self, round_: int) -> bool:
-        """Return whether all test samples were scored after a round, and not the first few of each task.
+        """Return whether a round was scored as the end is, on all test samples unless the settings say otherwise.
 
         Args:
             round_: of the run.
