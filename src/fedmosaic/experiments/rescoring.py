@@ -57,7 +57,7 @@ def check_choices(assets: Assets, tasks: Sequence[str]) -> None:
 
 
 def examine(runtime: ClientRuntime, tasks: Sequence[str], *, rounds: int) -> tuple[Summary, Measurement]:
-    """Return scores of all clients present after the last round on the given tasks, on as many samples as the run's own.
+    """Return scores of all clients present after the last round on the given tasks, on as many samples as the run was.
 
     They come as means over clients and tasks, and of every client on every task.
 
