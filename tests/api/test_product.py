@@ -61,6 +61,32 @@ def test_text_clients_answer_from_their_folders_as_in_the_run(text_run, tmp_path
         assert not torch.allclose(untrained, expected[0], atol=1e-2)
 
 
+def test_what_was_received_is_exported_where_it_has_a_say(tmp_path):
+    settings = resolve(
+        load_scenario(str(make_scenario(tmp_path, "llama", "gemma"))),
+        method="fedmosaic-proxy",
+        rounds=2,
+        training={"steps": 2, "batch_size": 4, "learning_rate": 0.05},
+        adapter={"rank": 4, "alignment": "none"},
+        method_settings={**FAMILIARITY, "restart": 0.5, "share": 0.5, "common_familiar": 0.25, "common_foreign": 0.75},
+    )
+    engines.run(settings, RunFolder.create(tmp_path / "run", settings))
+    run = fm.load_run(tmp_path / "run")
+    for client in (0, 1):
+        for after in (False, True):
+            out = run.client(client, after_exchange=after).export(tmp_path / f"{client}-{after}")
+            assert {each.name for each in out.iterdir() if each.is_dir()} == {"own", "proxy", "common"}
+            exported, runtime = fm.ExportedProduct.from_pretrained(out), run.open(after_exchange=after)
+            choices = runtime.assets.benchmark.task("Colours-0").test
+            asked = runtime.assets.benchmark.task("Capitals-0").test[:5]
+            with torch.inference_mode(), answering(runtime, client) as model:
+                expected, answers = log_likelihoods(model, choices), model.answer(asked)
+            with torch.inference_mode():
+                found = log_likelihoods(exported.model, choices)
+            torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-5)
+            assert exported.model.answer(asked) == answers
+
+
 def test_clients_with_eyes_and_a_tower_adapter_do_too(monkeypatch, capsys, tmp_path):
     settings = small(
         "fedmosaic-proxy", rounds=1, adapter={"blocks": 0, "rank": 4, "tower_rank": 8, "alignment": "none"}

@@ -272,12 +272,87 @@ def test_with_restart_a_round_starts_between_what_was_trained_and_what_was_recei
     start = lab.method.upload(client)
     for name, tensor in before.items():
         torch.testing.assert_close(start[name], 0.25 * tensor + 0.75 * given[name])
-    received = client.snapshot("received") | {
-        f"proxy.{name}": tensor for name, tensor in client.proxy.snapshot("received").items()
-    }
-    assert same(received, given)
+    assert same(_in_slots(client, "received", "received"), start)
     lab.method.receive(client, {})
     assert same(lab.method.upload(client), start)
+    later = {name: tensor + 0.3 for name, tensor in given.items()}
+    lab.train(client)
+    last = lab.method.upload(client)
+    lab.method.receive_final(client, later)
+    assert same(lab.method.upload(client), last)
+    for name, tensor in _in_slots(client, "received", "received").items():
+        torch.testing.assert_close(tensor, 0.25 * last[name] + 0.75 * later[name])
+
+
+def _in_slots(client, own, proxy):
+    """What a slot of each adapter holds, named as in an upload."""
+    return client.snapshot(own) | {f"proxy.{name}": each for name, each in client.proxy.snapshot(proxy).items()}
+
+
+def test_what_was_received_has_a_say_beside_what_was_made_of_it():
+    settings = {"restart": 0.5, "share": 0.5, "weight": 2.0, "common": 0.25}
+    lab = Lab("fedmosaic-proxy", settings, models=UNLIKE)
+    client, upload = trained(lab)
+    given = {name: tensor + 0.1 for name, tensor in upload.tensors.items()}
+    lab.train(client, given)
+    for download in (given, {name: tensor + 0.2 for name, tensor in given.items()}):
+        if download is not given:
+            lab.method.receive_final(client, download)
+        assert same(client.proxy.snapshot("common"), {name[6:]: download[name] for name in download})
+        parts = ({"proxy": 0.5, "received": 0.5}, 1.5), ("common", 0.5)
+        with torch.inference_mode(), lab.method.answering(client) as model:
+            found = log_likelihoods(model, choices())
+        for sample, likelihoods in zip(choices(), found, strict=True):
+            expected = torch.zeros(3, dtype=torch.float64)
+            for place, option in enumerate(sample.options):
+                with torch.inference_mode(), client.adapter.mixed("local"):
+                    expected[place] += by_hand(client.base, sample, option)
+                for mix, weight in parts:
+                    with torch.inference_mode(), client.proxy.adapter.mixed(mix):
+                        expected[place] += weight * by_hand(client.proxy.base, sample, option)
+            torch.testing.assert_close(likelihoods.double(), expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("open_answers", ["proposals", "tokens"])
+def test_two_proxies_that_agree_count_like_one(open_answers):
+    answers = []
+    for common in (0.0, 0.4):
+        lab = Lab("fedmosaic-proxy", {"common": common, "weight": 1.5, "open_answers": open_answers}, models=UNLIKE)
+        client = with_noise(lab, lab.client(0))
+        if common:
+            client.proxy.adapter.load_slot("common", client.proxy.snapshot("proxy"))
+        with torch.inference_mode(), lab.method.answering(client) as model:
+            options = log_likelihoods(model, choices())
+            answers.append((model.answer(make_samples(8, 12), max_tokens=3), torch.stack(options)))
+    assert answers[0][0] == answers[1][0]
+    torch.testing.assert_close(answers[0][1], answers[1][1], atol=1e-4, rtol=1e-4)
+
+
+def test_the_common_proxy_has_its_own_share_of_familiar_and_foreign_questions():
+    settings = {
+        "weighting": "familiarity",
+        "novelty_quantile": 0.35,
+        "known_per_round": 8,
+        "weight_familiar": 2.0,
+        "weight_foreign": 4.0,
+        "common_foreign": 0.75,
+    }
+    lab = Lab("fedmosaic-proxy", settings, models=UNLIKE)
+    client, _ = trained(lab)
+    samples = list(lab.stream(client).tasks[0].train)
+    with torch.no_grad():
+        asked = client.proxy.embed(samples, mix={})
+        own = familiar(asked, client.memory["known"], novelty_quantile=0.35)
+        weights = lab.method.proxy_weight(client)(samples, lambda some: client.proxy.embed(some, mix={}))
+    assert own.any()
+    assert not own.all()
+    assert weights.tolist() == [[2.0, 0.0] if each else [1.0, 3.0] for each in own]
+
+
+def test_without_a_say_what_was_received_is_not_kept():
+    for settings in ({}, {"weighting": "familiarity", "common": 0.5}, {"common_foreign": 0.5}):
+        lab = Lab("fedmosaic-proxy", settings, models=UNLIKE)
+        assert [slot.name for slot in lab.client(0).proxy.adapter.slots] == ["proxy"]
 
 
 @pytest.mark.parametrize("share", [None, 0.5])

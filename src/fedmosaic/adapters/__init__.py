@@ -5,6 +5,7 @@ from fedmosaic.adapters.build import Adapted
 from fedmosaic.adapters.folding import base_changed, folded_in
 from fedmosaic.adapters.forward_context import SlotWeights
 from fedmosaic.adapters.layer import AdaptedLinear, CoLoraLinear, LoraLinear
+from fedmosaic.adapters.mixed_model import MixedModel
 from fedmosaic.adapters.placement import EVERY_LAYER, Placement, Target, block_ends, find_targets
 from fedmosaic.adapters.slots import Slot
 from fedmosaic.adapters.tensors import TensorShapes, is_of_proxy, is_shared, is_slot_tensor, of_proxy, parted
@@ -17,6 +18,7 @@ __all__ = [
     "Adapter",
     "CoLoraLinear",
     "LoraLinear",
+    "MixedModel",
     "Placement",
     "Slot",
     "SlotWeights",

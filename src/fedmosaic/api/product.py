@@ -1,6 +1,7 @@
 """A client's two models in one folder: what answers for a client of a method with a proxy model, outside of its run.
 
 own/, proxy/     a PEFT LoRA each
+common/          a third one, of the proxy as it was received, where answers depend on it
 product.json     the names of the base models they go on, and how much the proxy's opinion counts
 known.safetensors    embeddings of questions that the client was trained on, where that depends on them
 """
@@ -21,7 +22,7 @@ from pydantic import BaseModel as Table
 from pydantic import ConfigDict
 from torch import Tensor
 
-from fedmosaic.adapters import Adapter, SlotWeights
+from fedmosaic.adapters import SlotWeights
 from fedmosaic.adapters.adding import add_lora
 from fedmosaic.adapters.export import write_lora
 from fedmosaic.api.answering import DEFAULT_TOKENS, answer, pictures_of
@@ -33,22 +34,27 @@ from fedmosaic.federation import ClientRuntime
 from fedmosaic.federation.final_model import final_client
 from fedmosaic.io import load_json, load_tensors, save_tensors
 from fedmosaic.methods.proxy_weight import ProxyWeight
-from fedmosaic.methods.token_product import OPEN_ANSWERS
+from fedmosaic.methods.token_product import answering_together
 from fedmosaic.models import BaseModel, load_base_model
 from fedmosaic.models.product_of_experts import ProductOfExperts
 from fedmosaic.training import Client
 
 FILE, KNOWN = "product.json", "known.safetensors"
-PARTS = ("own", "proxy")
+OWN, PROXY, COMMON = "own", "proxy", "common"
 
 
 @runtime_checkable
 class AnswersWithProxy(Protocol):
-    """A method whose clients answer with their own model and the proxy, each with one slot."""
+    """A method whose clients answer with their own model and the proxy."""
 
     @property
     def open_answers(self) -> str:
-        """How both models answer open questions, one of :data:`~fedmosaic.methods.token_product.OPEN_ANSWERS`."""
+        """How they answer open questions, one of :data:`~fedmosaic.methods.token_product.OPEN_ANSWERS`."""
+        ...
+
+    @property
+    def common_slot(self) -> str:
+        """The slot of the proxy's adapter that holds what was received, where that counts in answers."""
         ...
 
     def proxy_weight(self, client: Client, /) -> ProxyWeight:
@@ -66,7 +72,8 @@ class Product(Table):
     Attributes:
         own, proxy: names or folders of the base models.
         weight: w of the proxy's log-likelihood, where nothing is known of what the client was trained on.
-        familiar, foreign, novelty_quantile: as :class:`~fedmosaic.methods.proxy_weight.ProxyWeight` has them.
+        familiar, foreign, novelty_quantile, common, common_familiar, common_foreign: as
+            :class:`~fedmosaic.methods.proxy_weight.ProxyWeight` has them.
         open_answers: a name in :data:`~fedmosaic.methods.token_product.OPEN_ANSWERS`.
     """
 
@@ -78,11 +85,14 @@ class Product(Table):
     familiar: float
     foreign: float
     novelty_quantile: float
+    common: float = 0.0
+    common_familiar: float = 0.0
+    common_foreign: float = 0.0
     open_answers: Literal["proposals", "tokens"]
 
 
 def write_product(runtime: ClientRuntime, client_id: int, folder: Path) -> str:
-    """Write both adapters of a client, and what is needed to answer with both.
+    """Write the adapters of a client's models, and what is needed to answer with them.
 
     Args:
         runtime: of a finished run, whose method answers with a proxy.
@@ -100,33 +110,38 @@ def write_product(runtime: ClientRuntime, client_id: int, folder: Path) -> str:
     assert method.proxy is not None
     client = final_client(runtime, client_id)
     assert client.proxy is not None
-    models = {"own": client.spec.model, "proxy": method.proxy.model}
-    parts = ((client, method.answers_with), (client.proxy, method.proxy.answers_with))
-    adapters: dict[str, tuple[Adapter, BaseModel, SlotWeights]] = {
-        part: (each.adapter, each.base, weights) for part, (each, weights) in zip(PARTS, parts, strict=True)
-    }
-    for part, (adapter, base, weights) in adapters.items():
-        task = "CAUSAL_LM" if base.auto_class == "AutoModelForCausalLM" else None
-        with adapter.mixed(weights):
-            write_lora(adapter, folder / part, base_model=base_name(models[part]).text, task_type=task)
-    rule = method.proxy_weight(client)
+    rule, models = method.proxy_weight(client), {OWN: client.spec.model, PROXY: method.proxy.model}
+    _write(client, method.answers_with, folder / OWN, models[OWN])
+    _write(client.proxy, method.proxy.answers_with, folder / PROXY, models[PROXY])
+    if rule.shared:
+        _write(client.proxy, method.common_slot, folder / COMMON, models[PROXY])
     table = {
         **models,
         "weight": rule.fixed,
         "familiar": rule.familiar,
         "foreign": rule.foreign,
         "novelty_quantile": rule.novelty_quantile,
+        "common": rule.common,
+        "common_familiar": rule.common_familiar,
+        "common_foreign": rule.common_foreign,
         "open_answers": method.open_answers,
     }
     (folder / FILE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
     if rule.known is not None:
         save_tensors(folder / KNOWN, {"known": rule.known})
-    return _usage({part: base_name(model).text for part, model in models.items()})
+    return _usage({part: base_name(model).text for part, model in models.items()}, common=rule.shared)
 
 
-def _usage(models: dict[str, str]) -> str:
+def _write(client: Client, weights: SlotWeights, folder: Path, model: str) -> None:
+    task = "CAUSAL_LM" if client.base.auto_class == "AutoModelForCausalLM" else None
+    with client.adapter.mixed(weights):
+        write_lora(client.adapter, folder, base_model=base_name(model).text, task_type=task)
+
+
+def _usage(models: dict[str, str], *, common: bool) -> str:
+    many, last = ("Three", "`proxy` and `common`") if common else ("Two", "`proxy`")
     return (
-        f"Two PEFT LoRAs that answer together: `own` for `{models['own']}`, and `proxy` for `{models['proxy']}`.\n\n"
+        f"{many} PEFT LoRAs that answer together: `own` for `{models[OWN]}`, and {last} for `{models[PROXY]}`.\n\n"
         "```python\nimport fedmosaic as fm\n\n"
         'model = fm.ExportedProduct.from_pretrained("THIS FOLDER")\n'
         'model.ask("photo.png", "what is this ?", options=["a cat", "a dog"])\n```\n\n'
@@ -145,7 +160,8 @@ class ExportedProduct:
         album: where it reads its pictures.
 
     Attributes:
-        model: the product; ``model.inner`` is the own model, ``model.second`` the proxy.
+        model: the product; ``model.inner`` is the own model, ``model.second`` the proxy, unless the proxy as it was
+            received counts, too: then ``model.second`` is that one, and ``model.inner`` the product of the others.
     """
 
     def __init__(self, model: ProductOfExperts, album: InMemoryImages) -> None:
@@ -174,21 +190,26 @@ class ExportedProduct:
         album = InMemoryImages()
         cache = Path(tempfile.mkdtemp(prefix="fedmosaic-"))  # what was asked about leaves no trace in the user's cache
         load = partial(load_base_model, images=album, home=cache, device=device)
-        names = {"own": own or table.own, "proxy": proxy or table.proxy}
-        models = {part: load(name) for part, name in names.items()}
-        for part, model in models.items():
-            add_lora(model.module, folder / part)
+        names = {OWN: own or table.own, PROXY: proxy or table.proxy}
         known = load_tensors(folder / KNOWN)["known"] if (folder / KNOWN).exists() else None
         rule = ProxyWeight(
             fixed=table.weight,
             familiar=table.familiar,
             foreign=table.foreign,
             novelty_quantile=table.novelty_quantile,
+            common=table.common,
+            common_familiar=table.common_familiar,
+            common_foreign=table.common_foreign,
             known=known,
         )
-        embed = partial(_embedded, load(names["proxy"]) if known is not None else models["proxy"])
-        together = OPEN_ANSWERS[table.open_answers]
-        made = cls(together(models["own"], models["proxy"], partial(rule, embed=embed)), album)
+        models = {part: load(name) for part, name in names.items()}
+        if rule.shared:
+            models[COMMON] = load(names[PROXY])
+        for part, each in models.items():
+            add_lora(each.module, folder / part)
+        embed = partial(_embedded, load(names[PROXY]) if known is not None else models[PROXY])
+        weigh, common = partial(rule, embed=embed), models.get(COMMON)
+        made = cls(answering_together(table.open_answers, models[OWN], models[PROXY], common, weigh), album)
         weakref.finalize(made, shutil.rmtree, cache, ignore_errors=True)
         return made
 

@@ -14,12 +14,15 @@ proxies are of one architecture and their starts are near each other.
 
     answers with   log p_own(y | x; L_k) + w(x) log p_proxy(y | x; a_k)        over whole answers y
 
-With ``restart`` = rho < 1 a round starts from (1 - rho) a_k + rho a: a client's proxy stays its own in part, and a is
-the mean of all as before.
+With ``restart`` = rho < 1 a round starts from s_k = (1 - rho) a_k + rho a: a client's proxy stays its own in part, and
+a is the mean of all as before. That makes a_k better at what the client does, and worse at what others do, which a
+knows: with ``common`` = c > 0 both count,
+
+    log p_own(y | x; L_k) + w(x) [(1 - c(x)) log p_proxy(y | x; a_k) + c(x) log p_proxy(y | x; a)]
 
 With ``own = "shared"`` own models are averaged within each architecture, too: L_k starts from that mean, as in FedAvg.
 ``weighting = "familiarity"``: w is small for questions that are like those the client has trained on, and large for
-others (:mod:`fedmosaic.methods.familiarity`, with the embeddings of the frozen proxy).
+others (:mod:`fedmosaic.methods.familiarity`, with the embeddings of the frozen proxy), and so is c.
 
 Proxy models: Kalra et al., "Decentralized federated learning through proxy model sharing" (ProxyFL), Nature
 Communications 2023. Differences: there both models distil into each other and the own one alone answers; here they
@@ -39,7 +42,17 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedmosaic.adapters import Adapter, Slot, SlotWeights, TensorShapes, folded_in, is_of_proxy, of_proxy, parted
+from fedmosaic.adapters import (
+    Adapter,
+    MixedModel,
+    Slot,
+    SlotWeights,
+    TensorShapes,
+    folded_in,
+    is_of_proxy,
+    of_proxy,
+    parted,
+)
 from fedmosaic.config import RunSettings
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import SettingsError
@@ -56,7 +69,7 @@ from fedmosaic.methods.proxy_mixture import RelevanceShare, SimilarityOf, centre
 from fedmosaic.methods.proxy_weight import ProxyWeight
 from fedmosaic.methods.restart import moved_towards
 from fedmosaic.methods.task_sketch import Count, Positive, SketchSettings, TaskSketch, check_budget
-from fedmosaic.methods.token_product import OPEN_ANSWERS
+from fedmosaic.methods.token_product import answering_together
 from fedmosaic.methods.upload_memory import MemorySettings, UploadMemory
 from fedmosaic.methods.uploads import Tensors, Uploads
 from fedmosaic.models import BaseModel, find_base_model
@@ -68,7 +81,7 @@ from fedmosaic.training import Budget, Client
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
-_RECEIVED = "received"
+_RECEIVED, _COMMON = "received", "common"
 _NO_GUARANTEE = "no guarantee: relevance is made of the proxies' updates, which are uploaded as they are"
 
 
@@ -99,8 +112,8 @@ class FedMosaicProxySettings(MemorySettings, SketchSettings):
     """rho: a round starts from (1 - rho) of what the client has trained, of all that it uploads, and rho of what it
     receives."""
     share: Share | None = None
-    """Weight of what was received in answers, beside what was trained from it; None: answers are given by what was
-    trained, and after the last exchange by what was received."""
+    """Weight in answers of what the round started from, beside what was trained from it; None: answers are given by
+    what was trained, and after the last exchange by what a next round would start from."""
     weighting: Literal["fixed", "familiarity"] = "fixed"
     """Whether the proxy counts alike in all answers, or by how familiar the question is."""
     open_answers: Literal["proposals", "tokens"] = "proposals"
@@ -111,12 +124,24 @@ class FedMosaicProxySettings(MemorySettings, SketchSettings):
     """Of ``familiarity``: w where the client has trained on questions like this one."""
     weight_foreign: Weight = 2.0
     """Of ``familiarity``: w of all other questions."""
+    common: Share = 0.0
+    """Of ``fixed``: share of w that is the proxy's as it was received, without what is the client's own in it."""
+    common_familiar: Share = 0.0
+    """Of ``familiarity``: the same where the client has trained on questions like this one."""
+    common_foreign: Share = 0.0
+    """Of ``familiarity``: the same for all other questions."""
     known_per_round: Count = 32
     """Of ``familiarity``: how many questions of a round's batches are remembered, as embeddings on the client."""
     known: Annotated[int, Field(ge=2)] = 512
     """Of ``familiarity``: how many are kept at most."""
     novelty_quantile: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Of ``familiarity``: share of the known questions that may be called unfamiliar."""
+
+    @property
+    def keeps_common(self) -> bool:
+        """Whether answers need the proxy as it was received."""
+        by_question = self.weighting == "familiarity"
+        return any((self.common_familiar, self.common_foreign) if by_question else (self.common,))
 
 
 class FedMosaicProxy(Method[FedMosaicProxySettings]):
@@ -168,13 +193,13 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
         slots, answers_with = self._slots("proxy")
         return ProxyModel(
             model=own.proxy or run.scenario.probe or self.resources.pool.smallest(run.scenario.models),
-            slots=slots,
+            slots=(*slots, Slot(_COMMON, communicated=False)) if own.keeps_common else slots,
             training=run.training.model_copy(update=changed),
             answers_with=answers_with,
         )
 
     def _slots(self, trained: str) -> tuple[tuple[Slot, ...], SlotWeights]:
-        """Slots of an adapter that is received, trained and uploaded, and their weights in answers."""
+        """Slots of an adapter that is received, trained and uploaded, and their weights in its answers."""
         slot, share = Slot(trained, communicated=True), self.settings.share
         if share is None:
             return (slot,), trained
@@ -191,25 +216,30 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
         self._receive(_proxy_of(client), "proxy", proxy)
 
     def receive_final(self, client: Client, download: Tensors) -> None:
-        """With ``share``, keep what was trained beside the last mean. See :meth:`Method.receive_final`."""
-        if self.settings.share is None:
-            self.receive(client, download)
-            return
-        own, proxy = parted(download)
-        if own:
-            client.adapter.load_slot(_RECEIVED, own)
-        if proxy:
-            _proxy_of(client).adapter.load_slot(_RECEIVED, proxy)
+        """With ``share``, keep what was trained beside where a next round would start.
+
+        See :meth:`Method.receive_final`.
+        """
+        for each, trained, received in zip(
+            (client, _proxy_of(client)), ("local", "proxy"), parted(download), strict=True
+        ):
+            if not received:
+                continue
+            own = each.snapshot(trained)
+            self._receive(each, trained, received)
+            if self.settings.share is not None:
+                each.adapter.load_slot(trained, own)
 
     def _receive(self, client: Client, trained: str, download: Tensors) -> None:
-        """Go towards what was received, if anything was, and keep it for answers where these need it."""
+        """Go towards what was received, if anything was, and keep what answers need of it."""
         own = client.snapshot(trained)
         if download:
             client.adapter.load_slot(trained, download)  # which refuses what does not fit
         received = client.snapshot(trained)
-        if self.settings.share is not None:
-            client.adapter.load_slot(_RECEIVED, received)
-        client.adapter.load_slot(trained, moved_towards(received, own, self.settings.restart))
+        start = moved_towards(received, own, self.settings.restart)
+        kept = {trained: start, _RECEIVED: start, _COMMON: received}
+        for slot in client.adapter.slots:
+            client.adapter.load_slot(slot.name, kept[slot.name])
 
     def train(self, client: Client, budget: Budget) -> None:
         """Train the own model as local training does, then the proxy model. See :meth:`Method.train`."""
@@ -233,22 +263,33 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
 
     @contextmanager
     def answering(self, client: Client) -> Iterator[BaseModel]:
-        """The product of both models. See :meth:`Method.answering`."""
+        """The product of both models, or of the own one and two of the proxy. See :meth:`Method.answering`."""
         proxy, rule = _proxy_of(client), self.proxy_weight(client)
-
-        def weigh(samples: Sequence[Sample]) -> Tensor:
-            return rule(samples, lambda asked: proxy.embed(asked, mix={}))
-
-        assert self.proxy is not None
-        # the frozen proxy embeds questions between its answers: then its adapter must not be folded in
-        mix = folded_in if rule.known is None else Adapter.mixed
+        trained: BaseModel = proxy.base
+        common = None
+        if rule.shared:
+            trained = MixedModel(proxy.base, proxy.adapter, self.proxy.answers_with)
+            common = MixedModel(proxy.base, proxy.adapter, _COMMON)
+        # one proxy for all answers can be folded in; not if it also embeds questions, frozen, or answers twice
+        mix = folded_in if rule.known is None and common is None else Adapter.mixed
         with folded_in(client.adapter, self.answers_with), mix(proxy.adapter, self.proxy.answers_with):
-            yield OPEN_ANSWERS[self.open_answers](client.base, proxy.base, weigh)
+            yield answering_together(
+                self.open_answers,
+                client.base,
+                trained,
+                common,
+                lambda samples: rule(samples, lambda asked: proxy.embed(asked, mix={})),
+            )
 
     @property
     def open_answers(self) -> str:
-        """How both models answer open questions, one of :data:`OPEN_ANSWERS`."""
+        """How the models answer open questions, one of :data:`OPEN_ANSWERS`."""
         return self.settings.open_answers
+
+    @property
+    def common_slot(self) -> str:
+        """The slot of the proxy's adapter that holds what was received."""
+        return _COMMON
 
     def proxy_weight(self, client: Client) -> ProxyWeight:
         """Return how much the proxy counts in a client's answers.
@@ -262,6 +303,9 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
             familiar=own.weight_familiar,
             foreign=own.weight_foreign,
             novelty_quantile=own.novelty_quantile,
+            common=own.common,
+            common_familiar=own.common_familiar,
+            common_foreign=own.common_foreign,
             known=client.memory.get("known") if own.weighting == "familiarity" else None,
         )
 

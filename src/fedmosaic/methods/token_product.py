@@ -232,3 +232,20 @@ class Translation:
 
 OPEN_ANSWERS: dict[str, type[ProductOfExperts]] = {"proposals": ProductOfExperts, "tokens": TokenProduct}
 """Ways of answering open questions with two models."""
+
+
+def answering_together(
+    open_answers: str, own: BaseModel, proxy: BaseModel, common: BaseModel | None, weigh: Weigh
+) -> ProductOfExperts:
+    """Return the product of a client's own model and its proxy, and of the common proxy where it has a say.
+
+    Args:
+        open_answers: one of :data:`OPEN_ANSWERS`.
+        own: its log-likelihoods count as they are, and its tokens are generated.
+        proxy: as the client has trained it.
+        common: as it was received; None: it does not count.
+        weigh: gives the weights of both, (B, 2).
+    """
+    kind = OPEN_ANSWERS[open_answers]
+    both = kind(own, proxy, lambda samples: weigh(samples)[:, 0])
+    return both if common is None else kind(both, common, lambda samples: weigh(samples)[:, 1])
