@@ -39,6 +39,7 @@ TABLES = (
     "homo",
     "words12",
     "real-small",
+    "mosaic40-real",
 )
 SHARED = {"flops": "steps", "ablations": "flops", "alignment": "ablations"}
 """Table -> the earlier one that has runs with the same settings."""

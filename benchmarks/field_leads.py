@@ -2,6 +2,10 @@
 
     python benchmarks/field_leads.py tower            # prints the table
     python benchmarks/field_leads.py tower --write    # and writes it into the page of docs that has its marks
+    python benchmarks/field_leads.py tower --unseen   # the same of the tasks that no client trained on
+
+Unseen tasks are scored by ``fedmosaic evaluate RUN --unseen``, with ``--after-exchange`` and without, before runs are
+kept.
 
 Two intervals of 95 % stand for two questions. Over tasks (bootstrap over seeds and tasks): would the lead be there with
 other tasks of this kind? Over seeds (t interval of the differences of the seeds' means): would it be there on these
@@ -28,18 +32,7 @@ from fedmosaic.experiments.paired import Difference, paired_difference
 from fedmosaic.io import write_atomically
 
 DOCS = Path(__file__).parents[1] / "docs"
-HEAD = (
-    "method",
-    "steps",
-    "seeds",
-    "Self",
-    "lead, over tasks",
-    "over seeds",
-    "Others",
-    "lead, over tasks",
-    "over seeds",
-    "MB",
-)
+TITLES = {"self": "Self", "others": "Others", "unseen": "unseen"}
 
 Runs = dict[int, dict[str, Any]]
 """Seed -> results of a run."""
@@ -89,15 +82,31 @@ def leads(ours: Runs, theirs: Runs, part: str, when: str) -> tuple[str, str]:
     return over_tasks, over_seeds
 
 
-def show(found: Mapping[str, Runs], first: str) -> str:
-    lines = ["| " + " | ".join(HEAD) + " |", "|---" * len(HEAD) + "|"]
+def examined(found: Mapping[str, Runs]) -> dict[str, Runs]:
+    """The runs that have been scored on unseen tasks at both moments, the best first."""
+    done = {
+        variant: {seed: run for seed, run in runs.items() if all(_unseen(run, when) for when in ("local", "exchange"))}
+        for variant, runs in found.items()
+    }
+    scored = {variant: runs for variant, runs in done.items() if runs}
+    return dict(sorted(scored.items(), key=lambda item: -statistics.fmean(points(item[1], "unseen", "local"))))
+
+
+def _unseen(run: Mapping[str, Any], when: str) -> bool:
+    return bool((run if when == "local" else run.get("final_exchange") or run).get("unseen"))
+
+
+def show(found: Mapping[str, Runs], first: str, parts: Sequence[str]) -> str:
+    columns = [name for part in parts for name in (TITLES[part], "lead, over tasks", "over seeds")]
+    head = ["method", "steps", "seeds", *columns, "MB"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     names = titles(found)
     for when, title in (("local", "after local training"), ("exchange", "after the last exchange")):
-        lines.append(f"| **{title}** |" + " |" * (len(HEAD) - 1))
+        lines.append(f"| **{title}** |" + " |" * (len(head) - 1))
         for variant, runs in found.items():
             some = next(iter(runs.values()))
             cells = [names[variant], some["steps"], str(len(runs))]
-            for part in PARTS:
+            for part in parts:
                 cells.append(spread(points(runs, part, when)))
                 cells += ("", "") if variant == first else leads(found[first], runs, part, when)
             sent = statistics.fmean(run["total_bytes_up"] + run["total_bytes_down"] for run in runs.values())
@@ -153,11 +162,14 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", help="of results/field")
     parser.add_argument("--first", help="the variant whose leads are shown (default: the best in Self and Others)")
+    parser.add_argument("--unseen", action="store_true", help="of unseen tasks; the page's marks are TABLE-unseen")
     parser.add_argument("--write", action="store_true", help="write the table into its page of docs")
     arguments = parser.parse_args()
-    found = runs_of(arguments.table)
-    lines = show(found, arguments.first or next(iter(found)))
+    found, table = runs_of(arguments.table), arguments.table
+    if arguments.unseen:
+        found, table = examined(found), f"{table}-unseen"
+    lines = show(found, arguments.first or next(iter(found)), ("unseen",) if arguments.unseen else PARTS)
     print(lines)
     if arguments.write:
-        page = page_of(arguments.table)
-        write_atomically(page, written(page.read_text(encoding="utf-8"), arguments.table, lines))
+        page = page_of(table)
+        write_atomically(page, written(page.read_text(encoding="utf-8"), table, lines))
