@@ -295,9 +295,13 @@ def test_what_was_received_has_a_say_beside_what_was_made_of_it():
     client, upload = trained(lab)
     given = {name: tensor + 0.1 for name, tensor in upload.tensors.items()}
     lab.train(client, given)
+    mine = [client.proxy.snapshot(slot) for slot in ("proxy", "received")]
     for download in (given, {name: tensor + 0.2 for name, tensor in given.items()}):
         if download is not given:
             lab.method.receive_final(client, download)
+        assert all(
+            same(client.proxy.snapshot(slot), each) for slot, each in zip(("proxy", "received"), mine, strict=True)
+        )
         assert same(client.proxy.snapshot("common"), {name[6:]: download[name] for name in download})
         parts = ({"proxy": 0.5, "received": 0.5}, 1.5), ("common", 0.5)
         with torch.inference_mode(), lab.method.answering(client) as model:

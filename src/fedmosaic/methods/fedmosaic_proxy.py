@@ -216,7 +216,7 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
         self._receive(_proxy_of(client), "proxy", proxy)
 
     def receive_final(self, client: Client, download: Tensors) -> None:
-        """With ``share``, keep what was trained beside where a next round would start.
+        """With ``share``, keep what was trained beside where a next round would start; with ``common``, renew only that.
 
         See :meth:`Method.receive_final`.
         """
@@ -224,6 +224,9 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
             (client, _proxy_of(client)), ("local", "proxy"), parted(download), strict=True
         ):
             if not received:
+                continue
+            if any(slot.name == _COMMON for slot in each.adapter.slots):
+                each.adapter.load_slot(_COMMON, received)  # what is the client's own needs no mixing with it
                 continue
             own = each.snapshot(trained)
             self._receive(each, trained, received)
