@@ -216,7 +216,7 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
         self._receive(_proxy_of(client), "proxy", proxy)
 
     def receive_final(self, client: Client, download: Tensors) -> None:
-        """With ``share``, keep what was trained beside where a next round would start; with ``common``, renew only that.
+        """With ``share``, keep what was trained beside a next round's start; with ``common``, renew that alone.
 
         See :meth:`Method.receive_final`.
         """
