@@ -60,8 +60,14 @@ def steps_of(run: Mapping[str, Any]) -> str:
 
 def scores(run: Mapping[str, Any], part: str, when: str) -> Mapping[str, Any]:
     """Scores of a part after local training ("local") or after the last exchange ("exchange")."""
-    found: Mapping[str, Any] = (run.get("final_exchange") or run if when == "exchange" else run)[part]
+    found: Mapping[str, Any] = _moment(run, when)[part]
     return found
+
+
+def _moment(run: Mapping[str, Any], when: str) -> Mapping[str, Any]:
+    """What was scored then; an exchange that changes no answer is not scored again."""
+    exchange = run.get("final_exchange")
+    return exchange if when == "exchange" and exchange and exchange["changed"] else run
 
 
 def points(runs: Runs, part: str, when: str) -> list[float]:
@@ -85,15 +91,15 @@ def leads(ours: Runs, theirs: Runs, part: str, when: str) -> tuple[str, str]:
 def examined(found: Mapping[str, Runs]) -> dict[str, Runs]:
     """The runs that have been scored on unseen tasks at both moments, the best first."""
     done = {
-        variant: {seed: run for seed, run in runs.items() if all(_unseen(run, when) for when in ("local", "exchange"))}
+        variant: {
+            seed: run
+            for seed, run in runs.items()
+            if all(_moment(run, when).get("unseen") for when in ("local", "exchange"))
+        }
         for variant, runs in found.items()
     }
     scored = {variant: runs for variant, runs in done.items() if runs}
     return dict(sorted(scored.items(), key=lambda item: -statistics.fmean(points(item[1], "unseen", "local"))))
-
-
-def _unseen(run: Mapping[str, Any], when: str) -> bool:
-    return bool((run if when == "local" else run.get("final_exchange") or run).get("unseen"))
 
 
 def show(found: Mapping[str, Runs], first: str, parts: Sequence[str]) -> str:
