@@ -5,6 +5,7 @@ import torch
 from tests.adapters.test_adapter import attach, fill, logits
 
 from fedmosaic.adapters import AdaptedLinear, base_changed, folded_in
+from fedmosaic.adapters.folding import Folded
 from fedmosaic.errors import ModelError
 
 
@@ -28,6 +29,28 @@ def test_answers_are_the_same_and_the_model_is_restored(make_model, ids, family,
         assert torch.allclose(logits(model, ids), expected, atol=1e-5)
     assert dict(model.named_modules()) == modules
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+
+
+def test_two_mixes_of_one_adapter_take_turns(make_model, ids):
+    model = make_model("llama")
+    base = logits(model, ids)
+    adapter = attach(model)
+    fill(adapter, "local", "personal_global")
+    adapter.train(False)
+    mixes = ({"local": 1.0}, {"local": 0.3, "personal_global": 0.7})
+    both = [Folded(adapter, weights) for weights in mixes]
+    for folded, weights in 2 * list(zip(both, mixes, strict=True)):
+        with adapter.mixed(weights):
+            expected = logits(model, ids)
+        with folded.in_place():
+            assert adapted(model) == 0
+            assert torch.allclose(logits(model, ids), expected, atol=1e-5)
+        with adapter.disabled():
+            assert torch.equal(logits(model, ids), base)
+    adapter.detach()
+    with both[0].in_place():
+        assert torch.equal(logits(model, ids), base)
+    assert torch.equal(logits(model, ids), base)
 
 
 def test_it_is_restored_after_an_error(make_model):

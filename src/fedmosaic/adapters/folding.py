@@ -20,30 +20,49 @@ from fedmosaic.adapters.layer import AdaptedLinear, plain_weights
 from fedmosaic.errors import ModelError
 
 
+class Folded:
+    """An adapter's linears with one mix of its slots folded into them: made once, put in place as often as is needed.
+
+    They are exact up to float32 rounding for fixed weights and gates that ignore the input. Anything else (another
+    gate, a base that is no plain float32 linear, dropout switched on) computes in place as it does otherwise.
+
+    Args:
+        adapter: attached; a detached one changes nothing. Its tensors count as they are now.
+        weights: slot weights, as :meth:`Adapter.mix` takes them.
+    """
+
+    def __init__(self, adapter: Adapter, weights: SlotWeights) -> None:
+        self._adapter = adapter
+        self._weights = weights
+        with adapter.mixed(weights):
+            linears = list(adapter.linears())
+            foldable = adapter.folds and adapter.attached and all(_foldable(each.linear) for each in linears)
+            self._plain = [(each, _plain(each.linear)) for each in linears] if foldable else []
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Compute with the mix inside the block, in which it must not be changed, then as before."""
+        plain = self._plain if self._adapter.attached else []
+        with self._adapter.mixed(self._weights):
+            try:
+                for adapted, linear in plain:
+                    adapted.put(linear)
+                yield
+            finally:
+                for adapted, _ in plain:
+                    adapted.put(adapted.linear)
+
+
 @contextmanager
 def folded_in(adapter: Adapter, weights: SlotWeights) -> Iterator[None]:
     """Compute with the slots mixed as in :meth:`Adapter.mixed`, folded into the base weights where that is exact.
 
-    It is exact up to float32 rounding for fixed weights and gates that ignore the input. Anything else (another
-    gate, a base that is no plain float32 linear, dropout switched on) computes inside the block as it does outside.
-    The mix must not be changed inside the block.
-
     Args:
-        adapter: attached; a detached one changes nothing.
-        weights: slot weights, as :meth:`Adapter.mix` takes them.
+        adapter: as :class:`Folded` takes it.
+        weights: as :class:`Folded` takes them. The mix must not be changed inside the block.
     """
-    with adapter.mixed(weights):
-        foldable = adapter.folds and all(_foldable(adapted.linear) for adapted in adapter.linears())
-        if not foldable or not adapter.attached:
-            yield
-            return
-        try:
-            for adapted in adapter.linears():
-                adapted.put(_plain(adapted.linear))
-            yield
-        finally:
-            for adapted in adapter.linears():
-                adapted.put(adapted.linear)
+    with Folded(adapter, weights).in_place():
+        yield
 
 
 @contextmanager

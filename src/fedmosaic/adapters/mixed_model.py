@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from fedmosaic.adapters.adapter import Adapter
+from fedmosaic.adapters.folding import Folded
 from fedmosaic.adapters.forward_context import SlotWeights
 from fedmosaic.models.base import BaseModel, Batch
 from fedmosaic.models.wrapper import Wrapper
@@ -15,17 +16,17 @@ class MixedModel(Wrapper):
 
     Args:
         inner: the model that carries the adapter.
-        adapter: is set to the mix for as long as a batch is read.
+        adapter: is set to the mix, folded in where that is exact, for as long as a batch is read; its tensors count as
+            they are now.
         weights: of the slots, as :meth:`Adapter.mixed` takes them.
     """
 
     def __init__(self, inner: BaseModel, adapter: Adapter, weights: SlotWeights) -> None:
         super().__init__(inner)
         self.keeps_past = inner.keeps_past
-        self._adapter = adapter
-        self._weights = weights
+        self._mix = Folded(adapter, weights)
 
     def hidden_states(self, batch: Batch) -> Tensor:
         """See :meth:`BaseModel.hidden_states`."""
-        with self._adapter.mixed(self._weights):
+        with self._mix.in_place():
             return self.inner.hidden_states(batch)

@@ -268,14 +268,9 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
     def answering(self, client: Client) -> Iterator[BaseModel]:
         """The product of both models, or of the own one and two of the proxy. See :meth:`Method.answering`."""
         proxy, rule = _proxy_of(client), self.proxy_weight(client)
-        trained: BaseModel = proxy.base
-        common = None
-        if rule.shared:
-            trained = MixedModel(proxy.base, proxy.adapter, self.proxy.answers_with)
-            common = MixedModel(proxy.base, proxy.adapter, _COMMON)
-        # one proxy for all answers can be folded in; not if it also embeds questions, frozen, or answers twice
-        mix = folded_in if rule.known is None and common is None else Adapter.mixed
-        with folded_in(client.adapter, self.answers_with), mix(proxy.adapter, self.proxy.answers_with):
+        trained = MixedModel(proxy.base, proxy.adapter, self.proxy.answers_with)
+        common = MixedModel(proxy.base, proxy.adapter, _COMMON) if rule.shared else None
+        with folded_in(client.adapter, self.answers_with):
             yield answering_together(
                 self.open_answers,
                 client.base,
