@@ -47,6 +47,7 @@ def scenario_file(path, **changes):
         (["compare", "demo", "--methods", "sft:training.stepz=3"], ["training.stepz", "steps"]),
         (["align", "mosaic40", "--out", "a", "--mode", "jiont"], ["'jiont'", "joint"]),
         (["align", "mosaic40-homo", "--out", "a"], ["tiny-llama", "at least two"]),
+        (["align", "mosaic40", "--out", "a", "--dtype", "bf16"], ["bf16", "bfloat16"]),
         (["run", "demo", "--engine", "cloud"], ["cloud", "in-process"]),
         (["run", "demo", "--rounds", "0"], ["rounds", "0"]),
         (["run", "demo", "--rounds", "many"], ["many"]),
@@ -224,9 +225,11 @@ def test_bad_records_are_counted_and_left_out_on_demand(monkeypatch, capsys, tmp
 
 @pytest.fixture
 def tasks_samples(monkeypatch):
-    """Alignment reads a task's own samples instead of the built-in public ones."""
+    """Alignment reads a task's own samples instead of the built-in public ones; a list of the dtypes it reads them in."""
+    dtypes = []
 
     def read(names, samples, *, home, dtype="float32", **_):
+        dtypes.append(dtype)
         benchmark = open_mosaic40(home)
         chosen = list(benchmark.task("trend@lines").train[:samples])
         models = {name: load_base_model(name, images=benchmark.images, home=home, dtype=dtype) for name in names}
@@ -235,6 +238,7 @@ def tasks_samples(monkeypatch):
         return models, chosen
 
     monkeypatch.setattr("fedmosaic.federation.alignment.models_and_public_samples", read)
+    return dtypes
 
 
 @pytest.mark.slow
@@ -250,9 +254,11 @@ def test_align_writes_bases_that_a_run_takes(monkeypatch, capsys, tmp_path, smal
 
 
 def test_align_can_show_which_layers_are_alike(monkeypatch, capsys, tmp_path, small_file, tasks_samples):
-    status, shown, _ = call(monkeypatch, capsys, "align", small_file, "--out", tmp_path, "--cka", "--samples", 10)
+    options = ["--cka", "--samples", 10, "--dtype", "bfloat16"]
+    status, shown, _ = call(monkeypatch, capsys, "align", small_file, "--out", tmp_path, *options)
     assert status == 0
     assert "tiny-llama and tiny-gemma" in shown
+    assert tasks_samples == ["bfloat16"]
     assert (tmp_path / "cka.html").is_file()
     assert not (tmp_path / "alignment.json").exists()
 

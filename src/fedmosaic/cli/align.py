@@ -35,6 +35,9 @@ def align(
     device: Annotated[
         str, typer.Option(help=r"Where models compute: auto, cpu, cuda, cuda:1, mps.  \[default: auto]")
     ] = "auto",
+    dtype: Annotated[
+        str | None, typer.Option(help=r"Of the models' weights, as model.dtype.  \[default: the scenario's]")
+    ] = None,
     half: Annotated[bool, typer.Option("--half", help="Store in half precision.")] = False,
     cka: Annotated[
         bool, typer.Option("--cka", help="Make no bases, but cka.html: which layers of the models are alike.")
@@ -49,6 +52,7 @@ def align(
 
     console = PlainConsole()
     find_mode(mode)
+    settings = resolve(known, overrides=[f"model.dtype={dtype}"] if dtype else [])
     check_single(device)
     device = str(taken(device))
     console.say(f"device: {described(device)}")
@@ -58,33 +62,37 @@ def align(
             "two"
         )
     if cka:
-        _show_layers(known.models, samples, seed, out, console, device)
+        _show_layers(known.models, samples, seed, out, console, device, settings.model.dtype)
         return
-    settings = resolve(known).adapter
     with working(console, f"aligning {', '.join(known.models)} on {samples} public samples"):
         alignment = make_alignment(
             known.models,
             home=home(),
-            rank=rank or settings.rank,
-            blocks=blocks or settings.blocks,
+            rank=rank or settings.adapter.rank,
+            blocks=blocks or settings.adapter.blocks,
             mode=mode,
             samples=samples,
             seed=seed,
             device=device,
+            dtype=settings.model.dtype,
         )
         alignment.save(out, half=half)
     console.print(_table(alignment))
     console.say(f"bases: {out}")
 
 
-def _show_layers(names: Sequence[str], samples: int, seed: int, out: Path, console: PlainConsole, device: str) -> None:
+def _show_layers(
+    names: Sequence[str], samples: int, seed: int, out: Path, console: PlainConsole, device: str, dtype: str
+) -> None:
     """Compare the models' layers and write the page."""
     from fedmosaic.alignment import compare_layers
     from fedmosaic.federation.alignment import models_and_public_samples
     from fedmosaic.report.layers import LayerPair, write_layers
 
     with working(console, f"comparing layers on {samples} public samples"):
-        models, chosen = models_and_public_samples(names, samples, home=home(), seed=seed, device=device)
+        models, chosen = models_and_public_samples(
+            names, samples, home=home(), seed=seed, device=device, dtype=dtype
+        )
         found = compare_layers(models, chosen)
     pairs = [LayerPair(one.one, one.other, one.cka.tolist(), one.depth_distance()) for one in found]
     for pair in pairs:
