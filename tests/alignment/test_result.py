@@ -177,3 +177,12 @@ def test_the_shipped_alignment_is_that_of_the_embedded_models(tmp_path):
         adapter = resolve(load_scenario(name)).adapter
         assert (found.rank, found.blocks) == (adapter.rank, adapter.blocks), name
     assert found.mean().updates > 0.3
+
+
+@pytest.mark.parametrize(("scenario", "folder"), [("mosaic40", "joint"), ("mosaic40-real", "real")])
+def test_a_scenario_s_clients_need_not_wait_for_bases(scenario, folder):
+    """If this fails for real models: fedmosaic align mosaic40-real --half --dtype bfloat16 --out <SHIPPED>/real."""
+    shipped, settings = Alignment.load(shipped_module.SHIPPED / folder), resolve(load_scenario(scenario)).adapter
+    assert set(shipped.architectures) == set(load_scenario(scenario).models)
+    shipped.check(rank=settings.rank, blocks=settings.blocks)
+    assert shipped.mode == settings.alignment

@@ -225,7 +225,7 @@ def test_bad_records_are_counted_and_left_out_on_demand(monkeypatch, capsys, tmp
 
 @pytest.fixture
 def tasks_samples(monkeypatch):
-    """Alignment reads a task's own samples instead of the built-in public ones; a list of the dtypes it reads them in."""
+    """Alignment reads a task's own samples instead of the public ones; a list of the dtypes that it reads them in."""
     dtypes = []
 
     def read(names, samples, *, home, dtype="float32", **_):

@@ -10,6 +10,7 @@ from tests.models.conftest import Noise
 from tests.models.packaged import WIDTH, make_packaged
 from torch import nn
 
+from fedmosaic.alignment import find_shipped
 from fedmosaic.data.images import GivenImages
 from fedmosaic.errors import ModelError
 from fedmosaic.models import find_base_model, from_package, load_base_model
@@ -188,4 +189,8 @@ def test_the_shipped_delta_fits_the_real_weights(name, tmp_path):
     except ModelError as error:
         pytest.skip(str(error))
     assert kind.delta_file().stat().st_size < 12e6
-    assert isinstance(load_base_model(name, images=Noise(), home=tmp_path), TinyModel)
+    model = load_base_model(name, images=Noise(), home=tmp_path)
+    assert isinstance(model, TinyModel)
+    aligned = find_shipped([model.architecture], rank=16, blocks=2)
+    assert aligned is not None
+    assert set(aligned.architectures) == {"small-smollm2", "small-gemma3"}

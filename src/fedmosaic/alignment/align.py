@@ -62,7 +62,7 @@ def align(
     seed: int = 0,
     positions: PositionWeights | None = None,
     batch_size: int = 32,
-    memory: int = 1 << 30,
+    memory: int = 2 << 30,
 ) -> Alignment:
     """Choose the frozen bases A and B of every Co-LoRA module in every architecture (FedMosaic, Co-LoRA).
 

@@ -90,9 +90,7 @@ def _show_layers(
     from fedmosaic.report.layers import LayerPair, write_layers
 
     with working(console, f"comparing layers on {samples} public samples"):
-        models, chosen = models_and_public_samples(
-            names, samples, home=home(), seed=seed, device=device, dtype=dtype
-        )
+        models, chosen = models_and_public_samples(names, samples, home=home(), seed=seed, device=device, dtype=dtype)
         found = compare_layers(models, chosen)
     pairs = [LayerPair(one.one, one.other, one.cka.tolist(), one.depth_distance()) for one in found]
     for pair in pairs:
