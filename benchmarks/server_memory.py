@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from fedmosaic.federation.flower import message_bytes, message_of
 from fedmosaic.federation.grid import InProcessGrid
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.server import Server
+from fedmosaic.processes import peak_memory
 
 SHAPES = {"layer.0.q.A": (16, 8000), "layer.0.q.B": (8000, 16), "block.0.q.P": (16, 16), "block.0.q.Q": (16,)}
 SHAPES["sketch"] = (64,)
@@ -117,7 +117,7 @@ def run(count: int, mode: str, path: Path) -> int:
     with tempfile.TemporaryDirectory() as kept:
         grid = AtOnce(Path(kept), count, **options) if mode == "at-once" else InProcessGrid(client_app(), **options)
         Server(grid, settings, RunFolder.create(path, settings)).run()
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_memory() or 0
 
 
 def measured(count: int, mode: str) -> int:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import time
 from collections import defaultdict
@@ -24,6 +23,7 @@ from learnable import chance
 from fedmosaic.config import load_scenario, resolve
 from fedmosaic.evaluation.score import score_samples
 from fedmosaic.io import write_atomically
+from fedmosaic.processes import peak_memory
 
 
 def measure(model: str, *, samples: int, dtype: str) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def measure(model: str, *, samples: int, dtype: str) -> dict[str, Any]:
         "chance": round(statistics.fmean(each for values in blind.values() for each in values), 3),
         "tasks": sum(len(each) for each in blind.values()),
         "cpu_seconds": round(time.process_time() - begin),
-        "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "peak_gib": round((peak_memory() or 0) / 2**30, 2),
     }
 
 

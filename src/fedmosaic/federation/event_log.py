@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,11 +26,7 @@ from fedmosaic.federation.callbacks import (
     Warned,
 )
 from fedmosaic.federation.results import Missing, PrivacyAccount, PrivacySpent, parsed
-
-try:
-    import resource
-except ImportError:  # not on Windows
-    resource = None  # type: ignore[assignment]
+from fedmosaic.processes import peak_memory
 
 
 @dataclass(frozen=True)
@@ -132,10 +127,7 @@ class Memory:
     def now(cls) -> Memory:
         """Ask the system."""
         device = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
-        if resource is None:
-            return cls(None, device)
-        unit = 1 if sys.platform == "darwin" else 1024
-        return cls(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, device)
+        return cls(peak_memory(), device)
 
 
 Happening = (
