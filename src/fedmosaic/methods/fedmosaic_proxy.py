@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Literal
@@ -268,9 +268,15 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
     def answering(self, client: Client) -> Iterator[BaseModel]:
         """The product of both models, or of the own one and two of the proxy. See :meth:`Method.answering`."""
         proxy, rule = _proxy_of(client), self.proxy_weight(client)
-        trained = MixedModel(proxy.base, proxy.adapter, self.proxy.answers_with)
-        common = MixedModel(proxy.base, proxy.adapter, _COMMON) if rule.shared else None
-        with folded_in(client.adapter, self.answers_with):
+        mix, common = self.proxy.answers_with, None
+        trained: BaseModel = proxy.base
+        in_place: AbstractContextManager[None] = nullcontext()
+        if rule.known is None and not rule.shared:
+            in_place = folded_in(proxy.adapter, mix)
+        else:  # the proxy answers twice, or embeds questions, frozen, in between
+            trained = MixedModel(proxy.base, proxy.adapter, mix)
+            common = MixedModel(proxy.base, proxy.adapter, _COMMON) if rule.shared else None
+        with folded_in(client.adapter, self.answers_with), in_place:
             yield answering_together(
                 self.open_answers,
                 client.base,
