@@ -35,6 +35,7 @@ from fedmosaic.config import load_scenario, resolve
 from fedmosaic.federation.adapter_factory import AdapterFactory
 from fedmosaic.methods.registry import make_method
 from fedmosaic.methods.uploads import Upload, Uploads
+from fedmosaic.processes import peak_memory
 from fedmosaic.relevance.column_store import ColumnStore, all_weights, gather_columns, mix_columns, nearest
 
 IN_MEMORY = 1000  # clients up to which everything is in memory
@@ -146,8 +147,7 @@ class Meter:
         spent = self.seconds.setdefault(part, [0.0, 0.0])
         spent[0] += time.process_time() - cpu
         spent[1] += time.perf_counter() - wall
-        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        self.peak = max(self.peak, int(status["VmHWM"].split()[0]) * 1024)
+        self.peak = max(self.peak, peak_memory() or 0)
         return result
 
     @property

@@ -5,7 +5,7 @@ import torch
 from tests.adapters.test_adapter import attach, fill, logits
 
 from fedmosaic.adapters import AdaptedLinear, base_changed, folded_in
-from fedmosaic.adapters.folding import Folded
+from fedmosaic.adapters.folding import FoldedMix
 from fedmosaic.errors import ModelError
 
 
@@ -38,7 +38,7 @@ def test_two_mixes_of_one_adapter_take_turns(make_model, ids):
     fill(adapter, "local", "personal_global")
     adapter.train(False)
     mixes = ({"local": 1.0}, {"local": 0.3, "personal_global": 0.7})
-    both = [Folded(adapter, weights) for weights in mixes]
+    both = [FoldedMix(adapter, weights) for weights in mixes]
     for folded, weights in 2 * list(zip(both, mixes, strict=True)):
         with adapter.mixed(weights):
             expected = logits(model, ids)

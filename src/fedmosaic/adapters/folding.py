@@ -20,7 +20,7 @@ from fedmosaic.adapters.layer import AdaptedLinear, plain_weights
 from fedmosaic.errors import ModelError
 
 
-class Folded:
+class FoldedMix:
     """An adapter's linears with one mix of its slots folded into them: made once, put in place as often as is needed.
 
     They are exact up to float32 rounding for fixed weights and gates that ignore the input. Anything else (another
@@ -58,10 +58,10 @@ def folded_in(adapter: Adapter, weights: SlotWeights) -> Iterator[None]:
     """Compute with the slots mixed as in :meth:`Adapter.mixed`, folded into the base weights where that is exact.
 
     Args:
-        adapter: as :class:`Folded` takes it.
-        weights: as :class:`Folded` takes them. The mix must not be changed inside the block.
+        adapter: as :class:`FoldedMix` takes it.
+        weights: as :class:`FoldedMix` takes them. The mix must not be changed inside the block.
     """
-    with Folded(adapter, weights).in_place():
+    with FoldedMix(adapter, weights).in_place():
         yield
 
 

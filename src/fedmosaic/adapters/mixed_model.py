@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from fedmosaic.adapters.adapter import Adapter
-from fedmosaic.adapters.folding import Folded
+from fedmosaic.adapters.folding import FoldedMix
 from fedmosaic.adapters.forward_context import SlotWeights
 from fedmosaic.models.base import BaseModel, Batch
 from fedmosaic.models.wrapper import Wrapper
@@ -24,7 +24,7 @@ class MixedModel(Wrapper):
     def __init__(self, inner: BaseModel, adapter: Adapter, weights: SlotWeights) -> None:
         super().__init__(inner)
         self.keeps_past = inner.keeps_past
-        self._mix = Folded(adapter, weights)
+        self._mix = FoldedMix(adapter, weights)
 
     def hidden_states(self, batch: Batch) -> Tensor:
         """See :meth:`BaseModel.hidden_states`."""
