@@ -1,7 +1,10 @@
 """One registry for everything that settings choose by a name."""
 
+import importlib.metadata
+import shutil
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
 
@@ -70,6 +73,21 @@ def test_an_entry_point_is_loaded_when_it_is_asked_for(colours):
     assert "green" not in sys.modules
     assert registry.load("green").__module__ == "green"
     del sys.modules["green"]
+
+
+def test_packages_come_and_go_in_a_process_and_are_looked_up_once_in_between(colours, monkeypatch):
+    registry, package = colours
+    look = mock.Mock(side_effect=importlib.metadata.entry_points)
+    monkeypatch.setattr("fedmosaic.registry.entry_points", look)
+    assert list(registry) == ["blue", "light-red"]
+    (package.parent / "green.py").write_text('class Green:\n    name = "green"\n')
+    entry_point(package.parent, "green", "green:Green")
+    for _ in range(3):
+        assert "green" in registry
+        assert registry.load("light-red").name == "light-red"
+    assert look.call_count <= 2
+    shutil.rmtree(package.parent / "more_colours-1.0.dist-info")
+    assert "green" not in registry
 
 
 @pytest.mark.parametrize(
