@@ -72,6 +72,11 @@ def test_its_models_leave_as_checkpoints(stand_ins, home, tmp_path):
     merged = load_base_model(str(folder), images=Noise(), home=home)
     before = load_base_model("small-gemma3", images=Noise(), home=home)
     assert isinstance(merged, TinyModel)
+    assert (folder / "NOTICE").read_text().startswith("Gemma is provided under and subject to the Gemma Terms of Use")
+    assert (folder / "GEMMA_TERMS.txt").read_bytes()
+    assert "under the terms in `NOTICE` and `GEMMA_TERMS.txt`" in (folder / "README.md").read_text()
+    other = run.clients[0].export(tmp_path / "other", kind="lora")
+    assert not (other / "NOTICE").exists()
     changed = [
         name
         for name, weight in merged.module.state_dict().items()

@@ -76,6 +76,7 @@ class Card:
         settings: of the run.
         scores: (task, score of each test sample) of the client's own tasks; none if they were not measured.
         privacy: what the method promises.
+        terms: names of the files beside it that say under which terms the base model may be used and passed on.
     """
 
     spec: ClientSpec
@@ -88,6 +89,7 @@ class Card:
     settings: RunSettings
     scores: Sequence[tuple[str, Sequence[float]]]
     privacy: PrivacyAccount | None
+    terms: Sequence[str] = ()
 
     def text(self) -> str:
         """Return the card: the header that the hub reads, and the page."""
@@ -127,7 +129,10 @@ class Card:
 
     def _base(self) -> str:
         names = " and ".join(f"`{base.text}`" for base in self.bases)
-        return f"{names}; fingerprint of the client's: `{self.fingerprint}`.{_where(self.spec, self.bases[0])}"
+        where = _where(self.spec, self.bases[0])
+        files = " and ".join(f"`{name}`" for name in self.terms)
+        terms = f"\n\nUse it, and pass it on, under the terms in {files}, which go along." if files else ""
+        return f"{names}; fingerprint of the client's: `{self.fingerprint}`.{where}{terms}"
 
     def _scores(self) -> str:
         tasks = ", ".join(map(plain, self.spec.tasks))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from fedmosaic.errors import SettingsError
 from fedmosaic.federation import ClientRuntime, RunFolder
 from fedmosaic.federation.final_model import FinalModel, final_model
 from fedmosaic.io import folder_written_atomically
+from fedmosaic.models import terms_of
 from fedmosaic.nearest import hint
 
 
@@ -61,7 +63,7 @@ def export(
         runtime.assets.settings.scenario.client(client),
         runtime.assets.method,
     )
-    bases = [base_name(spec.model, base_model)]
+    models, bases = [spec.model], [base_name(spec.model, base_model)]
     write = _writer(runtime, client, form, bases[0].text)
     record = RunFolder(run)
     results = record.results()
@@ -69,6 +71,7 @@ def export(
         with folder_written_atomically(out) as folder:
             usage = write(folder)
             if isinstance(method, AnswersWithProxy) and method.proxy is not None:
+                models.append(method.proxy.model)
                 bases.append(base_name(method.proxy.model))
             card = Card(
                 spec,
@@ -81,6 +84,7 @@ def export(
                 settings,
                 [] if form == "base" else scores_of(record, spec, after_exchange=after_exchange),
                 results.privacy if results else None,
+                _with_terms(models, folder),
             )
             write_card(folder / "README.md", card)
     except OSError as error:
@@ -97,6 +101,14 @@ def _writer(runtime: ClientRuntime, client: int, form: str, base: str) -> Callab
             "checkpoint; --as lora writes the LoRAs of both"
         )
     return partial(write_product, runtime, client)
+
+
+def _with_terms(models: Iterable[str], folder: Path) -> list[str]:
+    """Lay the terms of base models beside what was made of them, and return the files' names."""
+    files = {path.name: path for model in models for path in terms_of(model)}
+    for name, path in files.items():
+        shutil.copyfile(path, folder / name)
+    return list(files)
 
 
 def _as_stored(settings: RunSettings) -> RunSettings:

@@ -115,6 +115,16 @@ def find_base_model(name: str) -> Path:
     return folder
 
 
+def terms_of(name: str) -> tuple[Path, ...]:
+    """Return the files that must go along with what is made of a base model, as far as it is known here.
+
+    Args:
+        name: as for :func:`find_base_model`; of a user's own checkpoint nothing is known.
+    """
+    terms: tuple[Path, ...] = PACKAGED.load(name).terms if name in PACKAGED else ()
+    return terms
+
+
 def load_tiny(
     name: str,
     folder: Path,
