@@ -13,6 +13,12 @@ hypothesis.settings.register_profile("fedmosaic", deadline=None)  # a busy machi
 hypothesis.settings.load_profile("fedmosaic")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no process is left with a long one when the others are done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def home(tmp_path_factory) -> Path:
     """A cache folder of the session's own, which its processes share, unless FEDMOSAIC_TEST_HOME names one to keep."""

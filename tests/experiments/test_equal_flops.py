@@ -184,7 +184,7 @@ FEW = "public_samples"  # of methods that have them: no more than these short ro
 
 @pytest.fixture(scope="module")
 def equal(tmp_path_factory):
-    settings = small(rounds=3, training={"steps": 24, "batch_size": 8})
+    settings = small(rounds=3, training={"steps": 12, "batch_size": 4})
     return EqualFlops(settings, kept=tmp_path_factory.mktemp("equal") / "kept.json"), settings
 
 
@@ -193,7 +193,7 @@ def equal(tmp_path_factory):
 def test_a_finished_run_has_spent_its_budget_to_three_percent_and_never_more(tmp_path, equal, method):
     budgets, settings = equal
     own = {field.name for field in dataclasses.fields(method_classes()[method].Settings)}
-    chosen = variants(settings, [f"{method}:{FEW}=24" if FEW in own else method])
+    chosen = variants(settings, [f"{method}:{FEW}=6" if FEW in own else method])
     budgets.count(chosen, seeds=(5,))
     (each,) = (budgets.applied(each) for each in plan(chosen, seeds=(5,), out=tmp_path))
     engines.run(each.settings, RunFolder.create(each.path, each.settings))

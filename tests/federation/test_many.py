@@ -13,8 +13,9 @@ from fedmosaic.config import load_scenario, resolve
 from fedmosaic.federation import RunFolder, engines
 from fedmosaic.processes import peak_memory
 
-overrides = ["training.steps=1", "training.batch_size=4", "evaluation.samples_per_task=1", "participation.fraction=1.0"]
-settings = resolve(load_scenario("mosaic40-small-dirichlet-50"), overrides=overrides, rounds=1)
+overrides = ["training.steps=1", "training.batch_size=4", "participation.fraction=1.0"]
+few = {"samples_per_task": 1, "final_samples_per_task": 4}
+settings = resolve(load_scenario("mosaic40-small-dirichlet-50"), overrides=overrides, rounds=1, evaluation=few)
 engines.run(settings, RunFolder.create(Path(sys.argv[1]), settings))
 print(peak_memory())
 """
