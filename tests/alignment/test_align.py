@@ -13,6 +13,8 @@ from fedmosaic.models.tiny import TinyModel
 
 from .conftest import make_model
 
+pytestmark = pytest.mark.slow  # models are aligned
+
 SHAPE = {"rank": 8, "blocks": 2}
 LEAST = {"rank": 8, "blocks": 1}
 
@@ -45,7 +47,6 @@ def test_bases_have_the_adapters_names_and_shapes(models, joint):
             adapter.detach()
 
 
-@pytest.mark.slow
 def test_the_same_call_gives_the_same_bases_and_leaves_the_models_alone(models, samples):
     pair = {name: models[name] for name in ("tiny-llama", "tiny-gemma")}
     before = {name: model.loss(model.collate(samples[:4])).item() for name, model in models.items()}
@@ -104,7 +105,6 @@ def permuted(model, home):
     return TinyModel("twin", twin.module, twin.tokenizer, twin.features)
 
 
-@pytest.mark.slow
 def test_p_and_q_give_the_same_model_in_a_twin_with_shuffled_features(models, samples, features_home):
     model = models["tiny-llama"]
     twin = permuted(model, features_home)

@@ -15,6 +15,8 @@ from fedmosaic.io import load_tensors
 from fedmosaic.registry import ENGINES
 from fedmosaic.training import ClientState
 
+pytestmark = pytest.mark.slow  # whole runs
+
 TEXT = fm.Scenario(
     name="facts",
     clients=[

@@ -16,6 +16,8 @@ from fedmosaic.federation import RunFolder
 from fedmosaic.methods.registry import make_method
 from fedmosaic.models import load_base_model
 
+pytestmark = pytest.mark.slow  # whole runs
+
 
 @pytest.fixture
 def small_file(tmp_path):
@@ -147,7 +149,6 @@ def test_a_published_data_folder_runs(monkeypatch, capsys, tmp_path):
     assert set(results["self"]["per_task"]) == {"Mini-0"}
 
 
-@pytest.mark.slow
 def test_run_report_evaluate_and_adapt_on_one_folder(monkeypatch, capsys, tmp_path, small_file):
     out = tmp_path / "out"
     status, text, error = call(monkeypatch, capsys, "run", small_file, "--rounds", 1, "--reference", "--out", out)
@@ -172,7 +173,6 @@ def test_run_report_evaluate_and_adapt_on_one_folder(monkeypatch, capsys, tmp_pa
     assert status == 0
 
 
-@pytest.mark.slow
 def test_unseen_tasks_and_adaptation(monkeypatch, capsys, tmp_path, small_file):
     out = tmp_path / "out"
     assert call(monkeypatch, capsys, "run", small_file, "--rounds", 1, "--out", out, "--quiet")[0] == 0
@@ -241,7 +241,6 @@ def tasks_samples(monkeypatch):
     return dtypes
 
 
-@pytest.mark.slow
 def test_align_writes_bases_that_a_run_takes(monkeypatch, capsys, tmp_path, small_file, tasks_samples):
     out = tmp_path / "bases"
     status, shown, _ = call(monkeypatch, capsys, "align", small_file, "--out", out, "--mode", "a", "--samples", 10)
@@ -263,7 +262,6 @@ def test_align_can_show_which_layers_are_alike(monkeypatch, capsys, tmp_path, sm
     assert not (tmp_path / "alignment.json").exists()
 
 
-@pytest.mark.slow
 def test_compare_chooses_learning_rates_and_goes_on_where_it_stood(monkeypatch, capsys, tmp_path, small_file):
     out = tmp_path / "cmp"
     command = ["compare", small_file, "--methods", "sft,fedavg", "--seeds", "0", "--rounds", "1"]

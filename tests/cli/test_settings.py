@@ -6,6 +6,8 @@ from tests.cli.calling import call
 from fedmosaic.config import RunSettings, load_scenario, resolve
 from fedmosaic.methods.registry import method_classes
 
+pytestmark = pytest.mark.slow  # whole runs
+
 
 @pytest.fixture
 def listed(monkeypatch, capsys):

@@ -8,6 +8,8 @@ import pytest
 
 from fedmosaic import __version__
 
+pytestmark = pytest.mark.slow  # a process each
+
 HEAVY = {"torch", "transformers", "flwr", "scipy", "sklearn", "PIL"}
 PROGRAM = f"""
 import sys

@@ -1,6 +1,9 @@
 """The tasks without images on the command line."""
 
+import pytest
 from tests.cli.calling import call
+
+pytestmark = pytest.mark.slow  # whole runs
 
 
 def test_the_text_tasks_are_listed_and_shown(monkeypatch, capsys, tmp_path):

@@ -15,6 +15,8 @@ from fedmosaic.io import load_tensors
 from fedmosaic.models.residence import Residence
 from fedmosaic.training.cohort import Cohort
 
+pytestmark = pytest.mark.slow  # whole runs
+
 MODELS = ("llama", "gemma", "llama", "llama")
 UNLIKE = fm.Scenario(
     name="facts",
@@ -127,7 +129,6 @@ def test_idle_base_models_wait_elsewhere(tmp_path, monkeypatch):
         assert all((tensor == found[name][key]).all() for key, tensor in tensors.items()), name
 
 
-@pytest.mark.slow
 def test_worker_processes_compute_where_their_clients_do(tmp_path):
     scenario = load_scenario(str(written(tmp_path)))
     for engine, device in {"in-process": "cpu", "simulation": "cpu:0,cpu:1"}.items():

@@ -9,6 +9,8 @@ from fedmosaic.config import resolve
 from fedmosaic.experiments.dry_run import dry_run, steady_round, with_null_models
 from fedmosaic.federation import RunFolder, engines
 
+pytestmark = pytest.mark.slow  # whole runs
+
 MOVING = SMALL.model_copy(
     update={
         "clients": tuple(
@@ -19,7 +21,6 @@ MOVING = SMALL.model_copy(
 )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ["hetero-ssfl", "fedmosaic"])
 def test_a_dry_run_counts_what_the_run_spends(tmp_path, monkeypatch, method):
     """With a client that joins, one that leaves, rounds that not all train in, and steps that differ between rounds."""

@@ -13,6 +13,8 @@ from fedmosaic.federation.callbacks import Callback, Callbacks, RunEnd, RunStart
 from fedmosaic.federation.event_log import KINDS, Resumed, append, read
 from fedmosaic.federation.grid import InProcessGrid
 
+pytestmark = pytest.mark.slow  # whole runs
+
 ROUNDS = 2
 
 

@@ -23,6 +23,8 @@ from fedmosaic.federation.participation import participants
 from fedmosaic.federation.results import ExchangedScores
 from fedmosaic.io import load_tensors
 
+pytestmark = pytest.mark.slow  # whole runs
+
 PAIR = SMALL.model_copy(update={"clients": SMALL.clients[:2]})
 TIMES = dict.fromkeys(("seconds", "train_seconds", "evaluation_seconds"))
 

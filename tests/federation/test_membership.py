@@ -16,6 +16,8 @@ from fedmosaic.federation.grid import InProcessGrid
 from fedmosaic.federation.participation import present, schedule
 from fedmosaic.federation.server import Server
 
+pytestmark = pytest.mark.slow  # whole runs
+
 A, P = "layer.0.q_proj.A", "block.0.q_proj.P"
 SKETCH = 3
 

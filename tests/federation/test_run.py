@@ -22,6 +22,8 @@ from fedmosaic.federation import RunFolder, client_app, engines, server_app, wir
 from fedmosaic.federation.grid import InProcessGrid
 from fedmosaic.io import load_tensors
 
+pytestmark = pytest.mark.slow  # whole runs
+
 METHODS = ["fedmosaic", "fedavg", "sft"]
 PAIR = SMALL.model_copy(update={"clients": SMALL.clients[:2]})
 TIMES = ("seconds", "train_seconds", "evaluation_seconds")
@@ -98,7 +100,6 @@ def test_what_the_sketches_tell_is_in_the_results_and_the_events(finished):
     assert finished["sft"][1]["privacy"] is None
 
 
-@pytest.mark.slow
 def test_the_same_seed_gives_the_same_results_and_another_seed_others(finished, tmp_path):
     path, results = finished["fedmosaic"]
     again = run(tmp_path / "again", small())
@@ -112,7 +113,7 @@ class StoppedError(Exception):
     pass
 
 
-@pytest.mark.parametrize("call", [9, *(pytest.param(call, marks=pytest.mark.slow) for call in (5, 14, 19))])
+@pytest.mark.parametrize("call", [5, 9, 14, 19])
 def test_a_run_stopped_anywhere_goes_on_to_the_same_results(finished, tmp_path, monkeypatch, call):
     path, results = finished["fedmosaic"]
     count = 0
@@ -270,7 +271,6 @@ def test_a_process_that_is_about_to_end_is_waited_for_and_one_that_goes_on_is_na
     ends.join()
 
 
-@pytest.mark.slow
 def test_a_killed_process_is_resumed_by_the_command_line_to_the_same_results(finished, tmp_path):
     """Kill -9 a real run after its first round, then --resume it."""
     from fedmosaic.config.settings import tomli_w
@@ -294,7 +294,6 @@ def test_a_killed_process_is_resumed_by_the_command_line_to_the_same_results(fin
     assert (out / "report.html").is_file()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("gate", ["sample", "token"])
 def test_other_gates_run_and_are_trained(tmp_path, gate):
     settings = resolve(SMALL, overrides=[f"adapter.gate={gate}"], method="fedmosaic", rounds=2)

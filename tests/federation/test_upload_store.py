@@ -13,6 +13,8 @@ from fedmosaic.federation.upload_store import StoredTensors, UploadStore
 from fedmosaic.io import load_tensors, save_tensors
 from fedmosaic.methods.uploads import Upload
 
+pytestmark = pytest.mark.slow  # whole runs
+
 
 def upload(client, round_, values=4):
     return Upload(client, "one", {"layer.0.q.A": torch.full((values,), float(client))}, 8, round_)

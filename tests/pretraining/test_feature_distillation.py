@@ -10,6 +10,8 @@ from fedmosaic.data.dialogue import Dialogue
 from fedmosaic.models.special_tokens import IMAGE_ID
 from fedmosaic.pretraining.feature_distillation import FeatureDistillation, matched_positions
 
+pytestmark = pytest.mark.slow  # models are trained
+
 DIALOGUES = (
     Dialogue(("000001",), (("<image> what is this ? answer :", "bird"), ("what is red ? answer :", "a fish tool"))),
     Dialogue(("000001", "000002"), (("<image> first <image> second which ? answer :", "second"),)),

@@ -20,6 +20,8 @@ from fedmosaic.pretraining.vision_language import train, untrained, write_delta
 from fedmosaic.pretraining.vision_language_step import Recipe, Training
 from fedmosaic.registry import PACKAGED
 
+pytestmark = pytest.mark.slow  # models are trained
+
 ONE = Dialogue(
     ("000001",), (("<image> what kind of thing is this ? answer :", "bird"), ("is this red ? answer :", "no"))
 )

@@ -11,10 +11,11 @@ from tests.trackers.test_tensorboard import event_accumulator, read, series
 from fedmosaic.config.settings import tomli_w
 from fedmosaic.federation import RunFolder, engines
 
+pytestmark = pytest.mark.slow  # whole runs
+
 DOCS = Path(__file__).parents[2] / "docs" / "tracking.md"
 
 
-@pytest.mark.slow
 def test_a_tracked_run_and_its_reference_can_be_read_in_tensorboard(monkeypatch, capsys, tmp_path):
     assert event_accumulator is not None
     (tmp_path / "small.toml").write_text(tomli_w.dumps(SMALL.model_dump(mode="json")))

@@ -18,6 +18,8 @@ from fedmosaic.methods.registry import method_classes
 from fedmosaic.training import cohort as cohorts
 from fedmosaic.training.cohort import Cohort, alike
 
+pytestmark = pytest.mark.slow  # every method
+
 METHODS = sorted(method_classes())
 OWN_LOSSES = {"feddat", "fedproto", "fedsim", "hetero-ssfl", "proxyfl"}
 """Their steps are on losses of their own, and taken one by one."""
@@ -89,9 +91,7 @@ def assert_alike(one, other, atol=1e-5):
             )
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "fedmosaic-proxy" else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
-)
+@pytest.mark.parametrize("name", METHODS)
 def test_twenty_steps_side_by_side_are_those_alone(name, together):
     lab = Lab(name, models=MODELS, steps=10, learning_rate=3e-3)
     assert_alike(side_by_side(Field(lab), 2, Cohort(4)), one_by_one(Field(lab), 2))

@@ -1,8 +1,12 @@
 from itertools import islice
 
+import pytest
+
 from fedmosaic.data.mosaic40.build import PublicBank
 from fedmosaic.data.mosaic40.drills import drills
 from fedmosaic.data.mosaic40.scene_skills import OPPOSITE
+
+pytestmark = pytest.mark.slow  # thousands of dialogues
 
 
 def test_a_drill_has_one_right_answer_and_it_is_given(public_bank: PublicBank) -> None:
