@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -105,10 +104,11 @@ def _writer(runtime: ClientRuntime, client: int, form: str, base: str) -> Callab
 
 def _with_terms(models: Iterable[str], folder: Path) -> list[str]:
     """Lay the terms of base models beside what was made of them, and return the files' names."""
-    files = {path.name: path for model in models for path in terms_of(model)}
-    for name, path in files.items():
-        shutil.copyfile(path, folder / name)
-    return list(files)
+    paths = dict.fromkeys(path for model in models for path in terms_of(model))
+    for path in paths:
+        with (folder / path.name).open("ab") as file:  # two makers may both have a NOTICE
+            file.write(path.read_bytes())
+    return list(dict.fromkeys(path.name for path in paths))
 
 
 def _as_stored(settings: RunSettings) -> RunSettings:
