@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tests.models.conftest import Noise
@@ -25,7 +27,7 @@ def stand_ins(tmp_path, home, monkeypatch):
         made = make_packaged(architecture, tmp_path / name)
         vision, text = PACKAGED.load(name), PACKAGED.load(f"{name}-text")
         for kind in (vision, text):
-            monkeypatch.setattr(kind, "package", made.text.package)
+            monkeypatch.setattr(kind, "package", replace(made.text.package, terms=kind.package.terms))
         monkeypatch.setattr(vision, "unused", made.vision.unused)
         monkeypatch.setattr(vision, "delta_file", classmethod(lambda cls, path=made.delta: path))
         module, _ = vision.unchanged(home)

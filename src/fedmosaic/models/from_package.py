@@ -42,12 +42,10 @@ class PackagedModel(ABC):
     Attributes:
         name: the model's name.
         package: its weights.
-        terms: files that go along with whatever is made of its weights, where their licence asks for it.
     """
 
     name: ClassVar[str]
     package: ClassVar[WeightPackage]
-    terms: ClassVar[tuple[Path, ...]] = ()
 
     @classmethod
     def check(cls) -> None:

