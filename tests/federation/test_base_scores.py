@@ -2,7 +2,6 @@
 
 import pytest
 
-from fedmosaic.config import EvaluationSettings
 from fedmosaic.data.sample import Sample
 from fedmosaic.evaluation import TaskScore
 from fedmosaic.federation.base_scores import BaseScores
@@ -35,7 +34,7 @@ class Pictures:
 
 
 def known(folder, shown="a cat", **how):
-    return BaseScores(folder, EvaluationSettings(**how), Pictures(shown))
+    return BaseScores(folder, how, Pictures(shown))
 
 
 def test_another_process_reads_what_one_measured(tmp_path, measure):

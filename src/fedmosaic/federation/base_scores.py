@@ -7,13 +7,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from fedmosaic.config import EvaluationSettings
 from fedmosaic.data.images import ImageSource
 from fedmosaic.data.sample import Sample
 from fedmosaic.evaluation import TaskScore
 from fedmosaic.io import write_atomically
 
-_SCORING = 4  # raise it when samples are scored in another way
+_SCORING = 5  # raise it when samples are scored in another way
 
 Scores = dict[str, TaskScore]
 
@@ -26,29 +25,26 @@ class BaseScores:
 
     Args:
         folder: one small JSON file for each question asked.
-        how: how samples are scored.
+        how: all that a score depends on beside model and samples, as JSON has it.
         images: where the samples' images are; what they show is part of the question.
     """
 
-    def __init__(self, folder: Path, how: EvaluationSettings, images: ImageSource) -> None:
+    def __init__(self, folder: Path, how: Mapping[str, object], images: ImageSource) -> None:
         self._folder = folder
         self._images = images
-        self._common = [
-            _SCORING,
-            how.model_dump(mode="json", include={"batch_size", "open_metric", "answer_tokens"}),
-        ]
+        self._common = [_SCORING, dict(how)]
         self._known: dict[str, Scores] = {}
 
-    def get(self, architecture: str, tasks: Mapping[str, Sequence[Sample]], measure: Callable[[], Scores]) -> Scores:
+    def get(self, model: str, tasks: Mapping[str, Sequence[Sample]], measure: Callable[[], Scores]) -> Scores:
         """Return the scores by task, measured only if nobody has asked before.
 
         Args:
-            architecture: of the base model; it covers its weights.
+            model: what the base model is; it covers weights, tokenizer and templates.
             tasks: the samples to score.
             measure: scores them.
         """
         questions = {name: list(map(self._question, each)) for name, each in tasks.items()}
-        asked = json.dumps([self._common, architecture, questions])
+        asked = json.dumps([self._common, model, questions])
         key = hashlib.blake2b(asked.encode(), digest_size=16).hexdigest()
         if key not in self._known:
             path = self._folder / f"{key}.json"

@@ -12,6 +12,7 @@ from fedmosaic.evaluation import TaskScore, score_samples
 from fedmosaic.federation.adapter_factory import AdapterFactory
 from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.base_scores import BaseScores
+from fedmosaic.federation.input_digests import model_digest
 from fedmosaic.models import BaseModel
 from fedmosaic.models.device import within_memory
 
@@ -27,6 +28,7 @@ class Evaluator:
     def __init__(self, assets: Assets, adapters: AdapterFactory) -> None:
         self._assets = assets
         self._adapters = adapters
+        self._models: dict[str, str] = {}
 
     def scores(self, model: BaseModel, tasks: Sequence[str], count: int) -> dict[str, TaskScore]:
         """Score a model as it stands; tasks share batches.
@@ -73,11 +75,22 @@ class Evaluator:
             with adapter.disabled():
                 return self.scores(model, tasks, count)
 
-        return self._known.get(model.architecture, self._samples(tasks, count), measure)
+        if spec.model not in self._models:
+            self._models[spec.model] = model_digest(spec.model, self._assets.pool)
+        return self._known.get(self._models[spec.model], self._samples(tasks, count), measure)
 
     @cached_property
     def _known(self) -> BaseScores:
-        return BaseScores(self._assets.cache / "scores", self._assets.settings.evaluation, self._assets.images)
+        own = self._assets.settings
+        how = {
+            "evaluation": own.evaluation.model_dump(
+                mode="json", include={"batch_size", "open_metric", "answer_tokens"}
+            ),
+            "model": own.model.model_dump(mode="json"),
+            "wording": [own.scenario.system, own.scenario.template],
+            "device": self._assets.device.partition(":")[0],
+        }
+        return BaseScores(self._assets.cache / "scores", how, self._assets.images)
 
     def _samples(self, tasks: Sequence[str], count: int) -> dict[str, tuple[Sample, ...]]:
         split = self._assets.settings.evaluation.split

@@ -13,6 +13,7 @@ from fedmosaic.data.sample import Sample
 from fedmosaic.errors import DataError
 from fedmosaic.federation.assets import Assets
 from fedmosaic.io import load_json, write_atomically
+from fedmosaic.training.model_pool import ModelPool
 
 Digests = dict[str, str]
 """By what was read, as an error names it."""
@@ -140,8 +141,21 @@ class InputDigests:
         return {f"{split} samples of {name}": _of_samples(getattr(task, split), images) for split in _SPLITS}
 
     def _weights(self, name: str) -> Digests:
-        texts = _of_files(Path(name).expanduser(), _TEXTS)
-        return {f"base model {name}": " ".join(filter(None, (self._assets.pool.known(name).architecture, texts)))}
+        return {f"base model {name}": model_digest(name, self._assets.pool)}
+
+
+def model_digest(name: str, pool: ModelPool) -> str:
+    """Return what a base model is: its architecture, which covers its weights, and a digest of the texts beside them.
+
+    Args:
+        name: as clients name it.
+        pool: the base models.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    texts = _of_files(Path(name).expanduser(), _TEXTS)
+    return " ".join(filter(None, (pool.known(name).architecture, texts)))
 
 
 def _start(folder: str) -> Digests:
