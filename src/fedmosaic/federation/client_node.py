@@ -112,7 +112,8 @@ class ClientNode(Participant):
             RunError: the client's state is missing or damaged.
         """
         client = self.client_after(round_, known=known)
-        with self.runtime.assets.method.answering(client) as model:
+        method = self.runtime.assets.method
+        with (method.answering if round_ else method.answering_at_start)(client) as model:
             found = self.runtime.evaluator.scores(model, tasks, count)
             answered: dict[When, list[str]] = {"final": self._example_answers(model)} if asking else {}
         if asking and not self.spec.start:  # else it begins with a LoRA of its own

@@ -80,7 +80,8 @@ def answering(runtime: ClientRuntime, client_id: int, when: When | None = None) 
         with client.adapter.disabled():
             yield client.base
     else:
-        with runtime.assets.method.answering(client) as model:
+        method = runtime.assets.method
+        with (method.answering_at_start if when == "start" else method.answering)(client) as model:
             yield model
 
 

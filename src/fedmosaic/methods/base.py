@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
@@ -37,7 +37,10 @@ from fedmosaic.training import Budget, Client, Resources
 
 @dataclass(frozen=True, kw_only=True)
 class MethodSettings:
-    """Base of all methods' settings; fields can be changed with ``--set method.KEY=VALUE``."""
+    """Base of all methods' settings; fields can be changed with ``--set method.KEY=VALUE``.
+
+    Fields whose names end with ``learning_rate``, and no others, are scaled where all learning rates are.
+    """
 
     def public_needed(self, training: TrainingSettings) -> int:
         """Return the number of public samples that a round needs; 0: the data need have none.
@@ -298,6 +301,16 @@ class Method(ABC, Generic[S]):
         """
         with folded_in(client.adapter, self.answers_with):
             yield client.base
+
+    def answering_at_start(self, client: Client) -> AbstractContextManager[BaseModel]:
+        """Yield what answers before the first round: the base model, with the LoRA that the client brings in all slots.
+
+        Default: as :meth:`answering`; for methods in whose answers something else has a part.
+
+        Args:
+            client: as it begins.
+        """
+        return self.answering(client)
 
     def upload(self, client: Client) -> dict[str, Tensor]:
         """Return the tensors that leave the client after training. Default: the communicated slot.
