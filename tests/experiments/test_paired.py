@@ -1,7 +1,11 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from fedmosaic.experiments.paired import Difference, paired_difference, sampled_difference
+from fedmosaic.evaluation import Measurement, summarise
+from fedmosaic.experiments import comparison
+from fedmosaic.experiments.paired import Difference, paired_difference, sampled_difference, task_weights
 
 
 def scores(table):
@@ -37,6 +41,51 @@ def test_one_seed_is_judged_over_its_tasks():
     found = paired_difference(scores(values), scores(np.zeros_like(values)))
     half = 1.96 * values.std() / np.sqrt(40)
     assert found.low == pytest.approx(values.mean() - half, abs=0.2 * half)
+
+
+def results(scored, tasks):
+    """A finished run's results, of each client's score of each task."""
+    samples = {client: {task: (score,) for task, score in scores.items()} for client, scores in scored.items()}
+    parts = (summarise([Measurement.of(1, samples)], samples, tasks, own=own) for own in (True, False))
+    return SimpleNamespace(self_=next(parts), others=next(parts), exchanged=None)
+
+
+def against(mine, theirs, tasks, part="self"):
+    done, methods = {"a": {0: mine}, "b": {0: theirs}}, {"a": "a", "b": "b"}
+    return comparison._against_rivals("a", done, methods, part, tasks)
+
+
+UNEQUAL = {0: ["w"], 1: ["x", "y", "z"], 2: ["w", "x"]}
+"""Clients with unequal numbers of tasks, some of them shared."""
+
+
+@pytest.mark.parametrize("part", ["self", "others"])
+def test_a_lead_is_the_difference_of_the_scores_that_stand_beside_it(part):
+    random = np.random.default_rng(0)
+    mine, theirs = ({c: dict(zip("wxyz", random.random(4), strict=True)) for c in UNEQUAL} for _ in range(2))
+    sides = [results(each, UNEQUAL) for each in (mine, theirs)]
+    ours, other = (each.self_ if part == "self" else each.others for each in sides)
+    found = against(*sides, UNEQUAL, part)
+    assert found["mean"] == pytest.approx(ours.last - other.last)
+    assert found["low"] <= found["mean"] <= found["high"]
+
+
+def test_a_client_with_one_task_counts_as_much_as_one_with_three():
+    tasks = {0: ["w"], 1: ["x", "y", "z"]}
+    assert task_weights(tasks, own=True) == pytest.approx({"w": 1, "x": 1 / 3, "y": 1 / 3, "z": 1 / 3})
+    assert task_weights(tasks, own=False) == pytest.approx({"w": 1, "x": 1 / 3, "y": 1 / 3, "z": 1 / 3})
+    mine, theirs = [{"w": 1.0, "x": 0.0, "y": 0.0, "z": 0.0}], [{"w": 0.0, "x": 0.6, "y": 0.6, "z": 0.6}]
+    found = paired_difference(mine, theirs, weights=task_weights(tasks, own=True))
+    assert found.mean == pytest.approx(0.5 - 0.3)
+
+
+def test_runs_of_which_one_lacks_a_client_are_compared_on_the_tasks_of_both():
+    tasks = {0: ["w"], 1: ["x"], 2: ["y"]}
+    scored = {client: dict.fromkeys("wxy", 0.5) for client in tasks}
+    better = {client: dict.fromkeys("wxy", 0.75) for client in (0, 1)}
+    assert against(results(scored, tasks), results(better, tasks), tasks)["mean"] == pytest.approx(-0.25)
+    alone = {2: dict.fromkeys("wxy", 0.75)}
+    assert against(results(better, tasks), results(alone, tasks), tasks) is None
 
 
 @pytest.mark.parametrize(
@@ -78,6 +127,7 @@ def test_the_mean_is_that_of_self_whatever_the_numbers_of_tasks_and_samples():
     assert found.low < found.mean < found.high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [{"clients": 1, "tasks": 1}, {"clients": 4, "tasks": 2}, {"tasks": 1, "samples": 60}])
 def test_equal_methods_are_rarely_told_apart_and_unequal_ones_often(shape):
     rng = np.random.default_rng(1)

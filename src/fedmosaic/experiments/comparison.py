@@ -17,7 +17,7 @@ from fedmosaic.errors import SettingsError
 from fedmosaic.evaluation import Summary
 from fedmosaic.evaluation.statistics import mean_interval
 from fedmosaic.experiments.equal_flops import WINDOW
-from fedmosaic.experiments.paired import paired_difference
+from fedmosaic.experiments.paired import paired_difference, task_weights
 from fedmosaic.experiments.sweep import Plan
 from fedmosaic.federation.results import RunResults
 from fedmosaic.federation.run_folder import RunFolder
@@ -72,6 +72,7 @@ def compare(
         if found := RunFolder(each.path).results():
             done.setdefault(each.variant, {})[each.seed] = found
     methods = {each.variant: each.method for each in plans}
+    tasks = {each.variant: {client.id: client.tasks for client in each.settings.scenario.clients} for each in plans}
     rows = [
         {
             "method": variant,
@@ -82,7 +83,7 @@ def compare(
             **_row(results),
             **{
                 f"against_rivals{after}": {
-                    part: _against_rivals(variant, done, methods, f"{part}{after}") for part in PARTS
+                    part: _against_rivals(variant, done, methods, f"{part}{after}", tasks[variant]) for part in PARTS
                 }
                 for after in ANSWERS
             },
@@ -186,9 +187,16 @@ def _last(summary: Summary | None) -> float | None:
 
 
 def _against_rivals(
-    variant: str, done: Mapping[str, Results], methods: Mapping[str, str], part: str
+    variant: str,
+    done: Mapping[str, Results],
+    methods: Mapping[str, str],
+    part: str,
+    tasks: Mapping[int, Sequence[str]],
 ) -> dict[str, Any] | None:
-    """Difference to the best variant of another method by the mean final score; None if there is none yet."""
+    """Difference to the best variant of another method by the mean final score; None if there is none yet.
+
+    It is that of the final scores, unless clients were missing: then it is of the tasks that both were scored on.
+    """
     scores = {name: _final(results, part) for name, results in done.items()}
     mine = scores[variant]
     rivals = {
@@ -199,9 +207,17 @@ def _against_rivals(
     if not rivals or len(mine) < len(done[variant]):
         return None
     best = max(rivals, key=lambda name: sum(rivals[name][seed].last for seed in mine))
-    difference = paired_difference(
-        [mine[seed].per_task for seed in mine], [rivals[best][seed].per_task for seed in mine]
+    pairs = [(mine[seed], rivals[best][seed]) for seed in mine]
+    common = set.intersection(*(set(each.per_task) for pair in pairs for each in pair))
+    if not common:
+        return None
+    ours, theirs = (
+        [{task: each.per_task[task] for task in common} for each in side] for side in zip(*pairs, strict=True)
     )
+    difference = paired_difference(ours, theirs, weights=task_weights(tasks, own=part.startswith("self")))
+    if all(a.per_task.keys() == b.per_task.keys() for a, b in pairs):
+        # Clients that share a task and have unequal numbers of tasks do not weigh it alike, and results have its mean.
+        difference = difference.around(statistics.fmean(a.last - b.last for a, b in pairs))
     return {"rival": best, **dataclasses.asdict(difference), "significant": difference.significant}
 
 

@@ -32,14 +32,46 @@ class Difference:
         """Whether zero lies outside the interval."""
         return self.low > 0 or self.high < 0
 
+    def around(self, mean: float) -> Difference:
+        """Return the same interval around another mean.
+
+        Args:
+            mean: in [-1, 1].
+        """
+        moved = mean - self.mean
+        return Difference(mean, self.low + moved, self.high + moved)
+
     def in_points(self) -> str:
         """Return a difference of accuracies in points, with a star if significant: ``-3.6* [-4.9, -2.4]``."""
         mean, low, high = (100 * each for each in (self.mean, self.low, self.high))
         return f"{mean:+.1f}{'*' if self.significant else ''} [{low:+.1f}, {high:+.1f}]"
 
 
+def task_weights(tasks: Mapping[int, Collection[str]], *, own: bool) -> dict[str, float]:
+    """Return how much each task counts in Self or Others, which are means over clients of means over a client's tasks.
+
+    Args:
+        tasks: each client's own tasks.
+        own: Self or Others.
+
+    Returns:
+        task -> sum over the clients whose mean it is part of, of 1 / the number of tasks in that mean.
+    """
+    every = sorted({task for chosen in tasks.values() for task in chosen})
+    weights = dict.fromkeys(every, 0.0)
+    for chosen in tasks.values():
+        counted = [task for task in every if (task in chosen) == own]
+        for task in counted:
+            weights[task] += 1 / len(counted)
+    return weights
+
+
 def paired_difference(
-    mine: Sequence[Mapping[str, float]], theirs: Sequence[Mapping[str, float]], *, seed: int = 0
+    mine: Sequence[Mapping[str, float]],
+    theirs: Sequence[Mapping[str, float]],
+    *,
+    weights: Mapping[str, float] | None = None,
+    seed: int = 0,
 ) -> Difference:
     """Return the mean difference of two methods' scores over seeds and tasks, with a bootstrap interval.
 
@@ -50,6 +82,7 @@ def paired_difference(
     Args:
         mine: one method's scores; task -> score for each seed.
         theirs: the other's, for the same seeds in the same order.
+        weights: how much each task counts, as :func:`task_weights` returns it; default: all alike.
         seed: of the bootstrap.
 
     Raises:
@@ -62,12 +95,14 @@ def paired_difference(
             " scores: expected the same seeds and tasks"
         )
     table = np.array([[a[task] - b[task] for task in tasks] for a, b in zip(mine, theirs, strict=True)])
+    weight = np.array([1.0 if weights is None else weights[task] for task in tasks])
     random = np.random.default_rng(seed)
     rows = random.integers(len(table), size=(_RESAMPLES, len(table)))
     columns = random.integers(len(tasks), size=(_RESAMPLES, len(tasks)))
-    means = table[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2))
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Difference(float(table.mean()), float(low), float(high))
+    of_tasks = table[rows[:, :, None], columns[:, None, :]].mean(axis=1)
+    drawn = weight[columns]
+    low, high = np.quantile((of_tasks * drawn).sum(axis=1) / drawn.sum(axis=1), [0.025, 0.975])
+    return Difference(float(np.average(table.mean(axis=0), weights=weight)), float(low), float(high))
 
 
 def sampled_difference(
