@@ -88,9 +88,23 @@ def test_split_by_a_column_deals_whole_tasks(monkeypatch, capsys, mine, tmp_path
     assert {sample.prompt[-2] for sample in benchmark.task("mine/a").train} <= set("02468")
     status, _, error = call(monkeypatch, capsys, *arguments)
     assert (status, "scenario.toml exists already" in error) == (2, True)
+    wrong = ("data", "split", mine, "--clients", 2, "--by", "ward", "--out", tmp_path / "few", "--model", "tiny-lama")
+    assert "--model tiny-lama" in (error := call(monkeypatch, capsys, *wrong)[2])
+    assert "did you mean 'tiny-llama'?" in error
     few = ("data", "split", mine, "--clients", 3, "--by", "ward", "--out", tmp_path / "few")
     assert "'ward' has 2 value(s)" in call(monkeypatch, capsys, *few)[2]
     assert not (tmp_path / "few").exists()
+
+
+def test_a_model_of_ones_own_is_found_from_any_folder(monkeypatch, capsys, mine, tmp_path):
+    (tmp_path / "models" / "my-model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "models")
+    for number, typed in enumerate(("my-model", "./my-model")):
+        out = tmp_path / f"out{number}"
+        split = ("data", "split", mine, "--clients", 2, "--by", "ward", "--model", typed, "--out", out)
+        assert call(monkeypatch, capsys, *split)[0] == 0
+        models = {client.model for client in scenario_of(str(out / "scenario.toml")).clients}
+        assert models == {str(tmp_path / "models" / "my-model")}
 
 
 @pytest.mark.slow

@@ -57,7 +57,7 @@ def compare(
     jobs: int = 1,
     progress: bool = False,
 ) -> Comparison:
-    """Run all methods with all seeds and compare them, as ``fedmosaic compare`` does; call again to go on.
+    """Run the given methods with each seed and compare them, as ``fedmosaic compare`` does; call again to go on.
 
     Args:
         scenario: a name, a file, or a :class:`Scenario`; default: the sweep file's, else ``demo``. So for all below.

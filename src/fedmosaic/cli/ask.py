@@ -36,7 +36,7 @@ def ask(
         ),
     ] = False,
 ) -> None:
-    """Print the answer of a client's model to a question about images."""
+    """Print the answer of a client's model to a question, about images or none."""
     from fedmosaic.api.answering import with_marks
     from fedmosaic.api.finished import Run
     from fedmosaic.api.moments import moments

@@ -81,7 +81,7 @@ def compare(
         ),
     ] = None,
 ) -> None:
-    """Run all methods with all seeds and compare them; call it again to go on where it was interrupted."""
+    """Run the given methods with each seed and compare them; call it again to go on where it was interrupted."""
     console = PlainConsole()
     check_comparison(budget, finished)
     names = lists.listed(methods, lists.name, option="--methods", expected="a method, such as fedmosaic or sft")

@@ -9,9 +9,12 @@ from typing import Any
 
 import tomli_w
 
+from fedmosaic.config.paths import OF_SCENARIO, expanded, rooted
 from fedmosaic.data.files import FilesBenchmark
 from fedmosaic.errors import SettingsError
 from fedmosaic.io import write_atomically
+from fedmosaic.nearest import suggestion
+from fedmosaic.registry import BASE_MODELS
 
 DIRICHLET = "dirichlet"
 
@@ -35,18 +38,22 @@ def deal(
         clients: number of clients.
         by: ``dirichlet``: of each task, each client holds a share of the train samples that is drawn; else a column:
             each of its values is a task, and whole tasks are dealt, the largest first, to whom has fewest samples.
-        models: the clients' base models, in turn.
+        models: the clients' base models, in turn: built-in names or folders, relative to the working folder.
         columns: what question, answer, ... are called in the data.
         alpha: concentration of the Dirichlet distribution.
         seed: of its draw.
 
     Raises:
-        SettingsError: there is such a scenario already, or there are too few tasks or samples.
+        SettingsError: there is such a scenario already, no such model, or there are too few tasks or samples.
         DataError: a record cannot be used.
     """
     file = out / "scenario.toml"
     if file.exists():
         raise SettingsError(f"{file} exists already; give another folder, or remove it")
+    for model in models:
+        if model not in BASE_MODELS and not expanded(model).is_dir():
+            near = suggestion(model, BASE_MODELS)
+            raise SettingsError(f"--model {model}: there is neither such a built-in model nor such a folder; {near}")
     columns = {**(columns or {}), **({} if by == DIRICHLET else {"task": by})}
     benchmark = FilesBenchmark(path, columns=columns)
     sizes = {name: len(benchmark.task(name).train) for name in benchmark.task_names()}
@@ -64,7 +71,7 @@ def deal(
             raise SettingsError(f"--clients {clients}: {by!r} has {len(sizes)} value(s), and each client needs one")
         hands = _dealt(sizes, clients)
     table["clients"] = [{"id": i, "model": models[i % len(models)], "tasks": tasks} for i, tasks in enumerate(hands)]
-    write_atomically(file, tomli_w.dumps(table))
+    write_atomically(file, tomli_w.dumps(rooted(table, Path.cwd(), OF_SCENARIO)))
     return file
 
 
