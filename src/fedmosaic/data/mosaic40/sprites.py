@@ -104,7 +104,9 @@ def colour_shares(image: Image.Image) -> dict[str, float]:
     """
     pixels = np.asarray(image.convert("RGBA")).reshape(-1, 4)
     solid = pixels[pixels[:, 3] > 200][::3, :3]
-    counts = Counter(_colour_name(*(int(v) for v in pixel)) for pixel in solid)
+    counts: Counter[str] = Counter()
+    for (red, green, blue), number in Counter(map(tuple, solid.tolist())).items():  # a sprite has few colours
+        counts[_colour_name(red, green, blue)] += number
     return {name: number / len(solid) for name, number in counts.items()}
 
 
