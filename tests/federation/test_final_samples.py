@@ -8,6 +8,7 @@ from tests.federation.test_last_exchange import run, settings
 from fedmosaic import Run
 from fedmosaic.config import resolve
 from fedmosaic.errors import SettingsError
+from fedmosaic.federation import examples
 
 FEW = 7
 MOMENTS = ("scores", "scores.start", "scores.exchanged")
@@ -28,6 +29,12 @@ def _set(count):
 def test_every_score_is_that_of_the_same_question_in_a_run_that_asks_all(runs, moment):
     every, some = (json.loads((each.path / f"{moment}.json").read_text()) for each in runs)
     assert some == {client: {task: scores[:FEW] for task, scores in tasks.items()} for client, tasks in every.items()}
+
+
+def test_examples_of_answers_are_kept_however_many_questions_are_scored(runs):
+    every, some = (examples.read(each.path / "clients" / "client-000") for each in runs)
+    assert some == every != []
+    assert all({"start", "final", "exchanged"} <= each.answered.keys() for each in some)
 
 
 def test_evaluating_again_asks_the_questions_of_the_run(runs):

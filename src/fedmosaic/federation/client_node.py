@@ -90,7 +90,7 @@ class ClientNode(Participant):
         if round_ == 0 and not self.spec.start:
             of_base = self.runtime.evaluator.base_scores(self.spec, tasks, count)
             return {task: each.scores for task, each in of_base.items()}
-        last = round_ == self.runtime.assets.settings.rounds and not count
+        last = round_ == self.runtime.assets.settings.rounds
         return self.score(round_, tasks, count=count, known=known, asking=last)
 
     def score(
