@@ -30,6 +30,7 @@ def layer_inputs(model, samples):
     return [state[torch.arange(len(samples)), last].detach() for state in states]
 
 
+@pytest.mark.slow
 def test_layers_are_compared_by_what_they_read(features_home, samples):
     one, other = make_model("tiny-llama", features_home), make_model("tiny-qwen2", features_home, seed=3)
     found = layer_similarity(one, other, samples, positions=PositionWeights(image=0, text=0), batch_size=7)

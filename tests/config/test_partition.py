@@ -41,6 +41,7 @@ def assert_partition(scenario, sizes):
     assert all((count == 1).all() for count in owners(scenario, sizes).values())
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(clients=st.integers(2, 5000), alpha=alphas, seed=st.integers(0, 99))
 def test_mosaic40_is_dealt_out_whole(clients, alpha, seed):

@@ -90,6 +90,7 @@ def test_a_file_that_unpacks_to_far_more_than_it_holds_is_refused(tmp_path, monk
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not INSTALLED, reason="needs pyarrow")
 def test_a_column_that_repeats_a_long_text_is_read_in_few_rows(tmp_path):
     import pyarrow.parquet

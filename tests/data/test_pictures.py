@@ -78,6 +78,7 @@ def test_a_camera_s_note_that_makes_no_sense_changes_nothing(note: Image.Exif | 
         np.testing.assert_allclose(np.asarray(read(content)).astype(int), UPRIGHT, atol=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "size"),
     [("JPEG", (8064, 6048)), ("PNG", (5000, 3600)), ("JPEG", (600, 40_000)), ("PNG", (40_000, 60))],
@@ -158,6 +159,7 @@ VICTIMS = [
 ]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300, derandomize=True)
 @given(
     st.sampled_from(VICTIMS), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=6), st.floats(0, 1.2)

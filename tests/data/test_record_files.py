@@ -131,6 +131,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(st.lists(JSON, min_size=1, max_size=5), st.sampled_from([None, 1]))
 def test_elements_of_a_list_are_found_as_a_parser_finds_them(table: list[Any], indent: int | None) -> None:

@@ -39,6 +39,7 @@ def test_the_abstract_members_of_a_grid_are_those_that_are_implemented():
     assert not RayGrid.__abstractmethods__
 
 
+@pytest.mark.slow
 def test_flowers_internals_are_used_in_one_file():
     for path in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -63,6 +64,7 @@ def test_the_repository_is_the_same_flower_app():
     assert table["config"] == DEFAULTS
 
 
+@pytest.mark.slow
 def test_its_bundle_is_small_and_has_no_weights(tmp_path):
     build = Path(sys.executable).parent / "flwr"
     done = subprocess.run([build, "build", "--app", ROOT], cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -84,6 +86,7 @@ def test_nobody_is_told_of_a_run_unless_asked():
     assert done.stdout.split() == ["0", "1", "0"]
 
 
+@pytest.mark.slow
 def test_handing_a_message_on_loads_no_torch():
     code = "import sys, fedmosaic.federation.forwarding; print('torch' in sys.modules, 'transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

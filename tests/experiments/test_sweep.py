@@ -55,6 +55,7 @@ def test_only_runs_finished_with_the_same_settings_are_taken(tmp_path):
     assert sweep.take_finished(laid, earlier) == []  # what is there stays
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("elsewhere", [True, False])
 def test_runs_on_data_that_have_changed_since_are_not_compared(tmp_path, elsewhere):
     laid = sweep.plan(sweep.variants(small(seed=0), ["sft"]), seeds=(0,), out=tmp_path / "earlier")

@@ -43,6 +43,7 @@ def test_it_takes_at_most_sixty_lines():
     assert sum(len(text.splitlines()) for text in FILES.values()) <= 60
 
 
+@pytest.mark.slow
 def test_the_package_is_found_and_works_as_it_says(found):
     assert method_classes()["mrmtl"].__module__ == "mrmtl"
     moved = {}

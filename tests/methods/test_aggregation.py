@@ -51,6 +51,7 @@ def test_at_high_temperature_fedmosaic_is_the_uniform_mean_of_the_others():
     torch.testing.assert_close(result.downloads[0][P], torch.full((2, 2), (2.0 + 4 + 8) / 3), atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @given(st.permutations(range(4)), st.floats(0.05, 5))
 def test_fedmosaic_does_not_depend_on_the_order_in_which_uploads_arrive(order, temperature):
     method = make_method("fedmosaic", {"temperature": temperature})

@@ -6,16 +6,16 @@ import json
 import pytest
 import torch
 from tests.federation.scenario import small
+from tests.methods.every import marked
 
 from fedmosaic.federation import RunFolder, engines, wire
 from fedmosaic.federation.adapter_factory import AdapterFactory
 from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.participant import Participant
 from fedmosaic.federation.server_context import ServerContext
-from fedmosaic.methods.registry import method_classes
 from fedmosaic.methods.uploads import Uploads
 
-METHODS = sorted(method_classes())
+METHODS = marked()
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,7 @@ def test_a_round_and_the_next(assets, adapters):
         assert torch.equal(model.answer_logits(model.collate(samples)).logits, answers.logits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fedavg", "fedmosaic", "feddpa", "hetlora", "nefl"])
 def test_every_method_trains_a_tower_adapter_and_sends_it(first, name):
     settings = small(name)

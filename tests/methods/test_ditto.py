@@ -1,5 +1,6 @@
 """Ditto against its equations, on tiny clients."""
 
+import pytest
 import torch
 from tests.methods.lab import Lab, distance, same, spied
 
@@ -37,6 +38,7 @@ def test_the_pull_has_the_gradient_of_the_paper_and_its_centre_is_what_was_recei
             torch.testing.assert_close(gradient, 0.7 * (value - received[name]))
 
 
+@pytest.mark.slow
 def test_what_was_received_survives_the_first_step_and_training_moves_on_from_there():
     """docs/method-facts.md#optimiser-restore-undoes-the-download."""
     lab = Lab("ditto")
@@ -80,6 +82,7 @@ def test_only_the_shared_slot_leaves_the_client_and_a_download_does_not_touch_th
     assert same(client.snapshot("personal"), personal)
 
 
+@pytest.mark.slow
 def test_a_strong_pull_keeps_the_personal_slot_at_the_received_weights():
     found = {}
     for pull in (0.0, 100.0):

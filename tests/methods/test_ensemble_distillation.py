@@ -71,6 +71,7 @@ def test_a_student_that_only_gets_worse_stays_as_it_was():
     assert same(distiller.learn("narrow", start, wrong), start)
 
 
+@pytest.mark.slow
 def test_students_learn_at_their_own_rate_which_decays_within_a_pass(keep_last):
     lab, server, distiller, uploads, goals = distillation(server_rate=0.01, steps=20)
     batches, rate = len(distiller.batches["narrow"]), 0.01 * lab.settings.training.learning_rate

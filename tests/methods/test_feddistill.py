@@ -1,5 +1,6 @@
 """FedDistill: averages within architectures, then learning from all clients on fresh public samples."""
 
+import pytest
 from tests.methods.lab import Lab, distance, same, spied
 from torch.testing import assert_close
 
@@ -31,6 +32,7 @@ def test_with_no_learning_it_is_fedavg():
             assert_close(downloads[client][name], mean)
 
 
+@pytest.mark.slow
 def test_every_architecture_comes_closer_to_what_all_clients_predict_in_its_own_tokens(keep_last):
     lab = make()
     uploads = noisy(lab)
@@ -70,6 +72,7 @@ def test_targets_are_the_mean_distribution_of_the_clients_of_one_architecture():
     assert_close(goal.probabilities[0], sum(each) / 2)
 
 
+@pytest.mark.slow
 def test_other_public_samples_in_every_round_and_their_cost_is_metered(keep_last):
     lab = make()
     uploads = noisy(lab)
@@ -81,6 +84,7 @@ def test_other_public_samples_in_every_round_and_their_cost_is_metered(keep_last
     assert distance(one[0], lab.method.aggregate(uploads, lab.server(round_=3)).downloads[0]) > 0
 
 
+@pytest.mark.slow
 def test_only_architectures_that_receive_are_students_but_all_are_teachers():
     lab = make()
     uploads = noisy(lab)

@@ -88,6 +88,7 @@ def test_the_loss_has_the_label_term_and_nothing_else_where_nobody_is_better():
     assert same(other.snapshot("local"), before)
 
 
+@pytest.mark.slow
 def test_server_models_learn_go_on_from_round_to_round_and_teach_each_architecture():
     lab = make()
     _, uploads = trained(lab)
@@ -107,6 +108,7 @@ def test_server_models_learn_go_on_from_round_to_round_and_teach_each_architectu
     assert (again.downloads[0]["public.loss"] < first.downloads[0]["public.loss"]).float().mean() > 0.5
 
 
+@pytest.mark.slow
 def test_the_server_uses_the_public_samples_of_the_uploads_round_and_only_fresh_uploads():
     lab = make()
     _, uploads = trained(lab)
@@ -130,6 +132,7 @@ def test_the_server_uses_the_public_samples_of_the_uploads_round_and_only_fresh_
     assert same(two.downloads[1], one.downloads[0])  # it receives, but its knowledge was of other samples
 
 
+@pytest.mark.slow
 def test_the_server_teaches_before_the_clients_own_training_on_the_samples_of_the_round_before():
     lab = make()
     clients, uploads = trained(lab)
@@ -154,6 +157,7 @@ def test_the_server_teaches_before_the_clients_own_training_on_the_samples_of_th
     assert taught.meter.flops > alone.meter.flops
 
 
+@pytest.mark.slow
 def test_a_client_that_sat_out_compares_with_what_it_would_say_now():
     lab = make()
     clients, uploads = trained(lab)

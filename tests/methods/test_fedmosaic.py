@@ -37,12 +37,14 @@ def test_the_first_sketch_is_the_mean_of_the_new_samples_and_later_ones_are_mixe
     torch.testing.assert_close(found[1], (means[0] + means[1]) / 2)
 
 
+@pytest.mark.slow
 def test_the_sketch_does_not_depend_on_what_the_client_has_trained():
     fast, slow = (lab(learning_rate=rate) for rate in (1e-1, 1e-4))
     for one, other in zip(sketches(fast)[0], sketches(slow)[0], strict=True):
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 3])
 def test_the_probe_looks_at_least_once_a_round_however_few_the_steps(steps):
     for probe_on in ("arrivals", "batches"):
@@ -60,6 +62,7 @@ def test_a_client_looks_again_at_what_arrived_while_it_was_away():
     torch.testing.assert_close(upload.tensors["sketch"], made.method._sketch.probe(missed).mean(0))
 
 
+@pytest.mark.slow
 def test_the_budget_of_new_samples_does_not_grow_over_the_rounds_and_that_of_batches_does():
     spent = {}
     for probe_on in ("arrivals", "batches"):
@@ -75,6 +78,7 @@ def test_the_budget_of_new_samples_does_not_grow_over_the_rounds_and_that_of_bat
     assert spent["batches"] == sorted(set(spent["batches"]))
 
 
+@pytest.mark.slow
 def test_a_silent_client_repeats_its_sketch_or_uploads_zeros():
     budget = {"noise_multiplier": 1.0, "epsilon": 5.0}
     found, here = sketches(lab({"probe_on": "batches", "privacy": budget}))
@@ -87,6 +91,7 @@ def test_a_silent_client_repeats_its_sketch_or_uploads_zeros():
         sketches(lab({"privacy": {**budget, "epsilon": 0.1, "when_spent": "stop"}}))
 
 
+@pytest.mark.slow
 def test_noise_follows_the_seed_unless_it_is_to_be_private():
     def first(settings, secret):
         made = lab(settings)
@@ -101,6 +106,7 @@ def test_noise_follows_the_seed_unless_it_is_to_be_private():
     assert not torch.equal(first(private, b"a" * 32), first({}, b"a" * 32))
 
 
+@pytest.mark.slow
 def test_in_deployment_noise_is_private_by_default():
     made = lab()
     made.settings = made.settings.model_copy(update={"engine": "deployment"})

@@ -45,6 +45,7 @@ def by_hand(model, sample, option):
     return float(torch.log_softmax(answers.logits.detach(), -1).gather(1, answers.targets[:, None]).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [{}, {"steps": 5, "batch_size": 2}])
 def test_the_own_model_trains_exactly_as_in_local_training(training):
     own, alone = Lab("fedmosaic-proxy", models=UNLIKE, **training), Lab("sft", models=UNLIKE, **training)
@@ -58,6 +59,7 @@ def test_the_own_model_trains_exactly_as_in_local_training(training):
         state, other = client.state(), single.state()
 
 
+@pytest.mark.slow
 def test_all_proxies_start_alike_and_learn_from_the_clients_own_batches():
     lab = Lab("fedmosaic-proxy", models=UNLIKE)
     clients = [lab.client(number) for number in range(3)]
@@ -71,6 +73,7 @@ def test_all_proxies_start_alike_and_learn_from_the_clients_own_batches():
     assert {client.proxy.base.architecture for client in clients} == {"narrow"}
 
 
+@pytest.mark.slow
 def test_nothing_of_a_private_model_leaves_and_a_shared_one_does():
     for own, expected in (("private", {True}), ("shared", {True, False})):
         lab = Lab("fedmosaic-proxy", {"own": own}, models=UNLIKE)
@@ -81,6 +84,7 @@ def test_nothing_of_a_private_model_leaves_and_a_shared_one_does():
         )
 
 
+@pytest.mark.slow
 def test_proxies_of_all_clients_are_averaged_and_own_models_within_their_architecture():
     lab = Lab("fedmosaic-proxy", {"own": "shared"}, models=("narrow", "wide", "foreign", "wide"))
     uploads = [trained(lab, number)[1] for number in range(4)]
@@ -179,6 +183,7 @@ def flops_of(method, settings=None, *, models):
     return client.spent.flops
 
 
+@pytest.mark.slow
 def test_all_flops_are_counted():
     """Those of both models, each as if it alone were trained on these samples, and of the sketch's own pass."""
     own, small = (flops_of("sft", models=(name, "narrow")) for name in ("foreign", "narrow"))
@@ -191,6 +196,7 @@ def test_all_flops_are_counted():
     assert with_sketch - together == sketches[0] - sketches[1] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("relevance", "numbers"), [("uniform", 0), ("update", 1024), ("sketch", 1024)])
 def test_what_is_sent_is_the_proxys_lora_and_a_sketch(relevance, numbers):
     """Three layers of four 16 x 16 linears and three of 16 x 32, of rank 4."""
@@ -214,6 +220,7 @@ def test_both_models_are_part_of_the_private_state():
         again.restore(dataclasses.replace(state, proxy=None))
 
 
+@pytest.mark.slow
 def test_a_dry_run_counts_what_the_run_will_count():
     settings = small("fedmosaic-proxy", rounds=2)
     steps, half = (
@@ -289,6 +296,7 @@ def _in_slots(client, own, proxy):
     return client.snapshot(own) | {f"proxy.{name}": each for name, each in client.proxy.snapshot(proxy).items()}
 
 
+@pytest.mark.slow
 def test_what_was_received_has_a_say_beside_what_was_made_of_it():
     settings = {"restart": 0.5, "share": 0.5, "weight": 2.0, "common": 0.25}
     lab = Lab("fedmosaic-proxy", settings, models=UNLIKE)
@@ -378,6 +386,7 @@ def test_before_the_first_download_the_common_start_counts_as_received():
     assert same(client.proxy.snapshot("received"), start)
 
 
+@pytest.mark.slow
 def test_a_run_can_train_the_proxy_alone(tmp_path):
     folder = RunFolder.create(tmp_path / "run", small("fedmosaic-proxy", method_settings={"own_steps": 0.0}, rounds=1))
     engines.run(folder.settings, folder)

@@ -1,5 +1,6 @@
 """FedProto: prototypes of answers, gathered in training, averaged by counts, and pulled towards."""
 
+import pytest
 import torch
 from tests.methods.lab import Lab, distance, same
 from torch.testing import assert_close
@@ -66,6 +67,7 @@ def test_the_first_round_is_plain_cross_entropy():
     assert client.meter.flops == other.meter.flops  # prototypes are gathered on the way
 
 
+@pytest.mark.slow
 def test_prototypes_are_class_means_of_the_rounds_samples_each_counted_once_as_it_was_drawn_last():
     lab = make(classes=64)
     client = lab.client(2)

@@ -1,5 +1,6 @@
 """FedProx: the gradient of the penalised loss, about what was received."""
 
+import pytest
 import torch
 from tests.methods.lab import Lab, distance, spied
 
@@ -30,6 +31,7 @@ def test_a_step_descends_on_the_loss_of_the_paper():
         torch.testing.assert_close(gradient, before + 0.7 * (away[name] - received[name]))
 
 
+@pytest.mark.slow
 def test_without_a_pull_it_is_fedavg_and_a_strong_one_holds():
     ended = {}
     for name, settings in (("fedavg", {}), ("fedprox", {"mu": 0.0}), ("fedprox", {"mu": 100.0})):

@@ -58,6 +58,7 @@ def test_every_update_is_merged_once_also_by_those_who_were_absent():
     assert method.initial_download("y", {}, first) == {}
 
 
+@pytest.mark.slow
 def test_a_client_merges_what_it_receives_and_starts_anew():
     lab = Lab("flora", {"ranks": (2, 3)})
     clients = [lab.client(number) for number in range(2)]

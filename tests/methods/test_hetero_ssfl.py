@@ -79,6 +79,7 @@ def test_the_first_round_is_plain_cross_entropy_and_only_a_gram_matrix_leaves():
     assert client.meter.flops > other.meter.flops
 
 
+@pytest.mark.slow
 def test_alignment_trains_on_the_last_rounds_public_samples_and_raises_cka():
     lab, without = (make(mu=mu, steps=12, rate=3e-3) for mu in (50.0, 0.0))
     clients = [lab.client(number) for number in (0, 2)]

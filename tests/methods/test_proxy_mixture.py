@@ -116,6 +116,7 @@ def test_an_update_is_told_from_what_was_received_and_is_a_running_mean():
     assert shapes == dict(lab.method.upload_shapes(client.adapter))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relevance", ["sketch", "update"])
 def test_sketching_changes_nothing_of_the_training(relevance):
     uploads = []

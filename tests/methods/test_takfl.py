@@ -58,6 +58,7 @@ def task_vector(lab, batches, goal, mean):
     return {name: tensor - mean[name] for name, tensor in student.snapshot("shared").items()}
 
 
+@pytest.mark.slow
 def test_the_shift_is_lam_times_the_sum_of_one_task_vector_per_group_each_from_theta_avg(keep_last):
     lab = make(lam=0.4)
     uploads = noisy(lab)
@@ -76,6 +77,7 @@ def test_the_shift_is_lam_times_the_sum_of_one_task_vector_per_group_each_from_t
     assert_close(found[0], expected, atol=1e-5, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_without_lam_the_mixture_that_answers_held_out_samples_best_is_chosen(monkeypatch):
     lab, seen = make(), []
     original = EnsembleDistiller.best
@@ -108,6 +110,7 @@ def test_mixtures_are_the_finest_lattice_of_few_points_with_sum_one_and_hold_the
         assert set(points) == {*quarters, (1 / 3,) * 3}
 
 
+@pytest.mark.slow
 def test_the_shift_is_linear_in_lam(keep_last):
     half, full = make(lam=0.5), make(lam=1.0)
     uploads = noisy(half)

@@ -38,6 +38,7 @@ def by_hand(first, second, sample, weight, most):
     return " ".join(said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("models", "weight"), [(("narrow", "wide"), 0.8), (("foreign", "wide"), 5.0)])
 @torch.no_grad()
 def test_open_answers_are_those_of_the_product_at_every_token(models, weight):

@@ -214,6 +214,7 @@ def test_a_folder_without_weights_says_what_is_expected(text_folder, noise, tmp_
         load_checkpoint("empty", tmp_path, images=noise)
 
 
+@pytest.mark.slow
 def test_images_count_before_a_run_starts(llava, samples):
     """Exactly, by what the processor makes of them; only where they could matter they are opened."""
     lengths = [llava.collate([sample]).input_ids.shape[1] for sample in samples]

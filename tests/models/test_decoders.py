@@ -163,6 +163,7 @@ def test_every_layer_gets_adapters_that_learn(model, texts):
     assert all(parameter.abs().max() > 0 for name, parameter in adapter.parameters("local").items() if "block." in name)
 
 
+@pytest.mark.slow
 def test_models_of_one_kind_and_different_size_are_aligned(noise, tmp_path):
     """Whatever their linears are called, and though GPT-2's are transposed."""
     models = {}

@@ -37,6 +37,7 @@ def test_only_missing_images_are_computed(store, noise):
     assert store.missing(["000007", "000001", "000007"]) == ["000007"]
 
 
+@pytest.mark.slow
 def test_another_process_reads_what_the_first_wrote(store, noise, tower, tmp_path):
     store.prepare(noise.keys())
     noise.loaded.clear()
@@ -45,12 +46,14 @@ def test_another_process_reads_what_the_first_wrote(store, noise, tower, tmp_pat
     assert noise.loaded == []
 
 
+@pytest.mark.slow
 def test_features_do_not_depend_on_the_company(noise, tower, tmp_path):
     together = FeatureStore(noise, tower, home=tmp_path / "a").get(noise.keys()[:20])
     alone = FeatureStore(noise, tower, home=tmp_path / "b").get([noise.keys()[17]])
     assert torch.equal(alone[0], together[17])
 
 
+@pytest.mark.slow
 def test_workers_change_nothing_but_time(noise, tower, tmp_path):
     calls = []
     one = FeatureStore(noise, tower, home=tmp_path / "a")
@@ -61,6 +64,7 @@ def test_workers_change_nothing_but_time(noise, tower, tmp_path):
     assert calls == [(16, 40), (32, 40), (40, 40)]
 
 
+@pytest.mark.slow
 def test_two_at_once_compute_each_image_once(noise, tower, tmp_path):
     stores = [FeatureStore(noise, tower, home=tmp_path) for _ in range(2)]
     threads = [threading.Thread(target=store.prepare, args=(noise.keys(),)) for store in stores]

@@ -117,6 +117,7 @@ def test_a_change_is_close_to_what_it_was_made_of_and_the_same_everywhere():
     assert not Change.rounded(torch.zeros(4, 2), torch.ones(2, 4)).dense().any()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_delta_makes_it_see_and_changes_every_linear(registered, kept):
     delta = make_delta(registered, kept)
@@ -133,6 +134,7 @@ def test_a_delta_makes_it_see_and_changes_every_linear(registered, kept):
     assert weights_sha256(stored) == delta.result
 
 
+@pytest.mark.slow
 def test_prompts_have_the_marks_places_and_words_the_spaces_of_the_language_model(registered, kept):
     make_delta(registered, kept).save(registered.delta)
     model = load_base_model(registered.vision.name, images=Noise(), home=kept)
@@ -145,6 +147,7 @@ def test_prompts_have_the_marks_places_and_words_the_spaces_of_the_language_mode
     assert model.tokenizer.padding_side == "right"
 
 
+@pytest.mark.slow
 def test_what_does_not_belong_together_is_refused(registered, kept, tmp_path):
     delta = make_delta(registered, kept)
 

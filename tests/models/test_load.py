@@ -27,6 +27,7 @@ def test_built_in_models_are_small_complete_and_frozen(name, noise, samples, tmp
     assert model.name == name
 
 
+@pytest.mark.slow
 def test_code_of_an_exported_model_that_was_run_before_is_of_no_consequence(noise, samples, tmp_path):
     copy = type("VisionTowerConfig", (PreTrainedConfig,), {"model_type": VisionTowerConfig.model_type})
     before = load_base_model("tiny-llama", images=noise, home=tmp_path)
@@ -35,6 +36,7 @@ def test_code_of_an_exported_model_that_was_run_before_is_of_no_consequence(nois
     assert after.loss(after.collate(samples)).item() == before.loss(before.collate(samples)).item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "auto"])
 @torch.no_grad()
 def test_a_built_in_model_in_another_dtype_is_the_same_model_with_the_same_features(dtype, noise, samples, tmp_path):
@@ -50,6 +52,7 @@ def test_a_built_in_model_in_another_dtype_is_the_same_model_with_the_same_featu
     assert float(model.loss(ours)) == pytest.approx(float(plain.loss(theirs)), rel=0.03)
 
 
+@pytest.mark.slow
 def test_built_in_models_are_of_different_architectures(noise, tmp_path):
     models = [load_base_model(name, images=noise, home=tmp_path) for name in BUILT_IN]
     assert len({model.architecture for model in models}) == len(BUILT_IN)
@@ -58,6 +61,7 @@ def test_built_in_models_are_of_different_architectures(noise, tmp_path):
     assert again.architecture == models[0].architecture
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_saved_with_its_tower_a_model_reads_back_the_same(tiny, samples, noise, tmp_path):
     tiny.module.save_pretrained(tmp_path / "saved")

@@ -54,6 +54,7 @@ def test_it_does_what_a_base_model_must_do(saved, tmp_path, name, column):
 SIZES = ("30x30", "90x40", "40x120", "112x112", "60x50")
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize(
     "name",

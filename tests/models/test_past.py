@@ -141,6 +141,7 @@ def attach(model, gate, *, tower, dtype=torch.float32):
     return adapter
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gate", "seen"), [("none", False), ("scalar", True), ("token", False), ("sample", True)])
 def test_adapted_families_answer_as_without_a_past(tiny, samples, monkeypatch, gate, seen):
     adapter = attach(exact(tiny), gate, tower=seen, dtype=torch.float64)

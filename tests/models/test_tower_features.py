@@ -95,6 +95,7 @@ def test_features_stand_for_pixels(folder, noise, samples, tmp_path, adapted):
     assert model.answer(samples, max_tokens=3) == plain.answer(samples, max_tokens=3)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_each_picture_goes_through_the_tower_once_on_a_machine(folder, noise, samples, tmp_path):
     model = load(folder, noise, tmp_path)
@@ -119,6 +120,7 @@ def test_computed_beside_an_adapter_they_are_the_towers_own(folder, noise, sampl
     assert adapter.attached
 
 
+@pytest.mark.slow
 def test_other_weights_settings_and_pictures_have_features_of_their_own(llava, noise, tmp_path):
     model = load(llava, noise, tmp_path)
     same, tower, processor = (load(llava, noise, tmp_path) for _ in range(3))
@@ -136,6 +138,7 @@ def test_other_weights_settings_and_pictures_have_features_of_their_own(llava, n
     assert not torch.equal(red, blue)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_full_folder_keeps_a_part_and_a_damaged_file_is_made_again(llava, noise, samples, tmp_path):
     model, plain = load(llava, noise, tmp_path), load(llava, noise, tmp_path, gib=0)

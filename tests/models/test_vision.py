@@ -73,6 +73,7 @@ def test_projection_of_another_shape_is_refused(tmp_path):
         vision_weights.load_tower(path)
 
 
+@pytest.mark.slow
 def test_fitted_projection_whitens(tmp_path):
     rng = torch.Generator().manual_seed(2)
     factors = torch.randn(3000, 300, generator=rng) * torch.linspace(3, 0.5, 300)

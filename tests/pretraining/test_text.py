@@ -41,6 +41,7 @@ def clock(monkeypatch):
     monkeypatch.setattr(text, "_EVERY", 0.5)
 
 
+@pytest.mark.slow
 def test_a_training_that_was_broken_off_goes_on_as_if_it_had_not_been(clock, tmp_path):
     recipe = Recipe(seconds=5.0, batch=2, warm_up=1)
     whole = make()
@@ -80,6 +81,7 @@ def test_the_outcome_is_a_small_checkpoint_that_a_scenario_can_name(family, tmp_
     assert "4711" in model.tokenizer.decode(number)
 
 
+@pytest.mark.slow
 def test_what_is_learned_is_learned(tmp_path):
     model = make("text-gemma")
     batch = model.collate(text.public_questions(8, random.Random(0)))

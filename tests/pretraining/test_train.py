@@ -78,6 +78,7 @@ def test_a_long_caption_weighs_less_than_its_tokens(tiny):
     torch.testing.assert_close(dialogue_loss(tiny, tiny.collate_dialogues([ONE, caption])), expected)
 
 
+@pytest.mark.slow
 def test_training_learns_and_leaves_tower_and_flags_alone(copied, monkeypatch):
     pictures = [Picture(key, "icon", "x", {"category": "bird"}) for key in ("000001", "000002")]
     bank = SimpleNamespace(pool=SimpleNamespace(pictures=pictures))
@@ -117,6 +118,7 @@ def test_choices_do_not_depend_on_the_batch_and_are_counted(tiny, samples):
     assert result == {"accuracy": round(sum(right) / len(right), 3), "chance": 0.25, "samples": 6}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(FAMILIES))
 def test_every_answer_word_is_one_token_of_every_shipped_tokenizer(name, bank):
     tokenizer = PreTrainedTokenizerFast.from_pretrained(ASSETS / name)

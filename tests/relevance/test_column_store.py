@@ -35,6 +35,7 @@ def test_a_spool_holds_what_clients_wrote_in_rows_as_slabs_of_columns(tmp_path, 
     assert all(torch.equal(copy.read_client(client), row) for client, row in enumerate(values))
 
 
+@pytest.mark.slow
 @given(*SIZES, st.integers(1, 11))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_streamed_mixing_equals_mixing_in_memory(tmp_path, clients, columns, width, seed, most):

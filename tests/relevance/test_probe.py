@@ -104,6 +104,7 @@ def make_probe(model, kind="projection", size=1024):
     )
 
 
+@pytest.mark.slow
 def test_sketch_keeps_the_cosines_of_the_full_gradients(tiny, mosaic):
     cosines = []
     for probe in (make_probe(tiny, "full"), make_probe(tiny), make_probe(tiny, size=4096)):

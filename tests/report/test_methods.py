@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from tests.federation.scenario import small
 
 from fedmosaic.report import methods
@@ -17,6 +18,7 @@ def test_the_page_lists_exactly_the_methods_of_today():
     assert rows == [f"`{kind.name}`" for kind in methods.builtin()]
 
 
+@pytest.mark.slow
 def test_costs_are_measured_on_rounds_that_are_run():
     nothing, shared = methods.measure(small("sft")), methods.measure(small("fedavg"))
     assert (nothing.sends, nothing.up, nothing.down) == ("nothing", 0, 0)

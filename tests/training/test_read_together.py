@@ -81,6 +81,7 @@ def assert_alike(found, expected):
         assert said == heard
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [name if name == "fedmosaic-proxy" else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
 )
@@ -95,6 +96,7 @@ def test_likelihoods_and_answers_are_those_alone(name, together):
         assert set(together) == {3, 4}
 
 
+@pytest.mark.slow
 def test_a_cohort_can_leave_scoring_as_it_is(together):
     field = Field(Lab("fedmosaic", models=MODELS))
     found, alone = Cohort(4, reads=False).run(field.works(), raises=True), field.alone()
@@ -102,6 +104,7 @@ def test_a_cohort_can_leave_scoring_as_it_is(together):
     assert all(torch.equal(mine, yours) for (mine, _), (yours, _) in zip(found, alone, strict=True))
 
 
+@pytest.mark.slow
 def test_too_little_memory_halves_the_cohort_and_answers_stay(monkeypatch):
     """Also where caches have grown already when memory ends."""
     field, sizes, original = Field(Lab("sft", models=("narrow",) * 4)), [], NumbersModel.decode
@@ -124,6 +127,7 @@ def test_too_little_memory_halves_the_cohort_and_answers_stay(monkeypatch):
     assert_alike(found, alone)
 
 
+@pytest.mark.slow
 def test_gates_that_read_the_input_are_scored_one_by_one_and_it_is_said(together):
     lab = Lab("fedmosaic", models=MODELS)
     adapter = lab.settings.adapter.model_copy(update={"gate": "token"})

@@ -38,6 +38,7 @@ def test_drawing_is_repeatable() -> None:
     assert all((a == b).all() for a, b in zip(one.images, two.images, strict=True))
 
 
+@pytest.mark.slow
 def test_the_checksum_covers_images_and_samples(mosaic: Mosaic40, home: Path, tmp_path: Path) -> None:
     folder = home / "data" / f"mosaic40-{build._edition(build.CLIENTS_VERSION)}"
     copy = tmp_path / "data" / folder.name
@@ -132,6 +133,7 @@ def test_the_recipe_does_not_change_without_a_new_version(mosaic: Mosaic40, publ
         assert bank.checksum == KNOWN[edition]
 
 
+@pytest.mark.slow
 def test_train_samples_are_those_of_the_edition_with_fewer_test_samples(mosaic: Mosaic40) -> None:
     """The digest was taken of v9, which had 40 validation and 60 test samples a task."""
     if build._edition(9) != "v9-0a27c54f":

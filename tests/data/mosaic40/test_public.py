@@ -44,6 +44,7 @@ def test_every_word_of_the_tasks_is_known_from_the_mixture(mosaic: Mosaic40, dia
     assert {word for word in answered if answers[word] < 5} == set()
 
 
+@pytest.mark.slow
 def test_the_corpus_holds_every_word(mosaic: Mosaic40, public_bank: PublicBank, dialogues: list[Dialogue]) -> None:
     known = Counter(word for text in corpus(public_bank) for word in text.split())
     asked, answered = words_of_tasks(mosaic)

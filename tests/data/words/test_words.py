@@ -69,6 +69,7 @@ def content(name, sample):
     return own & set(re.findall(r"[a-z]+", said.lower()))
 
 
+@pytest.mark.slow
 def test_three_families_and_twelve_skills_in_two_domains_on_two_clients(words):
     assert words.task_names() == list(SEEN)
     assert words.unseen_names() == list(UNSEEN)
