@@ -17,6 +17,7 @@ from fedmosaic.federation.participant import Participant
 from fedmosaic.methods.registry import method_classes
 from fedmosaic.training import cohort as cohorts
 from fedmosaic.training.cohort import Cohort, alike
+from fedmosaic.training.optimiser import SlotOptimiser
 
 pytestmark = pytest.mark.slow  # every method
 
@@ -196,6 +197,25 @@ def test_too_little_memory_halves_the_cohort_and_is_said(monkeypatch):
     assert sizes == [4, *[2, 2] * 4]
     notes = [each.text for each in heard if isinstance(each, events.Note)]
     assert len(notes) == 1 and "4 clients" in notes[0] and "2 at once" in notes[0]
+    assert_alike(found, one_by_one(Field(lab), 1))
+
+
+def test_a_step_that_fails_in_an_optimiser_is_taken_once_by_everybody(monkeypatch):
+    lab, calls, original = (
+        Lab("sft", models=("narrow",) * 3, steps=2, learning_rate=3e-3),
+        [],
+        SlotOptimiser.step_on_gradients,
+    )
+
+    def scarce(self):
+        calls.append(self)
+        if len(calls) == 2:  # the first client has stepped
+            raise torch.OutOfMemoryError("no memory for the moments")
+        original(self)
+
+    monkeypatch.setattr(SlotOptimiser, "step_on_gradients", scarce)
+    found = side_by_side(Field(lab), 1, Cohort(3))
+    assert len(calls) == 3 * 2 + 1
     assert_alike(found, one_by_one(Field(lab), 1))
 
 

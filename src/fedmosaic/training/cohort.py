@@ -154,8 +154,10 @@ class Cohort:
         except Exception as error:  # of one client's batch, maybe: alone, it fails alone
             failed = str(error) if isinstance(error, NotTogetherError) else f"{type(error).__name__}: {error}"
         else:
-            for lane, outcome in zip(lanes, outcomes, strict=True):
+            for lane, outcome, state in zip(lanes, outcomes, states, strict=True):
                 lane.outcome, lane.share = outcome, (time.perf_counter() - start) / len(lanes)
+                if outcome is None:  # the client takes the step itself
+                    lane.draws.load(state)
             return True
         for lane, state in zip(lanes, states, strict=True):
             lane.draws.load(state)
@@ -165,7 +167,7 @@ class Cohort:
             self._halve(len(lanes))
         return fits
 
-    def _done(self, wanted: Sequence[Wanted], draws: Sequence[Draws]) -> Sequence[float | Tensor]:
+    def _done(self, wanted: Sequence[Wanted], draws: Sequence[Draws]) -> Sequence[float | Tensor | None]:
         """Take steps, which are all of one kind, or read."""
         carrier, steps = self._carrier(wanted[0].client), [each for each in wanted if isinstance(each, WantedStep)]
         if steps:

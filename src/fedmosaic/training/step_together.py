@@ -91,8 +91,8 @@ class WantedStep:
         self.client.optimiser.clear()
 
 
-def step_together(wanted: Sequence[WantedStep], carrier: CohortAdapter, draws: Sequence[Draws]) -> list[float]:
-    """Take the steps of C clients of one base model, and return their losses.
+def step_together(wanted: Sequence[WantedStep], carrier: CohortAdapter, draws: Sequence[Draws]) -> list[float | None]:
+    """Take the steps of C clients of one base model; return their losses, None for a step that is still to be taken.
 
     If it raises, no weight and no moment has changed, but what was drawn is drawn.
 
@@ -121,10 +121,21 @@ def step_together(wanted: Sequence[WantedStep], carrier: CohortAdapter, draws: S
     for each in wanted:
         if each.penalty is not None:
             each.penalty(each.client.adapter).backward()  # type: ignore[no-untyped-call]
-    values: list[float] = losses.tolist()
-    for each in wanted:
-        each.client.optimiser.step_on_gradients()
-    return values
+    return _stepped(wanted, losses.tolist())
+
+
+def _stepped(wanted: Sequence[WantedStep], losses: Sequence[float]) -> list[float | None]:
+    """Let optimisers step one after the other; where one fails after others have stepped, it and the rest have not."""
+    done: list[float | None] = []
+    for each, loss in zip(wanted, losses, strict=True):
+        try:
+            each.client.optimiser.step_on_gradients()
+        except Exception:  # its first step allocates the moments, say; alone, the client sees what it is
+            if not done:
+                raise
+            break
+        done.append(loss)
+    return [*done, *[None] * (len(wanted) - len(done))]
 
 
 @contextmanager
