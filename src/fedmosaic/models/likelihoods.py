@@ -47,8 +47,7 @@ def log_likelihoods(model: BaseModel, samples: Sequence[Sample]) -> list[Tensor]
         first, second = (log_likelihoods(each, samples) for each in (model.inner, model.second))
         weights = model.weigh(samples).tolist()
         return [one + weight * two for one, two, weight in zip(first, second, weights, strict=True)]
-    tokens_of = option_tokens(model, samples)
-    firsts = [[tokens_of[option][0] for option in sample.options or ()] for sample in samples]
+    firsts = _answers(model, samples)
     decided = [row for row, tokens in enumerate(firsts) if _decided_by_first_token(tokens)]
     others = [row for row in range(len(samples)) if row not in set(decided)]
     of_first = _of_first_tokens(model, [samples[row] for row in decided], [firsts[row] for row in decided])
@@ -70,6 +69,17 @@ def option_tokens(model: BaseModel, samples: Sequence[Sample]) -> dict[str, tupl
     experts = (model.inner, model.second) if isinstance(model, Experts) else (model,)
     texts = sorted({option for sample in samples for option in sample.options or ()})
     return {text: tuple(tuple(each.answer_tokens(text)) for each in experts) for text in texts}
+
+
+def _answers(model: BaseModel, samples: Sequence[Sample]) -> list[list[Sequence[int]]]:
+    """Return the token ids of each sample's options as they follow its prompt, end token included."""
+    tokens_of = option_tokens(model, samples)
+    return [
+        list(model.continuations(_variants([sample])))
+        if sample.prompt[-1:].isspace()  # then a word may begin otherwise
+        else [tokens_of[option][0] for option in sample.options or ()]
+        for sample in samples
+    ]
 
 
 def _decided_by_first_token(tokens: Sequence[Sequence[int]]) -> bool:
