@@ -2,14 +2,17 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
+from tests.api.objects import text_model
 
 from fedmosaic.config import Scenario, resolve
+from fedmosaic.data.in_memory import InMemoryImages
 from fedmosaic.data.sample import Sample, Task
 from fedmosaic.errors import DataError, RunError
 from fedmosaic.federation.assets import Assets
-from fedmosaic.federation.input_digests import InputDigests
+from fedmosaic.federation.input_digests import InputDigests, model_digest
 
 
 @dataclasses.dataclass
@@ -151,3 +154,18 @@ def test_a_probe_that_is_no_clients_model_is_noted_too(world, tmp_path):
     (tmp_path / "probe" / "tokenizer.json").write_text("another")
     with pytest.raises(DataError, match=f"base model {tmp_path / 'probe'};"):
         world.inputs().check_all()
+
+
+def test_a_model_that_is_given_as_an_object_is_more_than_its_weights(tmp_path):
+    """Two with the same weights and unlike templates answer otherwise: known scores of one are not the other's."""
+
+    def digest(template, theta=10000.0):
+        own = text_model()
+        own.processor.chat_template = template
+        model = own.load("mine", images=InMemoryImages(), home=tmp_path)
+        model.module.config.rope_parameters = {"rope_type": "default", "rope_theta": theta}
+        return model_digest("mine", SimpleNamespace(given={"mine": own}, known=lambda _: model))
+
+    assert digest("{{ messages[0].content }}") == digest("{{ messages[0].content }}")
+    assert len({digest("{{ messages[0].content }}"), digest("Q: {{ messages[0].content }}")}) == 2
+    assert digest(None) != digest(None, theta=500000.0)

@@ -7,12 +7,15 @@ import hashlib
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from fedmosaic.data.images import ImageSource
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import DataError
 from fedmosaic.federation.assets import Assets
 from fedmosaic.io import load_json, write_atomically
+from fedmosaic.models import BaseModel
+from fedmosaic.registry import BASE_MODELS
 from fedmosaic.training.model_pool import ModelPool
 
 Digests = dict[str, str]
@@ -154,8 +157,20 @@ def model_digest(name: str, pool: ModelPool) -> str:
     Raises:
         ModelError: it cannot be loaded.
     """
-    texts = _of_files(Path(name).expanduser(), _TEXTS)
-    return " ".join(filter(None, (pool.known(name).architecture, texts)))
+    model, folder = pool.known(name), Path(name).expanduser()
+    is_object = name in pool.given and name not in BASE_MODELS and not folder.is_dir()
+    texts = _of_object(model) if is_object else _of_files(folder, _TEXTS)
+    return " ".join(filter(None, (model.architecture, texts)))
+
+
+def _of_object(model: BaseModel) -> str:
+    """Return a digest of the texts that would lie beside the weights of a model that has no files."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        model.save_processor(folder)
+        table = model.module.config.to_dict() | {"transformers_version": ""}
+        (folder / "config.json").write_text(json.dumps(table, sort_keys=True, default=str), encoding="utf-8")
+        return _of_files(folder, _TEXTS)
 
 
 def _start(folder: str) -> Digests:

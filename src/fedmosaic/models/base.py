@@ -303,9 +303,14 @@ class BaseModel(ABC):
         if config is not None:
             config.architectures, config.dtype = self.module.config.architectures, self.module.config.dtype
             config.save_pretrained(folder)
-        self._save_processor(folder)
+        self.save_processor(folder)
 
-    def _save_processor(self, folder: Path) -> None:
+    def save_processor(self, folder: Path) -> None:
+        """Write what makes tokens of texts and pictures: tokenizer or processor, and the chat template.
+
+        Args:
+            folder: that is there.
+        """
         self.tokenizer.save_pretrained(folder)
 
     def answer_tokens(self, answer: str) -> list[int]:

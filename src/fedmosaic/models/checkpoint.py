@@ -223,7 +223,8 @@ class CheckpointModel(BaseModel):
         ids = {self.tokenizer.eos_token_id, *(more if isinstance(more, list) else [more])}
         return torch.tensor(sorted(ids))
 
-    def _save_processor(self, folder: Path) -> None:
+    def save_processor(self, folder: Path) -> None:
+        """See :meth:`BaseModel.save_processor`."""
         (self.tokenizer if self.processor is None else self.processor).save_pretrained(folder)
 
     def _load(self, keys: Sequence[Sequence[str]]) -> list[list[Image.Image]]:

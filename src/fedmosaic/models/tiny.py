@@ -115,7 +115,8 @@ class TinyModel(BaseModel):
         logits: Tensor = self.module.lm_head(hidden)
         return logits
 
-    def _save_processor(self, folder: Path) -> None:
+    def save_processor(self, folder: Path) -> None:
+        """See :meth:`BaseModel.save_processor`."""
         save_standalone(self.tokenizer, folder)
 
     def _may_be_long(self, sample: Sample) -> bool:
