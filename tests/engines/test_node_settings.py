@@ -98,3 +98,18 @@ def test_its_table_is_read_back():
     own = node(model="/srv/own", resident=True, idle=5.0)
     assert NodeSettings.of(own.config()) == own
     assert Path(own.config()["model"]) == Path("/srv/own")
+
+
+def test_other_clients_folders_are_not_known_here_and_never_looked_at():
+    clients = [
+        {"id": 0, "model": "tiny-llama", "tasks": ["a"]},
+        {"id": 1, "model": "tiny-qwen2", "tasks": ["a"]},
+        {"id": 2, "model": "/srv/elsewhere/model", "tasks": ["a"], "start": "/srv/elsewhere/lora"},
+    ]
+    settings = resolve(Scenario(name="s", clients=clients), method="fedavg")
+    with pytest.raises(SettingsError, match=r"'/srv/elsewhere/model' as the model of client 2 and name no probe"):
+        node().applied_to(settings)
+    known = node(probe="tiny-llama").applied_to(settings).scenario.clients
+    assert [(each.model, each.start) for each in known[1:]] == [("tiny-qwen2", ""), ("the model of client 2", "")]
+    trusting = NodeSettings.of({**OTHERS, "trust-paths": True}).applied_to(settings)
+    assert trusting.scenario.clients[2] == settings.scenario.clients[2]

@@ -118,7 +118,9 @@ class NodeSettings(BaseModel):
         """
         me = self.client(settings)
         own = {"model": self.model or me.model, "start": self.start or me.start}
-        clients = tuple(each.model_copy(update=own) if each is me else each for each in settings.scenario.clients)
+        clients = tuple(
+            each.model_copy(update=own) if each is me else self._elsewhere(each) for each in settings.scenario.clients
+        )
         shared = {"data": self.data or settings.scenario.data, "probe": self.probe or settings.scenario.probe}
         scenario = settings.scenario.model_copy(update={**shared, "clients": clients})
         alignment = self.alignment or settings.adapter.alignment
@@ -131,6 +133,7 @@ class NodeSettings(BaseModel):
         )
         if not self.trust_paths:
             self._refuse_paths({**shared, **own, "alignment": alignment})
+            self._refuse_models_elsewhere(settings, shared["probe"])
             self._refuse_paths_of_method(settings)
         return applied
 
@@ -142,6 +145,23 @@ class NodeSettings(BaseModel):
                     f"the run's settings give {value!r} as {key}, but a node takes folders from its own configuration "
                     f"only; add {key}=... to its --node-config"
                 )
+
+    def _elsewhere(self, client: ClientSpec) -> ClientSpec:
+        """Return what this node knows of another client: of its folders nothing, lest one is opened here."""
+        if self.trust_paths:
+            return client
+        model = f"the model of client {client.id}" if is_path(client.model) else client.model
+        return client.model_copy(update={"model": model, "start": ""})
+
+    def _refuse_models_elsewhere(self, settings: RunSettings, probe: str) -> None:
+        """Refuse to look for the smallest model, the probe of a run that names none, among other clients' folders."""
+        me = self.client(settings)
+        paths = [each for each in settings.scenario.clients if each is not me and is_path(each.model)]
+        if paths and not probe:
+            raise SettingsError(
+                f"the run's settings give {paths[0].model!r} as the model of client {paths[0].id} and name no probe, for "
+                "which all models would be looked at; name one in the scenario, or add probe=... to this --node-config"
+            )
 
     @staticmethod
     def _refuse_paths_of_method(settings: RunSettings) -> None:
