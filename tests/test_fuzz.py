@@ -78,7 +78,9 @@ def npy():
 
 
 numbers = st.integers(-(2**63), 2**63 - 1) | st.floats()
-texts = st.text(max_size=12) | st.sampled_from([wire.schema_hash(SHAPES), json.dumps(SHAPES)])
+NO_JSON = [f'{{"a":[{"1" * 5000}]}}', '{"a":' + "[" * 10**5, '{"a":[1e999]}']
+"""Texts that Python's parser of JSON refuses in ways of its own, or reads as what JSON does not know."""
+texts = st.text(max_size=12) | st.sampled_from([wire.schema_hash(SHAPES), json.dumps(SHAPES), *NO_JSON])
 config = st.dictionaries(
     st.sampled_from(["client", "round", "run", "hash", "tensors", "upload"]) | st.text(max_size=5),
     numbers | texts | st.booleans() | st.binary(max_size=5) | st.lists(st.integers(0, 9), max_size=3),
@@ -130,7 +132,8 @@ def test_replies_and_requests(uploads, data):
 @fuzzed
 @given(
     upload=json_values().map(json.dumps)
-    | damaged(json.dumps(SHAPES).encode()).map(lambda b: b.decode(errors="replace")),
+    | damaged(json.dumps(SHAPES).encode()).map(lambda b: b.decode(errors="replace"))
+    | st.sampled_from(NO_JSON),
     other=config,
 )
 def test_hellos(upload, other):
@@ -154,7 +157,7 @@ def test_scenarios(tmp_path, name, data):
         else json.dumps([{"client_id": 0, "model_id": "m", "datasets": []}]).encode()
     )
     path = tmp_path / name
-    path.write_bytes(data.draw(damaged(whole) | st.binary(max_size=40)))
+    path.write_bytes(data.draw(damaged(whole) | st.binary(max_size=40) | st.sampled_from(NO_JSON).map(str.encode)))
     named(SettingsError, load_scenario, str(path))
 
 
@@ -210,7 +213,11 @@ def test_published_data(tmp_path, skip_bad, data):
         wild = st.lists(
             json_values() | st.fixed_dictionaries({key: json_values() | st.just(RECORD[key]) for key in RECORD})
         )
-        content = data.draw(damaged(json.dumps([RECORD] * 3).encode()) | wild.map(lambda x: json.dumps(x).encode()))
+        content = data.draw(
+            damaged(json.dumps([RECORD] * 3).encode())
+            | wild.map(lambda x: json.dumps(x).encode())
+            | st.sampled_from(NO_JSON).map(str.encode)
+        )
         (folder / "dataset-0.json").write_bytes(content)
     named((DataError, SettingsError), lambda: PublishedBenchmark(tmp_path, skip_bad=skip_bad).task("a-0"))
 

@@ -75,6 +75,10 @@ def damage_json(folder):
     (folder / RECORD).write_text("{")
 
 
+def damage_depth(folder):
+    (folder / RECORD).write_text("[" * 10**5)
+
+
 def damage_rank(folder):
     record = json.loads((folder / RECORD).read_text())
     (folder / RECORD).write_text(json.dumps(record | {"rank": 9}))
@@ -86,7 +90,9 @@ def damage_names(folder):
     (folder / RECORD).write_text(json.dumps(record))
 
 
-@pytest.mark.parametrize("damage", [damage_nothing, damage_tensors, damage_json, damage_rank, damage_names])
+@pytest.mark.parametrize(
+    "damage", [damage_nothing, damage_tensors, damage_json, damage_depth, damage_rank, damage_names]
+)
 def test_a_damaged_folder_is_named(alignment, tmp_path, damage):
     alignment.save(tmp_path)
     damage(tmp_path)

@@ -113,7 +113,9 @@ def test_a_file_elsewhere_is_refused(tmp_path, name):
     assert {path.name for path in tmp_path.iterdir()} == {"here"}
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"moment": "on_measure"}', '{"moment": "on_measure", "record": {}}', "7"])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "[" * 10**5, '{"moment": "on_measure"}', '{"moment": "on_measure", "record": {}}', "7"]
+)
 def test_a_line_that_is_none_is_named(tmp_path, text):
     with pytest.raises(RunError, match="the run's log"):
         heard(tmp_path, [MARK + text])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fedmosaic.evaluation.statistics import bootstrap_interval, mean_interval
+from fedmosaic.evaluation.statistics import bootstrap_interval, mean_interval, pooled_interval
 
 
 def test_bootstrap_agrees_with_scipys():
@@ -23,3 +23,9 @@ def test_mean_interval_equals_scipys_t_interval():
     low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
     assert (mean - half, mean + half) == pytest.approx((low, high))
     assert np.isnan(mean_interval([0.5])[1])
+
+
+def test_samples_are_drawn_within_each_group():
+    assert pooled_interval([[0.0] * 5, [1.0] * 2], seed=0) == (0.5, 0.5)
+    low, high = pooled_interval([[0.0, 1.0], [1.0, 1.0, 1.0]], seed=0)
+    assert (low, high) == (0.5, 1.0)

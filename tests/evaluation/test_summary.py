@@ -1,9 +1,12 @@
+import statistics
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmosaic.evaluation import Measurement, client_means, milestones, summarise, token_f1
 from fedmosaic.evaluation.metrics.rouge_l import rouge_l
+from fedmosaic.evaluation.statistics import bootstrap_interval
 
 TASKS = {0: ["a", "b"], 1: ["c"]}
 SAMPLES = {
@@ -31,6 +34,25 @@ def test_self_and_others_by_hand():
 
 def test_a_single_client_has_no_others():
     assert summarise([Measurement(1, {0: {"a": 1.0}})], {0: {"a": [1.0]}}, {0: ["a"]}, own=False) is None
+
+
+def test_clients_with_other_samples_under_one_task_are_pooled():
+    """Two organisations with test files of their own, or a reply in which a score is missing."""
+    samples = {0: {"a": [1.0, 1.0, 0.0]}, 1: {"a": [0.0, 1.0]}}
+    own = summarise([Measurement.of(1, samples)], samples, {0: ["a"], 1: ["a"]}, own=True)
+    assert own.per_client == pytest.approx([2 / 3, 1 / 2])
+    assert own.per_task == {"a": pytest.approx((2 / 3 + 1 / 2) / 2)}
+    low, high = own.per_task_ci95["a"]
+    assert 0 <= low < own.per_task["a"] < high <= 1
+
+
+@given(st.integers(1, 9).flatmap(lambda n: st.lists(st.lists(st.floats(0, 1), min_size=n, max_size=n), min_size=1)))
+def test_samples_that_all_clients_have_are_scored_by_their_means_to_the_bit(scores):
+    samples = {client: {"a": each} for client, each in enumerate(scores)}
+    own = summarise([Measurement.of(1, samples)], samples, dict.fromkeys(samples, ("a",)), own=True)
+    means = [statistics.fmean(each) for each in zip(*scores, strict=True)]
+    assert own.per_task == {"a": statistics.fmean(means)}
+    assert own.per_task_ci95 == {"a": bootstrap_interval(means, seed=0)}
 
 
 def test_milestones_of_the_paper():

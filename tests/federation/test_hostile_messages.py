@@ -139,6 +139,7 @@ def metric(key, value):
 
 
 FLAT = np.ones(18, np.float32)
+LONG = f'{{"sketch":[{"1" * 5000}]}}'
 ATTACKS = [
     Attack("a value that is no number", set_value(math.nan)),
     Attack("an infinite value", set_value(math.inf)),
@@ -166,6 +167,7 @@ ATTACKS = [
     Attack("a schema that was not agreed", after=schema(hash="0" * 32)),
     Attack("two schemas", after=schema(hash=wire.schema_hash(SHAPES), tensors="{}")),
     Attack("a schema that is no JSON", after=schema(tensors="[" * 10**5)),
+    Attack("a schema with a size of 5000 digits", after=schema(tensors=LONG)),
     Attack("a record that nobody asked for", after=lambda content: content.__setitem__("more", ConfigRecord({"a": 1}))),
     Attack("a round that is over, or a replay of it", after=meta("round", 0)),
     Attack("a future round", after=meta("round", 6)),
@@ -179,6 +181,9 @@ ATTACKS = [
     Attack("no number of samples", lambda p: p.metrics.pop("samples"), reply_only=True),
     Attack("a metric that nobody knows", metric("reward", 1.0), reply_only=True),
     Attack("negative FLOPs", metric("flops", -1.0), reply_only=True),
+    Attack("more FLOPs than add up", metric("flops", 1.7e308), reply_only=True),
+    Attack("more seconds than add up", metric("seconds", 1.7e308), reply_only=True),
+    Attack("a loss that no float32 is", metric("loss", -1.7e308), reply_only=True),
     Attack("a negative epsilon", metric("privacy.epsilon", -1.0), reply_only=True),
     Attack("a score above 1", lambda p: p.scores.update(bars=[1.5]), reply_only=True),
     Attack("scores of a task that nobody asked for", lambda p: p.scores.update(lines=[1.0]), reply_only=True),
@@ -287,7 +292,28 @@ def test_scores_that_are_none_are_refused(scores, told):
     assert told in refused("client 7", lambda: CHECKS.scores_reply(PEER, content, ROUND, others=False))
 
 
-@pytest.mark.parametrize("metrics", [{}, {"seconds": -1.0}, {"seconds": math.inf}, {"seconds": 1.0, "more": 1.0}])
+def test_no_more_scores_are_taken_than_were_asked_for():
+    def sent(count):
+        made = parts()
+        made.scores = {"bars": [1.0] * count}
+        return reply(made).content
+
+    def scores_of(count):
+        content = wire.add_metrics(wire.pack(parts().meta), {"seconds": 1.0})
+        return wire.add_scores(content, {"bars": [1.0] * count})
+
+    asked = {"round_": ROUND, "others": False, "count": 2}
+    for count in (1, 2):
+        assert len(CHECKS.train_reply(PEER, sent(count), **asked).scores.scores["bars"]) == count
+        assert len(CHECKS.scores_reply(PEER, scores_of(count), **asked).scores["bars"]) == count
+    told = refused("client 7", lambda: CHECKS.train_reply(PEER, sent(3), **asked))
+    assert told == "client 7 sent 3 scores of 'bars'; asked were at most 2"
+    assert refused("client 7", lambda: CHECKS.scores_reply(PEER, scores_of(3), **asked)) == told
+
+
+@pytest.mark.parametrize(
+    "metrics", [{}, {"seconds": -1.0}, {"seconds": math.inf}, {"seconds": 1e308}, {"seconds": 1.0, "more": 1.0}]
+)
 def test_scores_come_with_seconds_and_nothing_else(metrics):
     content = wire.add_scores(wire.add_metrics(wire.pack(parts().meta), metrics), {"bars": [1.0]})
     refused("client 7", lambda: CHECKS.scores_reply(PEER, content, ROUND, others=False))
@@ -317,8 +343,10 @@ HELLO = {"client": 7, "architecture": "llama", "model": "m", "alignment": "", "p
         {"upload": json.dumps({"a": [1] * 9})},
         {"upload": json.dumps({"a": [True]})},
         {"upload": json.dumps({str(i): [1] for i in range(2**16 + 1)})},
+        {"upload": LONG},
+        {"download": LONG},
     ],
-    ids=range(14),
+    ids=range(16),
 )
 def test_a_hello_that_promises_what_nobody_can_take_is_refused(change):
     good = {**HELLO, "upload": json.dumps(SHAPES), "download": json.dumps(SHAPES)}
@@ -341,3 +369,17 @@ def test_a_method_s_own_check_names_the_client():
         assert "counts" in refused(
             "client 7", lambda content=content: checks.train_reply(peer, content, ROUND, others=False)
         )
+
+
+def test_an_upload_that_a_method_s_own_check_cannot_read_is_refused():
+    """Its client has announced too little, so that the wire misses nothing."""
+    shapes = {"counts": (2,), "prototypes": (2, 3)}
+    made = parts()
+    made.tensors = {name: torch.ones(shape) for name, shape in shapes.items()}
+    content = wire.add_metrics(wire.pack(made.meta, made.tensors, agreed=shapes), made.metrics)
+    wire.add_scores(content, made.scores)
+    checks = ReplyChecks(SETTINGS, make_method("fedproto", {}))
+    peer = replace(PEER, shapes=shapes)
+    told = refused("client 7", lambda: checks.train_reply(peer, content, ROUND, others=False))
+    assert "fedproto" in told
+    assert "classes" in told

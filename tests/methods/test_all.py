@@ -46,6 +46,7 @@ def test_a_round_and_the_next(assets, adapters):
         upload, meter, _ = participant.train(participant.client(1), {})
         assert meter.flops > 0
         shapes = method.upload_shapes(participant.adapter)
+        assert shapes.keys() >= set(method.needed)
         content = wire.pack({}, upload.tensors)
         sent = wire.unpack(content, shapes, sender="x", complete=not method.elastic, elastic=method.elastic)
         uploads.append(dataclasses.replace(upload, tensors=sent, round=1))

@@ -43,6 +43,14 @@ def test_the_stacks_hold_the_mean_update_exactly_whatever_the_ranks(ranks):
         torch.testing.assert_close(download[B] @ download[A], mean_product(sent))
 
 
+def test_who_sends_no_pair_is_sent_none():
+    odd = Upload(2, "y", {"layer.0.q_proj.P": torch.ones(2, 2)}, round=1)
+    sent = Uploads([*uploads((2, 2)).values(), odd])
+    downloads = Lab("flora").method.aggregate(sent, at(2)).downloads
+    assert downloads[2] == {}
+    assert downloads[0].keys() == {A, B}
+
+
 def test_every_update_is_merged_once_also_by_those_who_were_absent():
     """Clients 0 and 1 train in round 1, client 0 in round 2; in round 3 both train, and a newcomer joins."""
     method = Lab("flora").method

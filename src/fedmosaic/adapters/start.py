@@ -151,7 +151,7 @@ def _origin(folder: Path) -> dict[str, Any] | None:
     try:
         origin = json.loads((folder / ORIGIN_FILE).read_text(encoding="utf-8"))
         own = isinstance(origin, dict) and origin.get("lora") == digest_of(folder / WEIGHTS_FILE)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return origin if own else None
 
@@ -254,7 +254,7 @@ def _config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"start = {str(folder)!r} is no PEFT LoRA folder: {path} cannot be read ({error})") from None
     kind = config.get("peft_type") if isinstance(config, dict) else None
     if kind != "LORA":

@@ -159,7 +159,7 @@ class Alignment:
                 },
                 correlations={name: Correlation(**one) for name, one in record["correlations"].items()},
             )
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ModelError(
                 f"{folder} holds no usable alignment ({error}); make one: fedmosaic align SCENARIO --out {folder}"
             ) from error

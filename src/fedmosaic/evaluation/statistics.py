@@ -18,10 +18,23 @@ def bootstrap_interval(scores: Sequence[float], *, seed: int, resamples: int = 1
         seed: of the resampling.
         resamples: number of bootstrap samples.
     """
-    values = np.asarray(scores, dtype=np.float64)
+    return pooled_interval([scores], seed=seed, resamples=resamples)
+
+
+def pooled_interval(groups: Sequence[Sequence[float]], *, seed: int, resamples: int = 1000) -> tuple[float, float]:
+    """Return the 95 % percentile-bootstrap interval of the mean of groups' means; samples are drawn within each group.
+
+    Args:
+        groups: scores of single samples of each group, at least one group.
+        seed: of the resampling.
+        resamples: number of bootstrap samples.
+    """
     random = np.random.default_rng(seed)
-    means = values[random.integers(len(values), size=(resamples, len(values)))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    total = np.zeros(resamples)
+    for scores in groups:
+        values = np.asarray(scores, dtype=np.float64)
+        total += values[random.integers(len(values), size=(resamples, len(values)))].mean(axis=1)
+    low, high = np.quantile(total / len(groups), [0.025, 0.975])
     return float(low), float(high)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedmosaic.evaluation.statistics import bootstrap_interval
+from fedmosaic.evaluation.statistics import pooled_interval
 
 Scores = Mapping[str, float]
 """Task -> mean score of one client's model."""
@@ -59,7 +59,8 @@ class Summary:
     """In the order of the ids; None for a client without such a task."""
     per_task: dict[str, float]
     per_task_ci95: dict[str, tuple[float, float]]
-    """Bootstrap over the test samples, each scored by the mean over the clients that were asked."""
+    """Bootstrap over the test samples, each scored by the mean over the clients that were asked; within each client
+    where clients have test samples of their own."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the form in ``results.json``."""
@@ -126,13 +127,23 @@ def summarise(
         for task, each in scores.items():
             if (task in tasks[client]) == own:
                 by_task.setdefault(task, []).append(each)
-    per_sample = {task: [statistics.fmean(s) for s in zip(*by_task[task], strict=True)] for task in sorted(by_task)}
+    groups = {task: _samples(by_task[task]) for task in sorted(by_task)}
     return Summary(
         last=statistics.fmean(last.values()),
         auc=statistics.fmean(
             statistics.fmean(means[client] for means in per_round if client in means) for client in last
         ),
         per_client=[last.get(client) for client in sorted(tasks)],
-        per_task={task: statistics.fmean(values) for task, values in per_sample.items()},
-        per_task_ci95={task: bootstrap_interval(values, seed=0) for task, values in per_sample.items()},
+        per_task={task: statistics.fmean(map(statistics.fmean, each)) for task, each in groups.items()},
+        per_task_ci95={task: pooled_interval(each, seed=0) for task, each in groups.items()},
     )
+
+
+def _samples(clients: Sequence[Sequence[float]]) -> Sequence[Sequence[float]]:
+    """Return the clients' mean score of each sample of a task, as one group; each client's own where numbers differ.
+
+    Clients whose numbers of samples differ have other samples under one name, of which none can be paired.
+    """
+    if len(set(map(len, clients))) > 1:
+        return clients
+    return [[statistics.fmean(scores) for scores in zip(*clients, strict=True)]]

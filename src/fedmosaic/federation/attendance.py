@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from typing import Any
 
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import RunError, WireError
 from fedmosaic.federation import wire
-from fedmosaic.federation.peers import Peer, check_fit, introduction
+from fedmosaic.federation.peers import Peer, check_fit, commonest_first, introduction
 from fedmosaic.federation.post import Post
+from fedmosaic.methods.base import Method
 
 _SECONDS_BEFORE_ASKING_AGAIN = 30.0
 
@@ -21,15 +23,17 @@ class Attendance:
     Args:
         post: reaches the nodes.
         settings: of the run.
+        method: of the run.
         warn: is told of nodes that are refused.
 
     Attributes:
         peers: those that are there, by client.
     """
 
-    def __init__(self, post: Post, settings: RunSettings, warn: Callable[[str], None]) -> None:
+    def __init__(self, post: Post, settings: RunSettings, method: Method[Any], warn: Callable[[str], None]) -> None:
         self._post = post
         self._settings = settings
+        self._method = method
         self._run = settings.digest
         self._clients = sorted(client.id for client in settings.scenario.clients)
         self._warn = warn
@@ -115,6 +119,8 @@ class Attendance:
         """Why a node cannot be the client that it claims to be; empty if it can."""
         if peer.client not in self._clients:
             return f"claims to be client {peer.client}; the scenario has {self._clients}"
+        if why := self._lacking(peer):
+            return why
         before = self.peers.get(peer.client)
         if before is None:
             return ""
@@ -123,6 +129,17 @@ class Attendance:
         if replace(before, node=peer.node) != peer:
             return f"claims to be client {peer.client}, which has introduced itself with another model or method before"
         return ""
+
+    def _lacking(self, peer: Peer) -> str:
+        """What a client does not announce, and the method cannot do without; empty if nothing."""
+        lacking = sorted(set(self._method.needed) - set(peer.shapes))
+        if not lacking and (peer.shapes or self._method.communicated is None):
+            return ""
+        what = f"no tensor {lacking[0]!r}" if lacking else "no tensors"
+        return (
+            f"{peer.title} announces {what}, which method {self._method.name!r} needs of every client; "
+            "install the server's release on its machine"
+        )
 
     def _accept(self, newcomers: Sequence[Peer]) -> None:
         """Take in clients whose uploads can be combined with the others'."""
@@ -135,7 +152,7 @@ class Attendance:
             if len(newcomers) == 1:
                 self._refuse(newcomers[0].node, str(error))
                 return
-            for peer in newcomers:  # one of them does not fit; the first ones decide
+            for peer in commonest_first(newcomers):  # one of them does not fit; those that most are like decide
                 self._accept([peer])
         else:
             for peer in newcomers:

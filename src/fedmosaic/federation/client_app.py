@@ -140,7 +140,7 @@ def _train(message: Message, me: ClientNode) -> Message:
         encoding=ENCODINGS[assets.settings.wire.uploads],
     )
     done = {
-        "loss": meter.loss,
+        "loss": meter.loss or 0.0,  # which says nothing where no step was taken
         "steps": meter.steps,
         "samples": meter.samples,
         "flops": meter.flops,

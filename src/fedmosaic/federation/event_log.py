@@ -260,7 +260,7 @@ def read(path: Path) -> Iterator[Line]:
     for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             table = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(table, dict) and (kind := KINDS.get(str(table.get("event")))) is not None:
             what: Any = parsed(kind, table, path=path, advice="remove this line")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,8 @@ _TEXTS = ("architecture", "model", "alignment", "proxy", "upload", "download")
 _MAX_VALUES = 2**31
 _MAX_TENSORS = 2**16
 _LONGEST = 200
+_OF_MODEL = ("layer.", "block.", "tower.")
+"""What the names of tensors begin with that a client has for its own model; all others every client of a run has."""
 _NAME = re.compile(rf"(?!.*\.\.)[\w.|@-]{{1,{_LONGEST}}}", re.ASCII)
 
 
@@ -96,6 +99,26 @@ def _announced(what: str, text: str, sender: str) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def commonest_first(peers: Sequence[Peer]) -> list[Peer]:
+    """Return clients in an order in which those come first that announce what most do.
+
+    So no single one decides what fits: first counts what all must have alike, then what those of one model must.
+
+    Args:
+        peers: some clients; those that are equally common stay in their order.
+    """
+
+    def like(peer: Peer) -> tuple[object, ...]:
+        common = {name: shape for name, shape in peer.shapes.items() if not name.startswith(_OF_MODEL)}
+        return peer.alignment, peer.proxy, frozenset(common.items())
+
+    def whole(peer: Peer) -> tuple[object, ...]:
+        return like(peer), peer.architecture, frozenset(peer.shapes.items())
+
+    alike, equal = Counter(map(like, peers)), Counter(map(whole, peers))
+    return sorted(peers, key=lambda peer: (-alike[like(peer)], -equal[whole(peer)]))
+
+
 def check_fit(peers: Sequence[Peer]) -> None:
     """Make sure that the clients' uploads can be combined.
 
@@ -110,6 +133,7 @@ def check_fit(peers: Sequence[Peer]) -> None:
     _check_alike("uses the alignment", [(peer.title, peer.alignment) for peer in peers], advice)
     advice = "install the same release and the same model folder at all sites"
     _check_alike("has the proxy model", [(peer.title, peer.proxy) for peer in peers], advice)
+    _check_names(peers)
 
 
 def _check_shared_shapes(peers: Sequence[Peer]) -> None:
@@ -121,6 +145,21 @@ def _check_shared_shapes(peers: Sequence[Peer]) -> None:
             other, known = seen.setdefault((scope, name), (peer.title, shape))
             if known != shape:
                 raise RunError(f"{peer.title} has {name!r} with shape {shape}, {other} with {known}; ranks must agree")
+
+
+def _check_names(peers: Sequence[Peer]) -> None:
+    """Those of one model announce the same tensors of it, and all the same others: methods count on that."""
+    seen: dict[str | None, tuple[str, set[str]]] = {}
+    for peer in peers:
+        own = {name for name in peer.shapes if name.startswith(_OF_MODEL)}
+        for scope, names in ((peer.architecture, own), (None, peer.shapes.keys() - own)):
+            other, known = seen.setdefault(scope, (peer.title, names))
+            if unlike := sorted(names ^ known):
+                lacks, has = (peer.title, other) if unlike[0] in known else (other, peer.title)
+                raise RunError(
+                    f"{lacks} announces no tensor {wire.quoted(unlike[0])}, {has} does; install the same release at "
+                    "all sites"
+                )
 
 
 def _check_alike(what: str, has: Sequence[tuple[str, str]], advice: str) -> None:

@@ -184,7 +184,7 @@ class Listener:
                 self._part(table)
             elif (moment := table.get("moment")) in self._record:
                 getattr(self._callbacks, moment)(self._record[moment](table["record"]))
-        except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error) as error:
             raise RunError(f"the run's log has a line that cannot be read ({type(error).__name__}: {error})") from None
 
     def _part(self, table: Mapping[str, Any]) -> None:

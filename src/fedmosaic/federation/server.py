@@ -77,7 +77,7 @@ class Server:
         self._started = time.perf_counter()
         rules = settings.participation
         post = Post(grid, deadline=rules.deadline, clock=clock)
-        self._attendance = Attendance(post, settings, self._warn)
+        self._attendance = Attendance(post, settings, self.context.method, self._warn)
         self._exchange = Exchange(post, self._attendance.peers, rules.min_clients, self._miss)
         self._progress: RunHistory | None = None
 
@@ -162,7 +162,7 @@ class Server:
         asked = self._to_score(round_)
         sending = self._sending(progress, aggregation, round_, sent, **asked)
         uploads, scores = [], {}
-        read = partial(self._checks.train_reply, round_=round_, others=bool(asked["others"]))
+        read = partial(self._checks.train_reply, round_=round_, others=bool(asked["others"]), count=asked["count"])
         for peer, reply in self._exchange.ask("train", self._schedule[round_], sending, read, round_=round_):
             upload = Upload(peer.client, peer.architecture, reply.tensors, reply.samples, round_)
             uploads.append(self._uploads.store(upload))
@@ -219,8 +219,9 @@ class Server:
         there = participation.present(self.settings, round_)
         replies = dict(scored or {})
         untrained = [client for client in there if client not in replies]
+        others, count = bool(asked["others"]), asked["count"]
         replies |= self._scores(
-            "evaluate", untrained, content, round_, answered=len(replies), others=bool(asked["others"])
+            "evaluate", untrained, content, round_, answered=len(replies), others=others, count=count
         )
         scores = {client: replies[client].scores for client in there if client in replies}
         progress.evaluation_seconds += sum(reply.seconds for reply in replies.values())
@@ -246,7 +247,8 @@ class Server:
         aggregation, flops = self._downloads(rounds + 1, there, counting, state)
         sent: dict[int, int] = {}
         sending = self._sending(progress, aggregation, rounds, sent, after=rounds)
-        replies = self._scores("evaluate.exchange", there, sending, rounds)
+        count = self.settings.evaluation.final_samples_per_task
+        replies = self._scores("evaluate.exchange", there, sending, rounds, count=count)
         progress.evaluation_seconds += sum(reply.seconds for reply in replies.values())
         scores = {client: reply.scores for client, reply in replies.items()}
         self._count_time(progress)
@@ -264,9 +266,10 @@ class Server:
         *,
         answered: int = 0,
         others: bool = True,
+        count: int,
     ) -> dict[int, ScoresReply]:
         """Return the scores of single samples by some clients, and the seconds that they took."""
-        read = partial(self._checks.scores_reply, round_=round_, others=others)
+        read = partial(self._checks.scores_reply, round_=round_, others=others, count=count)
         replies = self._exchange.ask(kind, clients, content, read, round_=round_, answered=answered)
         return {peer.client: reply for peer, reply in replies}
 

@@ -245,7 +245,7 @@ def shapes_from_json(text: str, *, sender: str) -> dict[str, tuple[int, ...]]:
     """
     try:
         table = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # of JSON, and of numbers too long to be any
         raise WireError(f"{sender} sent a schema that is not JSON") from None
     if not isinstance(table, dict):
         raise WireError(f"{sender} sent a schema that is not a table of shapes")

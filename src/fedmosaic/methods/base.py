@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import ChainMap
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -173,6 +173,14 @@ class Method(ABC, Generic[S]):
     def proxy(self) -> ProxyModel | None:
         """What every client trains beside its own model, as ``client.proxy``; default: nothing. Asked once prepared."""
         return None
+
+    @property
+    def needed(self) -> Collection[str]:
+        """Names of tensors that the server half cannot do without in any upload, whatever the client's own model.
+
+        A client that does not announce them is not let in. Default: none by name.
+        """
+        return ()
 
     @property
     def guarantee(self) -> str:

@@ -21,7 +21,7 @@ knowledge was made: the last round's, from the clients that trained in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -78,6 +78,11 @@ class FedMkt(Method[FedMktSettings]):
             training: of the clients.
         """
         return TopKSize(self.settings.public_count(training), self.settings.answer_tokens, self.settings.top)
+
+    @property
+    def needed(self) -> Collection[str]:
+        """The knowledge. See :meth:`Method.needed`."""
+        return self.size(self.resources.settings.training).shapes().keys()
 
     def receive(self, client: Client, download: Tensors) -> None:
         """Keep the server's knowledge until training. See :meth:`Method.receive`."""

@@ -29,7 +29,7 @@ last learned something else (:mod:`fedmosaic.methods.upload_memory`); it counts 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -118,6 +118,11 @@ class FedMosaic(Method[FedMosaicSettings]):
     def answers_by_mixing(self) -> bool:
         """Only where all questions are answered alike."""
         return self.settings.answers == "gate"
+
+    @property
+    def needed(self) -> Collection[str]:
+        """Sketches, where relevance is made of them. See :meth:`Method.needed`."""
+        return ("sketch",) if self._sketches else ()
 
     @property
     def guarantee(self) -> str:

@@ -32,7 +32,7 @@ learn apart and answer together, as a product of experts (Hinton, 2002) between 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -165,6 +165,11 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
             self.slots, self.answers_with = self._slots("local")
 
     @property
+    def needed(self) -> Collection[str]:
+        """Sketches, where relevance is made of them. See :meth:`Method.needed`."""
+        return ("sketch",) if self._sketches else ()
+
+    @property
     def guarantee(self) -> str:
         """What the sanitising of what relevance is made of promises. See :meth:`Method.guarantee`."""
         sketches = GUARANTEES[self.settings.sanitise]
@@ -285,6 +290,10 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
                 lambda samples: rule(samples, lambda asked: proxy.embed(asked, mix={})),
             )
 
+    def answering_at_start(self, client: Client) -> AbstractContextManager[BaseModel]:
+        """The own model alone, as the proxy has learned nothing. See :meth:`Method.answering_at_start`."""
+        return super().answering(client)
+
     @property
     def open_answers(self) -> str:
         """How the models answer open questions, one of :data:`OPEN_ANSWERS`."""
@@ -368,7 +377,7 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
         return round(self.settings.own_steps * steps)
 
     def _check_own_steps(self, steps: float) -> None:
-        """Refuse an own model without steps where something is made of the questions that it is trained on."""
+        """Refuse an own model that is to train and never would, or that takes no step where its questions are used."""
         own = self.settings
         needed = {
             "relevance=sketch": own.relevance == "sketch",
@@ -378,6 +387,11 @@ class FedMosaicProxy(Method[FedMosaicProxySettings]):
             raise SettingsError(
                 f"method.own_steps={own.own_steps:g} of training.steps={steps:g} leaves the own model no step, and "
                 f"method.{needing[0]} is made of the questions that it is trained on; give it a step or more"
+            )
+        if own.own_steps and not self._own_steps(math.ceil(steps)):
+            raise SettingsError(
+                f"method.own_steps={own.own_steps:g} of training.steps={steps:g} is rounded to no step in every round, "
+                "so the own model would never train; give it a step or more, or 0 if it is to stay as it is"
             )
 
     @property

@@ -16,7 +16,7 @@ of answers (a guessed answer can be checked against a hash, though); the model a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -60,6 +60,11 @@ class FedProto(Method[FedProtoSettings]):
     answers_with = "local"
     heterogeneity = "architectures and adapters"
     Settings = FedProtoSettings
+
+    @property
+    def needed(self) -> Collection[str]:
+        """The prototypes. See :meth:`Method.needed`."""
+        return _NAMES
 
     def receive(self, client: Client, download: Tensors) -> None:
         """Keep the common prototypes for training. See :meth:`Method.receive`."""

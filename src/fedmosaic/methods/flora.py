@@ -140,7 +140,7 @@ class Flora(RankedLora[FloraSettings]):
         downloads: dict[int, dict[str, Tensor]] = {}
         for client in uploads.receivers:
             architecture = uploads[client].architecture
-            downloads[client] = stacks[architecture] if client in new else self._total(architecture)
+            downloads[client] = stacks.get(architecture, {}) if client in new else self._total(architecture)
         return Aggregation(downloads=downloads, state=totals)
 
     def initial_download(

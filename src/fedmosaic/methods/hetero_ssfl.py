@@ -18,7 +18,7 @@ answers, a representation is what the head reads where the answer is predicted, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Annotated
@@ -57,6 +57,11 @@ class HeteroSsfl(Method[HeteroSsflSettings]):
     answers_with = "local"
     heterogeneity = "architectures and adapters"
     Settings = HeteroSsflSettings
+
+    @property
+    def needed(self) -> Collection[str]:
+        """The Gram matrix. See :meth:`Method.needed`."""
+        return ("gram",)
 
     def receive(self, client: Client, download: Tensors) -> None:
         """Keep the common Gram matrix for training. See :meth:`Method.receive`."""

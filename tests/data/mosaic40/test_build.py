@@ -59,9 +59,10 @@ def test_a_manifest_that_cannot_be_read_is_explained(home: Path, mosaic: Mosaic4
     folder = home / "data" / f"mosaic40-{build._edition(build.CLIENTS_VERSION)}"
     copy = tmp_path / "data" / folder.name
     copy.mkdir(parents=True)
-    (copy / "manifest.json").write_text((folder / "manifest.json").read_text()[:50])
-    with pytest.raises(DataError, match="delete the folder"):
-        open_mosaic40(tmp_path)
+    for damaged in ((folder / "manifest.json").read_bytes()[:50], b"\xff"):
+        (copy / "manifest.json").write_bytes(damaged)
+        with pytest.raises(DataError, match="delete the folder"):
+            open_mosaic40(tmp_path)
 
 
 def _slow_write(written: list[Path]) -> build.Callable[[Path], None]:

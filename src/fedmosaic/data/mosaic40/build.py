@@ -285,7 +285,7 @@ def _checked_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         damaged = [name for name, digest in manifest["files"].items() if _digest(folder / name) != digest]
-    except (OSError, json.JSONDecodeError, KeyError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder}: not a complete bank ({error}); delete the folder to build it anew") from error
     if damaged:
         raise DataError(
