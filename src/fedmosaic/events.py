@@ -21,14 +21,14 @@ class Step:
         round: from 1.
         step: from 1, in this round.
         steps: of this round.
-        loss: mean training loss over the round's steps so far.
+        loss: mean training loss over the round's steps so far; None if the client's model has taken none of them.
     """
 
     client: int
     round: int
     step: int
     steps: int
-    loss: float
+    loss: float | None
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class Trained:
     Attributes:
         client: its id.
         round: from 1.
-        loss: mean training loss over the round's steps.
+        loss: mean training loss over the round's steps; None if the client's own model took none.
         seconds: inside the client.
         tokens: that it has trained on; None where that is not told, as by clients in other processes.
     """
 
     client: int
     round: int
-    loss: float
+    loss: float | None
     seconds: float
     tokens: int | None = None
 

@@ -1,12 +1,16 @@
 """Model cards: read by the hub's own library, resolvable by a stranger, silent about the machine and the data."""
 
+import dataclasses
+
 import pytest
 from huggingface_hub import ModelCard
+from tests.federation.scenario import results_of, small
 
-from fedmosaic.api.card import BaseName, Card, base_name
+from fedmosaic.api.card import BaseName, Card, base_name, scores_of
 from fedmosaic.config import Scenario, resolve
 from fedmosaic.errors import SettingsError
-from fedmosaic.federation.results import PrivacyAccount, PrivacySpent
+from fedmosaic.federation import RunFolder
+from fedmosaic.federation.results import ExchangedScores, PrivacyAccount, PrivacySpent
 from fedmosaic.version import __version__
 
 TASKS = ("ward | a", "x-rays: [b] # <b>", "unmeasured")
@@ -75,6 +79,42 @@ def test_no_path_of_this_machine_is_told():
     text = card(scores=[]).text()
     assert "/secret" not in text and "/home" not in text and "patients" not in text
     assert "no scores of this state" in text
+
+
+def test_words_around_a_question_are_told_to_the_letter():
+    settings = card().settings
+    words = {"system": "Be brief.", "template": "### Ask:\n{question}\n```\n"}
+    text = card(settings=settings.model_copy(update={"scenario": settings.scenario.model_copy(update=words)})).text()
+    code = text.partition("## Prompts")[2].partition("```python\n")[2].partition("\n```\n")[0]
+    found = {}
+    exec(code, found)
+    assert {name: found[name] for name in words} == words
+    assert "## Prompts" not in card().text()
+
+
+def test_samples_are_called_what_they_are():
+    settings = card().settings
+    how = settings.evaluation.model_copy(update={"split": "validation"})
+    text = card(settings=settings.model_copy(update={"evaluation": how})).text()
+    assert "| validation samples |" in text
+    assert "on validation samples" in text
+    assert "test samples" not in text
+    assert "| test samples |" in card().text()
+
+
+@pytest.mark.parametrize(
+    ("exchanged", "expected"),
+    [(ExchangedScores(changed=True), 0.75), (ExchangedScores(changed=False), 0.25), (None, 0.25)],
+)
+def test_scores_are_of_the_state_that_is_exported(tmp_path, exchanged, expected):
+    settings = small()
+    spec = settings.scenario.clients[0]
+    folder = RunFolder.create(tmp_path / "run", settings)
+    folder.write_scores({0: {spec.tasks[0]: [0.25], "other": [1.0]}})
+    folder.write_scores({0: {spec.tasks[0]: [0.75]}}, when="exchanged")
+    folder.write_results(dataclasses.replace(results_of(settings), exchanged=exchanged))
+    assert scores_of(folder, spec, after_exchange=True) == [(spec.tasks[0], [expected])]
+    assert scores_of(folder, spec, after_exchange=False) == [(spec.tasks[0], [0.25])]
 
 
 @pytest.mark.parametrize(

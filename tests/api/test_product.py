@@ -16,15 +16,17 @@ from fedmosaic.errors import FedMosaicError, ModelError, SettingsError
 from fedmosaic.federation import RunFolder, engines
 from fedmosaic.federation.final_model import answering
 from fedmosaic.models.likelihoods import log_likelihoods
+from fedmosaic.models.wording import Wording
 
 pytestmark = pytest.mark.slow  # whole runs
 
+WORDING = Wording("Be brief.", "Think of colours and capitals: {question} answer :")
 FAMILIARITY = {"weighting": "familiarity", "weight_familiar": 0.5, "weight_foreign": 3.0, "novelty_quantile": 0.3}
 
 
 @pytest.fixture(scope="module")
 def text_run(tmp_path_factory):
-    """Two unlike text models with a proxy, relevance from updates, and a memory."""
+    """Two unlike text models with a proxy, relevance from updates, a memory, and words around every question."""
     folder = tmp_path_factory.mktemp("text")
     settings = resolve(
         load_scenario(str(make_scenario(folder, "llama", "gemma"))),
@@ -33,6 +35,7 @@ def text_run(tmp_path_factory):
         training={"steps": 2, "batch_size": 4, "learning_rate": 0.05},
         adapter={"rank": 4, "alignment": "none"},
         method_settings={**FAMILIARITY, "relevance": "update", "remembered": 4},
+        overrides=[f"scenario.system={WORDING.system}", f"scenario.template={WORDING.template}"],
     )
     engines.run(settings, RunFolder.create(folder / "run", settings))
     return folder / "run"
@@ -57,6 +60,8 @@ def test_text_clients_answer_from_their_folders_as_in_the_run(text_run, tmp_path
         assert set(weights.tolist()) <= {0.5, 3.0}
         question, options = choices[0].prompt, choices[0].options
         assert exported.ask(None, question, options) == run.client(client).ask(None, question, options)
+        assert exported.model.inner.wording == exported.model.second.wording == WORDING
+        assert f"system = {WORDING.system!r}\ntemplate = {WORDING.template!r}\n" in (out / "README.md").read_text()
         untrained = log_likelihoods(exported.model.inner, choices)[0]
         assert not torch.allclose(untrained, expected[0], atol=1e-2)
 
@@ -85,6 +90,18 @@ def test_what_was_received_is_exported_where_it_has_a_say(tmp_path):
                 found = log_likelihoods(exported.model, choices)
             torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-5)
             assert exported.model.answer(asked) == answers
+
+
+@torch.inference_mode()
+def test_an_export_of_before_wordings_were_kept_asks_as_it_did(text_run, tmp_path):
+    run = fm.load_run(text_run)
+    out = run.client(0).export(tmp_path / "out")
+    table = json.loads((out / "product.json").read_text())
+    (out / "product.json").write_text(
+        json.dumps({name: value for name, value in table.items() if name not in ("system", "template")})
+    )
+    exported = fm.ExportedProduct.from_pretrained(out)
+    assert exported.model.inner.wording == exported.model.second.wording == Wording()
 
 
 def test_clients_with_eyes_and_a_tower_adapter_do_too(monkeypatch, capsys, tmp_path):

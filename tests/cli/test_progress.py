@@ -87,3 +87,11 @@ def test_a_run_in_a_log_tells_where_it_is(monkeypatch):
         log.wait()
         display.on_trained(Trained(round=2, client=3, loss=0.4, seconds=1.0))
     assert "round 2/3 done" in log.getvalue()
+
+
+def test_a_loss_that_nobody_has_measured_is_a_dash(monkeypatch):
+    monkeypatch.setattr("fedmosaic.cli.progress.SECONDS", 0.01)
+    log = Log("fedmosaic: round 2/3  client 1  loss – (")  # noqa: RUF001
+    with RunDisplay(small(), Console(file=log), beside=None) as display:
+        display.on_step(Step(round=2, client=1, step=1, steps=2, loss=None))
+        log.wait()

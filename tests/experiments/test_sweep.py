@@ -83,6 +83,15 @@ def test_learning_rates_are_tried_on_validation_samples_and_the_gate_is_left_alo
     assert sweep.rate_scores(tried) == {}  # nothing has been run
 
 
+def test_a_learning_rate_of_the_method_is_one_too():
+    name = "fedmosaic-proxy:proxy_learning_rate=1:weight=2"
+    chosen = sweep.variants(small(), [name, "fedmosaic-proxy"])
+    tried = sweep.rate_plans(chosen, factors=(0.5, 1.0), seed=0, out=Path("out"))
+    assert tried[name][0.5].settings.method_settings == {"proxy_learning_rate": 0.5, "weight": 2}
+    assert tried["fedmosaic-proxy"][0.5].settings.method_settings == {}
+    assert sweep.at_best_rates(chosen, {name: {1.0: 0.6}})[name].digest == chosen[name].digest
+
+
 def test_rates_chosen_before_hold_for_a_methods_variants_too(tmp_path):
     chosen = sweep.variants(small(), ["fedmosaic", "fedmosaic:gate=false", "sft"])
     path = tmp_path / "comparison.json"

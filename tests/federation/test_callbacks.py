@@ -142,6 +142,12 @@ def test_lines_are_read_as_they_were_written(told, tmp_path):
     assert {each["event"] for each in written} <= KINDS.keys()
 
 
+def test_lines_that_are_none_are_left_out(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_text("\n".join(["{", "[" * 10**5, f"[{'1' * 5000}]", '{"time": 2.5, "event": "resumed", "round": 3}']))
+    assert [line.what for line in read(path)] == [Resumed(3)]
+
+
 def test_lines_of_a_later_version_are_left_out(tmp_path):
     path = tmp_path / "events.jsonl"
     path.write_text(

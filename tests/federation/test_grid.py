@@ -3,7 +3,9 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
-from fedmosaic.federation.grid import InProcessGrid
+from fedmosaic import events
+from fedmosaic.federation import wire
+from fedmosaic.federation.grid import InProcessGrid, announce_training
 
 
 def make_app():
@@ -30,6 +32,17 @@ def make_grid(**kwargs):
 def ask(grid, nodes, **question):
     content = RecordDict({"ask": ConfigRecord(question)})
     return list(grid.send_and_receive([Message(content, node, "query.who", group_id="1") for node in nodes]))
+
+
+@pytest.mark.parametrize(("steps", "loss"), [(2, 0.5), (0, None)])
+def test_a_client_elsewhere_that_took_no_step_has_no_loss(steps, loss):
+    node = next(iter(make_grid().get_node_ids()))
+    message = Message(RecordDict(), node, "train", group_id="3")
+    content = wire.add_metrics(wire.pack({"client": 1, "round": 3}), {"loss": 0.5, "steps": steps, "seconds": 1.0})
+    heard = []
+    with events.listening(heard.append):
+        announce_training(Message(content, reply_to=message))
+    assert heard == [events.Trained(1, 3, loss, 1.0)]
 
 
 def test_the_grid_implements_all_of_flowers_abstract_members():

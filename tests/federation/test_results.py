@@ -80,20 +80,32 @@ def test_a_damaged_file_is_one_line_that_names_the_entry(folder, results, change
 def test_a_history_is_the_same_after_a_checkpoint(folder):
     history = RunHistory({0: ["a"], 1: ["b"]})
     history.history.append(Measurement(0, {0: {"a": 0.1, "b": 0.2}, 1: {"b": 1 / 3}}))
-    done = {"loss": 0.1, "flops": 1e9, "seconds": 0.3, "privacy.epsilon": 1.0, "privacy.delta": 1e-5}
+    done = {"loss": 0.1, "steps": 2, "flops": 1e9, "seconds": 0.3, "privacy.epsilon": 1.0, "privacy.delta": 1e-5}
     history.add_training(1, 2, done, up=10, down=20)
+    history.add_training(0, 2, done | {"steps": 0}, up=10, down=20)
     history.round = 2
     folder.save_checkpoint(2, history.as_json(), {})
     table, _ = folder.latest_checkpoint()
     assert RunHistory.from_json(history.tasks, table, path=folder.checkpoints) == dataclasses.replace(history)
-    del table["until"], table["privacy"]  # a checkpoint of an earlier version
+    del table["until"], table["privacy"], table["stepless"]  # a checkpoint of an earlier version
     old = RunHistory.from_json(history.tasks, table, path=folder.checkpoints)
-    assert old == dataclasses.replace(history, until=2, privacy={})
+    assert old == dataclasses.replace(history, until=2, privacy={}, stepless={})
     with pytest.raises(RunError, match=r"checkpoints is damaged \(.*flops"):
         RunHistory.from_json(history.tasks, {**table, "flops": "x"}, path=folder.checkpoints)
 
 
+def test_a_round_without_a_step_has_no_loss_and_counts_as_one_that_was_trained():
+    history = RunHistory({0: ["a"], 1: ["b"]})
+    for client, steps in ((0, 0), (1, 2)):
+        done = {"loss": 0.0, "steps": steps, "flops": 1e9, "seconds": 0.3}
+        history.add_training(client, 1, done, up=10, down=20)
+        assert history.last_trained(client, before=2) == 1
+    history.history.append(Measurement(1, {0: {"a": 0.1}, 1: {"b": 0.2}}))
+    assert [row["loss"] for row in history.rows()] == [None, 0.0]
+    assert history.messages == 2
+
+
 def test_an_account_of_privacy_without_epsilon_is_refused():
-    done = {"loss": 0.1, "flops": 1e9, "seconds": 0.3, "privacy.rho": 1.0}
+    done = {"loss": 0.1, "steps": 2, "flops": 1e9, "seconds": 0.3, "privacy.rho": 1.0}
     with pytest.raises(WireError, match="client 1 keeps account of rho; expected epsilon, delta"):
         RunHistory({1: ["b"]}).add_training(1, 1, done, up=10, down=20)

@@ -1,6 +1,8 @@
 """FedMosaic with a proxy model: two models on every client, of which all share one."""
 
+import csv
 import dataclasses
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from tests.methods.lab import Lab, make_samples, same
 
 from fedmosaic.errors import ModelError, RunError, SettingsError
 from fedmosaic.evaluation import likeliest_options
+from fedmosaic.events import Trained
 from fedmosaic.experiments.dry_run import dry_run, with_null_models
 from fedmosaic.federation import RunFolder, engines
 from fedmosaic.federation.peers import Peer, check_fit
@@ -394,6 +397,30 @@ def test_a_run_can_train_the_proxy_alone(tmp_path):
     moved = {name for name, tensor in state.items() if "slot" in name and name.endswith(".B") and tensor.any()}
     assert moved
     assert all(name.startswith("proxy.") for name in moved)
+    assert {row["loss"] for row in csv.DictReader((folder.path / "rounds.csv").open())} == {""}
+    trained = [line.what for line in folder.events() if isinstance(line.what, Trained)]
+    assert [each.loss for each in trained] == [None] * 4
+
+
+@pytest.mark.parametrize(("own_steps", "loss"), [(0.0, False), (1.0, True)])
+def test_an_own_model_without_a_step_has_no_loss(own_steps, loss):
+    lab = Lab("fedmosaic-proxy", {"own_steps": own_steps}, steps=1)
+    client = lab.client()
+    lab.train(client)
+    assert (client.spent.loss is not None) == loss
+    assert client.proxy.meter.loss > 0
+
+
+@pytest.mark.parametrize(
+    ("own_steps", "steps", "refused"),
+    [(0.25, 2, True), (0.5, 1, True), (0.0, 2, False), (0.25, 3, False), (0.25, 2.5, False)],
+)
+def test_an_own_model_that_is_to_train_and_never_would_is_refused(own_steps, steps, refused):
+    settings = small("fedmosaic-proxy", training={"steps": steps}, method_settings={"own_steps": own_steps})
+    method = make_method(settings.method, settings.method_settings)
+    told = rf"own_steps={own_steps} of training\.steps={steps} is rounded to no step[^\n]*$"
+    with pytest.raises(SettingsError, match=told) if refused else nullcontext():
+        method.check(settings)
 
 
 @pytest.mark.parametrize("needs", [{"relevance": "sketch"}, {"weighting": "familiarity"}])

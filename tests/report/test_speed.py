@@ -40,7 +40,7 @@ def test_tokens_are_set_against_the_seconds_in_which_they_were_counted(told, mak
 
 def test_both_pages_show_them(told, make_run, tmp_path):
     page = write_report(told).read_text()
-    assert re.search(r"Training speed</th><td class=\"number\">1,000 tokens/s, [\d.]+ samples/s", page)
+    assert re.search(r"Training speed</th><td class=\"number\">1,000 tokens/s, [\d.]+ GFLOP/s</td>", page)
     assert "2.00 GB, 5.00 MB on the device" in page
     other = make_run("other", clients=2, rounds=2, method="sft")
     plans = [Plan(name, 0, RunFolder(path).settings, path) for name, path in (("fedmosaic", told), ("sft", other))]

@@ -5,8 +5,11 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from tests.trackers.recorder import SCORES, loss, tell
+from tests.trackers.recorder import SCORES, loss, pair, tell
 
+from fedmosaic.events import Step
+from fedmosaic.federation.callbacks import RoundEnd, RunEnd, RunStart
+from fedmosaic.federation.results import Costs
 from fedmosaic.trackers import make_trackers
 
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -34,6 +37,15 @@ def test_losses_are_over_each_clients_own_steps(logged):
         assert series(logged, f"loss/client-{client}") == expected
 
 
+def test_a_step_without_a_loss_is_left_out(tmp_path):
+    (tracker,) = make_trackers(["tensorboard"])
+    tracker.on_run_start(RunStart(pair(), tmp_path, None))
+    for step, loss_ in ((1, None), (2, 0.5)):
+        tracker.on_step(Step(0, 1, step, 2, loss_))
+    tracker.on_run_end(RunEnd(None))
+    assert series(read(tmp_path), "loss/client-0") == {2: 0.5}
+
+
 def test_scores_are_over_rounds_and_others_only_where_they_were_measured(logged):
     assert series(logged, "scores/self") == {round_: sum(scores) / 2 for round_, scores in SCORES.items()}
     assert series(logged, "scores/others") == {round_: sum(SCORES[round_]) / 4 for round_ in (0, 2)}
@@ -46,6 +58,17 @@ def test_costs_and_epsilon(logged):
     assert series(logged, "cost/bytes-down") == {1: 8, 2: 16}
     assert series(logged, "cost/flops") == {1: 2e9, 2: 4e9}
     assert series(logged, "privacy/epsilon") == series(logged, "epsilon/client-0") == {1: 4.0, 2: 8.0}
+
+
+def test_bytes_that_were_not_counted_are_left_out(tmp_path):
+    (tracker,) = make_trackers(["tensorboard"])
+    tracker.on_run_start(RunStart(pair(), tmp_path, None))
+    tracker.on_round_end(RoundEnd(1, Costs(10.0, 1.0, 1.0, 2e9, None, 8.0, 4.0)))
+    tracker.on_round_end(RoundEnd(2, Costs(10.0, 1.0, 1.0, 4e9, 2, 8.0, 4.0, 16, 0)))
+    tracker.on_run_end(RunEnd(None))
+    found = read(tmp_path)
+    assert (series(found, "cost/bytes-up"), series(found, "cost/bytes-down")) == ({2: 16}, {2: 0})
+    assert series(found, "cost/flops") == {1: 2e9, 2: 4e9}
 
 
 def test_relevance_is_an_image_of_the_matrix(logged):

@@ -21,6 +21,7 @@ from fedmosaic.version import __version__
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)?")
 _HUB_CACHE = re.compile(r"models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)[/\\]snapshots[/\\]")
 _MARKUP = re.compile(r"([\\`*_\[\]<>|#])")
+_WORDS = {"system": "the system message", "template": "the user's text, with the question at `{question}`"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class Card:
         method: the method's title.
         state: after which round, and whether after the last exchange.
         settings: of the run.
-        scores: (task, score of each test sample) of the client's own tasks; none if they were not measured.
+        scores: (task, score of each sample) of the client's own tasks; none if they were not measured.
         privacy: what the method promises.
         terms: names of the files beside it that say under which terms the base model may be used and passed on.
     """
@@ -100,8 +101,8 @@ class Card:
             f"seed {self.settings.seed}, {self.settings.scenario.protocol} tasks; fedmosaic {__version__}. "
             "The clients' data stayed with them."
         )
-        parts = [title, self.usage, "## Base model", self._base(), "## Tasks and scores", self._scores()]
-        parts += ["## Method", method, "## Privacy", self._privacy()]
+        parts = [title, self.usage, *self._prompts(), "## Base model", self._base()]
+        parts += ["## Tasks and scores", self._scores(), "## Method", method, "## Privacy", self._privacy()]
         return f"---\n{self._header()}\n---\n\n" + "\n\n".join(parts) + "\n"
 
     def _header(self) -> str:
@@ -127,6 +128,18 @@ class Card:
         )
         return str(data.to_yaml()).strip()
 
+    def _prompts(self) -> list[str]:
+        """How to put a question, where it was not put bare."""
+        scenario = self.settings.scenario
+        words = {"system": scenario.system, "template": scenario.template}
+        given = {name: text for name, text in words.items() if text and self.form != "base"}
+        if not given:
+            return []
+        told = " and ".join(f"`{name}`, {_WORDS[name]}" for name in given)
+        lines = [f"{name} = {text!r}" for name, text in given.items()]
+        code = "\n".join(["```python", *lines, "```"])
+        return ["## Prompts", f"The client learned with words around every question: {told}.\n\n{code}"]
+
     def _base(self) -> str:
         names = " and ".join(f"`{base.text}`" for base in self.bases)
         where = _where(self.spec, self.bases[0])
@@ -138,14 +151,15 @@ class Card:
         tasks = ", ".join(map(plain, self.spec.tasks))
         if not self.scores:
             return f"Trained on {tasks}. The run has no scores of this state."
-        rows = ["| task | score | 95 % interval | test samples |", "|---|---|---|---|"]
+        samples = f"{self.settings.evaluation.split} samples"
+        rows = [f"| task | score | 95 % interval | {samples} |", "|---|---|---|---|"]
         for task, scores in self.scores:
             low, high = bootstrap_interval(scores, seed=self.settings.seed)
             rows.append(f"| {plain(task)} | {_mean(scores):.3f} | {low:.3f} to {high:.3f} | {len(scores)} |")
         metric = self.settings.evaluation.open_metric
         told = (
-            "Mean scores, from 0 to 1, on test samples of the client's own tasks: accuracy where there are options, "
-            f"and for open answers {METRICS.load(metric).title}. The interval is the bootstrap's over test samples: "
+            f"Mean scores, from 0 to 1, on {samples} of the client's own tasks: accuracy where there are options, "
+            f"and for open answers {METRICS.load(metric).title}. The interval is the bootstrap's over these samples: "
             "it says nothing of how much another training run would differ."
         )
         return "\n".join(rows) + f"\n\n{told}"
@@ -169,15 +183,16 @@ class Card:
 
 
 def scores_of(folder: RunFolder, spec: ClientSpec, *, after_exchange: bool) -> list[tuple[str, list[float]]]:
-    """Return the scores of the test samples of a client's own tasks, in the tasks' order.
+    """Return the scores of the samples of a client's own tasks, in the tasks' order; none where they were not kept.
 
     Args:
         folder: of the run.
         spec: the client.
-        after_exchange: whether the model is that of the last exchange, for which there are none.
+        after_exchange: whether the model is that of the last exchange, not of local training.
     """
+    exchanged = results.exchanged if after_exchange and (results := folder.results()) else None
     try:
-        scores = {} if after_exchange else folder.scores().get(spec.id, {})
+        scores = folder.scores(when="exchanged" if exchanged and exchanged.changed else "final").get(spec.id, {})
     except RunError:
         scores = {}
     return [(task, list(scores[task])) for task in spec.tasks if scores.get(task)]

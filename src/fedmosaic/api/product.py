@@ -2,7 +2,7 @@
 
 own/, proxy/     a PEFT LoRA each
 common/          a third one, of the proxy as it was received, where answers depend on it
-product.json     the names of the base models they go on, and how much the proxy's opinion counts
+product.json     the names of the base models they go on, how much the proxy's opinion counts, how questions are put
 known.safetensors    embeddings of questions that the client was trained on, where that depends on them
 """
 
@@ -37,6 +37,7 @@ from fedmosaic.methods.proxy_weight import ProxyWeight
 from fedmosaic.methods.token_product import answering_together
 from fedmosaic.models import BaseModel, load_base_model
 from fedmosaic.models.product_of_experts import ProductOfExperts
+from fedmosaic.models.wording import Wording
 from fedmosaic.training import Client
 
 FILE, KNOWN = "product.json", "known.safetensors"
@@ -75,6 +76,7 @@ class Product(Table):
         familiar, foreign, novelty_quantile, common, common_familiar, common_foreign: as
             :class:`~fedmosaic.methods.proxy_weight.ProxyWeight` has them.
         open_answers: a name in :data:`~fedmosaic.methods.token_product.OPEN_ANSWERS`.
+        system, template: the scenario's :class:`~fedmosaic.models.wording.Wording`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -89,6 +91,8 @@ class Product(Table):
     common_familiar: float = 0.0
     common_foreign: float = 0.0
     open_answers: Literal["proposals", "tokens"]
+    system: str = ""
+    template: str = ""
 
 
 def write_product(runtime: ClientRuntime, client_id: int, folder: Path) -> str:
@@ -105,7 +109,7 @@ def write_product(runtime: ClientRuntime, client_id: int, folder: Path) -> str:
     Raises:
         FedMosaicError: as :func:`~fedmosaic.federation.final_model.final_client` does.
     """
-    method = runtime.assets.method
+    method, scenario = runtime.assets.method, runtime.assets.settings.scenario
     assert isinstance(method, AnswersWithProxy)
     assert method.proxy is not None
     client = final_client(runtime, client_id)
@@ -125,6 +129,8 @@ def write_product(runtime: ClientRuntime, client_id: int, folder: Path) -> str:
         "common_familiar": rule.common_familiar,
         "common_foreign": rule.common_foreign,
         "open_answers": method.open_answers,
+        "system": scenario.system,
+        "template": scenario.template,
     }
     (folder / FILE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
     if rule.known is not None:
@@ -145,7 +151,8 @@ def _usage(models: dict[str, str], *, common: bool) -> str:
         "```python\nimport fedmosaic as fm\n\n"
         'model = fm.ExportedProduct.from_pretrained("THIS FOLDER")\n'
         'model.ask("photo.png", "what is this ?", options=["a cat", "a dog"])\n```\n\n'
-        "It answers as the client does. Where the base models lie in other folders than in the run, name them: "
+        "It answers as the client does, with the same words around a question where the run had any. Where the base "
+        "models lie in other folders than in the run, name them: "
         '`from_pretrained("THIS FOLDER", own="...", proxy="...")`. Each LoRA alone is an ordinary one for PEFT.'
     )
 
@@ -205,10 +212,12 @@ class ExportedProduct:
         models = {part: load(name) for part, name in names.items()}
         if rule.shared:
             models[COMMON] = load(names[PROXY])
+        embedder = models[PROXY] if known is None else load(names[PROXY])
+        for each in (*models.values(), embedder):
+            each.wording = Wording(table.system, table.template)
         for part, each in models.items():
             add_lora(each.module, folder / part)
-        embed = partial(_embedded, load(names[PROXY]) if known is not None else models[PROXY])
-        weigh, common = partial(rule, embed=embed), models.get(COMMON)
+        weigh, common = partial(rule, embed=partial(_embedded, embedder)), models.get(COMMON)
         made = cls(answering_together(table.open_answers, models[OWN], models[PROXY], common, weigh), album)
         weakref.finalize(made, shutil.rmtree, cache, ignore_errors=True)
         return made

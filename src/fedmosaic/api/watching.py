@@ -14,6 +14,7 @@ from fedmosaic.config import RunSettings
 from fedmosaic.events import Step, Trained
 from fedmosaic.federation import participation
 from fedmosaic.federation.callbacks import Callback, Warned
+from fedmosaic.report.text import loss
 
 
 class ProgressBar(Callback):
@@ -43,7 +44,7 @@ class ProgressBar(Callback):
         Args:
             record: of the step.
         """
-        state = f"round {record.round}/{self._rounds}  client {record.client}  loss {record.loss:.3f}"
+        state = f"round {record.round}/{self._rounds}  client {record.client}  loss {loss(record.loss)}"
         self.bars.update(self._bar, state=state)
 
     def on_trained(self, record: Trained) -> None:

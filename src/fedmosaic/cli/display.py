@@ -17,6 +17,7 @@ from fedmosaic.events import Step, Trained
 from fedmosaic.federation import RunFolder, participation
 from fedmosaic.federation.callbacks import Callback, Warned
 from fedmosaic.federation.results import Missing
+from fedmosaic.report.text import loss
 
 _POLL_SECONDS = 0.5
 
@@ -82,7 +83,7 @@ class RunDisplay(Callback):
     def on_step(self, record: Step) -> None:
         """Show where the run is."""
         done = self._position(record) + record.step / record.steps - 1
-        state = f"round {record.round}/{self._settings.rounds}  client {record.client}  loss {record.loss:.3f}"
+        state = f"round {record.round}/{self._settings.rounds}  client {record.client}  loss {loss(record.loss)}"
         self._bars.update(self._main, completed=done, state=state)
         self._tell(f"{self._settings.method}: {state}")
 
@@ -113,6 +114,6 @@ class RunDisplay(Callback):
         state = "starting"
         if trained:
             last = trained[-1]
-            state = f"round {last.round}/{self._settings.rounds}  loss {last.loss:.3f}"
+            state = f"round {last.round}/{self._settings.rounds}  loss {loss(last.loss)}"
             self._bars.update(self._other, completed=self._position(last), state=state)
         return state

@@ -297,14 +297,22 @@ class RunSettings(RunDefaults):
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def with_rates(self, factor: float) -> RunSettings:
-        """Return the settings with the adapters' learning rates multiplied; the gate's stays.
+        """Return the settings with the adapters' learning rates multiplied, those of the method too; the gate's stays.
+
+        The method's are its settings whose names end with ``learning_rate``.
 
         Args:
             factor: >= 0.
         """
+        if factor == 1:  # numbers stay as they are written, and the digest what it is
+            return self
         names = ("learning_rate", "colora_learning_rate", "tower_learning_rate")
         rates = {name: factor * getattr(self.training, name) for name in names}
-        return self.model_copy(update={"training": self.training.model_copy(update=rates)})
+        own = {
+            name: factor * value if name.endswith("learning_rate") and isinstance(value, int | float) else value
+            for name, value in self.method_settings.items()
+        }
+        return self.model_copy(update={"training": self.training.model_copy(update=rates), "method_settings": own})
 
     def to_toml(self) -> str:
         """Write the settings as TOML (None is left out: TOML has no word for it)."""

@@ -27,7 +27,7 @@ def train_locally(
     tests: Collection[Task] = (),
     seed: int = 0,
 ) -> dict[int, dict[str, float]]:
-    """Train one slot on a task's train samples and measure it on the way.
+    """Train one slot on a task's train samples and score it on the way, on test samples and else as the settings say.
 
     Args:
         assets: base models and settings.
@@ -54,10 +54,16 @@ def train_locally(
         if step in measure_at:
             adapter.train(False)
             with folded_in(adapter, slot):
-                size = assets.settings.evaluation.batch_size
-                asked = tests or (task,)
+                how = assets.settings.evaluation
                 scores[step] = {
-                    each.name: score_samples(client.base, each.test, batch_size=size).mean for each in asked
+                    each.name: score_samples(
+                        client.base,
+                        each.test[: how.final_samples_per_task or None],
+                        batch_size=how.batch_size,
+                        open_metric=how.open_metric,
+                        answer_tokens=how.answer_tokens,
+                    ).mean
+                    for each in tests or (task,)
                 }
             adapter.train(True)
 

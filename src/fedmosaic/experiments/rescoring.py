@@ -17,6 +17,7 @@ from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.client_node import ClientNode
 from fedmosaic.federation.runtime import ClientRuntime
 from fedmosaic.models import BaseModel
+from fedmosaic.models.likelihoods import option_tokens
 
 
 def unseen_tasks(assets: Assets) -> list[str]:
@@ -114,14 +115,15 @@ def agreement(runtime: ClientRuntime, tasks: Sequence[str], *, rounds: int) -> t
         Share of equal verdicts (right or wrong), accuracy by likelihood, accuracy by generated text.
     """
     prepare(runtime.assets, tasks)
-    split = runtime.assets.settings.evaluation.split
+    how = runtime.assets.settings.evaluation
     pairs: list[tuple[float, bool]] = []
     for spec in runtime.assets.settings.scenario.clients:
         node = ClientNode(runtime, spec.id)
         with runtime.assets.method.answering(node.client_after(rounds)) as model:
             for task in tasks:
                 if task in spec.tasks or task not in runtime.assets.settings.scenario.task_names:
-                    pairs += _verdicts(model, runtime.assets.benchmark.task(task).split(split))
+                    samples = runtime.assets.benchmark.task(task).split(how.split)
+                    pairs += _verdicts(model, samples, least_tokens=how.answer_tokens)
     return (
         statistics.fmean(1 - abs(one - two) for one, two in pairs),
         statistics.fmean(one for one, _ in pairs),
@@ -129,12 +131,20 @@ def agreement(runtime: ClientRuntime, tasks: Sequence[str], *, rounds: int) -> t
     )
 
 
-def _verdicts(model: BaseModel, samples: Sequence[Sample], size: int = 32) -> list[tuple[float, bool]]:
+def _verdicts(
+    model: BaseModel, samples: Sequence[Sample], *, least_tokens: int, size: int = 32
+) -> list[tuple[float, bool]]:
+    """Return how far the likeliest option of each multiple-choice question is right, and whether the text means it.
+
+    Texts may be as long as the longest option, or as open answers if these are longer.
+    """
     choices = [sample for sample in samples if sample.options is not None]
     pairs = []
     for start in range(0, len(choices), size):
         batch = choices[start : start + size]
-        for sample, right, text in zip(batch, choice_scores(model, batch), model.answer(batch), strict=True):
+        lengths = [len(tokens) for experts in option_tokens(model, batch).values() for tokens in experts]
+        texts = model.answer(batch, max_tokens=max(least_tokens, *lengths))
+        for sample, right, text in zip(batch, choice_scores(model, batch), texts, strict=True):
             pairs.append((right, match_option(text, sample.options or ()) == sample.answer))
     return pairs
 

@@ -276,7 +276,7 @@ def announce_training(reply: Message) -> None:
     try:
         said = wire.meta(reply.content, {"client": int, "round": int}, sender="a node")
         metrics = wire.metrics(reply.content, sender="a node")
-        loss, seconds = metrics["loss"], metrics["seconds"]
+        loss, seconds = metrics["loss"] if metrics["steps"] else None, metrics["seconds"]
     except (WireError, KeyError):
         return
     if str(said["round"]) == reply.metadata.group_id:

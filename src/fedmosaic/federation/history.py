@@ -38,6 +38,7 @@ class RunHistory:
         until: the run's last round, as far as it was known then.
         history: measurements, round 0 (the base models) first.
         losses: client -> mean training loss of each round; None where it did not train.
+        stepless: client -> rounds that it trained in without a step of its own model, whose loss says nothing.
         messages: how often a client has trained, which is how many uploads and downloads there were.
         bytes_up, bytes_down: tensors and schemas of all rounds and clients.
         flops: of all local training and of the server.
@@ -53,6 +54,7 @@ class RunHistory:
     until: int = 0
     history: list[Measurement] = field(default_factory=list)
     losses: dict[int, list[float | None]] = field(default_factory=dict)
+    stepless: dict[int, list[int]] = field(default_factory=dict)
     messages: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
@@ -70,7 +72,7 @@ class RunHistory:
         Args:
             client: its id.
             round_: from 1.
-            done: what the client says: ``loss``, ``flops``, ``seconds``, and what its uploads tell.
+            done: what the client says: ``loss``, ``steps``, ``flops``, ``seconds``, and what its uploads tell.
             up: bytes of its upload.
             down: bytes of its download.
 
@@ -81,6 +83,8 @@ class RunHistory:
         losses = self.losses.setdefault(client, [])
         losses += [None] * (round_ - 1 - len(losses))
         losses.append(done["loss"])
+        if not done["steps"]:
+            self.stepless.setdefault(client, []).append(round_)
         self.messages += 1
         self.bytes_up += up
         self.bytes_down += down
@@ -111,7 +115,8 @@ class RunHistory:
             own, others = (client_means(measurement, self.tasks, own=flag) for flag in (True, False))
             for client in measurement.scores:
                 losses = self.losses.get(client, [])
-                loss = losses[measurement.round - 1] if 0 < measurement.round <= len(losses) else None
+                known = 0 < measurement.round <= len(losses) and measurement.round not in self.stepless.get(client, [])
+                loss = losses[measurement.round - 1] if known else None
                 rows.append(
                     {
                         "round": measurement.round,

@@ -113,14 +113,13 @@ def most_memory(records: Sequence[RunRecord]) -> str:
 
 
 def _speed(record: RunRecord) -> str:
-    """Tokens, samples and FLOPs a second while clients train."""
-    costs, training = record.costs, record.settings.training
+    """Tokens, where they were counted, and FLOPs a second while clients train."""
+    costs = record.costs
     if costs is None or not costs.train_seconds:
         return MISSING
-    samples = training.steps * training.batch_size * messages(record) / costs.train_seconds
     tokens = tokens_per_second([record])
     begin = "" if tokens is None else f"{tokens:,.0f} tokens/s, "
-    return f"{begin}{samples:.3g} samples/s, {flops(costs.flops / costs.train_seconds)}/s"
+    return f"{begin}{flops(costs.flops / costs.train_seconds)}/s"
 
 
 def _times(record: RunRecord) -> list[float]:

@@ -104,6 +104,15 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes} min"
 
 
+def loss(value: float | None) -> str:
+    """Return a training loss with three decimals: 0.51234 -> ``0.512``.
+
+    Args:
+        value: in nats; None: not known.
+    """
+    return MISSING if value is None else f"{value:.3f}"
+
+
 def plural(count: int, word: str) -> str:
     """Return ``1 client`` or ``2 clients``.
 

@@ -101,19 +101,18 @@ class Tracker(Callback):
         self.open(record, parameters(record.settings))
 
     def on_step(self, record: Step) -> None:
-        """Log the client's loss. See :meth:`Callback.on_step`."""
+        """Log the client's loss, if there is one. See :meth:`Callback.on_step`."""
+        if record.loss is None:
+            return
         at = self._steps_before(record.client, record.round) + record.step
         self.scalars({f"loss/client-{record.client}": record.loss}, axis=f"step/client-{record.client}", at=at)
 
     def on_round_end(self, record: RoundEnd) -> None:
         """Log costs, what uploads tell, and who learns from whom. See :meth:`Callback.on_round_end`."""
         costs = record.costs
-        values: dict[str, float] = {
-            "cost/bytes-up": costs.total_bytes_up or 0,
-            "cost/bytes-down": costs.total_bytes_down or 0,
-            "cost/flops": costs.flops,
-            "cost/seconds": costs.seconds,
-        }
+        values: dict[str, float] = {"cost/flops": costs.flops, "cost/seconds": costs.seconds}
+        counted = {"cost/bytes-up": costs.total_bytes_up, "cost/bytes-down": costs.total_bytes_down}
+        values |= {name: count for name, count in counted.items() if count is not None}
         if record.privacy is not None and record.privacy.epsilon is not None:
             values["privacy/epsilon"] = record.privacy.epsilon
             values |= {f"epsilon/client-{client}": told.epsilon for client, told in record.privacy.per_client.items()}

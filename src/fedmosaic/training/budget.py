@@ -57,6 +57,6 @@ class Meter:
     privacy: dict[str, float] = field(default_factory=dict)
 
     @property
-    def loss(self) -> float:
-        """Mean training loss over the round's steps."""
-        return self.loss_sum / max(self.steps, 1)
+    def loss(self) -> float | None:
+        """Mean training loss over the round's steps; None if there was none."""
+        return self.loss_sum / self.steps if self.steps else None

@@ -84,7 +84,7 @@ class Client:
         self.spec = spec
         self.adapter = adapter
         self.proxy = proxy
-        self.settings = resources.settings if rate == 1 else resources.settings.with_rates(rate)
+        self.settings = resources.settings.with_rates(rate)
         if training is not None:
             self.settings = self.settings.model_copy(update={"training": training})
         self.round = round_
