@@ -96,6 +96,15 @@ def test_split_by_a_column_deals_whole_tasks(monkeypatch, capsys, mine, tmp_path
     assert not (tmp_path / "few").exists()
 
 
+@pytest.mark.parametrize("alpha", ["0", "-1", "nan", "inf"])
+def test_a_division_that_makes_no_sense_writes_nothing(monkeypatch, capsys, mine, tmp_path, alpha):
+    arguments = ("data", "split", mine, "--clients", 2, "--by", "dirichlet", "--out", tmp_path / "out")
+    status, _, error = call(monkeypatch, capsys, *arguments, f"--alpha={alpha}")
+    assert (status, f"alpha = {float(alpha)}: input should be" in error) == (2, True)
+    assert not (tmp_path / "out").exists()
+    assert call(monkeypatch, capsys, *arguments)[0] == 0
+
+
 def test_a_model_of_ones_own_is_found_from_any_folder(monkeypatch, capsys, mine, tmp_path):
     (tmp_path / "models" / "my-model").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "models")

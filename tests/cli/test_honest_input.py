@@ -145,6 +145,7 @@ def mine(tmp_path):
     return folder / "mine.toml"
 
 
+@pytest.mark.slow
 def test_a_run_with_relative_paths_and_brackets_is_opened_from_anywhere(monkeypatch, capsys, tmp_path, mine):
     monkeypatch.chdir(mine.parent.parent)
     status, _, error = call(monkeypatch, capsys, "run", mine.relative_to(tmp_path), "--quiet", "--out", "[/out]")
@@ -163,6 +164,7 @@ def test_a_run_with_relative_paths_and_brackets_is_opened_from_anywhere(monkeypa
     assert f"wrote {tmp_path / '[/l]'}" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", ["", pytest.param("sft", marks=pytest.mark.slow)])
 def test_options_that_a_model_reads_alike_are_told_once_and_score_as_a_guess(
     monkeypatch, capsys, tmp_path, mine, reference
@@ -182,6 +184,7 @@ def test_options_that_a_model_reads_alike_are_told_once_and_score_as_a_guess(
     assert results["self"]["per_task"]["A-0"] == 0.5
 
 
+@pytest.mark.slow
 def test_own_data_are_divided_when_they_are_read(monkeypatch, capsys, tmp_path, mine):
     run = ["run", f"{mine}-dirichlet-5-0.1", "--quiet", "--out", tmp_path / "out"]
     status, _, error = call(monkeypatch, capsys, *run)

@@ -68,6 +68,50 @@ def test_a_saved_dataset_is_read_from_all_its_files(tmp_path):
         FilesBenchmark(folder).task("saved")
 
 
+@pytest.mark.skipif(not INSTALLED, reason="needs pyarrow")
+@pytest.mark.parametrize("number", [-1, 2])
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+def test_a_number_of_no_class_is_refused(tmp_path, number, form):
+    """Hugging Face's test splits without labels have -1."""
+    import pyarrow.parquet
+
+    whole = table()
+    labels = pyarrow.array([*(i % 2 for i in range(9)), number])
+    whole = whole.set_column(whole.schema.get_field_index("label"), "label", labels)
+    path = tmp_path / "mine"
+    if form == "parquet":
+        pyarrow.parquet.write_table(whole, path)
+    else:
+        path.mkdir()
+        (path / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data.arrow"}]}))
+        with (path / "data.arrow").open("wb") as file, pyarrow.ipc.new_stream(file, whole.schema) as stream:
+            stream.write_table(whole)
+    with pytest.raises(DataError, match=rf"record 9: its 'label' is {number}, which is no class; expected 0 to 1, for"):
+        FilesBenchmark(path).task("mine")
+    benchmark = FilesBenchmark(path, skip_bad=True)
+    task = benchmark.task("mine")
+    every = [*task.train, *task.validation, *task.test]
+    assert ({sample.answer for sample in every}, len(every)) == ({"cat", "dog"}, 9)
+    assert len(benchmark.skipped) == 1
+
+
+@pytest.mark.skipif(not INSTALLED, reason="needs pyarrow")
+@pytest.mark.parametrize("kind", ["int64", "float64"])  # with an empty cell, pandas makes floats of whole numbers
+def test_whole_numbers_in_a_column_with_empty_cells_are_whole(tmp_path, kind):
+    import pyarrow.parquet
+
+    questions = [f"{i}?" for i in range(4)]
+    answers = pyarrow.array([1, 0, None, 1], getattr(pyarrow, kind)())
+    for name, columns in (("open", {}), ("choice", {"options": [["cat", "dog"]] * 4})):
+        made = pyarrow.table({"question": questions, "answer": answers, **columns})
+        pyarrow.parquet.write_table(made, tmp_path / f"{name}.parquet")
+    benchmark = FilesBenchmark(tmp_path, skip_bad=True)
+    for name, expected in (("open", ["1", "0", "1"]), ("choice", ["dog", "cat", "dog"])):
+        task = benchmark.task(name)
+        found = {sample.prompt[:1]: sample.answer for sample in (*task.train, *task.validation, *task.test)}
+        assert found == dict(zip("013", expected, strict=True))
+
+
 def test_without_the_library_one_line_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)

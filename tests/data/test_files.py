@@ -313,6 +313,46 @@ def test_lettered_columns_are_options(folder):
     assert benchmark.notes == []
 
 
+@pytest.mark.parametrize(
+    ("cells", "letters"),
+    [
+        ({"A": "cat", "B": "dog", "C": "", "D": "cow"}, "A, B, D"),
+        ({"A": "cat", "B": "dog", "D": "cow"}, "A, B, D"),
+        ({"A": None, "B": "dog", "C": "cow"}, "B, C"),
+        ({"A": "cat", "B": None, "C": None}, "A"),
+    ],
+)
+def test_a_column_of_options_that_is_left_out_is_refused(folder, cells, letters):
+    whole = [{"question": f"{i}?", "A": "cat", "B": "dog", "C": "cow", "D": "hen", "answer": "D"} for i in range(4)]
+    path = lines(folder / "mine.jsonl", *whole, {"question": "which?", **cells, "answer": "A"})
+    with pytest.raises(DataError, match=f"record 4 .line 5.: its options are in the columns {letters}; expected A, B"):
+        opened(path).task("mine")
+    benchmark = opened(path, skip_bad=True)
+    task = benchmark.task("mine")
+    assert {sample.answer for sample in (*task.train, *task.validation, *task.test)} == {"hen"}
+    assert len(benchmark.skipped) == 1
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        {"X": 1, "Y": 2},
+        {"A": 1},
+        {"A": None, "B": None, "C": None},
+        {"B": 1, "C": 2},
+    ],
+)
+def test_other_columns_of_one_letter_are_no_options(folder, cells):
+    path = lines(folder / "mine.jsonl", *({"question": f"{i}?", "answer": "D", **cells} for i in range(3)))
+    assert {(sample.answer, sample.options) for sample in opened(path).task("mine").train} == {("D", None)}
+
+
+def test_letters_beside_a_list_of_options_are_none(folder):
+    record = {"answer": "b", "options": ["a", "b"], "A": 1, "C": 2}
+    path = lines(folder / "mine.jsonl", *({"question": f"{i}?", **record} for i in range(3)))
+    assert opened(path).task("mine").train[0].options == ("a", "b")
+
+
 def test_the_answer_is_read_from_the_answer_alone(folder):
     record = {"question": "cat or dog?", "answer": "dog", "label": 0, "solution": "A", "options": ["cat", "dog"]}
     for split in ("train", "test"):
@@ -320,6 +360,26 @@ def test_the_answer_is_read_from_the_answer_alone(folder):
     benchmark = opened(folder)
     assert benchmark.task(folder.name).test[0].answer == "dog"
     assert "label (2), solution (2)" in benchmark.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "chosen"),
+    [
+        (2.0, None, "2"),
+        (2, None, "2"),
+        (2.5, None, "2.5"),
+        ("2.0", None, "2.0"),
+        (1e300, None, "1e+300"),
+        (1.0, ["cat", "dog"], "dog"),
+        (1.0, {"1": "cat", "2": "dog"}, "cat"),
+        (2.0, [0.5, 2.0], "2"),
+        (1.0, ["0.5", "1.0"], "1.0"),  # by its place and by its number
+        (4.0, ["2.0", "4.0"], "4.0"),  # no place
+    ],
+)
+def test_whole_numbers_are_read_alike_however_they_are_stored(folder, answer, options, chosen):
+    path = lines(folder / "mine.jsonl", *({"question": f"{i}?", "answer": answer, "options": options} for i in "ab"))
+    assert opened(path).task("mine").train[0].answer == chosen
 
 
 def test_a_metric_column_makes_answers_open(folder):

@@ -16,6 +16,7 @@ from fedmosaic.data.checking import check_data
 from fedmosaic.data.files import FilesBenchmark
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import DataError
+from fedmosaic.serving.messages import asked
 
 TURNS = [{"role": "user", "content": "q?"}, {"role": "assistant", "content": "a"}]
 
@@ -146,6 +147,18 @@ def test_files_in_other_encodings_or_damaged_ones_are_refused_in_one_line(tmp_pa
         ({"messages": [TURNS[0], {**TURNS[1], "weight": 0}]}, "'weight'"),
         ({"messages": [TURNS[0], {"role": "tool", "content": "x"}, TURNS[1]]}, "is by 'tool'"),
         ({"instruction": "q", "output": "a", "response": "b"}, "'output' and 'response' disagree"),
+        ({"messages": [{**TURNS[0], "value": "x"}, TURNS[1]]}, "turn 1 has 'value' and 'content', which disagree"),
+        ({"messages": [TURNS[0], {**TURNS[1], "from": "human"}]}, "turn 2 has 'from' and 'role', which disagree"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "q", "value": "x"}]}, TURNS[1]]},
+            "a part of turn 1 has 'text' and 'value', which disagree",
+        ),
+        (
+            {"conversation": [{"human": "q", "assistant": "a"}], "texts": [{"user": "q", "assistant": "b"}]},
+            "the record has 'conversation' and 'texts', which disagree",
+        ),
+        ({"question": "q", "answer": 1, "options": ["1.0", "2.0"]}, "the text of one option and the letter or place"),
+        ({"question": "q", "answer": 1.0, "options": ["1.0", "2.0"]}, "the text of one option and the letter or place"),
     ],
 )
 def test_records_that_would_make_a_wrong_sample_are_refused(tmp_path, record, words):
@@ -155,6 +168,18 @@ def test_records_that_would_make_a_wrong_sample_are_refused(tmp_path, record, wo
         read(path)
     assert "record 0 (line 1)" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_keys_that_say_the_same_or_nothing_do_not_disagree(tmp_path):
+    said = {"role": "assistant", "from": None, "content": "", "value": "a"}  # as Parquet has every key in every row
+    questions = ({"role": "user", "from": "user", "content": f"q{i}", "value": None} for i in range(3))
+    found = read(written(tmp_path / "t.jsonl", *({"messages": [each, said]} for each in questions)))
+    assert {(sample.prompt, sample.answer) for sample in found} == {(f"q{i}", "a") for i in range(3)}
+
+
+def test_a_served_request_whose_keys_disagree_is_refused_as_a_record_is():
+    with pytest.raises(DataError, match="turn 1 has 'value' and 'content', which disagree"):
+        asked([{"role": "user", "content": "q", "value": "x"}])
 
 
 def test_an_endless_text_is_refused(tmp_path, monkeypatch):
@@ -238,6 +263,21 @@ def test_class_folders_tell_what_they_do_not_read_and_splits_share_their_classes
     benchmark = FilesBenchmark(tmp_path, skip_bad=True)
     assert {sample.options for sample in benchmark.task(tmp_path.name).test} == {("cat", "dog")}
     assert len(benchmark.skipped) == 1
+
+
+@pytest.mark.parametrize("names", ["ABCDEFGHIKLMNOPQRSTUVWXY", ["label", "text", "figure"], ["2", "1", "0"]])
+def test_classes_are_what_their_folders_are_called(tmp_path, names):
+    """The letters of sign language have gaps: J and Z are movements."""
+    for place, name in enumerate(names):
+        for i in range(2):
+            (tmp_path / "signs" / name).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (4, 4), (place, i, 0)).save(tmp_path / "signs" / name / f"{i}.png")
+    benchmark = FilesBenchmark(tmp_path / "signs")
+    task = benchmark.task("signs")
+    samples = (*task.train, *task.validation, *task.test)
+    assert {sample.options for sample in samples} == {tuple(sorted(names))}
+    shown = {(benchmark.images.load(sample.images[0]).getpixel((0, 0))[0], sample.answer) for sample in samples}
+    assert shown == set(enumerate(names))
 
 
 def test_metadata_beside_class_folders_say_what_the_images_show(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedmosaic.data.pictures import check_picture, read_picture
+from fedmosaic.data.pictures import as_picture, check_picture, read_picture
 from fedmosaic.errors import DataError
 
 COLOURS = np.array(
@@ -278,6 +278,14 @@ def test_a_picture_looks_as_it_was_drawn(name: str) -> None:
     found = read(content)
     assert found.shape == expected.shape
     np.testing.assert_allclose(found.astype(int), expected.astype(float), atol=ROUNDED.get(name, 1), rtol=0)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_picture_as_an_object_looks_as_its_file_does(name: str) -> None:
+    content, _ = CASES[name]
+    opened = Image.open(io.BytesIO(content))
+    for _ in range(2):  # a run asks for it again
+        np.testing.assert_array_equal(np.asarray(as_picture(opened, "x")), read(content))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from fedmosaic.data import pictures
-from fedmosaic.data.pictures import KEPT_PIXELS, KEPT_SIDE, LARGEST_PIXELS, check_picture, read_picture
+from fedmosaic.data.pictures import KEPT_PIXELS, KEPT_SIDE, LARGEST_PIXELS, as_picture, check_picture, read_picture
 from fedmosaic.errors import DataError
 
 UPRIGHT = np.kron(
@@ -68,6 +68,18 @@ def test_pictures_are_turned_upright(orientation: int, kind: str, options: dict[
     found = np.asarray(read(saved(stored, kind, exif=exif(orientation), **options)))
     assert found.shape == UPRIGHT.shape
     np.testing.assert_allclose(found.astype(int), UPRIGHT, atol=4)
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_picture_as_an_object_is_turned_as_its_file_is(orientation: int, kind: str, loaded: bool) -> None:
+    content = saved(Image.fromarray(np.ascontiguousarray(STORED[orientation])), kind, exif=exif(orientation))
+    opened = Image.open(io.BytesIO(content))
+    if loaded:
+        opened.load()
+    for _ in range(2):  # a run asks for it again
+        np.testing.assert_array_equal(np.asarray(as_picture(opened, "holiday")), np.asarray(read(content)))
 
 
 @pytest.mark.parametrize("note", [exif(0), exif(9), b"Exif\0\0rubbish", b"Exif\0\0II*\0\xff\xff\xff\xff"])
@@ -132,6 +144,15 @@ def test_the_header_s_check_allows_what_pillow_alone_would_refuse() -> None:
         check_picture(io.BytesIO(claiming(16_384, 16_384)), "holiday", decode=False)
     assert limit == Image.MAX_IMAGE_PIXELS  # other users of Pillow in this process keep their guard
     assert LARGEST_PIXELS == 16_384**2
+
+
+@pytest.mark.parametrize("damage", [b"", bytes(40)], ids=["cut off", "zeros"])
+def test_a_damaged_file_as_an_object_is_named_in_one_line(damage: bytes) -> None:
+    content = saved(Image.fromarray(UPRIGHT))
+    opened = Image.open(io.BytesIO(content[:60] + damage))
+    with pytest.raises(DataError, match=r"^holiday: not a readable image") as error:
+        as_picture(opened, "holiday")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

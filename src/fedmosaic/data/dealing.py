@@ -10,6 +10,8 @@ from typing import Any
 import tomli_w
 
 from fedmosaic.config.paths import OF_SCENARIO, expanded, rooted
+from fedmosaic.config.scenario import Scenario
+from fedmosaic.config.validation import validate
 from fedmosaic.data.files import FilesBenchmark
 from fedmosaic.errors import SettingsError
 from fedmosaic.io import write_atomically
@@ -44,7 +46,8 @@ def deal(
         seed: of its draw.
 
     Raises:
-        SettingsError: there is such a scenario already, no such model, or there are too few tasks or samples.
+        SettingsError: there is such a scenario already, no such model, there are too few tasks or samples, or a number
+            makes no sense.
         DataError: a record cannot be used.
     """
     file = out / "scenario.toml"
@@ -71,7 +74,9 @@ def deal(
             raise SettingsError(f"--clients {clients}: {by!r} has {len(sizes)} value(s), and each client needs one")
         hands = _dealt(sizes, clients)
     table["clients"] = [{"id": i, "model": models[i % len(models)], "tasks": tasks} for i, tasks in enumerate(hands)]
-    write_atomically(file, tomli_w.dumps(rooted(table, Path.cwd(), OF_SCENARIO)))
+    table = rooted(table, Path.cwd(), OF_SCENARIO)
+    validate(Scenario, table, source=f"{file} is not written")
+    write_atomically(file, tomli_w.dumps(table))
     return file
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any
 
-from fedmosaic.data.formats.plain import listed
+from fedmosaic.data.formats.plain import listed, spelled
 from fedmosaic.data.options import match_answer
 from fedmosaic.data.texts import quoted
 from fedmosaic.errors import DataError
@@ -45,6 +45,8 @@ class Options:
             DataError: it names none, or one by its text and another by its mark or place.
         """
         by_text, by_mark = match_answer(answer, self.texts), match_answer(answer, self.marks)
+        if by_text is None and number is not None:
+            by_text = next((text for text in self.texts if _value(text) == number), None)
         named = {by_text, self.texts[self.marks.index(by_mark)] if by_mark is not None else None}
         if number is not None and self.numbered:
             if not 0 <= number < len(self.texts) and by_text is None:
@@ -75,13 +77,13 @@ class Options:
 
 
 def lettered(record: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the columns A, B, C, ... of a record: at least two, none left out, or none.
+    """Return those of the columns A, B, C, ... of a record that are filled; none where they are no options.
 
     Args:
         record: the record.
     """
     found = tuple(letter for letter in ascii_uppercase if record.get(letter) not in _NOTHING)
-    return found if len(found) > 1 and found == tuple(ascii_uppercase[: len(found)]) else ()
+    return found if "A" in record and ("B" in record or len(found) > 1) else ()
 
 
 def options_of(record: Mapping[str, Any]) -> Options | None:
@@ -91,12 +93,11 @@ def options_of(record: Mapping[str, Any]) -> Options | None:
         record: the record, with the usual names of keys.
 
     Raises:
-        DataError: what stands there is no list of texts.
+        DataError: what stands there is no list of texts, or a column of options is left out.
     """
     value = next((record[key] for key in OPTIONS if record.get(key) not in _NOTHING), None)
     if value is None:
-        letters = lettered(record)
-        return Options(tuple(_text(record[key]) for key in letters), letters, numbered=True) if letters else None
+        return _in_columns(record, lettered(record))
     value = listed(value)
     if isinstance(value, str):
         value = _cut(value)
@@ -111,10 +112,26 @@ def options_of(record: Mapping[str, Any]) -> Options | None:
     return Options(tuple(map(_text, value)), tuple(ascii_uppercase[: len(value)]), numbered)
 
 
+def _in_columns(record: Mapping[str, Any], letters: tuple[str, ...]) -> Options | None:
+    expected = tuple(ascii_uppercase[: max(2, len(letters))])
+    if letters and letters != expected:
+        raise DataError(
+            f"its options are in the columns {', '.join(letters)}; expected {', '.join(expected)}, with none left out"
+        )
+    return Options(tuple(_text(record[key]) for key in letters), letters, numbered=True) if letters else None
+
+
 def _text(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float) or not _is_finite(value):
         raise DataError(f"one of its options is {quoted(value)}; expected texts")
-    return str(value).strip()
+    return spelled(value).strip()
+
+
+def _value(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _is_finite(value: str | float) -> bool:

@@ -58,34 +58,24 @@ def read_picture(file: BinaryIO, name: str) -> Image.Image:
         DataError: no picture, a damaged one, a mode that viewers display differently, or invalid dimensions.
     """
     with _opened(file, name) as image:
-        profile = image.info.get("icc_profile")
         image.draft(None, _kept(image.size))  # large JPEGs are decoded small right away
-        _widen_transparency(image)
-        image.load()
-        picture = _scaled(_flat(image))
-        turn = _UPRIGHT.get(_orientation(image))
-        return _in_srgb(picture if turn is None else picture.transpose(turn), profile)
+        return _displayed(image)
 
 
 def as_picture(image: Image.Image, name: str) -> Image.Image:
     """Return a picture that is in memory as :func:`read_picture` returns one that is in a file.
 
     Args:
-        image: a Pillow image of any mode; it stays as it is.
+        image: a Pillow image of any mode; it stays as it is, but is loaded if it was opened lazily.
         name: what an error calls it.
 
     Raises:
         DataError: as :func:`read_picture`.
     """
-    _check_size(image.size, name)
-    _check_mode(image, name)
-    try:
-        picture = _scaled(_flat(image))
-        turn = _UPRIGHT.get(_orientation(image))
-        profile = image.info.get("icc_profile")
-        return _in_srgb(picture if turn is None else picture.transpose(turn), profile)
-    except (OSError, ValueError, SyntaxError) as error:  # it may be opened lazily, from a damaged file
-        raise DataError(f"{name}: not a readable image ({error}); replace it") from error
+    with _told(name):  # it may be opened lazily, from a damaged file
+        _check_size(image.size, name)
+        _check_mode(image, name)
+        return _displayed(image)
 
 
 def check_picture(file: BinaryIO, name: str, *, decode: bool) -> None:
@@ -109,12 +99,17 @@ def check_picture(file: BinaryIO, name: str, *, decode: bool) -> None:
 @contextmanager
 def _opened(file: BinaryIO, name: str) -> Iterator[Image.Image]:
     """Open an image file; any exception of Pillow about it, also a later one, becomes a :class:`DataError`."""
+    with _told(name), _unlimited(file) as image:
+        _check_size(image.size, name)
+        _check_mode(image, name)
+        yield image
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
     advice = "replace the file or remove its record"
     try:
-        with _unlimited(file) as image:
-            _check_size(image.size, name)
-            _check_mode(image, name)
-            yield image
+        yield
     except DataError:
         raise
     except UnidentifiedImageError:
@@ -156,6 +151,16 @@ def _check_mode(image: Image.Image, name: str) -> None:
         raise DataError(
             f"{name}: mode 'RGB' of 16 bits with a transparent colour cannot be read; save it with an alpha channel"
         )
+
+
+def _displayed(image: Image.Image) -> Image.Image:
+    """Return an image as RGB, upright and at the size at which it is kept."""
+    profile = image.info.get("icc_profile")
+    _widen_transparency(image)
+    image.load()  # before the orientation is asked for: Pillow turns TIFFs while it loads them
+    picture = _scaled(_flat(image))
+    turn = _UPRIGHT.get(_orientation(image))
+    return _in_srgb(picture if turn is None else picture.transpose(turn), profile)
 
 
 def _flat(image: Image.Image) -> Image.Image:

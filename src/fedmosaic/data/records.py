@@ -99,7 +99,7 @@ def parse_conversation(record: object) -> Conversation:
     if not isinstance(record, dict):
         raise DataError(f"expected an object with 'conversations', found {quoted(record)}")
     check_keys("the record", record, (*_CONVERSATION, *_IMAGES))
-    said = _either("the record", record, _CONVERSATION)
+    said = either("the record", record, _CONVERSATION)
     if not isinstance(said, list) or not said:
         raise DataError(f"expected 'conversations' with question and answer in turn, found {quoted(said)}")
     turns = _turns(said)
@@ -186,8 +186,17 @@ def unused_keys(table: Mapping[str, Any], used: Collection[str]) -> list[str]:
     ]
 
 
-def _either(what: str, table: Mapping[str, Any], names: Sequence[str]) -> Any:
-    """Return the value under one of several alternative keys; None if there is none."""
+def either(what: str, table: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """Return the value under one of several alternative keys; None if there is none.
+
+    Args:
+        what: names the table in the error.
+        table: what has the keys.
+        names: the keys.
+
+    Raises:
+        DataError: there are different values under two of them.
+    """
     given = {name: table[name] for name in names if name in table}
     told = {name: value for name, value in given.items() if not _is_nothing(value)} or given
     value = next(iter(told.values()), None)
@@ -207,7 +216,7 @@ def _turns(said: Sequence[object]) -> list[Message]:
             raise DataError(f"turn {number} is {quoted(turn)}; expected an object with a text 'value'")
         check_keys(f"turn {number}", turn, (*_ROLE, *_TEXT))
         tables.append(turn)
-    names = [_either(f"turn {number}", turn, _ROLE) for number, turn in enumerate(tables, start=1)]
+    names = [either(f"turn {number}", turn, _ROLE) for number, turn in enumerate(tables, start=1)]
     if all(_is_nothing(name) for name in names):
         names = ["user" if index % 2 == 0 else "assistant" for index in range(len(tables))]
     return [
@@ -219,7 +228,7 @@ def _turn(what: str, name: object, table: Mapping[str, Any]) -> Message:
     role = ROLES.get(name.strip().lower()) if isinstance(name, str) else None
     if role is None:
         raise DataError(f"{what} is by {quoted(name)}; expected one of {', '.join(ROLES)} in 'from' (or in no turn)")
-    text = _either(what, table, _TEXT)
+    text = either(what, table, _TEXT)
     if not isinstance(text, str):
         raise DataError(f"{what} says {quoted(text)}; expected a text 'value', in quotes")
     text = text.strip()

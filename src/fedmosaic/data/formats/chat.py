@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedmosaic.data.formats.plain import Plain, Turn, image_of, listed
-from fedmosaic.data.records import MARK, check_keys
+from fedmosaic.data.records import MARK, check_keys, either
 from fedmosaic.data.sample import IMAGE_MARK
 from fedmosaic.data.texts import quoted
 from fedmosaic.errors import DataError
@@ -42,9 +42,8 @@ def chat(said: object, *, before: Sequence[Turn] = ()) -> Plain:
         if not isinstance(message, Mapping):
             raise DataError(f"turn {number} is {quoted(message)}; expected an object with role and content")
         check_keys(f"turn {number}", message, (*_ROLE, *_CONTENT, *(key for key in _TRAINED if message.get(key) == 1)))
-        role = next((message[key] for key in _ROLE if message.get(key) is not None), "")
-        content = next((message[key] for key in _CONTENT if message.get(key) is not None), "")
-        text, images = _flat(f"turn {number}", content)
+        role = _told(f"turn {number}", message, _ROLE)
+        text, images = _flat(f"turn {number}", _told(f"turn {number}", message, _CONTENT))
         turns.append((_OTHER_NAMES.get(str(role).lower(), str(role)), text))
         shown += images
     if not any(role for role, _ in turns):
@@ -75,6 +74,11 @@ def marked(turns: Sequence[Turn], shown: tuple[str | None, ...] | None = None, *
     return Plain(tuple(turns), (*own, *(shown or ())))
 
 
+def _told(what: str, table: Mapping[str, Any], names: Sequence[str]) -> object:
+    value = either(what, table, names)
+    return "" if value is None else value
+
+
 def _flat(what: str, content: object) -> tuple[str, list[str | None]]:
     """Return a message's content as one text with marks, and what each mark shows."""
     parts = content if isinstance(content, list | tuple) else [content]
@@ -84,7 +88,7 @@ def _flat(what: str, content: object) -> tuple[str, list[str | None]]:
         if isinstance(part, str):
             text: object = part
         elif isinstance(part, Mapping) and _kind(part) in _TEXTS:
-            text = next((part[key] for key in ("text", "content", "value") if part.get(key) is not None), "")
+            text = _told(f"a part of {what}", part, ("text", "content", "value"))
         elif isinstance(part, Mapping) and _kind(part) in _IMAGES:
             texts.append(IMAGE_MARK)
             shown.append(_payload(part))

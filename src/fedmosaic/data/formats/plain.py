@@ -22,6 +22,7 @@ Turn = tuple[str, str]
 IMAGE_KEYS = ("image", "images", "image_path", "image_paths", "file_name", "img", "picture")
 """Names under which a record lists its images."""
 
+_EXACT = 2**53  # up to here, a float has all digits of a whole number
 
 # How PNG, JPEG, GIF, WebP and BMP begin, in base64; no path is so long and has no full stop.
 _BASE64 = re.compile(r"(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR|Qk[0-3])[A-Za-z0-9+/\s]{80,}={0,2}\s*$")
@@ -107,7 +108,17 @@ def text_of(record: Mapping[str, Any], key: str) -> str:
         raise DataError(f"{key!r} is {quoted(value)}; expected a text")
     if isinstance(value, float) and not math.isfinite(value):
         raise DataError(f"{key!r} is {value}, which stands for a missing value; expected a text")
-    return str(value)
+    return spelled(value)
+
+
+def spelled(value: str | float) -> str:
+    """Return a cell as a text; whole numbers without the ``.0`` that pandas gives to a column with empty cells.
+
+    Args:
+        value: of the cell.
+    """
+    number = number_of(value)
+    return str(value if number is None else number)
 
 
 def number_of(value: object) -> int | None:
@@ -116,6 +127,8 @@ def number_of(value: object) -> int | None:
     Args:
         value: any.
     """
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 

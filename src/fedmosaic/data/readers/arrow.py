@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmosaic.data.record_files import Entry
+from fedmosaic.data.texts import quoted
 from fedmosaic.errors import DataError
 
 ROWS = 64
@@ -80,8 +81,7 @@ def rows(path: Path, batches: Iterator[Any], names: Mapping[str, list[str]], *, 
                     "and may be made to fill the memory; write it anew without compression if it is what it should be"
                 )
             for row in found:
-                value = {key: _named(cell, names.get(key)) for key, cell in row.items()}
-                yield Entry(f"record {number}", value)
+                yield _entry(f"record {number}", row, names)
                 number += 1
 
 
@@ -99,6 +99,11 @@ def class_names(schema: Any) -> dict[str, list[str]]:
     return {key: names for key, names in kinds.items() if isinstance(names, list) and set(map(type, names)) == {str}}
 
 
-def _named(cell: object, names: list[str] | None) -> object:
-    known = names is not None and isinstance(cell, int) and 0 <= cell < len(names)
-    return names[cell] if names is not None and isinstance(cell, int) and known else cell
+def _entry(place: str, row: dict[str, Any], names: Mapping[str, list[str]]) -> Entry:
+    """Return a row with the names of its classes; a number that stands for none, as -1 does, is its fault."""
+    classes = {key: cell for key, cell in row.items() if key in names and isinstance(cell, int)}
+    for key, cell in classes.items():
+        if not 0 <= cell < len(names[key]):
+            known = f"expected 0 to {len(names[key]) - 1}, for {quoted(names[key])}"
+            return Entry(place, None, f"its {key!r} is {cell}, which is no class; {known}")
+    return Entry(place, row | {key: names[key][cell] for key, cell in classes.items()})

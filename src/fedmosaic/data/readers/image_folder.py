@@ -34,7 +34,8 @@ class ImageFolder:
 
         The classes are those of all splits, so that all splits choose among the same.
         """
-        options = sorted({folder.name for each in _beside(path) for folder in _classes(each)})
+        names = sorted({folder.name for each in _beside(path) for folder in _classes(each)})
+        options = {"label": names, "text": names}  # not letters in order: K may be another class than the eleventh
         for file in _images(path):
             yield Entry(f"image {file.name}", None, "it is in no folder of a class")
         for folder in _classes(path):
