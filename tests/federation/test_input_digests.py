@@ -159,13 +159,15 @@ def test_a_probe_that_is_no_clients_model_is_noted_too(world, tmp_path):
 def test_a_model_that_is_given_as_an_object_is_more_than_its_weights(tmp_path):
     """Two with the same weights and unlike templates answer otherwise: known scores of one are not the other's."""
 
-    def digest(template, theta=10000.0):
+    def digest(template, theta=10000.0, used=False):
         own = text_model()
         own.processor.chat_template = template
         model = own.load("mine", images=InMemoryImages(), home=tmp_path)
         model.module.config.rope_parameters = {"rope_type": "default", "rope_theta": theta}
+        if used:
+            own.processor(["one", "two and more"], padding=True, truncation=True, max_length=4)
         return model_digest("mine", SimpleNamespace(given={"mine": own}, known=lambda _: model))
 
-    assert digest("{{ messages[0].content }}") == digest("{{ messages[0].content }}")
+    assert digest("{{ messages[0].content }}") == digest("{{ messages[0].content }}", used=True)
     assert len({digest("{{ messages[0].content }}"), digest("Q: {{ messages[0].content }}")}) == 2
     assert digest(None) != digest(None, theta=500000.0)

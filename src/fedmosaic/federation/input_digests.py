@@ -22,6 +22,7 @@ Digests = dict[str, str]
 """By what was read, as an error names it."""
 
 _SPLITS = ("train", "validation", "test")
+_PASSING = ("padding", "truncation", "transformers_version")  # a tokenizer keeps how it was called last
 _TEXTS = (".json", ".txt", ".model", ".jinja")  # of a checkpoint: configuration, tokenizer, processor, chat template
 
 
@@ -168,8 +169,11 @@ def _of_object(model: BaseModel) -> str:
     with TemporaryDirectory() as name:
         folder = Path(name)
         model.save_processor(folder)
-        table = model.module.config.to_dict() | {"transformers_version": ""}
-        (folder / "config.json").write_text(json.dumps(table, sort_keys=True, default=str), encoding="utf-8")
+        (folder / "config.json").write_text(json.dumps(model.module.config.to_dict(), default=str), encoding="utf-8")
+        for path in folder.glob("*.json"):
+            table = json.loads(path.read_text(encoding="utf-8"))
+            lasting = {key: value for key, value in table.items() if key not in _PASSING}
+            path.write_text(json.dumps(lasting, sort_keys=True), encoding="utf-8")
         return _of_files(folder, _TEXTS)
 
 
