@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 
 from fedmosaic.config import ClientSpec, RunSettings, Scenario
-from fedmosaic.config.settings import ParticipationSettings
+from fedmosaic.config.settings import EvaluationSettings, ParticipationSettings
 from fedmosaic.evaluation import Measurement
 from fedmosaic.federation import participation
 from fedmosaic.federation.callbacks import Checkpoint, Measured, RoundStart
@@ -46,12 +46,14 @@ def make_run(
     fraction: float = 1.0,
     exchange: float | None = None,
     missing: Sequence[Missing] = (),
+    steps: int = 25,
+    split: Literal["test", "validation"] = "test",
 ) -> Path:
     """Write a run: scores grow from chance by ``gain``; ``upto`` less than ``rounds`` leaves the run unfinished.
 
     ``leaves`` and ``joins`` are rounds by client, ``fraction`` the share of the clients there that trains in a round.
     ``exchange`` is what the last exchange adds to every score (0: nothing was sent); None: there was none.
-    ``missing`` says who was missing when.
+    ``missing`` says who was missing when, ``steps`` how many a client took in a round, ``split`` what scored it.
     """
     specs = [
         ClientSpec(
@@ -70,6 +72,7 @@ def make_run(
         rounds=rounds,
         seed=seed,
         participation=ParticipationSettings(fraction=fraction),
+        evaluation=EvaluationSettings(split=split),
     )
     folder = RunFolder.create(path, settings)
     rng = random.Random(f"{seed} {method}")
@@ -82,6 +85,7 @@ def make_run(
             here = set(participation.participants(settings, round_)) - away
             for spec in [each for each in specs if each.id in here]:
                 done = {"loss": 2.0 / (1 + round_) + rng.random() / 10, "flops": 1.5e11, "seconds": 1.25}
+                done["steps"] = steps
                 progress.add_training(spec.id, round_, done, up=120_000, down=80_000)
             progress.round = round_
         measured = _measure(scenario, round_, rounds, gain, rng, others=round_ % others_every == 0)

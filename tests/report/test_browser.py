@@ -40,7 +40,7 @@ def pages(make_run, tmp_path):
     live.write_text(LiveRun(many).page()[0], encoding="utf-8")
     asked = tmp_path / "trying.html"
     models = {f"client-3-{name}": f"after fedmosaic and its {name} exchange" for name in ("start", "final")}
-    question = Example("which-differs@blueprint", "<image> <image> which one differs ? " * 8, "the first")
+    question = Example("which-differs@blueprint", "which one differs ? " * 16, "the first")
     spec = RunFolder(many).settings.scenario.clients[0]
     asked.write_text(
         trying_page(spec, models, method="fedmosaic", limits=Limits(256, 4096), examples=[question], token=True),

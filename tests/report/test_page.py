@@ -265,6 +265,19 @@ def test_a_loss_that_is_not_finite_is_named(make_run):
     assert "not a finite number: client 1 in round 8" in page_of(folder).text
 
 
+def test_where_no_step_was_taken_there_is_no_loss_to_show(make_run):
+    folder = make_run("none", clients=2, steps=0)
+    assert ",0.0," not in (folder / "rounds.csv").read_text()
+    assert "Training loss" not in page_of(folder).text
+    assert "Training loss" in page_of(make_run("some", clients=2)).text
+
+
+def test_questions_are_called_what_they_are(make_run):
+    page = page_of(make_run(clients=2, split="validation")).text
+    assert "every validation question" in page
+    assert "test question" not in page
+
+
 def test_interruptions_are_named(make_run):
     folder = make_run()
     with (folder / "events.jsonl").open("a") as file:

@@ -55,11 +55,12 @@ def test_a_damaged_table_is_named_with_its_line(make_run, text, message):
         read_run(folder)
 
 
-@pytest.mark.parametrize("text", ["{", "[]"])
-def test_damaged_results_are_named(make_run, text):
+@pytest.mark.parametrize("name", ["results", "environment"])
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 10**5])
+def test_damaged_results_are_named(make_run, text, name):
     folder = make_run()
-    (folder / "results.json").write_text(text)
-    with pytest.raises(RunError, match=r"results\.json is damaged"):
+    (folder / f"{name}.json").write_text(text)
+    with pytest.raises(RunError, match=rf"{name}\.json is damaged"):
         read_run(folder)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from fedmosaic.report import comparison_page, write_report
 from fedmosaic.report.exchange import nothing
 from fedmosaic.report.helped import help_rows
 from fedmosaic.report.matrix import matrix
+from fedmosaic.report.questions import questions
 from fedmosaic.report.record import read_run
 from fedmosaic.report.switches import common_switches, switches
 from fedmosaic.report.text import spread
@@ -151,6 +153,37 @@ def test_the_matrix_is_every_client_on_every_task(pair):
     assert [row[0] for row in table[1:]] == [task for task, _ in rows]
 
 
+def test_the_matrix_has_differences_to_local_training_only_where_it_took_as_many_rounds(make_run):
+    folder = make_run(clients=2, rounds=4)
+    make_run("run/reference", clients=2, rounds=4, upto=2, method="sft")
+    cells = [cell for _, row in matrix(read_run(folder))[1] for cell in row]
+    assert all(cell.gained == pytest.approx(cell.final - cell.start) for cell in cells)
+    assert "more or less than at the start" in page_of(folder).text
+
+
+def test_a_cell_without_a_score_of_local_training_has_no_difference(pair):
+    folder = pair()
+    local = RunFolder(folder / "reference").scores()
+    del local[1]["task-0a"]
+    RunFolder(folder / "reference").write_scores(local)
+    cells = dict(matrix(read_run(folder))[1])["task-0a"]
+    assert [cell.gained is None for cell in cells] == [False, True, False]
+    assert "more or less than after local-only training" in page_of(folder).text
+    (folder / "reference" / "scores.json").unlink()
+    assert "more or less than at the start" in page_of(folder).text
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_share_is_the_mean_over_all_rounds_in_which_something_was_received(pair):
+    nan, record = np.nan, read_run(pair())
+    early = np.array([[nan, 1.0, nan], [1.0, nan, nan], [nan, nan, nan]])
+    late = np.array([[nan, 0.3, 0.7], [0.5, nan, 0.5], [0.5, 0.5, nan]])
+    none = np.full((3, 3), nan)
+    record = replace(record, relevance={1: {"weights": none}, 2: {"weights": early}, 3: {"weights": late}})
+    taught = [[(each.client, each.weight) for each in row.teachers] for row in help_rows(record)]
+    assert taught == [[(1, pytest.approx(0.65))], [(0, pytest.approx(0.75))], []]
+
+
 def test_task_switches_are_those_of_the_stream(make_run):
     record = read_run(make_run(clients=2, rounds=8, tasks=3, joins={1: 3}))
     assert switches(record, 0) == [4, 7]  # 8 rounds of 3 tasks: 3, 3, 2
@@ -221,6 +254,75 @@ def test_answers_of_a_later_end_replace_those_of_an_earlier_one(tmp_path):
     for told in ({"final": ["dog"]}, {"exchanged": ["cow"]}, {"final": ["cat"], "start": ["pig"]}):
         examples.keep(tmp_path, asked, told, load=lambda _: Image.new("RGB", (9, 9)))
     assert examples.read(tmp_path)[0].answered == {"final": "cat", "start": "pig"}
+
+
+def small(_):
+    return Image.new("RGB", (9, 9))
+
+
+ALIKE = [("task-0a", Sample(name, (name,), "<image> what ?", answer)) for name, answer in (("1", "cat"), ("2", "dog"))]
+"""Two samples whose pictures alone tell them apart."""
+
+
+def without_ids(place):
+    """Make the file that an earlier version wrote."""
+    path = place / "examples.json"
+    table = json.loads(path.read_text())
+    for each in table["examples"]:
+        del each["sample"]
+    path.write_text(json.dumps(table))
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_the_same_question_on_other_pictures_is_another_one(pair, earlier):
+    folder = pair(clients=2)
+    place, beside = (base / "clients" / "client-000" for base in (folder, folder / "reference"))
+    for each, said in ((beside, "local"), (place, "mine")):
+        each.mkdir(parents=True)
+        examples.keep(each, ALIKE, {"final": [f"{said} 1", f"{said} 2"]}, load=small)
+        if earlier:
+            without_ids(each)
+    examples.keep(place, ALIKE, {"exchanged": ["after 1", "after 2"]}, load=small)
+    asked = questions(read_run(folder))[0]
+    assert [[said for _, said, _ in each.answers] for each in asked] == [
+        ["local 1", "mine 1", "after 1"],
+        ["local 2", "mine 2", "after 2"],
+    ]
+
+
+def test_answers_are_of_the_same_sample_whatever_the_order(tmp_path):
+    examples.keep(tmp_path, ALIKE, {"final": ["cat", "dog"]}, load=small)
+    examples.keep(tmp_path, ALIKE[::-1], {"exchanged": ["hen", "cow"]}, load=small)
+    assert [each.answered for each in examples.read(tmp_path)] == [
+        {"final": "dog", "exchanged": "hen"},
+        {"final": "cat", "exchanged": "cow"},
+    ]
+
+
+def test_long_texts_are_kept_and_compared_whole_and_shown_short(pair):
+    folder = pair(clients=2)
+    place = folder / "clients" / "client-000"
+    place.mkdir(parents=True)
+    long = "x" * 500
+    examples.keep(
+        place, [("task-0a", Sample("1", (), long, long))], {"start": [long], "final": [long + "y"]}, load=small
+    )
+    (kept,) = examples.read(place)
+    assert (kept.question, kept.answer, kept.answered["start"]) == (long, long, long)
+    ((asked,),) = questions(read_run(folder)).values()
+    cut = "x" * 400 + " …"
+    assert (asked.text, asked.right) == (cut, cut)
+    assert asked.answers == [("at the start", cut, True), ("fedmosaic", cut, False)]
+
+
+def test_answers_of_local_training_of_another_length_are_not_shown_beside(make_run):
+    folder = make_run(clients=2, rounds=4)
+    make_run("run/reference", clients=2, rounds=2, method="sft")
+    for base in (folder, folder / "reference"):
+        place = base / "clients" / "client-000"
+        place.mkdir(parents=True)
+        examples.keep(place, ALIKE, {"final": ["cat", "dog"]}, load=small)
+    assert [who for who, *_ in questions(read_run(folder))[0][0].answers] == ["fedmosaic"]
 
 
 def test_scores_after_an_exchange_that_was_not_made_again_do_not_count(pair):

@@ -1,9 +1,11 @@
 """MLflow: what its own client finds in the database in the run folder."""
 
 import pytest
-from tests.trackers.recorder import SCORES, loss, tell
+from tests.trackers.recorder import SCORES, loss, pair, tell
 
+from fedmosaic.federation.callbacks import RunStart
 from fedmosaic.trackers import make_trackers
+from fedmosaic.trackers.base import parameters
 
 mlflow = pytest.importorskip("mlflow")
 pytestmark = pytest.mark.slow  # making MLflow's tables takes seconds
@@ -56,3 +58,18 @@ def test_settings_are_parameters(run):
 def test_relevance_is_an_image_of_its_round(logged, run):
     images = [each.path for each in logged.list_artifacts(run.info.run_id, "images")]
     assert any("relevance" in path and "step" in path and path.endswith(".png") for path in images)
+
+
+def test_settings_that_a_run_goes_on_with_are_tags(tmp_path, monkeypatch):
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    for rounds in (2, 4, 6, 2, 2):
+        settings = pair().model_copy(update={"rounds": rounds})
+        (tracker,) = make_trackers(["mlflow"])
+        tracker.open(RunStart(settings, tmp_path, None), parameters(settings) | {f"of-{rounds}": 1})
+        tracker.close(done=True)
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    (found,) = client.search_runs([client.get_experiment_by_name("fedmosaic").experiment_id])
+    assert found.data.params["rounds"] == "2"
+    assert {name: value for name, value in found.data.tags.items() if "resumed" in name} == {"rounds.resumed": "2"}
+    assert {"of-2", "of-4", "of-6"} <= set(found.data.params)  # what an earlier version did not have

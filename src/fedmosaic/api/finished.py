@@ -40,13 +40,14 @@ class Run:
 
     Attributes:
         path: the folder.
-        device: see above; can be set.
+        device: see above; can be set, then the next answer loads its model there.
     """
 
     def __init__(self, path: Path, objects: Objects | None = None, *, device: str | None = None) -> None:
         self.path = path
         self.device = device
         self._objects = objects or Objects()
+        self._opened: tuple[str | None, ClientRuntime] | None = None
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -233,12 +234,15 @@ class Run:
     def _album(self) -> InMemoryImages:
         return InMemoryImages()
 
-    @cached_property
+    @property
     def _answering(self) -> ClientRuntime:
         """Models that read what they are asked about, shared by all clients, which take turns in them."""
-        cache = Path(tempfile.mkdtemp(prefix="fedmosaic-"))  # what was asked leaves no trace in the user's cache
-        weakref.finalize(self, shutil.rmtree, cache, ignore_errors=True)
-        return self.open(images=self._album, cache=cache)
+        if self._opened is None or self._opened[0] != self.device:
+            self._opened = None  # frees the other device's memory first
+            cache = Path(tempfile.mkdtemp(prefix="fedmosaic-"))  # what was asked leaves no trace in the user's cache
+            weakref.finalize(self, shutil.rmtree, cache, ignore_errors=True)
+            self._opened = (self.device, self.open(images=self._album, cache=cache))
+        return self._opened[1]
 
     @contextmanager
     def _as_at(self, when: When, client_id: int) -> Iterator[BaseModel]:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from fedmosaic.data.sample import Sample
+from fedmosaic.data.sample import IMAGE_MARK, Sample
 from fedmosaic.evaluation.score import likeliest_options
 from fedmosaic.federation.results import parsed
 from fedmosaic.federation.run_folder import When
@@ -40,10 +40,11 @@ class Example:
 
     Attributes:
         task: its name.
-        question: shortened.
-        answer: the right one, shortened.
-        images: small, as data URIs.
+        question: the whole prompt; an earlier version, which kept no sample's id, shortened it, and all answers.
+        answer: the right one.
+        images: the first ones, small, as data URIs.
         answered: by when: of the base model, after training, after the last exchange.
+        sample: its id within the task.
     """
 
     task: str
@@ -51,6 +52,13 @@ class Example:
     answer: str
     images: tuple[str, ...] = ()
     answered: Mapping[When, str] = field(default_factory=dict)
+    sample: str | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether question and images are all that the models were asked."""
+        cut = self.sample is None and len(self.question) > _LONGEST
+        return not cut and self.question.count(IMAGE_MARK) == len(self.images)
 
 
 def chosen(samples: Mapping[str, Sequence[Sample]]) -> list[tuple[str, Sample]]:
@@ -96,13 +104,14 @@ def keep(
         load: gives an image.
     """
     known = [] if "final" in answered else read(folder)
-    before = {(each.task, each.question): each.answered for each in known}
     found = []
     for position, (task, sample) in enumerate(asked):
-        each = Example(task, _short(sample.prompt), _short(sample.answer))
-        now = {when: _short(texts[position]) for when, texts in answered.items()}
         images = tuple(_small(load(key)) for key in sample.images[:_MOST_IMAGES])
-        found.append(replace(each, images=images, answered={**before.get((task, each.question), {}), **now}))
+        now = {when: texts[position] for when, texts in answered.items()}
+        found.append(Example(task, sample.prompt, sample.answer, images, now, sample.id))
+    for position, before in enumerate(same(found, known)):
+        if before is not None:
+            found[position] = replace(found[position], answered={**before.answered, **found[position].answered})
     write_atomically(folder / _NAME, json.dumps({"examples": [vars(each) for each in found]}) + "\n")
 
 
@@ -122,13 +131,39 @@ def read(folder: Path) -> list[Example]:
     return list(parsed(_Kept, table, path=path, advice=_ADVICE).examples)
 
 
+def same(examples: Sequence[Example], others: Sequence[Example]) -> list[Example | None]:
+    """Return for each example the one of others that is of the same sample, or None.
+
+    Where samples' ids were not kept, those of a task with the same question are taken in their order.
+
+    Args:
+        examples: of a client.
+        others: of the same client.
+    """
+    by_id = all(each.sample is not None for each in (*examples, *others))
+    known = dict(zip(_keys(others, by_id=by_id), others, strict=True))
+    return [known.get(key) for key in _keys(examples, by_id=by_id)]
+
+
+def short(text: str) -> str:
+    """Return a text as it is shown, cut if it is long.
+
+    Args:
+        text: any.
+    """
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
+
+
 @dataclass(frozen=True)
 class _Kept:
     examples: tuple[Example, ...]
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
+def _keys(examples: Sequence[Example], *, by_id: bool) -> list[tuple[str, str | None, int]]:
+    if by_id:
+        return [(each.task, each.sample, 0) for each in examples]
+    pairs = [(each.task, short(each.question)) for each in examples]
+    return [(*pair, pairs[:position].count(pair)) for position, pair in enumerate(pairs)]
 
 
 def _small(image: Image.Image) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,8 +95,8 @@ def _teachers(record: RunRecord, client: int) -> list[Teacher]:
     known = [each for each in weights if np.isfinite(each).any()]
     if not known:
         return []
-    means = np.nanmean(np.stack(known), axis=0)
-    order = sorted(range(len(means)), key=lambda i: -means[i] if math.isfinite(means[i]) else 0.0)
+    means = np.nan_to_num(np.stack(known)).mean(axis=0)  # of a client without an upload nothing was received
+    order = sorted(range(len(means)), key=lambda i: -means[i])
     chosen = [i for i in order if record.clients[i] != client and means[i] > _FAVOURED * even_split(record)]
     specs = [record.settings.scenario.client(record.clients[i]) for i in chosen[:_MOST]]
     return [

@@ -22,17 +22,19 @@ class MatrixCell:
     Attributes:
         own: whether it is one of the client's own tasks.
         start, local, final: of the base model, after local-only training, after the method.
+        over_local: whether a difference is one to local-only training, else to the start; the same in all cells.
     """
 
     own: bool
     start: float | None
     local: float | None
     final: float | None
+    over_local: bool
 
     @property
     def gained(self) -> float | None:
-        """Final minus local only, or minus the start where there is no local-only run."""
-        before = self.start if self.local is None else self.local
+        """Final minus local only, or minus the start."""
+        before = self.local if self.over_local else self.start
         return None if self.final is None or before is None else self.final - before
 
     @property
@@ -52,13 +54,19 @@ def matrix(record: RunRecord) -> tuple[list[int], list[tuple[str, list[MatrixCel
     final = record.samples.get("final")
     if final is None:
         return clients, []
-    start, local = record.samples.get("start"), record.as_long.samples.get("final") if record.as_long else None
+    start, local = record.samples.get("start"), record.alone
     own = {client: record.settings.scenario.client(client).tasks for client in clients}
     return clients, [
         (
             task,
             [
-                MatrixCell(task in own[k], _mean(start, k, task), _mean(local, k, task), _mean(final, k, task))
+                MatrixCell(
+                    own=task in own[k],
+                    start=_mean(start, k, task),
+                    local=_mean(local, k, task),
+                    final=_mean(final, k, task),
+                    over_local=local is not None,
+                )
                 for k in clients
             ],
         )

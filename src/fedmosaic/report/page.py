@@ -112,6 +112,7 @@ def _content(record: RunRecord) -> dict[str, Any]:
         "last": record.last_round("self"),
         "last_others": record.last_round("others"),
         "has_local": record.reference is not None,
+        "over_local": record.alone is not None,
         "reference": record.reference.settings.method if record.reference else "",
         "reference_status": verdict.status(record.reference) if record.reference else "",
         "auc": {"self": own.auc if own else None, "others": others.auc if others else None},

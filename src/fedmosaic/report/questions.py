@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedmosaic.data.sample import IMAGE_MARK
-from fedmosaic.federation.examples import Example
+from fedmosaic.federation.examples import Example, same, short
 from fedmosaic.report.record import RunRecord
 
 _MOST_CLIENTS = 12
@@ -19,10 +19,10 @@ class Question:
 
     Attributes:
         task: its name.
-        text: without marks of images.
+        text: without marks of images, shortened.
         images: data URIs of pictures, nothing else.
-        right: the right answer.
-        answers: (who answers, what, whether it is the right answer's very text).
+        right: the right answer, shortened.
+        answers: (who answers, what, shortened, whether it is the right answer's very text).
     """
 
     task: str
@@ -39,26 +39,30 @@ def questions(record: RunRecord) -> dict[int, list[Question]]:
         record: the run.
     """
     shown = list(record.examples)[:_MOST_CLIENTS]
-    return {client: [_question(record, client, each) for each in record.examples[client]] for client in shown}
+    return {client: _of_client(record, client) for client in shown}
 
 
-def _question(record: RunRecord, client: int, example: Example) -> Question:
-    beside = record.reference.examples.get(client, ()) if record.reference else ()
-    local = [each for each in beside if (each.task, each.question) == (example.task, example.question)]
+def _of_client(record: RunRecord, client: int) -> list[Question]:
+    mine = record.examples[client]
+    beside = same(mine, record.as_long.examples.get(client, ()) if record.as_long else ())
+    return [_question(record, example, local) for example, local in zip(mine, beside, strict=True)]
+
+
+def _question(record: RunRecord, example: Example, local: Example | None) -> Question:
     told = {
         "at the start": example.answered.get("start"),
-        "local only": local[0].answered.get("final") if local else None,
+        "local only": local.answered.get("final") if local else None,
         record.settings.method: example.answered.get("final"),
         "after the last exchange": example.answered.get("exchanged"),
     }
     return Question(
         example.task,
-        " ".join(example.question.replace(IMAGE_MARK, " ").split()),
+        short(" ".join(example.question.replace(IMAGE_MARK, " ").split())),
         [each for each in example.images if each.startswith(_IMAGES)],
-        example.answer,
-        [(who, said, _same(said, example.answer)) for who, said in told.items() if said is not None],
+        short(example.answer),
+        [(who, short(said), _same_text(said, example.answer)) for who, said in told.items() if said is not None],
     )
 
 
-def _same(one: str, other: str) -> bool:
+def _same_text(one: str, other: str) -> bool:
     return one.strip().casefold() == other.strip().casefold()

@@ -186,6 +186,11 @@ class RunRecord:
         done = self.results is not None and self.reference is not None and self.reference.results is not None
         return self.reference if done and self.reference and self.reference.round == self.round else None
 
+    @property
+    def alone(self) -> SampleScores | None:
+        """Scores of single test samples at the end of local-only training, if they compare and were kept."""
+        return self.as_long.samples.get("final") if self.as_long else None
+
 
 def read_run(path: Path) -> RunRecord:
     """Return what a run folder says, and the reference run in it.
@@ -246,7 +251,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         table = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path} is damaged: {error}") from None
     if not isinstance(table, dict):
         raise RunError(f"{path} is damaged: expected an object, got {type(table).__name__}")

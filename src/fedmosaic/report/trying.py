@@ -47,14 +47,15 @@ def trying_page(
         models: title of each model, by the name that it is asked by.
         method: of the run.
         limits: of answers.
-        examples: questions that can be chosen, with their small images.
+        examples: questions that can be chosen, with their small images; those that were not kept whole cannot.
         token: whether requests must bring the token in the page's address.
     """
     script = (Path(__file__).parent / "trying.script.html").read_text(encoding="utf-8")
     asked = [
         {"title": f"{each.task}: {_short(each.question)}", "question": each.question, "answer": each.answer,
-         "images": [uri for uri in each.images if uri.startswith("data:image/")]}
+         "images": each.images}
         for each in examples
+        if each.whole and all(uri.startswith("data:image/") for uri in each.images)
     ]  # fmt: skip
     return (
         templates()

@@ -195,7 +195,7 @@ def judged(changes: Mapping[Metric, Change], rival: str) -> Answer:
 
 def _other_side(record: RunRecord, against: Against) -> SampleScores | None:
     if against == "local":
-        return record.as_long.samples.get("final") if record.as_long else None
+        return record.alone
     return record.samples.get("start" if against == "start" else "final")
 
 

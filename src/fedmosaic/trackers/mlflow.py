@@ -15,7 +15,7 @@ from fedmosaic.trackers.base import ROUND, Parameter, Pixels, Tracker, kept_id, 
 
 _EXPERIMENT = "fedmosaic"
 _LONGEST = 6000  # characters of a parameter's value that every MLflow server takes
-_MOST_AT_ONCE = {"metrics": 1000, "params": 100}  # of one call
+_MOST_AT_ONCE = {"metrics": 1000, "params": 100, "tags": 100}  # of one call
 
 
 class MLflow(Tracker):
@@ -38,9 +38,16 @@ class MLflow(Tracker):
         self._client = self._library.MlflowClient(tracking_uri=self._uri)
         self._run = kept_id(run.folder, self.name, partial(self._made, run))
         self._client.update_run(self._run, status="RUNNING")
-        params = [self._library.entities.Param(name, str(value)[:_LONGEST]) for name, value in parameters.items()]
-        for start in range(0, len(params), _MOST_AT_ONCE["params"]):
-            self._client.log_batch(self._run, params=params[start : start + _MOST_AT_ONCE["params"]])
+        known, entities = self._client.get_run(self._run).data, self._library.entities
+        params, tags = [], []
+        for name, value in ((name, str(value)[:_LONGEST]) for name, value in parameters.items()):
+            tag = f"{name}.resumed"
+            if name not in known.params:
+                params.append(entities.Param(name, value))
+            elif value != known.tags.get(tag, known.params[name]):  # MLflow refuses a parameter's second value
+                tags.append(entities.RunTag(tag, value))
+        self._log("params", params)
+        self._log("tags", tags)
 
     def scalars(self, values: Mapping[str, float], *, axis: str, at: int) -> None:
         """Keep numbers until the round ends: one call a step would take longer. See :meth:`Tracker.scalars`."""
@@ -65,8 +72,11 @@ class MLflow(Tracker):
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for start in range(0, len(waiting), _MOST_AT_ONCE["metrics"]):
-            self._client.log_batch(self._run, metrics=waiting[start : start + _MOST_AT_ONCE["metrics"]])
+        self._log("metrics", waiting)
+
+    def _log(self, kind: str, entries: list[Any]) -> None:
+        for start in range(0, len(entries), _MOST_AT_ONCE[kind]):
+            self._client.log_batch(self._run, **{kind: entries[start : start + _MOST_AT_ONCE[kind]]})
 
     def _made(self, run: RunStart) -> str:
         """A new run, in an experiment that may have others."""
