@@ -1,5 +1,7 @@
 """Options are scored by the tokens that they have in training, wherever a prompt ends."""
 
+import copy
+
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -7,6 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from fedmosaic.data.in_memory import InMemoryImages
 from fedmosaic.data.sample import Sample
+from fedmosaic.errors import ModelError
 from fedmosaic.models.checkpoint import CheckpointModel
 from fedmosaic.models.likelihoods import log_likelihoods
 
@@ -44,3 +47,14 @@ def test_options_are_scored_by_the_tokens_that_follow_the_prompt_in_training(mod
     assert len(set(firsts)) == 2
     (found,) = log_likelihoods(model, [Sample("1", (), prompt, "yes", OPTIONS)])
     torch.testing.assert_close(found, torch.stack(scores), atol=1e-5, rtol=1e-5)
+
+
+def test_a_model_that_gives_no_numbers_answers_nothing(model):
+    module = copy.deepcopy(model.module)
+    diverged = CheckpointModel("mine", module, model.tokenizer, None, InMemoryImages())
+    torch.nn.init.constant_(module.model.norm.weight, float("nan"))
+    for asked in (Sample("1", (), "is it ?", "yes", OPTIONS), Sample("2", (), "is it ?", "yes", (*OPTIONS, "yes no"))):
+        with pytest.raises(ModelError, match="mine scores answers with NaN"):
+            log_likelihoods(diverged, [asked])
+    with pytest.raises(ModelError, match="mine scores answers with NaN"):
+        diverged.answer([Sample("3", (), "is it ?", "yes")])

@@ -159,8 +159,8 @@ class NodeSettings(BaseModel):
         paths = [each for each in settings.scenario.clients if each is not me and is_path(each.model)]
         if paths and not probe:
             raise SettingsError(
-                f"the run's settings give {paths[0].model!r} as the model of client {paths[0].id} and name no probe, for "
-                "which all models would be looked at; name one in the scenario, or add probe=... to this --node-config"
+                f"the run's settings give {paths[0].model!r} as the model of client {paths[0].id} and name no probe, "
+                "for which all models would be looked at; name one in the scenario, or add probe=... to this --node-config"
             )
 
     @staticmethod

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fedmosaic.data.sample import Sample
 from fedmosaic.models.batch import Batch, appended, following
+from fedmosaic.models.numbers import check_numbers
 from fedmosaic.models.prompts import read
 from fedmosaic.models.reader import Reader
 
@@ -92,7 +93,9 @@ class _Answers:
 
     def grow(self) -> bool:
         """Add a token to each answer that is not complete; False if all are."""
-        tokens = self._answering.scores().argmax(-1)
+        scores = self._answering.scores()
+        check_numbers(self._model.name, scores[~self._ended])
+        tokens = scores.argmax(-1)
         self.stopped = self.stopped | torch.isin(tokens, self._model.end_tokens.to(tokens.device)) & ~self._ended
         self._ended = self._ended | self.stopped
         if self._model.limit is not None:

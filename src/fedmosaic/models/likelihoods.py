@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fedmosaic.data.sample import Sample
 from fedmosaic.models.base import IGNORED, BaseModel, Batch, pad_right
+from fedmosaic.models.numbers import check_numbers
 from fedmosaic.models.past_check import can_read_on
 from fedmosaic.models.positions import check_lengths
 from fedmosaic.models.prompts import Prompts
@@ -42,6 +43,9 @@ def log_likelihoods(model: BaseModel, samples: Sequence[Sample]) -> list[Tensor]
     Args:
         model: in evaluation mode; experts' log-likelihoods are summed with their weights.
         samples: at least one, each with options.
+
+    Raises:
+        ModelError: a likelihood is NaN.
     """
     if isinstance(model, Experts):
         first, second = (log_likelihoods(each, samples) for each in (model.inner, model.second))
@@ -52,6 +56,7 @@ def log_likelihoods(model: BaseModel, samples: Sequence[Sample]) -> list[Tensor]
     others = [row for row in range(len(samples)) if row not in set(decided)]
     of_first = _of_first_tokens(model, [samples[row] for row in decided], [firsts[row] for row in decided])
     of_whole = _of_whole_options(model, [samples[row] for row in others], batch_size=len(samples))
+    check_numbers(model.name, torch.cat([*of_first, *of_whole]))
     by_row = dict(zip([*decided, *others], [*of_first, *of_whole], strict=True))
     return [by_row[row] for row in range(len(samples))]
 
