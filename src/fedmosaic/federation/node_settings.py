@@ -160,7 +160,7 @@ class NodeSettings(BaseModel):
         if paths and not probe:
             raise SettingsError(
                 f"the run's settings give {paths[0].model!r} as the model of client {paths[0].id} and name no probe, "
-                "for which all models would be looked at; name one in the scenario, or add probe=... to this --node-config"
+                "for which all models would be looked at; name one, or add probe=... to this --node-config"
             )
 
     @staticmethod
