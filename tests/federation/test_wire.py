@@ -101,15 +101,21 @@ def test_what_was_agreed_is_sent_by_its_hash_and_what_is_smaller_says_so():
         wire.unpack(wire.pack({}, tensors(), agreed=SHAPES), {**SHAPES, "block.0.q.Q": (2, 2)}, sender="x")
 
 
-def test_elastic_shapes_are_upper_limits():
+def test_elastic_ranks_are_upper_limits_and_nothing_else_gives():
     smaller = {"layer.0.q.A": torch.ones(1, 3)}
     content = wire.pack({"round": 1}, smaller)
     with pytest.raises(WireError, match=r"shape \(1, 3\); expected \(2, 3\)$"):
         wire.unpack(content, SHAPES, sender="x")
     assert torch.equal(wire.unpack(content, SHAPES, sender="x", elastic=True)["layer.0.q.A"], torch.ones(1, 3))
-    for shape in ((3, 3), (2,), (0, 3), (1, 3, 1)):
-        with pytest.raises(WireError, match="or smaller"):
+    for shape in ((3, 3), (2,), (0, 3), (1, 3, 1), (1, 2), (2, 2)):
+        with pytest.raises(WireError, match=r"expected \(2, 3\), or fewer in dimension 0"):
             wire.unpack(wire.pack({}, {"layer.0.q.A": torch.ones(shape)}), SHAPES, sender="x", elastic=True)
+    allowed = {"layer.0.q.B": (3, 2), "layer.0.q.P": (2, 2), "tower.x.P": (2, 2), "gate": (2,)}
+    content = wire.pack({}, {"layer.0.q.B": torch.ones(3, 1)})
+    assert wire.unpack(content, allowed, sender="x", elastic=True)["layer.0.q.B"].shape == (3, 1)
+    for name, shape in {"layer.0.q.B": (2, 2), "layer.0.q.P": (1, 2), "tower.x.P": (1, 1), "gate": (1,)}.items():
+        with pytest.raises(WireError, match=f"sent '{name}' with shape"):
+            wire.unpack(wire.pack({}, {name: torch.ones(shape)}), allowed, sender="x", elastic=True)
 
 
 def test_what_is_received_is_not_what_was_sent_but_a_copy():

@@ -8,7 +8,15 @@ from fedmosaic.adapters.layer import AdaptedLinear, CoLoraLinear, LoraLinear
 from fedmosaic.adapters.mixed_model import MixedModel
 from fedmosaic.adapters.placement import EVERY_LAYER, Placement, Target, block_ends, find_targets
 from fedmosaic.adapters.slots import Slot
-from fedmosaic.adapters.tensors import TensorShapes, is_of_proxy, is_shared, is_slot_tensor, of_proxy, parted
+from fedmosaic.adapters.tensors import (
+    TensorShapes,
+    is_of_proxy,
+    is_shared,
+    is_slot_tensor,
+    of_proxy,
+    parted,
+    rank_dimension,
+)
 from fedmosaic.adapters.tower import TowerSite
 
 __all__ = [
@@ -34,4 +42,5 @@ __all__ = [
     "is_slot_tensor",
     "of_proxy",
     "parted",
+    "rank_dimension",
 ]

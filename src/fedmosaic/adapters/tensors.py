@@ -72,6 +72,17 @@ def is_slot_tensor(name: str) -> bool:
     return is_shared(name) or (name.startswith("layer.") and name.endswith((".A", ".B")))
 
 
+def rank_dimension(name: str) -> int | None:
+    """Return which dimension of a tensor is a linear's own rank; None if none is, or all share it.
+
+    Args:
+        name: of the tensor.
+    """
+    if not name.startswith("layer.") or is_shared(name):
+        return None
+    return {"A": 0, "B": 1}.get(name.rpartition(".")[2])
+
+
 def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return detached clones.
 

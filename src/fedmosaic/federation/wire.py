@@ -20,7 +20,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from torch import Tensor
 
-from fedmosaic.adapters import TensorShapes
+from fedmosaic.adapters import TensorShapes, rank_dimension
 from fedmosaic.errors import WireError
 from fedmosaic.federation.encodings import FLOAT32, Encoding
 
@@ -137,7 +137,7 @@ def unpack(
         allowed: every name that may occur, with its shape.
         sender: for the error text.
         complete: whether every allowed name must occur.
-        elastic: whether the allowed shapes are upper limits: each dimension may be smaller, but not 0.
+        elastic: whether the allowed ranks are upper limits: those of LoRA pairs may be smaller, but not 0.
         encoding: how the values must be written.
         max_rms: the largest root mean square that a tensor may have.
 
@@ -273,14 +273,17 @@ def _schema(content: RecordDict, allowed: TensorShapes, sender: str, *, elastic:
     for name, shape in shapes.items():
         if name not in allowed:
             raise WireError(f"{sender} sent the tensor {quoted(name)}, which is not expected from it")
-        wanted = tuple(allowed[name])
-        smaller = (
-            elastic and len(shape) == len(wanted) and all(0 < n <= most for n, most in zip(shape, wanted, strict=True))
-        )
-        if shape != wanted and not smaller:
-            limit = " or smaller" if elastic else ""
+        wanted, rank = tuple(allowed[name]), rank_dimension(name) if elastic else None
+        if shape != wanted and not (rank is not None and _has_less(shape, wanted, rank)):
+            limit = "" if rank is None else f", or fewer in dimension {rank}"
             raise WireError(f"{sender} sent {quoted(name)} with shape {shape}; expected {wanted}{limit}")
     return shapes
+
+
+def _has_less(shape: Sequence[int], wanted: Sequence[int], dimension: int) -> bool:
+    """Whether a shape is what is wanted but for one dimension, which is smaller and not 0."""
+    alike = [n == most or place == dimension for place, (n, most) in enumerate(zip(shape, wanted, strict=False))]
+    return len(shape) == len(wanted) and all(alike) and 0 < shape[dimension] < wanted[dimension]
 
 
 def _checked(array: Array, dtype: np.dtype[Any], count: int, sender: str) -> np.ndarray[Any, Any]:
