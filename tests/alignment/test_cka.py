@@ -40,6 +40,7 @@ def test_layers_are_compared_by_what_they_read(features_home, samples):
     torch.testing.assert_close(found[1:, 1:], expected[1:, 1:], atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_all_pairs_are_compared(models, samples):
     found = compare_layers(models, samples[:10])
     assert [(one.one, one.other) for one in found] == [

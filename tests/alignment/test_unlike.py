@@ -48,6 +48,7 @@ def test_shared_modules_are_aligned_between_those_that_have_them(models, three):
         assert torch.equal(three.bases["llama"][key], basis) == (key.split(".")[2] in split), key
 
 
+@pytest.mark.slow
 def test_a_module_of_one_family_only_has_orthonormal_random_bases(three):
     for key, basis in three.bases["phi"].items():
         if "qkv" in key or "gate_up" in key:

@@ -29,6 +29,7 @@ def measured(monkeypatch, cache, **changes):
     return len(calls)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"scenario": SCENARIO}, {"scenario": {"system": "Be brief."}}, {"model": MODEL}])
 def test_a_base_model_that_reads_or_computes_otherwise_is_scored_again(monkeypatch, tmp_path, change):
     assert measured(monkeypatch, tmp_path) == 1

@@ -91,6 +91,7 @@ def test_prototypes_are_class_means_of_the_rounds_samples_each_counted_once_as_i
     assert len(own.means) == len(set(answers))
 
 
+@pytest.mark.slow
 def test_received_prototypes_change_training_by_lam():
     lab = make(classes=64)
     first = lab.client(0)

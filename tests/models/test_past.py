@@ -161,6 +161,7 @@ def test_adapted_families_answer_as_without_a_past(tiny, samples, monkeypatch, g
         tiny.module.float()
 
 
+@pytest.mark.slow
 def test_weights_of_single_samples_stay_theirs(tiny, samples, monkeypatch):
     adapter = attach(exact(tiny), "none", tower=False, dtype=torch.float64)
     try:

@@ -285,6 +285,7 @@ def test_interruptions_are_named(make_run):
     assert "taken up again after round 3" in page_of(folder).text
 
 
+@pytest.mark.slow
 def test_equal_files_give_an_equal_page_of_modest_size(make_run):
     folder = with_reference(make_run, clients=10, rounds=20, tasks=4)
     first = write_report(folder).read_bytes()

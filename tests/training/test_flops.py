@@ -19,6 +19,7 @@ def addmm_in_place(_, left, right, **__):
     return 2 * left[0] * left[1] * right[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("slots", "blocks", "gate", "mix", "frozen", "tower_rank"),
     [

@@ -1,5 +1,6 @@
 """Models that compute nothing, against the real ones: the same shapes, tokens and costs."""
 
+import pytest
 import torch
 
 from fedmosaic.adapters import Adapter, Slot
@@ -18,6 +19,7 @@ def pools(home):
     return ModelPool(images=images, home=home), NullModelPool(images=images, home=home)
 
 
+@pytest.mark.slow
 def test_batches_have_the_same_tokens_and_outputs_the_same_shapes(home):
     benchmark = load_benchmark("mosaic40", home=home)
     samples = [sample for task in TASKS for sample in benchmark.task(task).train[:2]]
