@@ -22,6 +22,7 @@ class Step:
         step: from 1, in this round.
         steps: of this round.
         loss: mean training loss over the round's steps so far; None if the client's model has taken none of them.
+        proxy: whether it is the client's proxy model that has taken it, and whose loss this is.
     """
 
     client: int
@@ -29,6 +30,7 @@ class Step:
     step: int
     steps: int
     loss: float | None
+    proxy: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch
 from tests.federation.scenario import small
 from tests.methods.lab import Lab, make_samples, same
 
+from fedmosaic import events
 from fedmosaic.errors import ModelError, RunError, SettingsError
 from fedmosaic.evaluation import likeliest_options
 from fedmosaic.events import Trained
@@ -224,6 +225,15 @@ def test_both_models_are_part_of_the_private_state():
 
 
 @pytest.mark.slow
+def test_steps_say_which_of_the_two_models_has_taken_them():
+    lab, heard = Lab("fedmosaic-proxy", {"proxy_steps": 2}), []
+    client = lab.client(0)
+    with events.listening(heard.append):
+        lab.train(client)
+    steps = [(each.proxy, each.step) for each in heard if isinstance(each, events.Step)]
+    assert steps == [*((False, step) for step in (1, 2, 3)), *((True, step) for step in range(1, 7))]
+
+
 def test_a_dry_run_counts_what_the_run_will_count():
     settings = small("fedmosaic-proxy", rounds=2)
     steps, half = (

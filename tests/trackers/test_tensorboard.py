@@ -37,11 +37,12 @@ def test_losses_are_over_each_clients_own_steps(logged):
         assert series(logged, f"loss/client-{client}") == expected
 
 
-def test_a_step_without_a_loss_is_left_out(tmp_path):
+def test_a_step_without_a_loss_and_those_of_a_proxy_model_are_left_out(tmp_path):
     (tracker,) = make_trackers(["tensorboard"])
     tracker.on_run_start(RunStart(pair(), tmp_path, None))
     for step, loss_ in ((1, None), (2, 0.5)):
         tracker.on_step(Step(0, 1, step, 2, loss_))
+        tracker.on_step(Step(0, 1, step, 2, 0.1, proxy=True))
     tracker.on_run_end(RunEnd(None))
     assert series(read(tmp_path), "loss/client-0") == {2: 0.5}
 

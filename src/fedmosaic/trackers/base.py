@@ -101,8 +101,8 @@ class Tracker(Callback):
         self.open(record, parameters(record.settings))
 
     def on_step(self, record: Step) -> None:
-        """Log the client's loss, if there is one. See :meth:`Callback.on_step`."""
-        if record.loss is None:
+        """Log the loss of the client's own model, if there is one. See :meth:`Callback.on_step`."""
+        if record.loss is None or record.proxy:
             return
         at = self._steps_before(record.client, record.round) + record.step
         self.scalars({f"loss/client-{record.client}": record.loss}, axis=f"step/client-{record.client}", at=at)

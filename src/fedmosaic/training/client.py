@@ -84,6 +84,9 @@ class Client:
         self.spec = spec
         self.adapter = adapter
         self.proxy = proxy
+        self._is_proxy = False
+        if proxy is not None:
+            proxy._is_proxy = True
         self.settings = resources.settings.with_rates(rate)
         if training is not None:
             self.settings = self.settings.model_copy(update={"training": training})
@@ -122,7 +125,8 @@ class Client:
         drawn = self._own_stream.batches(self.round, budget.steps, self.settings.training.batch_size)
         for step, samples in enumerate(drawn, start=1):
             yield LocalBatch(samples, self.base.collate(samples))
-            events.emit("step", client=self.id, round=self.round, step=step, steps=len(drawn), loss=self.meter.loss)
+            told = {"client": self.id, "round": self.round, "step": step, "steps": len(drawn), "loss": self.meter.loss}
+            events.emit("step", **told, proxy=self._is_proxy)
 
     def samples_since(self, after: int) -> list[Sample]:
         """Return the client's own samples that arrived in the rounds after one round, up to this one.
