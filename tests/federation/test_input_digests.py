@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from tests.api.objects import text_model
+from transformers import PreTrainedTokenizerFast
 
 from fedmosaic.config import Scenario, resolve
 from fedmosaic.data.in_memory import InMemoryImages
@@ -13,6 +14,9 @@ from fedmosaic.data.sample import Sample, Task
 from fedmosaic.errors import DataError, RunError
 from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.input_digests import InputDigests, model_digest
+from fedmosaic.models import find_base_model
+from fedmosaic.models.from_module import OwnModel
+from fedmosaic.models.load import read_module
 
 
 @dataclasses.dataclass
@@ -171,3 +175,12 @@ def test_a_model_that_is_given_as_an_object_is_more_than_its_weights(tmp_path):
     assert digest("{{ messages[0].content }}") == digest("{{ messages[0].content }}", used=True)
     assert len({digest("{{ messages[0].content }}"), digest("Q: {{ messages[0].content }}")}) == 2
     assert digest(None) != digest(None, theta=500000.0)
+
+
+def test_an_embedded_model_under_another_name_is_an_object_too(tmp_path):
+    folder = find_base_model("tiny-llama")
+    own = OwnModel(read_module(folder), PreTrainedTokenizerFast.from_pretrained(folder))
+    pool = SimpleNamespace(
+        given={"mine": own}, known=lambda _: own.load("mine", images=InMemoryImages(), home=tmp_path)
+    )
+    assert model_digest("mine", pool) == model_digest("mine", pool)

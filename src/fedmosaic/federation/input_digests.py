@@ -168,8 +168,8 @@ def _of_object(model: BaseModel) -> str:
     """Return a digest of the texts that would lie beside the weights of a model that has no files."""
     with TemporaryDirectory() as name:
         folder = Path(name)
-        model.save_processor(folder)
         (folder / "config.json").write_text(json.dumps(model.module.config.to_dict(), default=str), encoding="utf-8")
+        model.save_processor(folder)
         for path in folder.glob("*.json"):
             table = json.loads(path.read_text(encoding="utf-8"))
             lasting = {key: value for key, value in table.items() if key not in _PASSING}

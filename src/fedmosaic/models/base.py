@@ -309,7 +309,7 @@ class BaseModel(ABC):
         """Write what makes tokens of texts and pictures: tokenizer or processor, and the chat template.
 
         Args:
-            folder: that is there.
+            folder: that has the configuration.
         """
         self.tokenizer.save_pretrained(folder)
 
