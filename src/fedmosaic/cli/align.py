@@ -32,7 +32,7 @@ def align(
     rank: Annotated[int | None, typer.Option(min=1, help=r"Rank r.  \[default: the scenario's]")] = None,
     blocks: Annotated[int | None, typer.Option(min=1, help=r"Number of blocks.  \[default: the scenario's]")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of samples and of random bases.")] = 0,
-    device: Annotated[str, typer.Option(help=r"Where models compute: auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="Where models compute: auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[
         str | None, typer.Option(help=r"Of the models' weights, as model.dtype.  \[default: the scenario's]")
     ] = None,

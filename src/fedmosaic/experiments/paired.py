@@ -57,13 +57,8 @@ def task_weights(tasks: Mapping[int, Collection[str]], *, own: bool) -> dict[str
     Returns:
         task -> sum over the clients whose mean it is part of, of 1 / the number of tasks in that mean.
     """
-    every = sorted({task for chosen in tasks.values() for task in chosen})
-    weights = dict.fromkeys(every, 0.0)
-    for chosen in tasks.values():
-        counted = [task for task in every if (task in chosen) == own]
-        for task in counted:
-            weights[task] += 1 / len(counted)
-    return weights
+    every = {task for chosen in tasks.values() for task in chosen}
+    return _weights({client: [task for task in every if (task in chosen) == own] for client, chosen in tasks.items()})
 
 
 def paired_difference(
@@ -142,8 +137,8 @@ def sampled_difference(
     cells = {client: chosen for client, chosen in cells.items() if chosen}
     if not pairs or not cells:
         return None
-    names = sorted({task for chosen in cells.values() for task in chosen})
-    weights = {task: sum(1 / len(chosen) for chosen in cells.values() if task in chosen) for task in names}
+    weights = _weights(cells)
+    names = list(weights)
     random = np.random.default_rng(seed)
     counts, seeds = (_draws(random, len(each)) for each in (names, pairs))
     mean, drawn, weight = 0.0, np.zeros(_RESAMPLES), np.zeros(_RESAMPLES)
@@ -157,6 +152,12 @@ def sampled_difference(
     total = sum(weights.values())  # the number of clients
     low, high = np.quantile(drawn / weight, [0.025, 0.975])
     return Difference(mean / total, float(low), float(high))
+
+
+def _weights(counted: Mapping[int, Collection[str]]) -> dict[str, float]:
+    """How much each task counts in a mean over clients of means over the tasks that count for each."""
+    names = sorted({task for chosen in counted.values() for task in chosen})
+    return {task: sum(1 / len(chosen) for chosen in counted.values() if task in chosen) for task in names}
 
 
 def _draws(random: np.random.Generator, count: int) -> NDArray[np.float64]:

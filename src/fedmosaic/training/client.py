@@ -125,8 +125,15 @@ class Client:
         drawn = self._own_stream.batches(self.round, budget.steps, self.settings.training.batch_size)
         for step, samples in enumerate(drawn, start=1):
             yield LocalBatch(samples, self.base.collate(samples))
-            told = {"client": self.id, "round": self.round, "step": step, "steps": len(drawn), "loss": self.meter.loss}
-            events.emit("step", **told, proxy=self._is_proxy)
+            events.emit(
+                "step",
+                client=self.id,
+                round=self.round,
+                step=step,
+                steps=len(drawn),
+                loss=self.meter.loss,
+                proxy=self._is_proxy,
+            )
 
     def samples_since(self, after: int) -> list[Sample]:
         """Return the client's own samples that arrived in the rounds after one round, up to this one.
