@@ -8,7 +8,7 @@ import torch
 from tests.methods.lab import Lab, same
 
 from fedmosaic.methods import mixtures, proxy_mixture
-from fedmosaic.methods.proxy_mixture import RelevanceShare, centred
+from fedmosaic.methods.proxy_mixture import RelevanceShare
 from fedmosaic.methods.registry import make_method
 from fedmosaic.methods.uploads import Upload, Uploads
 from fedmosaic.relevance.update_sketch import update_sketch
@@ -72,9 +72,27 @@ def test_of_updates_what_all_have_in_common_does_not_count():
     sketches = [(common + torch.tensor(own)).tolist() for own in ((0.0, 0.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.0, -2.0))]
     found, result = received(three(sketches), relevance="update", temperature=1e-3, self_weight=0.0)
     torch.testing.assert_close(found[:2], torch.tensor([2.0, 1.0]))
-    torch.testing.assert_close(result.similarity[0], torch.tensor([1.0, 1.0, -1.0]))
-    silent = torch.tensor([[1.0, 3.0], [3.0, 1.0], [0.0, 0.0], [torch.nan, 1.0]])
-    torch.testing.assert_close(centred(silent), torch.tensor([[-1.0, 1.0], [1.0, -1.0], [0.0, 0.0], [0.0, 0.0]]))
+    assert result.similarity[0].tolist() == pytest.approx([1.0, 1.0, -1.0], abs=0.01)
+
+
+@pytest.mark.parametrize("length", [1e-6, 1e6, 1e30])
+def test_of_updates_one_of_another_length_does_not_make_all_others_look_alike(length):
+    """A client says for what it uploads which direction it has; how long it is must not decide what is common."""
+    skills = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.1, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    method = make_method("fedmosaic-proxy", {"relevance": "update"})
+
+    def similarity(sketches):
+        uploads = Uploads(
+            Upload(client, "a", {NAME: torch.ones(1, 1), "sketch": sketch}, round=1)
+            for client, sketch in enumerate(sketches)
+        )
+        return method.aggregate(uploads, State()).similarity
+
+    scaled = skills.clone()
+    scaled[3] *= length
+    torch.testing.assert_close(similarity(scaled), similarity(skills))
+    assert similarity(scaled)[0, 2] < 0
+    assert similarity(scaled)[0, 1] > 0.9
 
 
 def test_shared_own_models_are_averaged_within_their_architecture_whatever_the_relevance():

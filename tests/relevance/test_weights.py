@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sklearn.metrics.pairwise import cosine_similarity as sklearn_cosine
 
 from fedmosaic.relevance import cosine_similarity, relevance_weights, weighted_sums
-from fedmosaic.relevance.weights import largest_mask
+from fedmosaic.relevance.weights import centred, common_direction, largest_mask
 
 
 def sketches(count, size=16, seed=0):
@@ -23,6 +23,13 @@ def test_a_zero_sketch_is_like_nobody_but_itself():
     rows[2] = 0
     similarity = cosine_similarity(rows)
     assert torch.equal(similarity[2], torch.tensor([0.0, 0.0, 1.0, 0.0]))
+
+
+def test_what_is_common_is_the_mean_of_the_directions_of_those_that_say_something():
+    rows = torch.tensor([[3.0, 0.0], [0.0, 1e-3], [0.0, 0.0], [torch.nan, 1.0]])
+    torch.testing.assert_close(common_direction(rows), torch.tensor([0.5, 0.5]))
+    torch.testing.assert_close(centred(rows), torch.tensor([[0.5, -0.5], [-0.5, 0.5], [0.0, 0.0], [0.0, 0.0]]))
+    assert common_direction(torch.zeros(3, 2)).tolist() == [0.0, 0.0]
 
 
 @given(st.integers(2, 8), st.floats(0.02, 10), st.integers(0, 1000))

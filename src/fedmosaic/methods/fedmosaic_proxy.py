@@ -65,7 +65,7 @@ from fedmosaic.methods.base import (
     mean_within_architecture,
 )
 from fedmosaic.methods.familiarity import remember_questions
-from fedmosaic.methods.proxy_mixture import RelevanceShare, SimilarityOf, centred, mixed_by_relevance
+from fedmosaic.methods.proxy_mixture import RelevanceShare, SimilarityOf, mixed_by_relevance
 from fedmosaic.methods.proxy_weight import ProxyWeight
 from fedmosaic.methods.restart import moved_towards
 from fedmosaic.methods.task_sketch import Count, Positive, SketchSettings, TaskSketch, check_budget
@@ -75,7 +75,7 @@ from fedmosaic.methods.uploads import Tensors, Uploads
 from fedmosaic.models import BaseModel, find_base_model
 from fedmosaic.relevance import GUARANTEES
 from fedmosaic.relevance.update_sketch import update_sketch
-from fedmosaic.relevance.weights import unit_rows
+from fedmosaic.relevance.weights import centred, unit_rows
 from fedmosaic.training import Budget, Client
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]

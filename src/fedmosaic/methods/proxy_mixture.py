@@ -67,20 +67,6 @@ class RelevanceShare:
         return mean.lerp(by_relevance, self.relevance)
 
 
-def centred(sketches: Tensor) -> Tensor:
-    """Return sketches less their mean over the clients: what all have in common tells nothing of who does what.
-
-    Args:
-        sketches: (N, k); rows that are not finite say nothing, as do zeros: neither is in the mean.
-
-    Returns:
-        (N, k); zero where a sketch says nothing.
-    """
-    tells = (sketches.isfinite() & sketches.ne(0).any(1, keepdim=True)).all(1, keepdim=True)
-    known = torch.where(tells, sketches, 0.0)
-    return torch.where(tells, known - known.sum(0) / tells.sum().clamp(min=1), 0.0)
-
-
 def mixed_by_relevance(
     uploads: Uploads, state: ServerState, similar: SimilarityOf, share: RelevanceShare
 ) -> Aggregation:

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -25,6 +24,7 @@ from fedmosaic.adapters import is_slot_tensor
 from fedmosaic.errors import SettingsError
 from fedmosaic.methods.base import Aggregation, MethodSettings, ServerState
 from fedmosaic.methods.uploads import Tensors, Upload, Uploads
+from fedmosaic.relevance.weights import common_direction, cosine_similarity, unit_rows
 
 _FIRST_ID = 2**40  # of kept uploads; no client has it, and they come after all clients
 _PREFIX = "memory."
@@ -147,7 +147,7 @@ class UploadMemory:
         tasks = [task for task in self.tasks if task.client in uploads]
         now, over = {task.client: task for task in tasks if not task.over}, [task for task in tasks if task.over]
         known = [task.sketch for task in now.values()]
-        common = torch.stack(known).mean(0) if self.centred and known else torch.tensor(0.0)
+        common = common_direction(torch.stack(known)) if self.centred and known else torch.tensor(0.0)
         for client, upload in uploads.items():
             task = now.get(client)
             if task is None:
@@ -208,8 +208,8 @@ class UploadMemory:
         return Task(upload.client, upload.round, releases, False, mean, upload.tensors["sketch"], adapter)
 
     def _alike(self, one: Tensor, other: Tensor, common: Tensor) -> bool:
-        cosine = F.cosine_similarity(one - common, other - common, dim=0)
-        return bool(cosine >= self.settings.changed_below)
+        apart = unit_rows(torch.stack([one, other])) - common
+        return bool(cosine_similarity(apart)[0, 1] >= self.settings.changed_below)
 
     def _repeats(self, kept: Task, task: Task, common: Tensor) -> bool:
         return kept.client == task.client and self._alike(kept.sketch, task.sketch, common)

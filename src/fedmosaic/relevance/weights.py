@@ -52,6 +52,33 @@ def unit_rows(sketches: Tensor) -> Tensor:
     return torch.where(lengths.isfinite(), directions, 0.0)
 
 
+def common_direction(sketches: Tensor) -> Tensor:
+    """Return the mean direction of sketches, in which each has one voice however long it is.
+
+    Args:
+        sketches: (N, k); rows that are zero or not finite say nothing and are not counted.
+
+    Returns:
+        (k,); zero if no sketch says anything.
+    """
+    unit = unit_rows(sketches)
+    mean: Tensor = unit.sum(0) / unit.ne(0).any(1).sum().clamp(min=1)
+    return mean
+
+
+def centred(sketches: Tensor) -> Tensor:
+    """Return directions less the mean one: what all clients have in common tells nothing of who does what.
+
+    Args:
+        sketches: (N, k).
+
+    Returns:
+        (N, k); zero where a sketch is zero or not finite.
+    """
+    unit = unit_rows(sketches)
+    return torch.where(unit.ne(0).any(1, keepdim=True), unit - common_direction(sketches), 0.0)
+
+
 def relevance_weights(
     similarity: Tensor,
     *,
