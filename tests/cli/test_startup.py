@@ -97,3 +97,14 @@ def test_a_shell_completes_names(words, offered):
     count = str(len(words.split()) - 1)
     _, output, _ = light(_FEDMOSAIC_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=count)
     assert set(output.split()) == offered
+
+
+BUILDERS = {"sklearn", "pandas", "scipy.stats", "matplotlib", "vega_datasets"}
+
+
+def test_a_run_does_without_what_only_builds_the_benchmark():
+    """Every command, worker and node would wait for it."""
+    program = "import sys, fedmosaic.cli.run, fedmosaic.federation.engines, fedmosaic.report\n"
+    program += f"print({BUILDERS} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

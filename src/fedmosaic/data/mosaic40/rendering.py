@@ -9,7 +9,6 @@ from functools import cache
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
-from sklearn.datasets import load_sample_images
 
 from fedmosaic.data.mosaic40 import sprites
 from fedmosaic.data.mosaic40.catalog import PUBLIC, TEST, TRAIN, VALIDATION
@@ -185,6 +184,8 @@ def _filled(alpha: np.ndarray, ink: str) -> Image.Image:
 
 @cache
 def _photographs() -> tuple[Image.Image, ...]:
+    from sklearn.datasets import load_sample_images  # noqa: PLC0415 - takes a second to import, needed to build only
+
     return tuple(Image.fromarray(image) for image in load_sample_images().images)
 
 

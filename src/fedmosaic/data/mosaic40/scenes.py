@@ -17,7 +17,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageOps
-from sklearn.datasets import load_digits
 
 from fedmosaic.data.mosaic40 import rendering, sprites
 from fedmosaic.data.mosaic40.bank import BankBuilder, Picture
@@ -234,6 +233,8 @@ _DIGITS: list[tuple[np.ndarray, np.ndarray]] = []
 def load_digits_once() -> tuple[np.ndarray, np.ndarray]:
     """Return scikit-learn's 1,797 scans (n, 8, 8) with values 0 to 16, and their digits (n,)."""
     if not _DIGITS:
+        from sklearn.datasets import load_digits  # noqa: PLC0415 - takes a second to import, needed to build only
+
         bunch = load_digits()
         _DIGITS.append((bunch.images, bunch.target))
     return _DIGITS[0]
