@@ -190,15 +190,18 @@ def equal(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
-def test_a_finished_run_has_spent_its_budget_to_three_percent_and_never_more(tmp_path, equal, method):
+def test_a_finished_run_has_its_results_and_spent_its_budget_to_three_percent_and_never_more(tmp_path, equal, method):
     budgets, settings = equal
     own = {field.name for field in dataclasses.fields(method_classes()[method].Settings)}
     chosen = variants(settings, [f"{method}:{FEW}=6" if FEW in own else method])
     budgets.count(chosen, seeds=(5,))
     (each,) = (budgets.applied(each) for each in plan(chosen, seeds=(5,), out=tmp_path))
     engines.run(each.settings, RunFolder.create(each.path, each.settings))
-    spent = json.loads((each.path / "results.json").read_text())["flops"]
-    least, most = WINDOW
+    results = json.loads((each.path / "results.json").read_text())
+    assert results["method"] == method
+    assert all(0 <= results[part]["last"] <= 1 for part in ("self", "others"))
+    assert (results["bytes_up"] > 0) == (method != "sft")
+    spent, (least, most) = results["flops"], WINDOW
     assert least * each.allowed <= spent <= most * each.allowed
     (row,) = compare([each], budget="flops")["rows"]
     assert row["spent"]["least"] == pytest.approx(spent / each.allowed)
