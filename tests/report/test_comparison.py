@@ -66,3 +66,13 @@ def test_hostile_names_are_escaped(make_run, tmp_path):
     assert "<script>alert" not in html
     assert "fedmosaic:<b>" not in html
     assert "fedmosaic:&lt;b&gt;" in html
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_the_page_says_which_questions_were_asked(make_run, tmp_path, split):
+    runs = {method: make_run(tmp_path / method, method=method, split=split) for method in ("fedmosaic", "sft")}
+    laid = [Plan(method, 0, RunFolder(path).settings, path) for method, path in runs.items()]
+    html = comparison_page(compare(laid, budget="steps"), laid, tmp_path / "page.html").read_text()
+    assert f"on every {split} question." in html
+    assert f"over tasks and {split} questions" in html
+    assert ({"test": "validation", "validation": "test"}[split] + " question") not in html

@@ -2,7 +2,20 @@ from __future__ import annotations
 
 import pytest
 
+from fedmosaic.config.settings import EvaluationSettings
 from fedmosaic.report import text
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "every test question"),
+        ({"split": "validation"}, "every validation question"),
+        ({"final_samples_per_task": 20}, "the first 20 test questions of each task"),
+    ],
+)
+def test_what_was_scored_is_said(settings, words):
+    assert text.scored(EvaluationSettings(**settings)) == words
 
 
 @pytest.mark.parametrize(("value", "shown"), [(0.7123, "71.2"), (1.0, "100.0"), (0.0, "0.0"), (None, "\u2013")])

@@ -74,7 +74,7 @@ def test_a_difference_that_sixteen_questions_cannot_tell_is_called_so(pair):
     found = answer(read_run(folder))
     assert found.word == "Unclear"
     assert "cannot be told from chance with 16 questions" in found.text
-    assert "more test questions would say more" in found.text
+    assert "more of them would say more" in found.text
     assert "cannot be told from chance with 16 questions" in page_of(folder).text
 
 

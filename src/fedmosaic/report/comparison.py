@@ -19,7 +19,7 @@ from fedmosaic.report.chart import Line, draw, fit
 from fedmosaic.report.exchange import nothing
 from fedmosaic.report.record import Metric, RunRecord, read_run
 from fedmosaic.report.templates import templates
-from fedmosaic.report.text import duration, size, spread
+from fedmosaic.report.text import duration, scored, size, spread
 from fedmosaic.report.worth import Answer, change_over_seeds, judged
 
 _TITLES: dict[Metric, str] = {"self": "Self: score on own tasks", "others": "Others: score on other clients' tasks"}
@@ -61,6 +61,8 @@ def comparison_page(comparison: Mapping[str, Any], plans: Sequence[Plan], path: 
             comparison=comparison,
             scenario=plans[0].settings.scenario,
             rounds=plans[0].settings.rounds,
+            evaluation=plans[0].settings.evaluation,
+            scored=scored(plans[0].settings.evaluation),
             rows=rows,
             best={name: _best(rows, name) for name in _COLUMNS},
             answers={"": "", "_exchanged": ", after exchange"} if _exchanged(rows) else {"": ""},

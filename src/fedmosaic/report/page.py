@@ -87,6 +87,7 @@ def _content(record: RunRecord) -> dict[str, Any]:
         "settings": settings,
         "scenario": scenario,
         "protocol": f"{scenario.protocol} protocol ({_PROTOCOLS[scenario.protocol]})",
+        "scored": text.scored(settings.evaluation),
         "models": [short_model(model) for model in scenario.models],
         "finished": record.results is not None,
         "status": verdict.status(record),

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fedmosaic.config.settings import EvaluationSettings
+
 MISSING = "\u2013"
 _MINUS = "\u2212"
 _T_OF_TWO = 12.706204736432095
 """Half width of the 95 % t interval of two values, over half their distance."""
+
+
+def scored(evaluation: EvaluationSettings) -> str:
+    """Return what a run's first, last and exchanged scores are of: ``every test question``.
+
+    Args:
+        evaluation: settings of the run.
+    """
+    if few := evaluation.final_samples_per_task:
+        return f"the first {few} {evaluation.split} questions of each task"
+    return f"every {evaluation.split} question"
 
 
 def percent(fraction: float | None) -> str:

@@ -188,7 +188,7 @@ def judged(changes: Mapping[Metric, Change], rival: str) -> Answer:
         unclear = f" On {rest[0]} no difference can be told from chance." if rest else ""
         return Answer("Yes" if better else "No", f"Against {rival}: {listed(better or worse)}.{unclear}")
     asked = max(each.questions for each in changes.values())
-    few = " They are few: more test questions would say more." if asked < _FEW else ""
+    few = " They are few: more of them would say more." if asked < _FEW else ""
     told = f"It cannot be told from chance with {plural(asked, 'question')}.{few}"
     return Answer("Unclear", f"Against {rival}: {listed(list(changes))}. {told}")
 
