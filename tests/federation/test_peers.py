@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from tests.federation.test_membership import A, Clients
+from tests.federation.test_membership import A, Clients, P, architecture, upload
 from tests.federation.test_participation import settings
 from tests.federation.unreliable import FIRST_NODE, FakeTime
 
@@ -31,13 +31,13 @@ class Announcing(Clients):
         return reply
 
 
-def gathered(method, changes, *, least):
+def gathered(method, changes, *, least, expected=lambda _: None):
     """The clients that are let in of six, three of each model, and what is told of the others."""
     run = settings(dict.fromkeys(range(6), (1, 0)))
     run = run.model_copy(update={"participation": run.participation.model_copy(update={"min_clients": least})})
     nodes, told = [{"partition-id": position} for position in range(6)], []
     grid = InProcessGrid(Announcing(run, changes), node_configs=nodes, run_config={})
-    attendance = Attendance(Post(grid, clock=FakeTime().clock), run, make_method(method, {}), told.append)
+    attendance = Attendance(Post(grid, clock=FakeTime().clock), run, make_method(method, {}), told.append, expected)
     attendance.gather(0)
     return sorted(attendance.peers), told
 
@@ -72,6 +72,31 @@ def test_who_announces_other_tensors_than_are_needed_is_refused_in_one_line(meth
     with pytest.raises(RunError, match="announces no tensor") as error:
         gathered(method, {0: change}, least=0)
     assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("there", "told"),
+    [
+        (("phi", {A: (2, 3)}), "the architecture 'llama', the server's own model of it has phi"),
+        (("llama", {A: (2, 4)}), f"the tensor '{A}' of shape (2, 3), the server's own model of it has (2, 4)"),
+        (("llama", {A: (2, 3), "odd": (1,)}), "the tensor 'odd' of shape none, the server's own model of it has (1,)"),
+    ],
+    ids=range(3),
+)
+def test_who_has_another_model_than_the_servers_own_of_it_is_refused(there, told):
+    """Also if nobody else has that architecture, so that no other client's hello can be set beside it."""
+    names = {P, "sketch"}
+
+    def expected(client):
+        shapes = {name: tuple(tensor.shape) for name, tensor in upload(client, 1).items()}
+        if client:
+            return architecture(client), shapes
+        return there[0], {**{name: shapes[name] for name in names}, **there[1]}
+
+    found, warnings = gathered("feddistill", {}, least=2, expected=expected)
+    assert found == [1, 2, 3, 4, 5]
+    assert len(warnings) == 1
+    assert f"client 0 announces {told}, and method 'feddistill' teaches that one; install" in warnings[0]
 
 
 # ---- which belong together -----------------------------------------------------------------------------------------

@@ -83,3 +83,11 @@ def test_a_pass_without_gradients_costs_less_than_one_with(tmp_path):
     forward = client.meter.flops
     client.step(batch, slots=("local",), mix="local")
     assert 2 * forward < client.meter.flops - forward < 3.1 * forward
+
+
+@pytest.mark.parametrize(("method", "teaches"), [("feddistill", True), ("fedmkt", True), ("fedavg", False)])
+def test_of_methods_that_teach_on_the_server_it_knows_what_clients_announce(tmp_path, method, teaches):
+    settings = small(method)
+    node = ClientNode(ClientRuntime(Assets(settings), tmp_path), 2)
+    shapes = node.runtime.assets.method.upload_shapes(node.adapter)
+    assert ServerContext(Assets(settings)).announced(2) == ((node.base.architecture, shapes) if teaches else None)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
+from fedmosaic.adapters import TensorShapes
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import RunError, WireError
 from fedmosaic.federation import wire
@@ -15,6 +16,9 @@ from fedmosaic.federation.post import Post
 from fedmosaic.methods.base import Method
 
 _SECONDS_BEFORE_ASKING_AGAIN = 30.0
+
+Announced = tuple[str, TensorShapes]
+"""An architecture, and the shapes of the tensors that its clients upload."""
 
 
 class Attendance:
@@ -25,18 +29,28 @@ class Attendance:
         settings: of the run.
         method: of the run.
         warn: is told of nodes that are refused.
+        expected: gives the architecture and the uploads of a client as the server's own model of it has them; None
+            where the server has no models.
 
     Attributes:
         peers: those that are there, by client.
     """
 
-    def __init__(self, post: Post, settings: RunSettings, method: Method[Any], warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        post: Post,
+        settings: RunSettings,
+        method: Method[Any],
+        warn: Callable[[str], None],
+        expected: Callable[[int], Announced | None] = lambda _: None,
+    ) -> None:
         self._post = post
         self._settings = settings
         self._method = method
         self._run = settings.digest
         self._clients = sorted(client.id for client in settings.scenario.clients)
         self._warn = warn
+        self._expected = expected
         self.peers: dict[int, Peer] = {}
         self._refused: dict[int, str] = {}
         self._again: dict[int, float] = {}
@@ -119,7 +133,7 @@ class Attendance:
         """Why a node cannot be the client that it claims to be; empty if it can."""
         if peer.client not in self._clients:
             return f"claims to be client {peer.client}; the scenario has {self._clients}"
-        if why := self._lacking(peer):
+        if why := self._lacking(peer) or self._unlike(peer):
             return why
         before = self.peers.get(peer.client)
         if before is None:
@@ -139,6 +153,23 @@ class Attendance:
         return (
             f"{peer.title} announces {what}, which method {self._method.name!r} needs of every client; "
             "install the server's release on its machine"
+        )
+
+    def _unlike(self, peer: Peer) -> str:
+        """How a client differs from the server's own model of it, which is to learn from its uploads; empty if not."""
+        expected = self._expected(peer.client)
+        if expected is None or expected == (peer.architecture, peer.shapes):
+            return ""
+        architecture, shapes = expected
+        what, said, wanted = "the architecture", wire.quoted(peer.architecture), architecture
+        for name in sorted({**shapes, **peer.shapes}):
+            if shapes.get(name) != peer.shapes.get(name):
+                what = f"the tensor {wire.quoted(name)} of shape"
+                said, wanted = (str(each.get(name, "none")) for each in (peer.shapes, shapes))
+                break
+        return (
+            f"{peer.title} announces {what} {said}, the server's own model of it has {wanted}, and method "
+            f"{self._method.name!r} teaches that one; install the same release and the same model folder at all sites"
         )
 
     def _accept(self, newcomers: Sequence[Peer]) -> None:

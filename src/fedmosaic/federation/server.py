@@ -77,7 +77,7 @@ class Server:
         self._started = time.perf_counter()
         rules = settings.participation
         post = Post(grid, deadline=rules.deadline, clock=clock)
-        self._attendance = Attendance(post, settings, self.context.method, self._warn)
+        self._attendance = Attendance(post, settings, self.context.method, self._warn, self.context.announced)
         self._exchange = Exchange(post, self._attendance.peers, rules.min_clients, self._miss)
         self._progress: RunHistory | None = None
 

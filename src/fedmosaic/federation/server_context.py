@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fedmosaic import seeding
+from fedmosaic.adapters import TensorShapes
 from fedmosaic.federation.adapter_factory import AdapterFactory
 from fedmosaic.federation.assets import Assets
 from fedmosaic.methods.aggregators.base import make_aggregator
@@ -83,6 +84,20 @@ class ServerContext:
         trainee.adapter.train()
         self.trainees.append(trainee)
         return trainee
+
+    def announced(self, client: int) -> tuple[str, TensorShapes] | None:
+        """Return the architecture and the uploads' shapes of a trainee; None for a method without any.
+
+        Args:
+            client: whose base model it has.
+        """
+        settings = self._assets.settings
+        if not self.method.settings.public_needed(settings.training):
+            return None
+        with torch.random.fork_rng():
+            adapter = self._adapters.adapter(settings.scenario.client(client))
+        shapes = self.method.upload_shapes(adapter)
+        return adapter.shape.architecture, {name: tuple(shape) for name, shape in shapes.items()}
 
     def aggregate(self, uploads: Uploads, tensors: Mapping[str, Tensor], round_: int) -> Aggregation:
         """Return the method's aggregation for a round, made with a fixed random seed, and meter its cost.
