@@ -58,7 +58,12 @@ def kept(table: str) -> Iterator[dict[str, Any]]:
 
 
 def unpack(table: str, out: Path) -> None:
-    """Lay out the kept runs as the folders of finished ones, and what was counted for them."""
+    """Lay out the kept runs as the folders of finished ones, and what was counted for them.
+
+    Raises:
+        SystemExit: the folder has runs of another edition, which would be kept as runs of this one.
+    """
+    _check_edition(out)
     counted = RESULTS / f"{table}-flops.json"
     if counted.is_file() and not (out / COUNTED).exists():
         found = json.loads(counted.read_text(encoding="utf-8"))
@@ -70,6 +75,17 @@ def unpack(table: str, out: Path) -> None:
             with folder_written_atomically(target) as folder:
                 for name, text in run["files"].items():
                     (folder / name).write_text(text, encoding="utf-8")
+
+
+def _check_edition(out: Path) -> None:
+    """The folder says which edition its runs are of: other code left others there, under the same names."""
+    now, noted = _edition(frozenset(PACKAGED), words=True), out / "edition.txt"
+    if not any(out.rglob(SETTINGS)):
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(noted, now)
+    there = noted.read_text(encoding="utf-8") if noted.is_file() else "an unknown edition"
+    if there != now:
+        raise SystemExit(f"{out} has runs of {there}, and this is {now}; give another --out, or delete the folder")
 
 
 def pack(table: str, out: Path) -> int:

@@ -34,3 +34,18 @@ def test_runs_depend_on_embedded_models_and_on_those_packages_models_that_they_n
     assert changed_by(kept_runs, embedded, without)
     assert changed_by(kept_runs, delta, with_package)
     assert not changed_by(kept_runs, delta, without)
+
+
+def test_runs_that_other_code_has_left_are_not_kept_as_those_of_this(kept_runs, tmp_path):
+    """They have the same names and settings."""
+    out = tmp_path / "out"
+    kept_runs.unpack("nosuch", out)
+    (out / "sft-seed0").mkdir()
+    (out / "sft-seed0" / "settings.toml").write_text("")
+    kept_runs.unpack("nosuch", out)
+    (out / "edition.txt").write_text("0123456789ab")
+    with pytest.raises(SystemExit, match=r"has runs of 0123456789ab, and this is \w+; give another --out"):
+        kept_runs.unpack("nosuch", out)
+    (out / "edition.txt").unlink()
+    with pytest.raises(SystemExit, match="an unknown edition"):
+        kept_runs.unpack("nosuch", out)
