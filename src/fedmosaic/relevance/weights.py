@@ -61,9 +61,7 @@ def common_direction(sketches: Tensor) -> Tensor:
     Returns:
         (k,); zero if no sketch says anything.
     """
-    unit = unit_rows(sketches)
-    mean: Tensor = unit.sum(0) / unit.ne(0).any(1).sum().clamp(min=1)
-    return mean
+    return _mean_of_nonzero(unit_rows(sketches))
 
 
 def centred(sketches: Tensor) -> Tensor:
@@ -76,7 +74,17 @@ def centred(sketches: Tensor) -> Tensor:
         (N, k); zero where a sketch is zero or not finite.
     """
     unit = unit_rows(sketches)
-    return torch.where(unit.ne(0).any(1, keepdim=True), unit - common_direction(sketches), 0.0)
+    return torch.where(_nonzero(unit), unit - _mean_of_nonzero(unit), 0.0)
+
+
+def _mean_of_nonzero(unit: Tensor) -> Tensor:
+    """The mean of the rows that are not zero."""
+    mean: Tensor = unit.sum(0) / _nonzero(unit).sum().clamp(min=1)
+    return mean
+
+
+def _nonzero(unit: Tensor) -> Tensor:
+    return unit.ne(0).any(1, keepdim=True)
 
 
 def relevance_weights(
