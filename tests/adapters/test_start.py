@@ -80,7 +80,7 @@ def test_colora_layers_hold_the_nearest_update_of_their_form(make_model, tmp_pat
     basis = {name: tensor + 0.05 * torch.randn(tensor.shape) for name, tensor in adapter.colora_shared().items()}
     adapter.load_basis(basis)  # as alignment may leave them: not orthonormal
     start = imported(adapter, tmp_path)
-    branches = read_lora(tmp_path)
+    branches = read_lora(tmp_path, {})
     total = left = 0.0
     for adapted in adapter.linears():
         if adapted.target.block is None or adapted.path not in branches:
@@ -240,7 +240,7 @@ def test_another_base_model_is_refused(make_model, tmp_path):
 def test_damaged_folders_are_refused(make_model, tmp_path):
     def refused(message):
         with pytest.raises(ModelError, match=message):
-            read_lora(tmp_path)
+            read_lora(tmp_path, {})
 
     refused("no PEFT LoRA folder")
     peft_lora(make_model("llama"), tmp_path)

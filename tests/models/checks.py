@@ -215,7 +215,8 @@ def tower(case: Case) -> None:
     adapter = adapted(model)
     batch = model.collate(case.samples(model))
     model.loss(batch).backward()
-    gradients = [p.grad for name, p in adapter.parameters("local").items() if name.startswith("tower.")]
+    trained = [p for name, p in adapter.named_groups()["tower"].items() if name.startswith("local/")]
+    gradients = [p.grad for p in trained]
     assert gradients
     assert all(gradient is not None and gradient.abs().max() > 0 for gradient in gradients)
 

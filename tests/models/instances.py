@@ -36,7 +36,6 @@ TEXT = {
 INSTANCES = {**EYES, **FURTHER, **TEXT}
 
 LIMITS = {
-    ("gemma3", "tower adapter"): r"no projector that a tower adapter fits.*adapter\.tower_rank=0",
     ("phi4_multimodal", "tower adapter"): r"no projector that a tower adapter fits.*adapter\.tower_rank=0",
     **{("t5", column): r"t5 \(T5Config\).*use a decoder model" for column in CHECKS},
 }

@@ -457,7 +457,7 @@ class Adapter:
             groups["tower"] = {}
         for adapted in self._adapted:
             for slot in self.shape.slots:
-                for letter, parameter in adapted.linear.slot(slot).items():
+                for letter, parameter in adapted.linear.trainable(slot).items():
                     groups[adapted.linear.kind][f"{slot}/{adapted.target.prefix}.{letter}"] = parameter
         groups["gate"] = {f"gate/{name}": parameter for name, parameter in self._gates().items()}
         return groups

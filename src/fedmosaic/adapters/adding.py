@@ -11,6 +11,7 @@ from transformers.pytorch_utils import Conv1D
 from fedmosaic.adapters.layer import Folded
 from fedmosaic.adapters.start import read_lora
 from fedmosaic.errors import ModelError
+from fedmosaic.models.parameter_linear import ParameterLinear
 
 
 @torch.no_grad()
@@ -27,7 +28,7 @@ def add_lora(module: nn.Module, folder: Path) -> None:
         ModelError: the folder cannot be read, or is of another model.
     """
     linears = dict(module.named_modules())
-    branches = read_lora(folder)
+    branches = read_lora(folder, linears)
     for path, branch in branches.items():
         if not _fits(linears.get(path), branch):
             raise ModelError(f"{folder} adapts {path}, which this model has not, or in other widths; name its own base")
@@ -38,11 +39,11 @@ def add_lora(module: nn.Module, folder: Path) -> None:
 def _fits(linear: nn.Module | None, branch: Folded) -> bool:
     if isinstance(linear, nn.Linear):
         return linear.weight.shape == branch.change.shape
-    return isinstance(linear, Conv1D) and linear.weight.shape == branch.change.T.shape
+    return isinstance(linear, Conv1D | ParameterLinear) and linear.weight.shape == branch.change.T.shape
 
 
 def _add(linear: nn.Module, branch: Folded) -> None:
-    assert isinstance(linear, nn.Linear | Conv1D)  # it fits
+    assert isinstance(linear, nn.Linear | Conv1D | ParameterLinear)  # it fits
     weight = linear.weight
     change = branch.change.to(weight.device)
     weight.copy_(weight.double() + (change if isinstance(linear, nn.Linear) else change.T))

@@ -16,6 +16,7 @@ from fedmosaic.adapters.layer import AdaptedLinear, CoLoraLinear, LoraLinear
 from fedmosaic.adapters.placement import Placement, Target, find_targets
 from fedmosaic.adapters.tower import SCALE, TowerLinear, TowerSite, TowerTarget, lifted
 from fedmosaic.errors import ModelError, SettingsError
+from fedmosaic.models.parameter_linear import ParameterLinear
 from fedmosaic.registry import GATES
 
 
@@ -181,4 +182,5 @@ def _tower(model: nn.Module, site: TowerSite, shape: AdapterShape, context: Forw
 
 
 def _device(base: nn.Module) -> torch.device:
-    return next((tensor.device for tensor in (*base.parameters(), *base.buffers())), torch.device("cpu"))
+    own = (base.weight,) if isinstance(base, ParameterLinear) else (*base.parameters(), *base.buffers())
+    return next((tensor.device for tensor in own), torch.device("cpu"))

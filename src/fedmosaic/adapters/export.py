@@ -24,6 +24,7 @@ from transformers.pytorch_utils import Conv1D
 from fedmosaic.adapters.adapter import Adapter
 from fedmosaic.adapters.layer import Folded
 from fedmosaic.errors import ModelError
+from fedmosaic.models.parameter_linear import LINEAR, PARAMETER, ParameterLinear, stored_name
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 ORIGIN_FILE, SLOTS_FOLDER, GATE_FILE = "fedmosaic.json", "slots", "gate.safetensors"
@@ -57,16 +58,53 @@ def write_lora(adapter: Adapter, folder: Path, *, base_model: str, task_type: st
     Raises:
         ModelError: the slots in use cannot be folded, or bases with and without transposed weights are mixed.
     """
-    branches = folded(adapter)
+    branches, whole = folded(adapter), _saved_whole(adapter)
+    for linear in whole:
+        del branches[linear]
     config = {
         **lora_config(branches),
+        "modules_to_save": [path.rpartition(".")[0] for path in whole] or None,
         "base_model_name_or_path": base_model,
         "task_type": task_type,
         "fan_in_fan_out": _transposed(adapter),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(lora_tensors(branches), folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    tensors = lora_tensors(branches)
+    for saved in whole.values():
+        tensors |= saved
+    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _saved_whole(adapter: Adapter) -> dict[str, dict[str, Tensor]]:
+    """Return projectors whose weight is a bare parameter, the branch added: PEFT has no LoRA with a bias for these.
+
+    Returns:
+        By path of the linear: the projector's tensors under PEFT's names, in float32.
+
+    Raises:
+        ModelError: the branch has an offset, which came from another architecture.
+    """
+    found = {}
+    for adapted in adapter.linears():
+        base = adapted.linear.base
+        if not isinstance(base, ParameterLinear):
+            continue
+        branch = adapted.linear.folded()
+        if branch.offset is not None and branch.offset.any():
+            raise ModelError(
+                f"{stored_name(adapted.path)} is a parameter without a bias, and the tower adapter has an offset that "
+                "came from another architecture; no LoRA or checkpoint holds it: train with adapter.align_towers=false"
+            )
+        prefix = KEY_PREFIX + adapted.path.removesuffix(LINEAR)
+        own: dict[str, Tensor] = {
+            name: each for name, each in base.projector.named_parameters() if not name.startswith(f"{LINEAR}.")
+        }
+        own[PARAMETER] = base.weight.double() + branch.change.t()
+        found[adapted.path] = {
+            f"{prefix}{name}": each.detach().to("cpu", torch.float32).contiguous() for name, each in own.items()
+        }
+    return found
 
 
 def write_origin(adapter: Adapter, folder: Path, *, base_model: str) -> None:
@@ -155,7 +193,6 @@ def lora_config(branches: Mapping[str, Folded]) -> dict[str, Any]:
         "use_rslora": False,
         "use_dora": False,
         "init_lora_weights": True,
-        "modules_to_save": None,
         "inference_mode": True,
     }
 

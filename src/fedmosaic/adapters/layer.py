@@ -125,6 +125,14 @@ class AdaptedLinear(InPlaceOfLinear, ABC):
         """
         return {letter: getattr(self, f"{letter}_{name}") for letter in self.letters}
 
+    def trainable(self, name: str) -> dict[str, nn.Parameter]:
+        """Return those of a slot's parameters that can be trained, by letter.
+
+        Args:
+            name: of the slot.
+        """
+        return self.slot(name)
+
     def beside(self, context: ForwardContext) -> Self:
         """Return a linear with slots and gate of its own, equal to these, on the same base and bases.
 

@@ -22,6 +22,7 @@ from fedmosaic.adapters.adapter import Adapter
 from fedmosaic.adapters.export import folded
 from fedmosaic.adapters.layer import Folded
 from fedmosaic.errors import ModelError
+from fedmosaic.models.parameter_linear import ParameterLinear, stored_name
 
 _BIAS_SETTINGS = ("attention_bias", "mlp_bias")
 _PROJECTOR_BIAS = "multimodal_projector_bias"
@@ -59,8 +60,8 @@ def merged(adapter: Adapter, module: PreTrainedModel) -> Merged:
     for adapted in adapter.linears():
         base, branch = adapted.linear.base, branches[adapted.path]
         weight, bias = _weights(adapted.path, base)
-        change = branch.change.t() if isinstance(base, Conv1D) else branch.change
-        changes[f"{adapted.path}.weight"] = _added(weight, change)
+        change = branch.change if isinstance(base, nn.Linear) else branch.change.t()
+        changes[_name(adapted.path, base)] = _added(weight, change)
         if branch.offset is not None and bias is not None:
             changes[f"{adapted.path}.bias"] = _added(bias, branch.scale * branch.offset)
         elif branch.offset is not None and branch.offset.any():
@@ -77,9 +78,17 @@ def merged(adapter: Adapter, module: PreTrainedModel) -> Merged:
     return Merged(changes, config)
 
 
+def _name(path: str, base: nn.Module) -> str:
+    return stored_name(path) if isinstance(base, ParameterLinear) else f"{path}.weight"
+
+
 def _weights(path: str, base: nn.Module) -> tuple[Tensor, Tensor | None]:
     weight = getattr(base, "weight", None)
-    if not isinstance(base, nn.Linear | Conv1D) or type(weight) is not nn.Parameter or not weight.is_floating_point():
+    if (
+        not isinstance(base, nn.Linear | Conv1D | ParameterLinear)
+        or type(weight) is not nn.Parameter
+        or not weight.is_floating_point()
+    ):
         raise ModelError(
             f"{path} is a {type(base).__name__} with a {type(weight).__name__} for a weight: a quantised base cannot "
             "be merged; export with --as lora, or merge into the model before it is quantised"

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedmosaic.adapters.adapter import Adapter
 from fedmosaic.adapters.export import (
@@ -38,6 +38,7 @@ from fedmosaic.adapters.export import (
 from fedmosaic.adapters.forward_context import SlotWeights, fixed_weights
 from fedmosaic.adapters.layer import CoLoraLinear, Folded
 from fedmosaic.errors import ModelError
+from fedmosaic.models.parameter_linear import PARAMETER, ParameterLinear
 
 # What makes PEFT compute something else than base(x) + alpha / r * B A x.
 _OTHER_FORMULAS = (
@@ -180,8 +181,8 @@ def starting_slot(adapter: Adapter, initial: Mapping[str, Tensor], folder: Path)
         ModelError: the folder cannot be read, computes another formula than LoRA's, or a linear, width or rank does not
             fit.
     """
-    branches = read_lora(folder)
     linears = {adapted.path: adapted for adapted in adapter.linears()}
+    branches = read_lora(folder, {path: adapted.linear.base for path, adapted in linears.items()})
     if unknown := sorted(branches.keys() - linears.keys()):
         near = get_close_matches(unknown[0], linears, n=1)
         hint = f" (nearest: {near[0]})" if near else ""
@@ -213,11 +214,14 @@ def starting_slot(adapter: Adapter, initial: Mapping[str, Tensor], folder: Path)
     return StartingSlot(tensors, len(branches), retained / total if total else 1.0)
 
 
-def read_lora(folder: Path) -> dict[str, Folded]:
+def read_lora(folder: Path, linears: Mapping[str, nn.Module]) -> dict[str, Folded]:
     """Return the branches of a PEFT LoRA folder.
+
+    A projector that is saved whole, as its weight is a bare parameter, is a branch, too: what was added to it.
 
     Args:
         folder: with ``adapter_config.json`` and ``adapter_model.safetensors``.
+        linears: of the model, by path; other modules may be among them.
 
     Returns:
         By the linear's path in the model.
@@ -225,10 +229,12 @@ def read_lora(folder: Path) -> dict[str, Folded]:
     Raises:
         ModelError: files are missing or damaged, or it is something else than plain LoRA.
     """
-    config = _config(folder)
+    bare = {path: linear for path, linear in linears.items() if isinstance(linear, ParameterLinear)}
+    config = _config(folder, whole={path.rpartition(".")[0] for path in bare})
     tensors = _tensors(folder / WEIGHTS_FILE)
     if not tensors:
         raise ModelError(f"{folder / WEIGHTS_FILE} holds no tensors")
+    added = {path: branch for path, linear in bare.items() if (branch := _taken(folder, tensors, path, linear))}
     parts: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         match = re.fullmatch(rf"{re.escape(KEY_PREFIX)}(.+)\.(lora_A\.weight|lora_B\.weight|lora_B\.bias)", key)
@@ -236,7 +242,24 @@ def read_lora(folder: Path) -> dict[str, Folded]:
             what = "holds numbers that are not finite" if match else "is not part of a LoRA of linears"
             raise ModelError(f"{folder / WEIGHTS_FILE}: {key!r} {what}; expected {KEY_PREFIX}PATH.lora_A.weight etc.")
         parts.setdefault(match[1], {})[match[2]] = tensor.double()
-    return {path: _branch(folder, path, part, config) for path, part in parts.items()}
+    return added | {path: _branch(folder, path, part, config) for path, part in parts.items()}
+
+
+def _taken(folder: Path, tensors: dict[str, Tensor], path: str, linear: ParameterLinear) -> Folded | None:
+    """Take a projector's tensors out of a LoRA's; return what was added to its weight, None if it is not there."""
+    saved = f"{KEY_PREFIX}{path.rpartition('.')[0]}."
+    found = {name.removeprefix(saved): tensors.pop(name) for name in list(tensors) if name.startswith(saved)}
+    if not found:
+        return None
+    own = {name: tensor for name, tensor in linear.projector.named_parameters() if "." not in name or name in found}
+    alike = own.keys() == found.keys() and all(found[name].shape == own[name].shape for name in own)
+    others = own.keys() - {PARAMETER}
+    if not alike or not all(torch.equal(found[name].to(own[name]), own[name]) for name in others):
+        raise ModelError(f"{folder}: {saved.removeprefix(KEY_PREFIX)}* are not those of this model but for {PARAMETER}")
+    change = (found[PARAMETER].double() - linear.weight.cpu().double()).t()
+    if not bool(change.isfinite().all()):
+        raise ModelError(f"{folder / WEIGHTS_FILE}: {saved}{PARAMETER} holds numbers that are not finite")
+    return Folded(torch.eye(change.shape[1], dtype=torch.float64), change, None, 1.0)
 
 
 def _branch(folder: Path, path: str, part: Mapping[str, Tensor], config: Mapping[str, Any]) -> Folded:
@@ -250,7 +273,7 @@ def _branch(folder: Path, path: str, part: Mapping[str, Tensor], config: Mapping
     return Folded(down, up, part.get("lora_B.bias"), alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _config(folder: Path, *, whole: Collection[str]) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -259,7 +282,9 @@ def _config(folder: Path) -> dict[str, Any]:
     kind = config.get("peft_type") if isinstance(config, dict) else None
     if kind != "LORA":
         raise ModelError(f"{path}: peft_type is {kind!r}; expected 'LORA'")
-    if others := [name for name in _OTHER_FORMULAS if config.get(name)]:
+    saved = config.get("modules_to_save")
+    known = isinstance(saved, list) and whole and all(each in whole for each in saved)
+    if others := [name for name in _OTHER_FORMULAS if config.get(name) and not (known and name == "modules_to_save")]:
         name = others[0]
         raise ModelError(f"{path}: {name} = {config[name]!r} is more than plain LoRA, and only that can be a start")
     if (init := config.get("init_lora_weights")) not in _PLAIN_INITS:

@@ -6,10 +6,13 @@ A (r, d_tower) has orthonormal rows and is the same for all models with the towe
 the shapes of P and Q, and what they mean. It is computed as Co-LoRA of the projector's first linear W, at scale 1:
 
     W z' + b = W z + b + B (P A z + Q),   B = W A^T
+
+Where W is a bare parameter (Gemma 3) no checkpoint or PEFT folder could hold an offset: there Q stays 0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +21,7 @@ from torch import Tensor, nn
 from fedmosaic.adapters.layer import CoLoraLinear, plain_weights
 from fedmosaic.errors import SettingsError
 from fedmosaic.models.interface import Interface
+from fedmosaic.models.parameter_linear import ParameterLinear
 
 SCALE = 1.0
 """alpha / r of tower adapters."""
@@ -68,12 +72,25 @@ class TowerLinear(CoLoraLinear):
 
     kind = "tower"
 
+    def trainable(self, name: str) -> dict[str, nn.Parameter]:
+        """Return P and Q, or P alone where no offset can be exported. See :meth:`AdaptedLinear.trainable`."""
+        return {letter: each for letter, each in self.slot(name).items() if letter != "Q" or self._takes_offset}
+
     def entry_multiply_adds(self) -> tuple[int, int]:
         """Return the multiply-adds per row of the branches: forwards, and backwards (0 if they are not trained)."""
         features, out, rank = self._sizes
         forwards = self._branch_cost(rank, features + out)
         trained = self._trained_cost(rank, features + out)
         return forwards, trained + rank * out if trained else 0
+
+    def _make(self, down: Tensor, up: Tensor, slots: Sequence[str]) -> None:
+        super()._make(down, up, slots)
+        for slot in slots:
+            self.slot(slot)["Q"].requires_grad_(self._takes_offset)
+
+    @property
+    def _takes_offset(self) -> bool:
+        return not isinstance(self.base, ParameterLinear)
 
     def _weights(self, rows: int, device: torch.device) -> Tensor:
         by_sample, owners = self.context.by_sample, self.context.image_rows
@@ -96,7 +113,7 @@ def lifted(base: nn.Module, basis: Tensor) -> Tensor:
         base: the projector's first linear.
         basis: A (r, in), on the same device.
     """
-    weight = plain_weights(base)[0]
+    weight = base.weight.t() if isinstance(base, ParameterLinear) else plain_weights(base)[0]
     if weight is not None:
         return (weight.double() @ basis.double().t()).to(basis.dtype)
     dtype = next((each.dtype for each in base.parameters() if each.is_floating_point()), basis.dtype)

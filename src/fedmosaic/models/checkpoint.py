@@ -35,6 +35,7 @@ from fedmosaic.models.chat_format import ChatFormat, Turns
 from fedmosaic.models.end_tokens import complete_end_tokens, known_tokens
 from fedmosaic.models.fingerprint import architecture_name
 from fedmosaic.models.library_errors import model_errors
+from fedmosaic.models.parameter_linear import give_linear
 from fedmosaic.models.pixels import fit_image
 from fedmosaic.models.positions import check_lengths, position_limit
 from fedmosaic.models.tower_features import NAME, TowerFeatures
@@ -85,6 +86,7 @@ class CheckpointModel(BaseModel):
         images: ImageSource,
     ) -> None:
         complete_end_tokens(tokenizer, module)
+        give_linear(module)
         self.name = name
         self.module = freeze(module)
         self.tokenizer = tokenizer

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from fedmosaic.errors import ModelError
 from fedmosaic.models.fingerprint import parameters_digest
+from fedmosaic.models.parameter_linear import LINEAR, PARAMETER
 from fedmosaic.models.stack import linear_features
 
 
@@ -25,6 +26,7 @@ class _Kind(NamedTuple):
 _KINDS = (
     _Kind("vision_tower", "multi_modal_projector", "linear_1"),  # LLaVA, InternVL, Mistral 3, LFM2-VL
     _Kind("vision_tower", "multi_modal_projector", "linear"),  # PaliGemma
+    _Kind("vision_tower", "multi_modal_projector", LINEAR),  # Gemma 3, given a linear
     _Kind("vision_model", "connector", "modality_projection.proj"),  # Idefics 3, SmolVLM
     _Kind("visual", "visual.merger", "mlp.0"),  # Qwen2-VL, Qwen2.5-VL
     _Kind("visual", "visual.merger", "linear_fc1"),  # Qwen3-VL
@@ -32,7 +34,8 @@ _KINDS = (
 )
 OF_FEATURES = ("vision_feature_layer", "vision_feature_select_strategy", "scale_factor")
 """Settings of a model that its tower's features depend on."""
-_OF_MERGED_FEATURES = ("downsample_ratio", "downsample_factor", "spatial_merge_size")  # named where a model has them
+_OF_MERGED_FEATURES = ("downsample_ratio", "downsample_factor", "spatial_merge_size", "mm_tokens_per_image")
+"""The same, named only where a model has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ def find_interface(module: PreTrainedModel) -> Interface | None:
             return Interface(path, projector, name, sizes[0], int(token), tower)
     raise ModelError(
         f"{type(module).__name__} has no projector that a tower adapter fits: expected one that begins with a linear, "
-        "as LLaVA's, Idefics 3's, SmolVLM's, PaliGemma's and Qwen-VL's do; set adapter.tower_rank=0"
+        "as LLaVA's, Idefics 3's, SmolVLM's, Gemma 3's, PaliGemma's and Qwen-VL's do; set adapter.tower_rank=0"
     )
 
 
@@ -109,7 +112,8 @@ def _tower_name(module: PreTrainedModel, kind: _Kind, tower: str, projector: str
         for name, parameter in module.get_submodule(projector).named_parameters():  # e.g. a norm before the linear
             if name.startswith(f"{kind.first}."):
                 return
-            yield f"{projector}.{name}".removeprefix(f"{tower}."), parameter
+            if name != PARAMETER:  # that is the linear's
+                yield f"{projector}.{name}".removeprefix(f"{tower}."), parameter
 
     settings = [getattr(module.config, name, None) for name in OF_FEATURES]
     merged = {name: value for name in _OF_MERGED_FEATURES if (value := getattr(module.config, name, None)) is not None}
