@@ -2,10 +2,13 @@
 
 import functools
 import shutil
+from importlib.util import find_spec
 
 import pytest
 import torch
 import transformers as tf
+from tests.models.instances import INSTANCES
+from tests.models.making import save
 from tests.models.test_past import attach
 from tests.models.test_processors import SMALL, TEMPLATE, VISION, save_gemma3, save_idefics3, tokenizer_with
 
@@ -97,6 +100,28 @@ def test_features_stand_for_pixels(folder, noise, samples, tmp_path, adapted):
 
 @pytest.mark.slow
 @torch.no_grad()
+@pytest.mark.parametrize("name", [name for name, instance in INSTANCES.items() if instance.processor is not None])
+def test_with_every_architecture_features_stand_for_pixels_or_are_not_kept(name, noise, tmp_path):
+    """Some decoders take the tokens of all pictures as a list, some as one tensor."""
+    if missing := [package for package in INSTANCES[name].needs if find_spec(package) is None]:
+        pytest.skip(f"{' and '.join(missing)} not installed")
+    save(INSTANCES[name], tmp_path / "checkpoint")
+    asked = [
+        Sample("one", ("000000",), "<image> what kind of thing is this ?", "bird"),
+        Sample("two", ("000001", "000002"), "<image> first <image> second which image ?", "first"),
+    ]
+    model, plain = load(tmp_path / "checkpoint", noise, tmp_path), load(tmp_path / "checkpoint", noise, tmp_path, gib=0)
+    if name in ("gemma3", "paligemma2", "llava", "idefics3", "smolvlm"):
+        assert NAME in model.collate(asked).vision
+    expected = plain.hidden_states(plain.collate(asked))
+    for each in (model, load(tmp_path / "checkpoint", noise, tmp_path)):  # computed, and read from the folder
+        torch.testing.assert_close(each.hidden_states(each.collate(asked)), expected, rtol=1e-4, atol=1e-4)
+    other = model.collate([Sample("other", ("000009",), asked[0].prompt, "bird")])
+    assert not torch.allclose(model.hidden_states(other), model.hidden_states(model.collate(asked[:1])))
+
+
+@pytest.mark.slow
+@torch.no_grad()
 def test_each_picture_goes_through_the_tower_once_on_a_machine(folder, noise, samples, tmp_path):
     model = load(folder, noise, tmp_path)
     count = runs(model)
@@ -170,8 +195,9 @@ def test_room_is_made_by_what_earlier_processes_used_last(tmp_path):
     assert now.get("b/9") is None
 
 
-def test_where_the_projector_is_unknown_the_tower_runs_on(noise, samples, tmp_path):
+def test_where_the_projector_is_unknown_the_tower_runs_on(noise, samples, tmp_path, monkeypatch):
     torch.manual_seed(0)
+    monkeypatch.setattr("fedmosaic.models.checkpoint.give_linear", lambda _: None)
     save_gemma3(tmp_path / "checkpoint")
     told = []
     with events.listening(told.append):

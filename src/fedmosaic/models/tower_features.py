@@ -30,7 +30,7 @@ from fedmosaic.models.interface import OF_FEATURES, Interface
 NAME = "tower_features"
 """Of the features in :attr:`Batch.vision <fedmosaic.models.base.Batch.vision>`."""
 
-_VERSION = 1  # raise it when the same picture gives other pixels, or features are kept otherwise
+_VERSION = 2  # raise it when the same picture gives other pixels, or features are kept otherwise
 _KNOWN = {"last_hidden_state", "pooler_output", "hidden_states", "attentions"}  # nothing besides that a decoder reads
 
 
@@ -40,10 +40,12 @@ class Features(NamedTuple):
     Attributes:
         states: the projector's input, (parts, ..., d_tower).
         tokens: how many tokens the projector makes of it.
+        listed: whether the decoder takes the tokens of a batch as a list, or as the tensor that the projector gives.
     """
 
     states: Tensor
     tokens: int
+    listed: bool
 
 
 class Seeing(Protocol):
@@ -86,6 +88,7 @@ class TowerFeatures:
         self._interface = interface
         self._folder = folder
         self._usable = True
+        self._listed = True  # of all features alike
 
     def prepare(self, pictures: Sequence[str]) -> None:
         """Compute the features that are missing.
@@ -133,7 +136,8 @@ class TowerFeatures:
             module: the whole model, or a copy of it with an adapter of its own.
             states: of all pictures of a batch.
         """
-        pooled: Any = [_projected(module.get_submodule(self._interface.projector), states)]
+        tokens: Tensor = module.get_submodule(self._interface.projector)(states)
+        pooled: Any = [_rows(tokens)] if self._listed else tokens
         return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=pooled)}}
 
     @cached_property
@@ -165,10 +169,13 @@ class TowerFeatures:
         name = self._name(digest)
         kept = self._folder.get(name) if self._usable else None
         if kept is not None:
-            return Features(kept["states"], int(kept["tokens"]))
+            self._listed = bool(kept["listed"])
+            return Features(kept["states"], int(kept["tokens"]), self._listed)
         features = self._compute(key, digest) if self._usable else None
         if features is not None:
-            self._folder.put(name, {"states": features.states, "tokens": torch.tensor(features.tokens)})
+            self._listed = features.listed
+            numbers = {"tokens": features.tokens, "listed": features.listed}
+            self._folder.put(name, {"states": features.states} | {each: torch.tensor(n) for each, n in numbers.items()})
         elif self._usable:
             self._usable = False
             events.emit("note", text=f"base model {self._model.name}: features of its tower cannot be kept")
@@ -198,13 +205,14 @@ class TowerFeatures:
                 hook.remove()
             if len(seen) != 1 or not set(output.keys()) <= _KNOWN:
                 return None
-            expected = torch.cat([each.flatten(0, -2) for each in output.pooler_output])
-            if not torch.equal(_projected(projector, seen[0]), expected):
+            pooled, tokens = output.pooler_output, projector(seen[0])
+            listed = not isinstance(pooled, Tensor)
+            rows = torch.cat([_rows(each) for each in pooled]) if listed else _rows(pooled)
+            if not torch.equal(_rows(tokens), rows) or not (listed or tokens.shape == pooled.shape):
                 return None
-        return Features(seen[0].cpu(), len(expected))
+        return Features(seen[0].cpu(), len(rows), listed)
 
 
-def _projected(projector: nn.Module, states: Tensor) -> Tensor:
-    """Return the tokens (n, d) that a projector makes of features."""
-    tokens: Tensor = projector(states)
+def _rows(tokens: Tensor) -> Tensor:
+    """Return tokens as (n, d)."""
     return tokens.flatten(0, -2)
