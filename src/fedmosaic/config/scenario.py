@@ -180,6 +180,11 @@ class Scenario(BaseModel):
         )
 
     @property
+    def tasks_by_client(self) -> dict[int, tuple[str, ...]]:
+        """The tasks that each client trains on, by its id."""
+        return {client.id: client.tasks for client in self.clients}
+
+    @property
     def task_names(self) -> list[str]:
         """All tasks of all clients, each once, in client order."""
         return list(dict.fromkeys(task for client in self.clients for task in client.tasks))

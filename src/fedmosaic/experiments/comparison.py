@@ -72,7 +72,7 @@ def compare(
         if found := RunFolder(each.path).results():
             done.setdefault(each.variant, {})[each.seed] = found
     methods = {each.variant: each.method for each in plans}
-    tasks = {each.variant: {client.id: client.tasks for client in each.settings.scenario.clients} for each in plans}
+    tasks = {each.variant: each.settings.scenario.tasks_by_client for each in plans}
     rows = [
         {
             "method": variant,

@@ -86,7 +86,7 @@ def self_and_others(runtime: ClientRuntime, *, rounds: int) -> tuple[float, floa
     """
     scenario = runtime.assets.settings.scenario
     measured = Measurement.of(rounds, _scores(runtime, scenario.task_names, rounds))
-    own = {spec.id: spec.tasks for spec in scenario.clients}
+    own = scenario.tasks_by_client
     mine, theirs = (client_means(measured, own, own=part).values() for part in (True, False))
     return statistics.fmean(mine), statistics.fmean(theirs) if theirs else None
 

@@ -74,7 +74,7 @@ def check_can_go_on(path: Path, settings: RunSettings, assets: AssetsOf = Assets
     before = folder.settings
     continued(before, settings)
     if folder.results() is not None and settings.rounds > before.rounds:
-        tasks = {client.id: client.tasks for client in before.scenario.clients}
+        tasks = before.scenario.tasks_by_client
         states = ClientRuntime(assets(before), folder.client_folder).states
 
         def lacking(standing: Standing) -> list[str]:

@@ -67,7 +67,7 @@ class Server:
         self.folder = folder
         self.callbacks = callbacks or Callback()
         self._uploads = UploadStore(folder.path / "uploads")
-        self._tasks = {client.id: list(client.tasks) for client in settings.scenario.clients}
+        self._tasks = settings.scenario.tasks_by_client
         self._checkpoints = Checkpoints(folder, self._uploads, self._tasks)
         self.context = ServerContext(assets(settings), scratch=folder.path / "scratch")
         self._checks = ReplyChecks(settings, self.context.method)
