@@ -203,6 +203,7 @@ def test_settings_of_a_run(tmp_path, data):
 RECORD = {"id": "1", "image": [], "conversations": [{"from": "human", "value": "a?"}, {"from": "gpt", "value": "b"}]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("skip_bad", [False, True])
 @fuzzed
 @given(data=st.data())

@@ -62,6 +62,7 @@ def test_peft_computes_what_the_client_computes(make_model, ids, tmp_path, famil
         assert not torch.allclose(logits(model, family, ids), expected, atol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mix", MIXES, ids=["gate", "one slot", "fixed weights"])
 @pytest.mark.parametrize("blocks", [0, 2, 4])
 def test_every_mix_and_placement_is_exact(make_model, ids, tmp_path, mix, blocks):

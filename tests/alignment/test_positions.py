@@ -9,6 +9,7 @@ def squeezed(model, tokens):
     return "".join(model.tokenizer.decode(tokens, skip_special_tokens=True).split())
 
 
+@pytest.mark.slow
 def test_matched_text_positions_have_read_the_same(models, samples):
     chosen = samples[:12]
     batches = {name: model.collate(chosen) for name, model in models.items()}

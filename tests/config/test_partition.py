@@ -50,6 +50,7 @@ def test_mosaic40_is_dealt_out_whole(clients, alpha, seed):
     assert_partition(scenario, {name: MOSAIC40_SIZES[name] for name in BASE.task_names})
 
 
+@pytest.mark.slow
 @given(
     sizes=st.lists(st.integers(1, 40), min_size=1, max_size=6),
     part=st.floats(0, 1),

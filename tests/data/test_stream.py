@@ -188,6 +188,7 @@ def test_in_an_idle_round_samples_arrive_and_nothing_is_drawn() -> None:
     assert len(trained) < 40
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(TASKS, PROTOCOLS, st.integers(1, 6), st.integers(1, 4), st.integers(1, 5))
 def test_more_rounds_change_nothing_before_and_draw_from_all_samples(

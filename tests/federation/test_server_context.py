@@ -35,6 +35,7 @@ def context(monkeypatch):
     return ServerContext(Assets(small("fedavg")))
 
 
+@pytest.mark.slow
 def test_a_trainee_learns_reproducibly_and_its_cost_is_metered(context):
     nothing = Uploads([Upload(0, "x", {})])
     first = context.aggregate(nothing, {}, 2)
@@ -85,6 +86,7 @@ def test_a_pass_without_gradients_costs_less_than_one_with(tmp_path):
     assert 2 * forward < client.meter.flops - forward < 3.1 * forward
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "teaches"), [("feddistill", True), ("fedmkt", True), ("fedavg", False)])
 def test_of_methods_that_teach_on_the_server_it_knows_what_clients_announce(tmp_path, method, teaches):
     settings = small(method)

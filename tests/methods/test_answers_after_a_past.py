@@ -32,6 +32,7 @@ def prepared(name):
     return lab, client
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(METHODS))
 @torch.no_grad()
 def test_answers_and_choices_are_those_without_a_past(name, monkeypatch):

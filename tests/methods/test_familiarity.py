@@ -63,6 +63,7 @@ def ready():
     return lab, client
 
 
+@pytest.mark.slow
 def test_familiar_questions_are_answered_with_both_slots_and_others_with_the_received_one():
     lab, client = ready()
     samples = lab.stream(client).tasks[0].train

@@ -151,6 +151,7 @@ def test_the_probe_counts_as_compute():
 # ---- ablations ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_rela_no_sketch_travels_and_all_others_weigh_the_same():
     made = lab({"relevance": "uniform"}, models=("narrow", "narrow", "narrow"))
     uploads = [made.train(client(made, number)) for number in range(3)]

@@ -234,6 +234,7 @@ def test_steps_say_which_of_the_two_models_has_taken_them():
     assert steps == [*((False, step) for step in (1, 2, 3)), *((True, step) for step in range(1, 7))]
 
 
+@pytest.mark.slow
 def test_a_dry_run_counts_what_the_run_will_count():
     settings = small("fedmosaic-proxy", rounds=2)
     steps, half = (
@@ -257,6 +258,7 @@ def test_own_model_and_proxy_divide_the_steps():
     assert (client.meter.steps, client.proxy.meter.steps) == (2, 12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", ["private", "shared"])
 def test_answers_mix_what_was_received_with_what_was_trained(own):
     lab = Lab("fedmosaic-proxy", {"own": own, "share": 0.25, "weight": 2.0}, models=UNLIKE)
@@ -338,6 +340,7 @@ def test_what_was_received_has_a_say_beside_what_was_made_of_it():
             torch.testing.assert_close(likelihoods.double(), expected, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("open_answers", ["proposals", "tokens"])
 def test_two_proxies_that_agree_count_like_one(open_answers):
     answers = []

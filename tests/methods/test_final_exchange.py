@@ -25,6 +25,7 @@ def answers(lab, client):
         return torch.cat([each.answer_logits(each.collate(batch.samples)).logits.flatten() for each in experts])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", marked(CHANGED | UNCHANGED))
 def test_answers_change_where_the_method_says_so_and_what_is_private_stays(name):
     lab = Lab(name)

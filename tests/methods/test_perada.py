@@ -49,6 +49,7 @@ def test_the_pull_is_lam_times_the_squared_distance_to_the_received_weights():
     assert steps[0].get("penalty") is None
 
 
+@pytest.mark.slow
 def test_received_weights_survive_the_first_step():
     lab = Lab("perada", {}, models=("narrow", "narrow"), steps=1)
     first = lab.client(0)

@@ -118,6 +118,7 @@ def test_through_disk_every_client_receives_what_it_receives_in_memory(monkeypat
     assert found.relevance is None
 
 
+@pytest.mark.slow
 def test_an_update_is_told_from_what_was_received_and_is_a_running_mean():
     lab = Lab("fedmosaic-proxy", {"relevance": "update", "ema": 0.25, "sketch_size": 64}, models=("wide", "foreign"))
     expected = state = None

@@ -57,6 +57,7 @@ def largest(tensors: dict[str, torch.Tensor]) -> float:
     return max(float(tensor.abs().max()) for tensor in tensors.values())
 
 
+@pytest.mark.slow
 def test_an_attacker_is_held_by_every_rule_and_by_the_mean_is_not(attacked, tmp_path):
     lab, uploads = attacked
     for rule in AGGREGATORS:

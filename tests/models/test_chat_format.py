@@ -184,6 +184,7 @@ def test_an_answer_ends_at_the_last_position(save, noise):
     assert 0 < len(model.tokenizer(answer, add_special_tokens=False)["input_ids"]) <= free
 
 
+@pytest.mark.slow
 def test_images_count_with_the_tokens_that_they_become(tiny, samples):
     length = tiny.collate(samples[:1]).input_ids.shape[1]
     before = tiny.limit

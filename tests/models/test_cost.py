@@ -61,6 +61,7 @@ def shape_of(batch):
     return BatchShape(*batch.input_ids.shape, head_tokens=int((batch.labels[:, 1:] != -100).sum()))
 
 
+@pytest.mark.slow
 def test_forward_is_counted_within_two_percent(eager, samples):
     batch = eager.collate(samples)
     with torch.no_grad():

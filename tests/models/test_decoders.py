@@ -115,6 +115,7 @@ class Low(torch.nn.Module):
         return self.base(x) + (x @ self.down.T) @ self.up.T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [0, 1])
 def test_cost_is_what_torch_counts(kind, model, texts, first):
     if kind[0] != "mpt":  # knows one kernel only
@@ -145,6 +146,7 @@ def test_a_count_draws_no_random_numbers(model):
     assert not torch.equal(torch.random.get_rng_state(), before)
 
 
+@pytest.mark.slow
 def test_every_layer_gets_adapters_that_learn(model, texts):
     adapter = adapted(model, fill=False)
     layers = {target.layer for target in adapter.placement.targets}
@@ -186,6 +188,7 @@ def test_models_of_one_kind_and_different_size_are_aligned(noise, tmp_path):
     assert alignment.mean().inputs > 0.5
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_exports_compute_the_same(kind, model, texts, tmp_path):
     name, folder = kind

@@ -125,6 +125,7 @@ def folder(tmp_path):
     return tmp_path / "data"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["x", "x.jfif", "x.png", "x.html"])
 def test_a_replaced_picture_has_features_of_its_own_whatever_its_name(folder, tower, tmp_path, name):
     (folder / "x").rename(folder / name)

@@ -21,6 +21,7 @@ def models():
     return {"alone": one, "proposals": ProductOfExperts(one, two, half), "tokens": TokenProduct(one, two, half)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["alone", "proposals", "tokens"])
 def test_the_last_that_is_told_is_the_answer(kind):
     model = models()[kind]

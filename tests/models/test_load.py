@@ -78,6 +78,7 @@ def test_saved_with_its_tower_a_model_reads_back_the_same(tiny, samples, noise, 
     assert torch.equal(model.head(model.hidden_states(model.collate(samples))), tiny.head(tiny.hidden_states(batch)))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_without_the_tower_it_is_attached_from_the_package(tiny, tmp_path):
     save_without_tower(tiny.module, tiny.tokenizer, tmp_path)
@@ -109,6 +110,7 @@ def test_damaged_files_are_named(tiny, noise, tmp_path):
         load_base_model(str(folder), images=noise, home=tmp_path)
 
 
+@pytest.mark.slow
 def test_weights_of_another_shape_are_refused(tiny, tmp_path):
     """With the tower among them or not."""
     tiny.module.save_pretrained(tmp_path / "whole")

@@ -93,6 +93,7 @@ def agree(model, asked):
         assert kept.lengths.tolist() == anew.lengths.tolist()
 
 
+@pytest.mark.slow
 def test_answers_of_checkpoints_are_those_without_a_past(checkpoint, samples, monkeypatch):
     asked = questions(checkpoint, samples)
     agree(checkpoint, asked)
@@ -186,6 +187,7 @@ def test_weights_of_single_samples_stay_theirs(tiny, samples, monkeypatch):
         tiny.module.float()
 
 
+@pytest.mark.slow
 def test_answers_end_at_the_last_position_though_others_go_on(tiny, samples, monkeypatch):
     asked = questions(tiny, samples)
     lengths = (tiny.collate(asked, with_answers=False).last + 1).tolist()
@@ -252,6 +254,7 @@ def test_positions_after_images_that_count_in_three_dimensions(monkeypatch):
     agree(model, [None] * 3)
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_pasts_that_are_put_together_are_read_on_as_each_alone(checkpoint, samples):
     """One batch of several clients' prompts, of unlike lengths, and on past the ends of sliding windows."""

@@ -79,6 +79,7 @@ def files(tmp_path):
     return sorted((tmp_path / "home" / "tower-features").rglob("*.safetensors"))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("adapted", [False, True])
 def test_features_stand_for_pixels(folder, noise, samples, tmp_path, adapted):

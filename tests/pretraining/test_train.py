@@ -108,6 +108,7 @@ def test_questions_are_told_apart(text, skill):
     assert skill_of(Sample("q", ("000001",), f"<image> {text} answer :", "yes", ("yes", "no"))) == skill
 
 
+@pytest.mark.slow
 def test_choices_do_not_depend_on_the_batch_and_are_counted(tiny, samples):
     asked = [sample for sample in samples if sample.options] * 3
     chosen = likeliest_options(tiny, asked)

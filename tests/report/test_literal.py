@@ -49,6 +49,7 @@ def test_names_in_the_table_and_on_the_page_are_literal(make_run, name):
     assert json.loads(page.scripts[0])["clients"] == [0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NASTY)
 def test_names_in_a_comparison_are_literal(make_run, tmp_path, name):
     laid = []

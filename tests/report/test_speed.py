@@ -54,6 +54,7 @@ def test_both_pages_show_them(told, make_run, tmp_path):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["sft", "fedmosaic-proxy"])
 @pytest.mark.parametrize("micro_batch", [0, 3])
 def test_tokens_are_those_that_were_read_without_padding(method, micro_batch):

@@ -26,6 +26,7 @@ def test_the_second_opening_builds_nothing(mosaic: Mosaic40, home: Path) -> None
     assert again.name == "mosaic40"
 
 
+@pytest.mark.slow
 def test_drawing_is_repeatable() -> None:
     drawn = []
     for _ in range(2):

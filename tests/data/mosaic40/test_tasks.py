@@ -84,6 +84,7 @@ def test_a_task_is_complete_and_well_formed(mosaic: Mosaic40, name: str) -> None
         check_prompt(sample)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_scored_questions_differ_in_what_they_show_or_ask(mosaic: Mosaic40, split: str) -> None:
     """By pixels, for two drawings may be equal, and by words, for prompts may differ in the order of options alone."""
@@ -126,6 +127,7 @@ def test_many_tasks_show_several_images_and_some_are_open(mosaic: Mosaic40) -> N
     assert sum(sample.options is None for sample in first) >= 3
 
 
+@pytest.mark.slow
 def test_images_are_few_all_used_and_in_one_split_only(mosaic: Mosaic40, public_bank: PublicBank) -> None:
     used: dict[str, set[str]] = {"train": set(), "validation": set(), "test": set()}
     for name in NAMES:

@@ -82,6 +82,7 @@ def test_three_families_and_twelve_skills_in_two_domains_on_two_clients(words):
         assert len({homes[name] for name in SEEN if name.split("@")[0] == skill}) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_no_content_is_in_two_splits(words, name):
     task = words.task(name)
