@@ -56,7 +56,8 @@ def write_lora(adapter: Adapter, folder: Path, *, base_model: str, task_type: st
         task_type: PEFT's name for the kind of model, e.g. ``CAUSAL_LM``; None for any.
 
     Raises:
-        ModelError: the slots in use cannot be folded, or bases with and without transposed weights are mixed.
+        ModelError: the slots in use cannot be folded, bases with and without transposed weights are mixed, or there is
+            an offset at a projector that can hold none.
     """
     branches, whole = folded(adapter), _saved_whole(adapter)
     for linear in whole:
@@ -100,7 +101,7 @@ def _saved_whole(adapter: Adapter) -> dict[str, dict[str, Tensor]]:
         own: dict[str, Tensor] = {
             name: each for name, each in base.projector.named_parameters() if not name.startswith(f"{LINEAR}.")
         }
-        own[PARAMETER] = base.weight.double() + branch.change.t()
+        own[PARAMETER] = base.weight.cpu().double() + branch.change.cpu().t()
         found[adapted.path] = {
             f"{prefix}{name}": each.detach().to("cpu", torch.float32).contiguous() for name, each in own.items()
         }
