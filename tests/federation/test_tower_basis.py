@@ -1,9 +1,12 @@
 """The frozen basis of tower adapters: identity, principal directions of public pictures, or none."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tests.federation.scenario import SMALL
 
+from fedmosaic import events
 from fedmosaic.config import resolve
 from fedmosaic.data.sample import Sample
 from fedmosaic.errors import SettingsError
@@ -17,6 +20,7 @@ from fedmosaic.federation.tower_basis import (
     tower_site,
 )
 from fedmosaic.models.interface import Interface
+from fedmosaic.models.parameter_linear import LINEAR
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +105,13 @@ def test_unlike_towers_share_one_adapter_in_which_their_features_agree(tmp_path,
     torch.testing.assert_close(two.basis.double() @ turn, one.basis.double(), atol=1e-5, rtol=0)
     monkeypatch.setattr(tower_basis, "models_and_public_samples", None)  # kept
     assert torch.equal(aligned_site(models["one"], 3, towers, home=tmp_path).basis, one.basis)
+    told = []
+    with events.listening(told.append):
+        aligned_site(models["one"], 3, towers, home=tmp_path)
+        assert not told
+        models["one"].interface = replace(models["one"].interface, path=f"projector.{LINEAR}")  # as Gemma 3's
+        aligned_site(models["one"], 3, towers, home=tmp_path)
+    assert "base model one: with adapter.align_towers its clients" in str(told[0])
 
 
 def test_with_one_tower_alignment_changes_nothing(assets, tmp_path):

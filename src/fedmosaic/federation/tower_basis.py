@@ -28,6 +28,7 @@ from fedmosaic.io import save_tensors
 from fedmosaic.models import BaseModel
 from fedmosaic.models.base import Batch
 from fedmosaic.models.interface import Interface
+from fedmosaic.models.parameter_linear import LINEAR
 
 SAMPLES = 1000
 """How many public samples a basis below full rank is made from."""
@@ -114,6 +115,9 @@ def aligned_site(
     if interface is None or len(towers) < 2:
         return tower_site(base, rank, home=home, device=device, dtype=dtype)
     name = hashlib.blake2b(" ".join(sorted(towers)).encode(), digest_size=6).hexdigest()
+    if interface.path.endswith(f".{LINEAR}"):
+        told = "its clients take over offsets of other architectures, with which they cannot be exported"
+        events.emit("note", text=f"base model {base.name}: with adapter.align_towers {told}")
     bases = _kept_shared(name, rank, towers, home=home, device=device, dtype=dtype)
     return TowerSite(replace(interface, tower=name), bases[interface.tower])
 
