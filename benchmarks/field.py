@@ -31,6 +31,7 @@ TABLES = (
     "tower",
     "tower-static",
     "tower-homo",
+    "tower-ablations",
     "steps",
     "flops",
     "ablations",
@@ -41,7 +42,7 @@ TABLES = (
     "real-small",
     "mosaic40-real",
 )
-SHARED = {"flops": "steps", "ablations": "flops", "alignment": "ablations"}
+SHARED = {"tower-ablations": "tower", "flops": "steps", "ablations": "flops", "alignment": "ablations"}
 """Table -> the earlier one that has runs with the same settings."""
 CHOOSERS = ("steps", "flops")
 """Tables that choose learning rates."""
