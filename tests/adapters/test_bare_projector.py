@@ -2,6 +2,7 @@
 
 import copy
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from fedmosaic.adapters.export import write_lora, write_origin
 from fedmosaic.adapters.merge import merged
 from fedmosaic.adapters.start import client_start
 from fedmosaic.errors import ModelError
+from fedmosaic.models.cost import _entry_cost
 from fedmosaic.models.fingerprint import architecture_name, parameters_digest
 from fedmosaic.models.interface import find_interface
 from fedmosaic.models.parameter_linear import LINEAR, PARAMETER, give_linear
@@ -217,3 +219,16 @@ def test_a_saved_projector_of_another_model_or_with_broken_numbers_is_no_start(c
         client_start(newcomer, newcomer.slot_tensors("local"), tmp_path, answers_with="gate")
     with pytest.raises(ModelError, match=r"modules_to_save.*plain LoRA"):
         add_lora(stock(), tmp_path)
+    config = tmp_path / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "modules_to_save": [["lm_head"]]}))
+    with pytest.raises(ModelError, match=r"modules_to_save.*plain LoRA"):
+        add_lora(gemma(), tmp_path)
+
+
+def test_the_bare_weight_is_no_further_linear_on_the_way_back():
+    """Below the adapter nothing needs a gradient, and behind it the projector has nothing."""
+    model = gemma()
+    adapter = attach(model)
+    linear = next(each.linear for each in adapter.linears() if each.linear.kind == "tower")
+    holder = SimpleNamespace(adapter=adapter, module=model)
+    assert _entry_cost(holder) == linear.entry_multiply_adds()

@@ -230,7 +230,7 @@ def read_lora(folder: Path, linears: Mapping[str, nn.Module]) -> dict[str, Folde
         ModelError: files are missing or damaged, or it is something else than plain LoRA.
     """
     bare = {path: linear for path, linear in linears.items() if isinstance(linear, ParameterLinear)}
-    config = _config(folder, whole={path.rpartition(".")[0] for path in bare})
+    config = _config(folder, whole=[path.rpartition(".")[0] for path in bare])
     tensors = _tensors(folder / WEIGHTS_FILE)
     if not tensors:
         raise ModelError(f"{folder / WEIGHTS_FILE} holds no tensors")

@@ -122,11 +122,6 @@ class Counted(Protocol):
 class CountedEntry(Protocol):
     """An adapted linear at the entry of a projector, below which nothing needs a gradient."""
 
-    @property
-    def weight(self) -> Any:
-        """The base linear's weight."""
-        ...
-
     def entry_multiply_adds(self) -> tuple[int, int]:
         """Return the multiply-adds per row of the branches: forwards, and backwards (0 if they are not trained)."""
         ...
@@ -146,7 +141,8 @@ def _entry_cost(model: BaseModel) -> tuple[int, int]:
         return 0, 0
     forwards, backwards = linear.entry_multiply_adds()
     projector = model.module.get_submodule(interface.projector)
-    own = {id(parameter) for parameter in (*linear.parameters(), linear.weight)}
+    bare = getattr(linear, "weight", None)  # may be a parameter of the projector itself
+    own = {id(parameter) for parameter in (*linear.parameters(), bare)}
     rest = sum(each.numel() for each in projector.parameters() if each.ndim == 2 and id(each) not in own)
     return forwards, backwards + rest if backwards else 0
 
