@@ -10,7 +10,7 @@ import transformers as tf
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from tests.adapters.conftest import LIKE_LLAMA
-from tests.adapters.test_tower import attach, logits, seen, shifted, tower_of
+from tests.adapters.test_tower import attach, logits, seen, shifted, started, tower_of
 
 from fedmosaic.adapters.adding import add_lora
 from fedmosaic.adapters.export import write_lora, write_origin
@@ -162,11 +162,7 @@ def test_a_client_starts_from_what_was_exported(tmp_path):
     write_lora(adapter, tmp_path, base_model="somewhere")
     write_origin(adapter, tmp_path, base_model="somewhere")
     again = gemma()
-    newcomer = attach(again, gate="scalar")
-    start = client_start(newcomer, newcomer.slot_tensors("local"), tmp_path, answers_with="gate")
-    for name, slot in start.slots.items():
-        newcomer.load_slot(name, slot.tensors)
-    newcomer.load_gate({**newcomer.gate_tensors(), **start.gates})
+    start = started(attach(again, gate="scalar"), tmp_path)
     assert start.retained == pytest.approx(1, abs=1e-5)
     torch.testing.assert_close(logits(again), expected, atol=1e-5, rtol=1e-4)
 
@@ -188,7 +184,7 @@ def test_merged_weights_compute_what_the_client_computes():
 
 
 def test_an_offset_from_elsewhere_is_refused_before_anything_is_written(tmp_path):
-    _, adapter = trained()
+    model, adapter = trained()
     name = f"tower.{adapter.interface.tower}.Q"
     tensors = adapter.slot_tensors("local")
     adapter.load_slot("local", {**tensors, name: torch.ones_like(tensors[name])})
@@ -197,6 +193,8 @@ def test_an_offset_from_elsewhere_is_refused_before_anything_is_written(tmp_path
     ):
         write_lora(adapter, tmp_path / "out", base_model="somewhere")
     assert not (tmp_path / "out").exists()
+    with pytest.raises(ModelError, match=r"align_towers=false"):
+        merged(adapter, model)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,15 @@ def seen(images=2):
     return {"input_ids": ids, "pixel_values": torch.randn(images, 3, 28, 28, generator=draw)}
 
 
+def started(newcomer, folder):
+    """Let a client's adapter, two slots and a gate, start from an export."""
+    start = client_start(newcomer, newcomer.slot_tensors("local"), folder, answers_with="gate")
+    for name, slot in start.slots.items():
+        newcomer.load_slot(name, slot.tensors)
+    newcomer.load_gate({**newcomer.gate_tensors(), **start.gates})
+    return start
+
+
 @torch.no_grad()
 def logits(model, inputs=None):
     return model(**(inputs or seen())).logits
@@ -249,10 +258,6 @@ def test_a_client_starts_from_what_was_exported(rank, tmp_path):
     write_lora(adapter, tmp_path, base_model="somewhere")
     write_origin(adapter, tmp_path, base_model="somewhere")
     again = llama()
-    newcomer = attach(again, rank=rank, gate="scalar")
-    start = client_start(newcomer, newcomer.slot_tensors("local"), tmp_path, answers_with="gate")
-    for name, slot in start.slots.items():
-        newcomer.load_slot(name, slot.tensors)
-    newcomer.load_gate({**newcomer.gate_tensors(), **start.gates})
+    start = started(attach(again, rank=rank, gate="scalar"), tmp_path)
     assert start.retained == pytest.approx(1, abs=1e-5)
     torch.testing.assert_close(logits(again), expected, atol=1e-5, rtol=1e-4)

@@ -24,7 +24,7 @@ from transformers.pytorch_utils import Conv1D
 from fedmosaic.adapters.adapter import Adapter
 from fedmosaic.adapters.layer import Folded
 from fedmosaic.errors import ModelError
-from fedmosaic.models.parameter_linear import LINEAR, PARAMETER, ParameterLinear, stored_name
+from fedmosaic.models.parameter_linear import PARAMETER, ParameterLinear, stored_name
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 ORIGIN_FILE, SLOTS_FOLDER, GATE_FILE = "fedmosaic.json", "slots", "gate.safetensors"
@@ -41,9 +41,18 @@ def folded(adapter: Adapter) -> dict[str, Folded]:
         By the linear's path in the model.
 
     Raises:
-        ModelError: no slot is in use, or the gate weighs the slots by the input.
+        ModelError: no slot is in use, the gate weighs the slots by the input, or a projector that can hold none has an
+            offset, which came from another architecture.
     """
-    return {adapted.path: adapted.linear.folded() for adapted in adapter.linears()}
+    branches = {}
+    for adapted in adapter.linears():
+        branch = branches[adapted.path] = adapted.linear.folded()
+        if isinstance(adapted.linear.base, ParameterLinear) and branch.offset is not None and branch.offset.any():
+            raise ModelError(
+                f"{stored_name(adapted.path)} is a parameter without a bias, and the tower adapter has an offset that "
+                "came from another architecture; no LoRA or checkpoint holds it: train with adapter.align_towers=false"
+            )
+    return branches
 
 
 def write_lora(adapter: Adapter, folder: Path, *, base_model: str, task_type: str | None = None) -> None:
@@ -59,12 +68,11 @@ def write_lora(adapter: Adapter, folder: Path, *, base_model: str, task_type: st
         ModelError: the slots in use cannot be folded, bases with and without transposed weights are mixed, or there is
             an offset at a projector that can hold none.
     """
-    branches, whole = folded(adapter), _saved_whole(adapter)
-    for linear in whole:
-        del branches[linear]
+    branches = folded(adapter)
+    whole = _taken_whole(adapter, branches)
     config = {
         **lora_config(branches),
-        "modules_to_save": [path.rpartition(".")[0] for path in whole] or None,
+        "modules_to_save": [*whole] or None,
         "base_model_name_or_path": base_model,
         "task_type": task_type,
         "fan_in_fan_out": _transposed(adapter),
@@ -77,34 +85,23 @@ def write_lora(adapter: Adapter, folder: Path, *, base_model: str, task_type: st
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _saved_whole(adapter: Adapter) -> dict[str, dict[str, Tensor]]:
-    """Return projectors whose weight is a bare parameter, the branch added: PEFT has no LoRA with a bias for these.
+def _taken_whole(adapter: Adapter, branches: dict[str, Folded]) -> dict[str, dict[str, Tensor]]:
+    """Take out the branches of bare parameters, for which PEFT has no LoRA beside ``lora_bias``.
 
     Returns:
-        By path of the linear: the projector's tensors under PEFT's names, in float32.
-
-    Raises:
-        ModelError: the branch has an offset, which came from another architecture.
+        By path of a projector: all its tensors under PEFT's names, the branch added, in float32.
     """
     found = {}
     for adapted in adapter.linears():
         base = adapted.linear.base
-        if not isinstance(base, ParameterLinear):
-            continue
-        branch = adapted.linear.folded()
-        if branch.offset is not None and branch.offset.any():
-            raise ModelError(
-                f"{stored_name(adapted.path)} is a parameter without a bias, and the tower adapter has an offset that "
-                "came from another architecture; no LoRA or checkpoint holds it: train with adapter.align_towers=false"
-            )
-        prefix = KEY_PREFIX + adapted.path.removesuffix(LINEAR)
-        own: dict[str, Tensor] = {
-            name: each for name, each in base.projector.named_parameters() if not name.startswith(f"{LINEAR}.")
-        }
-        own[PARAMETER] = base.weight.cpu().double() + branch.change.cpu().t()
-        found[adapted.path] = {
-            f"{prefix}{name}": each.detach().to("cpu", torch.float32).contiguous() for name, each in own.items()
-        }
+        if isinstance(base, ParameterLinear):
+            change = branches.pop(adapted.path).change.cpu().t()
+            tensors = {**base.stored(), PARAMETER: base.weight.cpu().double() + change}
+            path = adapted.path.rpartition(".")[0]
+            found[path] = {
+                f"{KEY_PREFIX}{path}.{name}": each.detach().to("cpu", torch.float32).contiguous()
+                for name, each in tensors.items()
+            }
     return found
 
 

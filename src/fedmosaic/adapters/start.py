@@ -251,7 +251,7 @@ def _taken(folder: Path, tensors: dict[str, Tensor], path: str, linear: Paramete
     found = {name.removeprefix(saved): tensors.pop(name) for name in list(tensors) if name.startswith(saved)}
     if not found:
         return None
-    own = {name: tensor for name, tensor in linear.projector.named_parameters() if "." not in name or name in found}
+    own = linear.stored()
     alike = own.keys() == found.keys() and all(found[name].shape == own[name].shape for name in own)
     others = own.keys() - {PARAMETER}
     if not alike or not all(torch.equal(found[name].to(own[name]), own[name]) for name in others):

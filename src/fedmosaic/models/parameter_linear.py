@@ -40,6 +40,11 @@ class ParameterLinear(nn.Module):
         """The parameter, (in, out)."""
         return cast(nn.Parameter, getattr(self.projector, PARAMETER))
 
+    def stored(self) -> dict[str, Tensor]:
+        """Return what a checkpoint has of the projector, by name in it: not an adapter that the linear may carry."""
+        named = self.projector.named_parameters()
+        return {name: each.detach() for name, each in named if not name.startswith(f"{LINEAR}.")}
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the product, (..., out).
 
