@@ -28,6 +28,7 @@ const shown = (rect, element) => {  // what of a text is not scrolled or cut awa
 const measure = (page) => {
   const found = [], boxes = [], root = page.documentElement, view = page.defaultView;
   if (root.scrollWidth > root.clientWidth + 1) found.push(`wider than the window: ${root.scrollWidth}`);
+  const hidden = [...page.querySelectorAll(".scroll")].filter((each) => each.scrollWidth > each.clientWidth + 1);
   const walker = page.createTreeWalker(page.body, NodeFilter.SHOW_TEXT), range = page.createRange();
   while (walker.nextNode()) {
     const node = walker.currentNode, element = node.parentElement, text = node.textContent.trim();
@@ -52,7 +53,8 @@ const measure = (page) => {
         found.push(`overlap: ${a.text} | ${b.text}`);
     }
   });
-  return {texts: boxes.length, problems: found, title: page.title};
+  const scrolled = hidden.map((each) => each.textContent.trim().slice(0, 60));
+  return {texts: boxes.length, problems: found, scrolled, title: page.title};
 };
 addEventListener("load", () => {
   const all = {};
@@ -65,7 +67,7 @@ addEventListener("load", () => {
 
 
 def layout(pages: Mapping[str, Path], folder: Path, *, widths: tuple[int, ...]) -> dict[str, dict]:
-    """Return ``texts``, ``problems`` and ``title`` of each page at each width, by ``name-width``."""
+    """Return ``texts``, ``problems``, ``scrolled`` tables, ``title`` of each page at each width, by ``name-width``."""
     frames = "".join(
         f'<iframe id="{name}-{width}" width="{width}" height="900" srcdoc="{html.escape(path.read_text())}"></iframe>'
         for name, path in pages.items()

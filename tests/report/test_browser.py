@@ -30,10 +30,16 @@ def pages(make_run, tmp_path):
              task_prefix="which-differs@blueprint")  # fmt: skip
     (folder / "answers.json").write_text(json.dumps({"mix L": {"self": 0.5, "others": None}}))
     laid = []
-    for method, gain in (("fedmosaic", 0.4), ("sft", 0.2), ("feddat", 0.3)):
+    long = "own=shared:proxy=tiny-llama-small:own_steps=0.25:proxy_steps=2.35:share=0.5:weight=1000000:restart=0.56"
+    for method, settings, gain in (
+        ("fedmosaic", "", 0.4),
+        ("sft", "", 0.2),
+        ("feddat", "", 0.3),
+        ("feddat", f":{long}", 0.5),
+    ):
         for seed in (0, 1):
-            path = make_run(f"{method}-{seed}", method=method, gain=gain, seed=seed, exchange=0.0)
-            laid.append(Plan(method, seed, RunFolder(path).settings, path))
+            path = make_run(f"{method}{len(settings)}-{seed}", method=method, gain=gain, seed=seed, exchange=0.01)
+            laid.append(Plan(f"{method}{settings}", seed, RunFolder(path).settings, path))
     curve = {"0": 0.2, "10": 0.5}
     many = make_run("many", clients=40, rounds=4, tasks=1, upto=3)
     live = tmp_path / "live.html"
@@ -64,6 +70,11 @@ def test_nothing_overlaps_or_is_cut_off(pages, tmp_path):
     assert len(found) == len(pages) * len(WIDTHS)
     assert {name: each["problems"][:10] for name, each in found.items() if each["problems"]} == {}
     assert all(each["texts"] > 10 for each in found.values())
+
+
+def test_at_a_desk_no_column_is_hidden(pages, tmp_path):
+    found = layout({name: pages[name] for name in ("run", "comparison")}, tmp_path, widths=(1280,))
+    assert {name: each["scrolled"] for name, each in found.items()} == {"run-1280": [], "comparison-1280": []}
 
 
 def test_nothing_is_wider_than_a_printed_page(pages, tmp_path):

@@ -75,3 +75,17 @@ def test_a_chart_without_points_is_only_axes():
     svg = ET.fromstring(str(draw([line], axes, title="t")))
     assert not list(svg.iter("circle"))
     assert [each.text for each in svg.iter("text") if each.text and each.text.isdigit()][-1] == "5"
+
+
+@pytest.mark.parametrize("length", [0, 5, 40, 400])
+def test_most_of_a_chart_is_the_lines_however_long_their_tags_are(length):
+    line = Line([(0, 1.0), (10, 2.0)], "main self", "x", end=True, tag="m" * length)
+    axes = fit([line], rounds=10, label="y", show=_show, least=1.0)
+    svg = ET.fromstring(str(draw([line], axes, title="t", width=640)))
+    starts = [float(each.get("x1")) for each in svg.iter("line")]
+    ends = [float(each.get("x2")) for each in svg.iter("line")]
+    assert min(end - start for start, end in zip(starts, ends, strict=True)) >= 0.5 * 640
+    points = next(svg.iter("polyline")).get("points").split()
+    assert [float(each.split(",")[0]) for each in points] == [starts[0], ends[0]]
+    (said,) = [each.text for each in svg.iter("text") if each.get("class") == "end main self"]
+    assert said == f"2.0 {'m' * length}".strip() or (said.endswith("m…") and length > 20)

@@ -157,7 +157,7 @@ def test_a_seed_that_is_missing_is_said_and_not_the_best(make_run, tmp_path):
     Console(file=out, width=200).print(comparison_table(comparison))
     assert "fedmosaic (1 of 2 seeds)" in out.getvalue()
     html = comparison_page(comparison, laid, tmp_path / "page.html").read_text()
-    row = re.search(r"<tr><th scope=\"row\">fedmosaic</th>.*?</tr>", html, re.DOTALL)
+    row = re.search(r"<th scope=\"row\" class=\"variant\">fedmosaic\b.*?</tr>", html, re.DOTALL)
     assert "final" not in row[0]
 
 

@@ -13,7 +13,9 @@ import pytest
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation import RunFolder
 from fedmosaic.report import write_report
+from fedmosaic.report.record import read_run
 from fedmosaic.report.text import percent, points
+from fedmosaic.report.worth import words
 
 VOID = {"meta", "input", "br", "img", "link"}
 
@@ -113,6 +115,15 @@ def test_cards_and_costs_are_the_results(make_run):
     assert costs[4][1] == "1 min 23 s"
     assert costs[7][1] == "4.80 TFLOP"
     assert "1.00 times local only" in page.text
+
+
+def test_a_card_has_the_colour_of_a_gain_only_where_it_cannot_be_chance(make_run):
+    folder = make_run(gain=0.3)
+    make_run("run/reference", method="sft", gain=0.3, relevance=False)
+    assert words(read_run(folder)) == {"self": "higher", "others": "unclear"}
+    html = write_report(folder).read_text(encoding="utf-8")
+    cards = re.findall(r'<small class="(\w*)">[^<]* points over local only(.*?)</small>', html)
+    assert cards == [("up", ""), ("", ": unclear")]
 
 
 def test_the_task_table_is_the_results(make_run):

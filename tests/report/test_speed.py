@@ -46,7 +46,7 @@ def test_both_pages_show_them(told, make_run, tmp_path):
     plans = [Plan(name, 0, RunFolder(path).settings, path) for name, path in (("fedmosaic", told), ("sft", other))]
     html = comparison_page(compare(plans, budget="steps"), plans, tmp_path / "comparison.html").read_text()
     table = html.partition("Speed and memory</h2>")[2]
-    rows = re.findall(r"<tr><th scope=\"row\">(.*?)</th>(.*?)</tr>", table)
+    rows = re.findall(r"<th scope=\"row\" class=\"variant\">(\w+).*?</th>(.*?)</tr>", table, re.DOTALL)
     cells = {name: re.findall(r"<td class=\"number\">(.*?)</td>", row) for name, row in rows}
     assert cells == {
         "fedmosaic": ["1 min 23 s", "1,000", "2.00 GB, 5.00 MB on the device"],

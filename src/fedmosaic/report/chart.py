@@ -11,6 +11,8 @@ from markupsafe import Markup
 _TOP, _BOTTOM, _LEFT = 12, 38, 50
 _LABEL_GAP = 13
 """Least distance of two value labels at the right end, in SVG units (text is 12 high)."""
+_VALUE, _LETTER, _LABELS = 52, 7, 0.4
+"""Widths of a value and of one letter after it, in SVG units, and the largest share of a chart that both may have."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Line:
         name: for the tooltip.
         dots: mark the points (each with its own tooltip).
         end: write the last value at the right end.
-        tag: written after it.
+        tag: written after it; cut to what leaves most of the chart to the lines.
         partial: points that are less sure than the others; their marks are hollow.
         square: whether marks are squares, to tell lines apart without colour.
     """
@@ -117,7 +119,7 @@ def draw(
         height: in pixels.
         switches: where something else begins, and what: a dotted line each.
     """
-    right = max([14, *(52 + 7 * len(line.tag) for line in lines if line.end)])
+    right = min(max([14, *(_VALUE + _LETTER * len(line.tag) for line in lines if line.end)]), int(_LABELS * width))
     inner_width, inner_height = width - _LEFT - right, height - _TOP - _BOTTOM
 
     def x(round_: float) -> float:
@@ -135,7 +137,8 @@ def draw(
         )
     for line in lines:
         parts.append(_line(line, axes, x, y))
-    parts += _end_labels([line for line in lines if line.end and line.points], axes, x, y)
+    letters = (right - _VALUE) // _LETTER
+    parts += _end_labels([line for line in lines if line.end and line.points], axes, x, y, letters=letters)
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         width, height, title, Markup("").join(parts)
     )
@@ -189,16 +192,23 @@ def _line(line: Line, axes: Axes, x: _Scale, y: _Scale) -> Markup:
     return Markup('<g class="line {}">{}</g>').format(line.css, Markup("").join(parts))
 
 
-def _end_labels(lines: Sequence[Line], axes: Axes, x: _Scale, y: _Scale) -> list[Markup]:
+def _end_labels(lines: Sequence[Line], axes: Axes, x: _Scale, y: _Scale, *, letters: int) -> list[Markup]:
     """The lines' last values right of their last points, moved apart where they would overlap."""
     ordered = sorted(lines, key=lambda line: y(line.points[-1][1]))
     heights = _apart([y(line.points[-1][1]) for line in ordered])
     return [
         Markup('<text class="end {}" x="{:.1f}" y="{:.1f}">{}</text>').format(
-            line.css, x(line.points[-1][0]) + 7, height + 4, f"{axes.show(line.points[-1][1])} {line.tag}".strip()
+            line.css,
+            x(line.points[-1][0]) + 7,
+            height + 4,
+            f"{axes.show(line.points[-1][1])} {_cut(line.tag, letters)}".strip(),
         )
         for line, height in zip(ordered, heights, strict=True)
     ]
+
+
+def _cut(tag: str, letters: int) -> str:
+    return tag if len(tag) <= letters else tag[: letters - 1] + "…"
 
 
 def _apart(heights: Sequence[float]) -> list[float]:

@@ -64,6 +64,7 @@ def comparison_page(comparison: Mapping[str, Any], plans: Sequence[Plan], path: 
             evaluation=plans[0].settings.evaluation,
             scored=scored(plans[0].settings.evaluation),
             rows=rows,
+            short=_short(rows),
             best={name: _best(rows, name) for name in _COLUMNS},
             answers={"": "", "_exchanged": ", after exchange"} if _exchanged(rows) else {"": ""},
             charts=[
@@ -117,11 +118,13 @@ def _verdicts(runs: Mapping[str, Sequence[RunRecord]], rows: Sequence[Mapping[st
     alone = next((name for name in runs if name.partition(":")[0] == _ALONE and name != first), None)
     if first is None or first.partition(":")[0] == _ALONE:
         alone = None
+    short = _short(rows)
     questions = [(alone, "training alone", "Was it worth it?")]
     for rival in dict.fromkeys(
         found["rival"] for part in PARTS if first and (found := rows[0]["against_rivals"][part])
     ):
-        questions.append((rival, f"its best rival, {rival}", f"Is {first} better than {rival}?"))
+        question = f"Is {short[str(first)]} better than {short[rival]}?"
+        questions.append((rival, f"its best rival, {short[rival]}", question))
     found = []
     for name, words, question in questions:
         if name is None or name not in runs or (words != "training alone" and name == alone):
@@ -136,6 +139,11 @@ def _best(rows: Sequence[Mapping[str, Any]], name: str) -> str | None:
     most = max((row["runs"] for row in rows), default=0)  # others are means over fewer seeds: not to be set beside
     known = [row for row in rows if row[name] and row["runs"] == most]
     return str(max(known, key=lambda row: float(row[name]["mean"]))["method"]) if known else None
+
+
+def _short(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What stands for each variant where its settings, which may be many, have no room: method and number."""
+    return {row["method"]: f"{row['method'].partition(':')[0]} ({number})" for number, row in enumerate(rows, 1)}
 
 
 def _exchanged(rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -174,12 +182,13 @@ def _chart(
     across: Across,
     label: str,
 ) -> Markup:
-    lines = []
+    lines, short = [], _short(rows)
     for row in reversed(rows):  # the first is drawn last, above the others
         points = _mean_curve([across(record, metric) for record in runs[row["method"]]])
         if points:
             css = f"{_style(row, rows, metric)} {metric}"
-            lines.append(Line(points, css, row["method"], dots=len(points) <= 1, end=True, tag=row["method"]))
+            name = row["method"]
+            lines.append(Line(points, css, name, dots=len(points) <= 1, end=True, tag=short[name]))
     if not lines:
         return Markup("")
     last = max(line.points[-1][0] for line in lines)

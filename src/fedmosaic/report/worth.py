@@ -137,6 +137,16 @@ def answer(record: RunRecord) -> Answer:
     return judged(changes, "training alone")
 
 
+def words(record: RunRecord) -> dict[Metric, str]:
+    """Return for Self and Others how they compare with local-only training: as :attr:`Change.word`, or "" if not known.
+
+    Args:
+        record: the run.
+    """
+    changes = {part: change(record, part, record.members(part), against="local") for part in PARTS}
+    return {part: found.word if found else "" for part, found in changes.items()}
+
+
 def chance(found: Change) -> str:
     """Return how sure a difference is, in words.
 
