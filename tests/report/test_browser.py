@@ -7,6 +7,8 @@ import json
 import pytest
 from tests.report.browser import BROWSER, chromium, layout
 
+from fedmosaic.data.mosaic40.build import open_mosaic40
+from fedmosaic.data.sheet_page import contact_page
 from fedmosaic.experiments.comparison import compare
 from fedmosaic.experiments.sweep import Plan
 from fedmosaic.federation import RunFolder
@@ -22,7 +24,7 @@ WIDTHS = (1280, 390)
 
 
 @pytest.fixture
-def pages(make_run, tmp_path):
+def pages(make_run, tmp_path, home):
     """One of each kind, with long names and everything on them that can be."""
     gone = [Missing(5, 2, "training", "no answer within the deadline")]
     folder = make_run(clients=6, rounds=8, tasks=4, exchange=0.01, missing=gone, task_prefix="which-differs@blueprint")
@@ -52,7 +54,10 @@ def pages(make_run, tmp_path):
         trying_page(spec, models, method="fedmosaic", limits=Limits(256, 4096), examples=[question], token=True),
         encoding="utf-8",
     )
+    sheet = tmp_path / "sheet.html"
+    sheet.write_text(contact_page(open_mosaic40(home), "change-type@openmoji", n=3), encoding="utf-8")
     return {
+        "sheet": sheet,
         "trying": asked,
         "run": write_report(folder),
         "many": write_report(many),

@@ -13,10 +13,10 @@ from fedmosaic.data.sample import IMAGE_MARK, Sample
 from fedmosaic.data.sheet import evenly_spaced
 
 _STYLE = """
-body { font: 15px/1.4 system-ui, sans-serif; color: #1c1c1c; margin: 2rem; }
-main { display: grid; grid-template-columns: repeat(auto-fill, minmax(26rem, 1fr)); gap: 1rem; }
+body { font: 15px/1.4 system-ui, sans-serif; color: #1c1c1c; margin: clamp(.8rem, 4vw, 2rem); overflow-wrap: anywhere; }
+main { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
 article { border-top: 1px solid #d5d5d5; padding-top: .6rem; }
-img { height: 112px; border: 1px solid #d5d5d5; margin-right: 4px; image-rendering: pixelated; }
+img { height: 112px; max-width: 100%; object-fit: contain; border: 1px solid #d5d5d5; margin-right: 4px; image-rendering: pixelated; }
 p { margin: .3rem 0; color: #6b6b6b; } b { color: #0a7d33; }
 """
 
@@ -37,8 +37,10 @@ def contact_page(benchmark: Benchmark, task_name: str, n: int = 12) -> str:
     sizes = f"{len(task.train)} train, {len(task.validation)} validation, {len(task.test)} test samples"
     articles = "\n".join(_article(benchmark, sample) for sample in evenly_spaced(task.test, n))
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(task.name)}</title>'
-        f"<style>{_STYLE}</style><h1>{escape(task.name)}</h1><p>{escape(task.family)}; {sizes}</p>"
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(task.name)}</title><style>{_STYLE}</style>"
+        f"<h1>{escape(task.name)}</h1><p>{escape(task.family)}; {sizes}</p>"
         f"<main>\n{articles}\n</main></html>\n"
     )
 
