@@ -16,7 +16,8 @@ _STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; color: #1c1c1c; margin: clamp(.8rem, 4vw, 2rem); overflow-wrap: anywhere; }
 main { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
 article { border-top: 1px solid #d5d5d5; padding-top: .6rem; }
-img { height: 112px; max-width: 100%; object-fit: contain; border: 1px solid #d5d5d5; margin-right: 4px; image-rendering: pixelated; }
+img { height: 112px; max-width: 100%; object-fit: contain; border: 1px solid #d5d5d5; margin-right: 4px;
+  image-rendering: pixelated; }
 p { margin: .3rem 0; color: #6b6b6b; } b { color: #0a7d33; }
 """
 
