@@ -30,6 +30,7 @@ def test_matched_text_positions_have_read_the_same(models, samples):
         assert len(text) >= len(ends)
 
 
+@pytest.mark.slow
 def test_image_and_answer_positions_are_those_of_the_batch(models, samples):
     chosen = samples[:4]
     for model in models.values():

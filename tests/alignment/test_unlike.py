@@ -56,6 +56,7 @@ def test_a_module_of_one_family_only_has_orthonormal_random_bases(three):
             torch.testing.assert_close(gram, torch.eye(4), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_unlike_bases_are_saved_and_loaded(three, tmp_path):
     three.save(tmp_path)
     loaded = Alignment.load(tmp_path)

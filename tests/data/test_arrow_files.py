@@ -201,6 +201,7 @@ def test_what_the_datasets_library_saves_is_read(tmp_path):
     assert len(chosen.train) + len(chosen.validation) + len(chosen.test) == 4
 
 
+@pytest.mark.slow
 def test_folders_of_classes_are_read_as_the_datasets_library_does(tmp_path):
     datasets = pytest.importorskip("datasets")
     for split in ("train", "test"):

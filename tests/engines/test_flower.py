@@ -76,6 +76,7 @@ def test_its_bundle_is_small_and_has_no_weights(tmp_path):
     assert bundle.stat().st_size < 100_000
 
 
+@pytest.mark.slow
 def test_nobody_is_told_of_a_run_unless_asked():
     code = (
         "import os; [os.environ.pop(name, None) for name in list(os.environ) if name.startswith(('FLWR_', 'RAY_'))];"

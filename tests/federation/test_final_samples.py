@@ -26,17 +26,20 @@ def _set(count):
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.slow
 def test_every_score_is_that_of_the_same_question_in_a_run_that_asks_all(runs, moment):
     every, some = (json.loads((each.path / f"{moment}.json").read_text()) for each in runs)
     assert some == {client: {task: scores[:FEW] for task, scores in tasks.items()} for client, tasks in every.items()}
 
 
+@pytest.mark.slow
 def test_examples_of_answers_are_kept_however_many_questions_are_scored(runs):
     every, some = (examples.read(each.path / "clients" / "client-000") for each in runs)
     assert some == every != []
     assert all({"start", "final", "exchanged"} <= each.answered.keys() for each in some)
 
 
+@pytest.mark.slow
 def test_evaluating_again_asks_the_questions_of_the_run(runs):
     again = Run(runs[1].path).evaluate()
     table = json.loads((runs[1].path / "scores.json").read_text())
@@ -45,6 +48,7 @@ def test_evaluating_again_asks_the_questions_of_the_run(runs):
             assert again.per_client_task[int(client)][task] == pytest.approx(sum(scores) / FEW)
 
 
+@pytest.mark.slow
 def test_zero_is_a_run_as_it_was_before(runs):
     assert resolve(settings().scenario, method="fedavg", rounds=1, overrides=_set(0)).digest == settings().digest
     assert runs[1].settings.digest != settings().digest

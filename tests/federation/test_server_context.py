@@ -51,6 +51,7 @@ def test_a_trainee_learns_reproducibly_and_its_cost_is_metered(context):
     assert any(name.endswith(".B") for name in moved)
 
 
+@pytest.mark.slow
 def test_server_and_clients_see_the_same_public_samples_in_a_round(tmp_path):
     settings = small("fedavg")
     participant = ClientNode(ClientRuntime(Assets(settings), tmp_path), 0)

@@ -38,6 +38,7 @@ def runtime(tmp_path, home):
     return make
 
 
+@pytest.mark.slow
 def test_the_proxy_has_no_part_in_it(runtime, tmp_path):
     node = ClientNode(runtime("sft", ""), 0)
     base = node.evaluate(0, others=True, count=0)

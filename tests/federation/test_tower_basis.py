@@ -35,6 +35,7 @@ def test_at_full_rank_it_is_the_identity_for_all_families(assets, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_below_it_is_the_same_for_all_families_and_made_once(assets, home, tmp_path, monkeypatch):
     monkeypatch.setattr(tower_basis, "SAMPLES", 24)
     for folder in ("data", "features"):

@@ -38,6 +38,7 @@ def test_public_samples_are_a_fifth_of_what_a_client_trains_on(steps, size, coun
     assert DistillationSettings(public_samples=7).public_count(training) == 7
 
 
+@pytest.mark.slow
 def test_what_is_held_out_is_a_quarter_as_much_and_not_learned_from():
     _, _, distiller, _, _ = distillation(steps=40)
     learned = {sample for batch in distiller.batches["narrow"] for sample in batch.samples}

@@ -106,6 +106,7 @@ def test_proxies_of_all_clients_are_averaged_and_own_models_within_their_archite
     assert torch.equal(lab.method.upload(client)[proxies[0]], downloads[3][proxies[0]])
 
 
+@pytest.mark.slow
 def test_a_newcomer_receives_the_mean_of_proxies_of_other_architectures():
     lab = Lab("fedmosaic-proxy", models=UNLIKE)
     uploads = [trained(lab, number)[1] for number in (0, 1)]

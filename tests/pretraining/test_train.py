@@ -43,6 +43,7 @@ def test_learning_rate_rises_stays_and_falls():
     assert recipe.learning_rate(99, 1.0) == 0.02
 
 
+@pytest.mark.slow
 def test_curriculum_looks_matches_compares_and_then_mixes(bank):
     curriculum = PhaseSchedule(bank, size=8, start=0.0, seed=0)
     looking, matching, comparing, everything = (

@@ -43,6 +43,7 @@ def test_the_scale_is_of_what_is_possible_so_that_little_looks_little(make_run):
         assert all(0.0 <= cell.level <= 1.0 for row in each.cells() for cell in row)
 
 
+@pytest.mark.slow
 def test_long_runs_are_thinned_but_keep_the_last_round(make_run):
     found = heat(read_run(make_run(clients=2, rounds=150)))
     assert found is not None

@@ -10,6 +10,8 @@ from fedmosaic.data.mosaic40.catalog import PARTS, PUBLIC, TEST, icons
 from fedmosaic.data.mosaic40.categories import AMBIGUOUS_ICONS, CATEGORIES, disjoint_categories
 from fedmosaic.errors import DataError, SettingsError
 
+pytestmark = pytest.mark.slow  # the catalogue's groups take seconds to find
+
 
 def test_a_group_of_near_copies_lies_in_one_part() -> None:
     parts = defaultdict(set)

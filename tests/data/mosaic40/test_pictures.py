@@ -95,6 +95,7 @@ def test_hills_peak_on_either_side() -> None:
     assert min(peaks.values()) >= 15
 
 
+@pytest.mark.slow
 def test_counts_fill_as_many_cells(things: list[Icon]) -> None:
     builder, rng = BankBuilder(), random.Random(0)
     numbers = set()
@@ -107,6 +108,7 @@ def test_counts_fill_as_many_cells(things: list[Icon]) -> None:
     assert numbers == {1, 2, 3, 4, 5}
 
 
+@pytest.mark.slow
 def test_pairs_lie_as_told(things: list[Icon]) -> None:
     """The first thing is redrawn on its own place: the picture must hold it on the side that the relation says."""
     builder, rng = BankBuilder(), random.Random(0)
@@ -122,6 +124,7 @@ def test_pairs_lie_as_told(things: list[Icon]) -> None:
         assert picture["first"] != picture["second"]
 
 
+@pytest.mark.slow
 def test_relations_put_the_first_thing_on_its_side(things: list[Icon], monkeypatch: pytest.MonkeyPatch) -> None:
     placed = []
     monkeypatch.setattr(
@@ -141,6 +144,7 @@ def test_relations_put_the_first_thing_on_its_side(things: list[Icon], monkeypat
         assert {box.left + box.side <= 66 and box.top + box.side <= 66 for box in (one, two)} == {True}
 
 
+@pytest.mark.slow
 def test_changes_are_as_told(things: list[Icon]) -> None:
     builder, rng = BankBuilder(), random.Random(0)
     seen = Counter()
@@ -168,6 +172,7 @@ def test_changes_are_as_told(things: list[Icon]) -> None:
     assert len(seen) == 4
 
 
+@pytest.mark.slow
 def test_edits_are_as_told_and_can_be_seen(things: list[Icon]) -> None:
     builder, rng = BankBuilder(), random.Random(0)
     seen = Counter()
@@ -192,6 +197,7 @@ def test_edits_are_as_told_and_can_be_seen(things: list[Icon]) -> None:
     assert set(seen) == set(scenes.EDITS)
 
 
+@pytest.mark.slow
 def test_digits_are_the_scans() -> None:
     builder = BankBuilder()
     images, digits = scenes.load_digits_once()
@@ -208,6 +214,7 @@ def test_digits_are_the_scans() -> None:
     ("name", "colours"),
     [("fr", {"blue", "white", "red"}), ("de", {"black", "red", "yellow"}), ("flag ua", {"blue", "yellow"})],
 )
+@pytest.mark.slow
 def test_flags_have_their_colours(name: str, colours: set[str]) -> None:
     thing = next(icon for icon in icons() if icon.name == name)
     picture = scenes.flag(BankBuilder(), thing, "flat")

@@ -19,6 +19,7 @@ def words_of_tasks(mosaic: Mosaic40) -> tuple[set[str], set[str]]:
     return {w for s in samples for w in s.prompt.split()}, {w for s in samples for w in s.answer.split()}
 
 
+@pytest.mark.slow
 def test_dialogues_are_well_formed(dialogues: list[Dialogue], public_bank: PublicBank) -> None:
     keys = set(public_bank.images.keys())
     for dialogue in dialogues:
