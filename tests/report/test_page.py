@@ -15,7 +15,7 @@ from fedmosaic.federation import RunFolder
 from fedmosaic.report import write_report
 from fedmosaic.report.record import read_run
 from fedmosaic.report.text import percent, points
-from fedmosaic.report.worth import words
+from fedmosaic.report.worth import against_alone
 
 VOID = {"meta", "input", "br", "img", "link"}
 
@@ -120,7 +120,8 @@ def test_cards_and_costs_are_the_results(make_run):
 def test_a_card_has_the_colour_of_a_gain_only_where_it_cannot_be_chance(make_run):
     folder = make_run(gain=0.3)
     make_run("run/reference", method="sft", gain=0.3, relevance=False)
-    assert words(read_run(folder)) == {"self": "higher", "others": "unclear"}
+    found = against_alone(read_run(folder))
+    assert {part: change.word for part, change in found.items()} == {"self": "higher", "others": "unclear"}
     html = write_report(folder).read_text(encoding="utf-8")
     cards = re.findall(r'<small class="(\w*)">[^<]* points over local only(.*?)</small>', html)
     assert cards == [("up", ""), ("", ": unclear")]

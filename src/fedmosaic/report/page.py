@@ -92,7 +92,7 @@ def _content(record: RunRecord) -> dict[str, Any]:
         "finished": record.results is not None,
         "status": verdict.status(record),
         "answer": worth.answer(record),
-        "words": worth.words(record),
+        "against_alone": worth.against_alone(record),
         "sentences": verdict.sentences(record),
         "gained": [said for part in worth.PARTS if (said := worth.gained(record, part))],
         "questions": questions(record),

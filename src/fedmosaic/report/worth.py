@@ -129,7 +129,7 @@ def answer(record: RunRecord) -> Answer:
         return Answer("Not known", "There is no reference run beside it to compare with (run with --reference).")
     if record.as_long is None:
         return Answer("Not known", "The local-only training beside it is not finished, or has another length.")
-    changes = {part: found for part in PARTS if (found := change(record, part, record.members(part), against="local"))}
+    changes = against_alone(record)
     if not changes:
         return Answer(
             "Not known", "There are no scores of single questions of both that pair, so chance cannot be told apart."
@@ -137,14 +137,13 @@ def answer(record: RunRecord) -> Answer:
     return judged(changes, "training alone")
 
 
-def words(record: RunRecord) -> dict[Metric, str]:
-    """Return for Self and Others how they compare with local-only training: as :attr:`Change.word`, or "" if not known.
+def against_alone(record: RunRecord) -> dict[Metric, Change]:
+    """Return the differences of Self and Others from local-only training, of all clients, as far as they are known.
 
     Args:
         record: the run.
     """
-    changes = {part: change(record, part, record.members(part), against="local") for part in PARTS}
-    return {part: found.word if found else "" for part, found in changes.items()}
+    return {part: found for part in PARTS if (found := change(record, part, record.members(part), against="local"))}
 
 
 def chance(found: Change) -> str:
