@@ -7,6 +7,7 @@ from tests.federation.scenario import results_of, small
 from fedmosaic.errors import DataError, SettingsError
 from fedmosaic.experiments import sweep
 from fedmosaic.experiments.comparison import rates_of, rates_of_other_steps, steps_of_rates
+from fedmosaic.experiments.variant import method_and_changes, variant_of
 from fedmosaic.federation import RunFolder
 
 
@@ -21,6 +22,14 @@ def test_a_variant_is_its_method_with_other_settings():
         7,
     )
     assert sft.method == "sft"
+
+
+def test_a_colon_in_a_value_belongs_to_it():
+    name = variant_of("sft", ["device=cuda:1", "training.steps=7"])
+    assert name == "sft:device=cuda:1:training.steps=7"
+    assert method_and_changes(name) == ("sft", ["device=cuda:1", "training.steps=7"])
+    assert method_and_changes("sft") == ("sft", [])
+    assert method_and_changes("sft:steps") == ("sft", ["steps"])  # without a value: refused as a setting
 
 
 def test_an_unknown_setting_of_a_variant_is_named():

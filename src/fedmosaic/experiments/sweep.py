@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedmosaic.config import RunSettings, varied
+from fedmosaic.experiments.variant import method_and_changes
 from fedmosaic.federation.assets import Assets, AssetsOf
 from fedmosaic.federation.input_digests import InputDigests
 from fedmosaic.federation.run_folder import RunFolder
@@ -48,7 +49,7 @@ def variants(base: RunSettings, names: Sequence[str]) -> dict[str, RunSettings]:
     """
     chosen = {}
     for name in names:
-        method, *changes = name.split(":")
+        method, changes = method_and_changes(name)
         plain = base.model_copy(update={"method": method, "method_settings": {}})
         chosen[name] = varied(plain, [_dotted(change) for change in changes])
     return chosen

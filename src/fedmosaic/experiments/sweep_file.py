@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from fedmosaic.config.paths import expanded
 from fedmosaic.config.validation import explain
 from fedmosaic.errors import SettingsError
+from fedmosaic.experiments.variant import variant_of
 
 _FILES = (".toml", ".json")
 
@@ -97,12 +98,10 @@ def _variant(given: Any) -> Any:
         f"{key}={value if isinstance(value, str) else json.dumps(value)}"
         for key, value in _flat({key: value for key, value in given.items() if key != "method"})
     ]
-    if wrong := [change for change in changes if any(sign in change for sign in ",:")]:
-        raise ValueError(
-            f"methods: {wrong[0]} of {given['method']} has a comma or colon, which separate variants; expected a plain "
-            "value, or the setting for all runs below [settings]"
-        )
-    return ":".join([given["method"], *changes])
+    try:
+        return variant_of(given["method"], changes)
+    except ValueError as error:
+        raise ValueError(f"methods: {error}") from error
 
 
 def _flat(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

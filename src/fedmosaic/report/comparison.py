@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from fedmosaic.experiments.comparison import PARTS
 from fedmosaic.experiments.sweep import Plan
+from fedmosaic.experiments.variant import method_and_changes
 from fedmosaic.io import write_atomically
 from fedmosaic.report import costs
 from fedmosaic.report.chart import Line, draw, fit
@@ -65,6 +66,7 @@ def comparison_page(comparison: Mapping[str, Any], plans: Sequence[Plan], path: 
             scored=scored(plans[0].settings.evaluation),
             rows=rows,
             short=_short(rows),
+            method_and_changes=method_and_changes,
             best={name: _best(rows, name) for name in _COLUMNS},
             answers={"": "", "_exchanged": ", after exchange"} if _exchanged(rows) else {"": ""},
             charts=[
@@ -81,7 +83,7 @@ def comparison_page(comparison: Mapping[str, Any], plans: Sequence[Plan], path: 
             silent=[
                 f"{name}: {why}."
                 for name, found in runs.items()
-                if not name.startswith(_ALONE) and (why := nothing(found[0]))
+                if method_and_changes(name)[0] != _ALONE and (why := nothing(found[0]))
             ],
         )
     )
@@ -115,8 +117,8 @@ def _speed(method: str, records: Sequence[RunRecord]) -> Speed:
 def _verdicts(runs: Mapping[str, Sequence[RunRecord]], rows: Sequence[Mapping[str, Any]]) -> list[Verdict]:
     """Of the first method: whether it was worth it against training alone, and whether it is better than its rivals."""
     first = rows[0]["method"] if rows else None
-    alone = next((name for name in runs if name.partition(":")[0] == _ALONE and name != first), None)
-    if first is None or first.partition(":")[0] == _ALONE:
+    alone = next((name for name in runs if method_and_changes(name)[0] == _ALONE and name != first), None)
+    if first is None or method_and_changes(first)[0] == _ALONE:
         alone = None
     short = _short(rows)
     questions = [(alone, "training alone", "Was it worth it?")]
@@ -143,7 +145,7 @@ def _best(rows: Sequence[Mapping[str, Any]], name: str) -> str | None:
 
 def _short(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """What stands for each variant where its settings, which may be many, have no room: method and number."""
-    return {row["method"]: f"{row['method'].partition(':')[0]} ({number})" for number, row in enumerate(rows, 1)}
+    return {row["method"]: f"{method_and_changes(row['method'])[0]} ({number})" for number, row in enumerate(rows, 1)}
 
 
 def _exchanged(rows: Sequence[Mapping[str, Any]]) -> bool:
