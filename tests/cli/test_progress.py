@@ -89,6 +89,14 @@ def test_a_run_in_a_log_tells_where_it_is(monkeypatch):
     assert "round 2/3 done" in log.getvalue()
 
 
+def test_a_log_says_that_the_last_round_is_over_while_scores_are_made(monkeypatch):
+    monkeypatch.setattr("fedmosaic.cli.progress.SECONDS", 0.01)
+    log = Log("fedmosaic: round 3/3 done, last scores (")
+    with RunDisplay(small(), Console(file=log), beside=None) as display:
+        display.on_trained(Trained(round=3, client=3, loss=0.4, seconds=1.0))
+        log.wait()
+
+
 def test_a_loss_that_nobody_has_measured_is_a_dash(monkeypatch):
     monkeypatch.setattr("fedmosaic.cli.progress.SECONDS", 0.01)
     log = Log("fedmosaic: round 2/3  client 1  loss – (")  # noqa: RUF001

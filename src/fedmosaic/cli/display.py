@@ -91,8 +91,13 @@ class RunDisplay(Callback):
         """Show that a client is done, and how far the other run is."""
         self._bars.update(self._main, completed=self._position(record))
         self._show_beside()
-        if not self._console.is_terminal and record.client == self._last_of_round.get(record.round):
-            self._console.print(f"round {record.round}/{self._settings.rounds} done", highlight=False)
+        if record.client == self._last_of_round.get(record.round):
+            done = f"round {record.round}/{self._settings.rounds} done"
+            state = f"{done}, last scores" if record.round == self._settings.rounds else done
+            self._bars.update(self._main, state=state)
+            self._tell(f"{self._settings.method}: {state}")
+            if not self._console.is_terminal:
+                self._console.print(done, highlight=False)
 
     def on_missing(self, record: Missing) -> None:
         """Show it above the bars."""
