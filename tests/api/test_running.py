@@ -1,5 +1,6 @@
 """Runs from Python: what is refused, what can be given, and that the command line goes on from it."""
 
+import dataclasses
 import json
 import shutil
 
@@ -64,6 +65,16 @@ def test_clients_answer_as_the_last_exchange_has_left_them_where_that_is_asked_f
     assert answered in {"paris", "rome"}
     again.client(0, after_exchange=True).export(tmp_path / "lora")
     assert "after the last exchange" in (tmp_path / "lora" / "README.md").read_text()
+
+
+def test_a_method_that_needs_public_samples_takes_those_of_a_task_of_ones_own(tmp_path):
+    public = dataclasses.replace(capitals(), name="shown")
+    scenario = TEXT.model_copy(update={"public": "shown"})
+    given = objects(tasks=[capitals(), colours(), public])
+    done = fm.run(scenario, method="takfl", out=tmp_path / "run", **SHORT, **given)
+    assert done.results.self_.last is not None
+    with pytest.raises(fm.SettingsError, match="no task is public"):
+        fm.run(TEXT, method="takfl", out=tmp_path / "without", **SHORT, **objects())
 
 
 def test_a_run_without_a_last_exchange_has_one_answer_only(run, tmp_path):

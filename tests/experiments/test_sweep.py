@@ -32,6 +32,14 @@ def test_a_colon_in_a_value_belongs_to_it():
     assert method_and_changes("sft:steps") == ("sft", ["steps"])  # without a value: refused as a setting
 
 
+def test_settings_of_methods_that_are_given_for_all_runs_are_those_of_every_method_that_has_them():
+    base = small(seed=0).model_copy(update={"method_settings": {"temperature": 0.125}})
+    chosen = sweep.variants(base, ["fedmosaic", "fedmosaic:temperature=2.0", "fedmosaic-proxy", "sft"])
+    assert [each.method_settings.get("temperature") for each in chosen.values()] == [0.125, 2.0, 0.125, None]
+    with pytest.raises(SettingsError, match=r"method\.temperature .* none of sft, fedavg has such a setting"):
+        sweep.variants(base, ["sft", "fedavg"])
+
+
 def test_an_unknown_setting_of_a_variant_is_named():
     with pytest.raises(SettingsError, match="stepps"):
         sweep.variants(small(), ["sft:training.stepps=7"])

@@ -13,7 +13,7 @@ from fedmosaic.api.methods import MethodChoice, name_of
 from fedmosaic.api.objects import Objects
 from fedmosaic.api.placing import placed
 from fedmosaic.api.preparing import prepare
-from fedmosaic.api.settings import check_comparison, overrides_of, scenario_of
+from fedmosaic.api.settings import check_comparison, check_shared, overrides_of, scenario_of
 from fedmosaic.api.telling import SILENT, Teller
 from fedmosaic.api.watching import teller
 from fedmosaic.config import RunSettings, Scenario, resolve
@@ -98,9 +98,11 @@ def compare(
     for name in names:
         METHODS.check(name.partition(":")[0])
     make_trackers(track)  # that they can be made
+    overrides = [*asked.overrides(), *overrides_of(settings)]
+    check_shared(overrides)
     base = resolve(
         objects.named_in(scenario_of(asked.scenario if scenario is None else scenario)),
-        overrides=[*asked.overrides(), *overrides_of(settings)],
+        overrides=overrides,
         rounds=asked.rounds if rounds is None else rounds,
         device=device,
     )

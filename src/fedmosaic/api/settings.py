@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,21 @@ def with_options(scenario: Scenario, *, skip_bad: bool, reference: bool | str | 
     else:
         wanted = (scenario.reference or _DEFAULT_REFERENCE) if reference else ""
     return scenario.model_copy(update={"skip_bad": scenario.skip_bad or skip_bad, "reference": wanted})
+
+
+def check_shared(overrides: Sequence[str]) -> None:
+    """Refuse settings of all runs of a comparison that each run has its own of.
+
+    Args:
+        overrides: ``key=value`` strings with dotted keys.
+
+    Raises:
+        SettingsError: one of them is such a setting, and would be replaced in silence.
+    """
+    instead = {"method": "methods (--methods)", "seed": "seeds (--seeds)"}
+    for override in overrides:
+        if said := instead.get(override.partition("=")[0].strip()):
+            raise SettingsError(f"{override}: a comparison has {said} of its own; name them there")
 
 
 def check_comparison(budget: str, finished: Path | None) -> None:

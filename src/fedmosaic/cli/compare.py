@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
-from fedmosaic.api.settings import check_comparison
+from fedmosaic.api.settings import check_comparison, check_shared
 from fedmosaic.cli import completing, lists
 from fedmosaic.cli.console import PlainConsole
 from fedmosaic.cli.progress import logging, teller
@@ -100,6 +100,7 @@ def compare(
         TRACKERS.check(each)
     chosen = load_scenario(scenario)
     overrides = [*(Sweep.read(sweep).overrides() if sweep else ()), *(overrides or ())]
+    check_shared(overrides)
     asked = resolve(chosen, overrides=overrides, rounds=rounds, device=device)
 
     from fedmosaic.api.background import run_all

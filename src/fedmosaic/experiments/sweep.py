@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedmosaic.config import RunSettings, varied
+from fedmosaic.errors import SettingsError
 from fedmosaic.experiments.variant import method_and_changes
 from fedmosaic.federation.assets import Assets, AssetsOf
 from fedmosaic.federation.input_digests import InputDigests
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.io import folder_written_atomically
+from fedmosaic.methods.registry import setting_names
+from fedmosaic.nearest import hint
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,25 @@ def variants(base: RunSettings, names: Sequence[str]) -> dict[str, RunSettings]:
     """Return the settings of each variant.
 
     Args:
-        base: settings of all runs but for the method and its settings.
+        base: settings of all runs but for the method; settings of methods are those of every method that has them.
         names: ``fedmosaic``, ``fedmosaic:relevance=uniform``, ``fedmosaic:adapter.alignment=none:gate=false``; a key
             without a dot is one of the method's own settings.
+
+    Raises:
+        SettingsError: no method has a setting, or its value is unusable.
     """
-    chosen = {}
+    chosen, known = {}, set[str]()
     for name in names:
         method, changes = method_and_changes(name)
-        plain = base.model_copy(update={"method": method, "method_settings": {}})
+        known |= (own := set(setting_names(method)))
+        shared = {key: value for key, value in base.method_settings.items() if key in own}
+        plain = base.model_copy(update={"method": method, "method_settings": shared})
         chosen[name] = varied(plain, [_dotted(change) for change in changes])
+    if unknown := sorted(base.method_settings.keys() - known):
+        raise SettingsError(
+            f"method.{unknown[0]} is given for all runs, and none of {', '.join(names)} has such a setting; "
+            f"{hint(unknown[0], sorted(known))}leave it out"
+        )
     return chosen
 
 

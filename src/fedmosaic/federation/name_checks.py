@@ -30,7 +30,7 @@ def check_names(settings: RunSettings) -> None:
 
 
 def check_tasks(scenario: Scenario, benchmark: Benchmark) -> None:
-    """Check the names of tasks that no client trains on, which nothing else would miss.
+    """Check the names of tasks that are asked without options, which nothing else would miss.
 
     Args:
         scenario: of the run.
@@ -39,7 +39,7 @@ def check_tasks(scenario: Scenario, benchmark: Benchmark) -> None:
     Raises:
         SettingsError: the data have no such task; names near ones.
     """
-    known = {*benchmark.task_names(), *benchmark.unseen_names()}
-    for what, name in [("public task", scenario.public), *(("open task", name) for name in scenario.open_tasks)]:
-        if name and name not in known:
-            raise unknown(what, name, known)
+    known = {*benchmark.task_names(), *benchmark.unseen_names(), *filter(None, [scenario.public])}
+    for name in scenario.open_tasks:
+        if name not in known:
+            raise unknown("open task", name, known)

@@ -24,6 +24,18 @@ def method_classes() -> dict[str, type[Method[Any]]]:
     return {name: METHODS.load(name) for name in METHODS}
 
 
+def setting_names(name: str) -> list[str]:
+    """Return the names of a method's own settings.
+
+    Args:
+        name: of the method.
+
+    Raises:
+        SettingsError: unknown method.
+    """
+    return [field.name for field in dataclasses.fields(METHODS.load(name).Settings)]
+
+
 def make_method(name: str, settings: Mapping[str, Any]) -> Method[Any]:
     """Return a method of a name with settings.
 
@@ -35,7 +47,7 @@ def make_method(name: str, settings: Mapping[str, Any]) -> Method[Any]:
         SettingsError: unknown method (with the nearest name), unknown key or unusable value.
     """
     kind: type[Method[Any]] = METHODS.load(name)
-    names = [field.name for field in dataclasses.fields(kind.Settings)]
+    names = setting_names(name)
     if unknown := [key for key in settings if key not in names]:
         raise SettingsError(
             f"method {name!r} has no setting {unknown[0]!r}; {hint(unknown[0], names)}"
