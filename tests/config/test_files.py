@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmosaic.config import load_scenario, resolve
+from fedmosaic.config import Scenario, load_scenario, resolve
 from fedmosaic.config.names import ALIGNMENTS
 from fedmosaic.errors import SettingsError
 
@@ -105,6 +105,18 @@ def test_a_folder_here_is_not_taken_for_one_beside_the_file(tmp_path, monkeypatc
     path = written(tmp_path / "own" / "s.toml", CLIENT.replace("tiny-llama", "model"))
     monkeypatch.chdir(tmp_path)
     assert resolve(load_scenario(path)).scenario.clients[0].model == "model"
+
+
+def test_paths_of_a_scenario_in_python_are_relative_to_where_one_is(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    clients = [
+        {"id": i, "model": name, "tasks": ["t"]} for i, name in enumerate(("./a", "../b", "model", "tiny-llama"))
+    ]
+    found = resolve(Scenario(name="mine", clients=clients, probe="./a")).scenario
+    wanted = [str(tmp_path / "a"), str(tmp_path.parent / "b"), "model", "tiny-llama"]
+    assert [client.model for client in found.clients] == wanted
+    assert found.probe == str(tmp_path / "a")
 
 
 def test_paths_of_the_command_line_are_relative_to_where_one_is(tmp_path, monkeypatch):

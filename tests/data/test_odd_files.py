@@ -333,6 +333,31 @@ def test_columns_of_llama_factory_win_over_keys_with_usual_names(tmp_path):
         assert {sample.prompt[:5] for sample in FilesBenchmark(path).task("one").train} == {"right"}
 
 
+@pytest.mark.parametrize(
+    ("columns", "asked", "answer"),
+    [
+        ({"prompt": "question", "response": "answer"}, "what is it?", "two"),
+        ({"prompt": "input", "response": "output"}, "source", "b"),
+        ({"prompt": "question", "query": "input", "response": "answer"}, "what is it?\nsource", "two"),
+        ({}, "do it\nsource", "b"),
+    ],
+)
+def test_columns_of_llama_factory_that_are_not_named_are_not_there(tmp_path, columns, asked, answer):
+    """As its parser has it: where ``columns`` is given, query, history and system are what it says, or nothing."""
+    keys = {"question": "what is it?", "answer": "two", "instruction": "do it", "input": "source", "output": "b"}
+    records = [{key: f"{value} {i}" for key, value in keys.items()} for i in range(4)]
+    if columns:
+        records = [each | {"history": [["before?", "then"]], "system": "be brief"} for each in records]
+    (tmp_path / "one.json").write_text(json.dumps(records))
+    table = {"one": {"file_name": "one.json", **({"columns": columns} if columns else {})}}
+    (tmp_path / "dataset_info.json").write_text(json.dumps(table))
+    task = FilesBenchmark(tmp_path).task("one")
+    read = {
+        tuple(re.sub(r" \d", "", text) for text in (each.prompt, each.answer)) for each in (*task.train, *task.test)
+    }
+    assert read == {(asked, answer)}
+
+
 def test_pictures_in_records_need_not_fit_into_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("fedmosaic.data.embedded_store.IN_MEMORY", 100)
     records = []

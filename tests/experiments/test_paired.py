@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from fedmosaic.evaluation import Measurement, summarise
 from fedmosaic.experiments import comparison
@@ -39,8 +40,22 @@ def test_seeds_that_disagree_make_a_lead_uncertain():
 def test_one_seed_is_judged_over_its_tasks():
     values = np.random.default_rng(2).normal(0.05, 0.1, (1, 40))
     found = paired_difference(scores(values), scores(np.zeros_like(values)))
-    half = 1.96 * values.std() / np.sqrt(40)
+    half = stats.t.ppf(0.975, 39) * values.std(ddof=1) / np.sqrt(40)
     assert found.low == pytest.approx(values.mean() - half, abs=0.2 * half)
+
+
+def test_a_single_number_says_nothing_of_others():
+    found = paired_difference([{"a": 0.51}], [{"a": 0.5}])
+    assert (found.mean, found.low, found.high) == pytest.approx((0.01, -1, 1))
+    assert not found.significant
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (1, 4), (2, 1), (3, 1)])
+def test_few_tasks_or_seeds_seldom_tell_equal_methods_apart(shape):
+    random = np.random.default_rng(3)
+    zero = scores(np.zeros(shape))
+    false = [paired_difference(scores(random.normal(0, 0.05, shape)), zero).significant for _ in range(100)]
+    assert sum(false) <= 12  # of them 5 by chance; 49, 19, 50 and 25 without the widening
 
 
 def results(scored, tasks):
@@ -138,6 +153,16 @@ def test_equal_methods_are_rarely_told_apart_and_unequal_ones_often(shape):
         sure += sampled_difference([c], [b], own, seed=i).significant
     assert false <= 20
     assert sure >= 100
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_a_few_questions_that_all_changed_alike_are_not_sure(count):
+    """Of four that changed for no reason one in eight would all have changed in one direction."""
+    own = {0: ["x"], 1: ["y"]}
+    right, wrong = ({0: {"x": [value] * count}} for value in (1.0, 0.0))
+    assert not sampled_difference([right], [wrong], own).significant
+    many, none = ({0: {"x": [value] * 20}} for value in (1.0, 0.0))
+    assert sampled_difference([many], [none], own).significant
 
 
 def test_more_seeds_of_the_same_narrow_no_interval_of_tasks_but_agree_on_the_mean():

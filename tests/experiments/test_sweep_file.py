@@ -51,6 +51,24 @@ def test_rates_of_an_earlier_comparison_lie_relative_to_the_file(tmp_path):
     assert Sweep.read(path).options()["rates"] == str(tmp_path / "earlier" / "comparison.json")
 
 
+def test_paths_are_relative_to_the_file_and_texts_are_as_written(tmp_path):
+    (tmp_path / "bases").mkdir()
+    text = """
+    scenario = "own.toml-dirichlet-4"
+    methods = ["sft"]
+    [settings]
+    scenario.data = "../data"
+    scenario.system = "Be brief \U0001f642"
+    adapter.alignment = "bases"
+    """
+    read = Sweep.read(written(tmp_path / "mine.toml", text))
+    assert read.scenario == f"{tmp_path / 'own.toml'}-dirichlet-4"
+    settings = resolve(load_scenario("demo"), overrides=[each for each in read.overrides() if "data" not in each])
+    assert settings.scenario.system == "Be brief \U0001f642"
+    assert settings.adapter.alignment == str(tmp_path / "bases")
+    assert f'scenario.data="{tmp_path.parent / "data"}"' in read.overrides()
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -85,6 +85,7 @@ def copy(ended, tmp_path):
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_that_goes_on_equals_one_started_with_both_numbers(copy, fresh, tmp_path, case):
     before = RunFolder(copy(case)).settings
+    (tmp_path / "copy" / "answers.json").write_text("{}")  # of evaluate --mix, at the end so far
     folder = longer(tmp_path / "copy", 4)
     assert (folder.settings.rounds, folder.settings.planned_rounds) == (4, 2)
     at_once = asked(case, "rounds=4", "planned_rounds=2")
@@ -92,6 +93,8 @@ def test_a_run_that_goes_on_equals_one_started_with_both_numbers(copy, fresh, tm
     assert at_once.digest == folder.settings.digest
     assert "--rounds 4 --set planned_rounds=2" in explanation(before, folder.settings)
     assert json.loads((folder.path / "results.round-0002.json").read_text())["rounds"] == 2
+    assert not (folder.path / "answers.json").exists()
+    assert (folder.path / "answers.round-0002.json").is_file()
 
 
 @pytest.mark.parametrize("case", ["static", pytest.param("dynamic", marks=pytest.mark.slow)])

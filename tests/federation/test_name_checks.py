@@ -14,6 +14,11 @@ CLIENTS = [{"id": 0, "model": "mine", "tasks": ["capitals"]}]
 @pytest.mark.parametrize("asked", [[], ["colours"], ["capitals", "colours"]])
 def test_the_public_task_of_own_data_is_known(asked):
     benchmark = InMemoryBenchmark([capitals(), colours()], trained=["capitals"], public="colours")
-    check_tasks(Scenario(name="s", benchmark="files", data="d", public="colours", open_tasks=asked, clients=CLIENTS), benchmark)
+    check_tasks(
+        Scenario(name="s", benchmark="files", data="d", public="colours", open_tasks=asked, clients=CLIENTS), benchmark
+    )
     with pytest.raises(SettingsError, match="unknown open task 'colour'; did you mean colours"):
-        check_tasks(Scenario(name="s", benchmark="files", data="d", public="colours", open_tasks=["colour"], clients=CLIENTS), benchmark)
+        check_tasks(
+            Scenario(name="s", benchmark="files", data="d", public="colours", open_tasks=["colour"], clients=CLIENTS),
+            benchmark,
+        )

@@ -3,6 +3,7 @@ import re
 
 import pytest
 
+from fedmosaic.evaluation.statistics import mean_interval
 from fedmosaic.experiments.comparison import compare, write_comparison
 from fedmosaic.experiments.sweep import Plan
 from fedmosaic.federation import RunFolder
@@ -32,6 +33,18 @@ def test_each_method_is_set_against_the_best_other_one(plans):
     wanted = rows["fedmosaic"]["self_last"]["mean"] - rows["sft"]["self_last"]["mean"]
     assert lead["mean"] == pytest.approx(wanted)
     assert lead["low"] <= lead["mean"] <= lead["high"]
+
+
+def test_rows_are_in_the_order_asked_for_whichever_run_is_done_first(plans):
+    found = compare([plans[5], *plans], budget="steps")  # the run of feddat that is not done comes first
+    assert [row["method"] for row in found["rows"]] == ["feddat", "fedmosaic", "sft"]
+
+
+def test_base_models_have_one_score_a_seed(plans):
+    known = {each.seed: RunFolder(each.path).results().initial.self_ for each in plans[:2]}
+    found = compare(plans, budget="steps")["initial"]["self"]
+    mean, half = mean_interval(list(known.values()))
+    assert (found["mean"], found["ci95"]) == pytest.approx((mean, half))
 
 
 def test_a_variant_is_no_rival_of_its_own_method(make_run, tmp_path):

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from fedmosaic.config import Scenario, dotted, load_scenario
+from fedmosaic.config.overrides import literal
 from fedmosaic.errors import SettingsError
 from fedmosaic.nearest import hint
 
@@ -39,18 +38,7 @@ def overrides_of(settings: Mapping[str, Any] | None, **tables: Mapping[str, Any]
         SettingsError: a value is none that a setting can have.
     """
     given = {name: table for name, table in tables.items() if table is not None}
-    return [f"{key}={_literal(key, value)}" for source in (given, settings or {}) for key, value in dotted(source)]
-
-
-def _literal(key: str, value: Any) -> str:
-    plain = str(value) if isinstance(value, Path) else value
-    try:
-        return tomli_w.dumps({"value": plain}).partition("=")[2].strip()
-    except (TypeError, ValueError):
-        raise SettingsError(
-            f"setting {key} = {value!r} is a {type(value).__name__}; expected a number, a text, a truth value or a "
-            "list of them (leave a setting out to have its default)"
-        ) from None
+    return [f"{key}={literal(key, value)}" for source in (given, settings or {}) for key, value in dotted(source)]
 
 
 def with_options(scenario: Scenario, *, skip_bad: bool, reference: bool | str | None) -> Scenario:

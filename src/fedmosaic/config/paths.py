@@ -48,7 +48,24 @@ def name_or_folder(text: str, base: Path, *, names: Container[str]) -> str:
     if not text or text in names:
         return text
     path = _resolved(text, base)
-    return str(path) if text.startswith((os.sep, ".", "~")) or path.is_dir() else text
+    return str(path) if _like_a_path(text) or path.is_dir() else text
+
+
+def name_or_path(text: str, base: Path) -> str:
+    """Return what begins like a path as an absolute one, and all else as it is, whatever folders there are.
+
+    Args:
+        text: as it was written.
+        base: what a relative path is relative to.
+
+    Raises:
+        SettingsError: no file system has such a path.
+    """
+    return str(_resolved(text, base)) if _like_a_path(text) else text
+
+
+def _like_a_path(text: str) -> bool:
+    return text.startswith((os.sep, ".", "~"))
 
 
 _model = partial(name_or_folder, names=BASE_MODELS)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
-from fedmosaic.config.paths import OF_SETTINGS, folder, rooted
+from fedmosaic.config.paths import OF_SETTINGS, folder, name_or_path, rooted
 from fedmosaic.config.scenario import Scenario
 from fedmosaic.config.validation import RegisteredName, registered, validate
 from fedmosaic.errors import SettingsError
@@ -372,7 +372,13 @@ def defaults_of(scenario: Scenario) -> dict[str, Any]:
     return table
 
 
-_ALWAYS_PATHS = {("data",): folder, ("clients", "*", "start"): folder}
+_ALWAYS_PATHS = {
+    ("data",): folder,
+    ("probe",): name_or_path,
+    ("clients", "*", "model"): name_or_path,
+    ("clients", "*", "start"): folder,
+}
+"""Where a scenario that no file holds may have relative paths."""
 
 
 def varied(settings: RunSettings, overrides: Sequence[str]) -> RunSettings:

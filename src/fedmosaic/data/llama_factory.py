@@ -17,6 +17,7 @@ Adapted = Callable[[dict[str, Any]], dict[str, Any]]
 
 _ALPACA = {"prompt": "instruction", "query": "input", "response": "output", "history": "history"}
 _SHARED = {"system": "system", "images": "images", "image": "images"}
+_ONLY_NAMED = ("input", "history", "system")  # where columns are given, as in LLaMA-Factory
 _TAGS = {"user_tag": "human", "assistant_tag": "gpt", "system_tag": "system"}
 _USUAL: dict[str, dict[str, str]] = {  # formatting -> tags that are not given
     "sharegpt": {"role_tag": "from", "content_tag": "value", **_TAGS},
@@ -75,9 +76,10 @@ def _adapted(told: Mapping[str, Any]) -> Adapted:
     if told.get("ranking"):
         raise DataError("holds answers that are preferred to others (ranking), which cannot be used")
     if formatting == "alpaca":
-        return partial(
-            _renamed, names={columns.get(key, usual): usual for key, usual in _ALPACA.items()}, extra=columns
-        )
+        names = {columns[key]: usual for key, usual in _ALPACA.items() if key in columns}
+        needed = ("prompt", "response") if columns else _ALPACA
+        usual = {_ALPACA[key]: _ALPACA[key] for key in needed if key not in columns}
+        return partial(_renamed, names=usual | names, extra=columns)
     if not isinstance(formatting, str) or formatting not in _USUAL:
         raise DataError(f"has the formatting {quoted(formatting)}; expected alpaca, {', '.join(_USUAL)}")
     return partial(_conversation, columns=columns, tags={**_USUAL[formatting], **_names(told, "tags")})
@@ -97,7 +99,8 @@ def _names(told: Mapping[str, Any], key: str) -> dict[str, str]:
 def _renamed(record: dict[str, Any], *, names: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, Any]:
     """Return a record with the usual keys in place of its own; what has a usual key but another meaning is left out."""
     every = {**names, **{extra[key]: usual for key, usual in _SHARED.items() if key in extra}}
-    found = {key: value for key, value in record.items() if key not in every and key not in every.values()}
+    unused = {*every, *every.values(), *(_ONLY_NAMED if extra else ())}
+    found = {key: value for key, value in record.items() if key not in unused}
     return found | {usual: record[own] for own, usual in every.items() if own in record}
 
 

@@ -67,10 +67,11 @@ def compare(
         rates: variant -> factor of the learning rates -> validation score, if they were chosen so.
         rates_steps: variant -> steps per round with which they were tried.
     """
-    done: dict[str, dict[int, RunResults]] = {}
+    begun: dict[str, dict[int, RunResults]] = {each.variant: {} for each in plans}  # in the order asked for
     for each in plans:
         if found := RunFolder(each.path).results():
-            done.setdefault(each.variant, {})[each.seed] = found
+            begun[each.variant][each.seed] = found
+    done = {variant: results for variant, results in begun.items() if results}
     methods = {each.variant: each.method for each in plans}
     tasks = {each.variant: each.settings.scenario.tasks_by_client for each in plans}
     rows = [
@@ -90,10 +91,10 @@ def compare(
         }
         for variant, results in done.items()
     ]
-    every = [results for by_seed in done.values() for results in by_seed.values()]
-    initial = {
-        "self": interval([each.initial.self_ for each in every]),
-        "others": interval([each.initial.others for each in every]),
+    first = {seed: found.initial for results in reversed(done.values()) for seed, found in results.items()}
+    initial = {  # base models have one score a seed, whatever the method
+        "self": interval([each.self_ for each in first.values()]),
+        "others": interval([each.others for each in first.values()]),
     }
     seeds = sorted({each.seed for each in plans})
     tried = {

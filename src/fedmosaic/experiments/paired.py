@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
 
 from fedmosaic.evaluation.summary import SampleScores
 
@@ -72,7 +74,9 @@ def paired_difference(
 
     Seeds and tasks are drawn anew independently of each other, both with all their pairs ("pigeonhole" bootstrap, Owen
     2007): a task that is easy for one method is so for all seeds, and a seed is lucky for many tasks. With a single
-    seed only the tasks are drawn.
+    seed only the tasks are drawn, with a single task only the seeds; the interval is then as much wider as a t interval
+    is than a normal one with the spread of n values instead of n - 1 (Hesterberg, "What teachers should know about the
+    bootstrap", 2015, section 5.3), and the whole range, [-1, 1], of a single number. Both drawn are wide enough (Owen).
 
     Args:
         mine: one method's scores; task -> score for each seed.
@@ -97,7 +101,19 @@ def paired_difference(
     of_tasks = table[rows[:, :, None], columns[:, None, :]].mean(axis=1)
     drawn = weight[columns]
     low, high = np.quantile((of_tasks * drawn).sum(axis=1) / drawn.sum(axis=1), [0.025, 0.975])
-    return Difference(float(np.average(table.mean(axis=0), weights=weight)), float(low), float(high))
+    mean = float(np.average(table.mean(axis=0), weights=weight))
+    if min(table.shape) == 1:
+        return _widened(Difference(mean, float(low), float(high)), max(table.shape))
+    return Difference(mean, float(low), float(high))
+
+
+def _widened(found: Difference, count: int) -> Difference:
+    """An interval of so many values, which a bootstrap makes too narrow."""
+    if count < 2:
+        return Difference(found.mean, -1.0, 1.0)
+    wider = float(stdtrit(count - 1, 0.975) / ndtri(0.975)) * math.sqrt(count / (count - 1))
+    low, high = (found.mean + wider * (end - found.mean) for end in (found.low, found.high))
+    return Difference(found.mean, max(low, -1.0), min(high, 1.0))
 
 
 def sampled_difference(
@@ -111,9 +127,10 @@ def sampled_difference(
 
     The mean is that of Self or Others: over clients, of means over each client's tasks, of means over a task's samples;
     then over seeds. For the interval, seeds and tasks are drawn anew independently of each other, and for every task
-    the mean over its samples (from the normal distribution of that mean; a question is hard for all clients and seeds).
+    the mean over its samples (from the t distribution of that mean; a question is hard for all clients and seeds).
     Since samples are drawn inside drawn tasks, the interval is wide rather than narrow, and there is one for a single
-    task, too.
+    task, too. A task's sum of squares is at least that of its largest difference both ways: a few samples that all
+    changed alike would have none, and look sure.
 
     Args:
         mine: one method's scores; client -> task -> score of each sample, for each seed.
@@ -145,9 +162,12 @@ def sampled_difference(
     for position, task in enumerate(names):
         table = np.array([_of_task(task, pair, cells) for pair in pairs])  # seeds x samples
         rows = table if len(pairs) == 1 else seeds @ table / len(pairs)  # the drawn seeds' mean of each sample
-        spread = np.sqrt(rows.var(axis=1) / max(rows.shape[1] - 1, 1))
+        samples = rows.shape[1]
+        free = max(samples - 1, 1)
+        squares = np.maximum(rows.var(axis=1) * samples, 2 * np.abs(table).max() ** 2)
+        spread = np.sqrt(squares / (samples * free))
         mean += float(table.mean())
-        drawn += counts[:, position] * (rows.mean(axis=1) + spread * random.standard_normal(_RESAMPLES))
+        drawn += counts[:, position] * (rows.mean(axis=1) + spread * random.standard_t(free, _RESAMPLES))
         weight += counts[:, position] * weights[task]
     total = sum(weights.values())  # the number of clients
     low, high = np.quantile(drawn / weight, [0.025, 0.975])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from fedmosaic.config.paths import expanded
+from fedmosaic.config import dotted
+from fedmosaic.config.overrides import literal
+from fedmosaic.config.paths import OF_SETTINGS, expanded, rooted
 from fedmosaic.config.validation import explain
 from fedmosaic.errors import SettingsError
 from fedmosaic.experiments.variant import variant_of
@@ -68,7 +70,8 @@ class Sweep(BaseModel):
             raise SettingsError(f"sweep {path} is not valid: {error}") from None
         except ValidationError as error:
             raise SettingsError(f"sweep {path}: {explain(error, cls)}") from None
-        changes: dict[str, Any] = {"scenario": _beside(path, sweep.scenario)}
+        settings = rooted(sweep.settings, path.resolve().parent, OF_SETTINGS)
+        changes: dict[str, Any] = {"scenario": _beside(path, sweep.scenario), "settings": settings}
         if isinstance(sweep.rates, str):
             changes["rates"] = _beside(path, sweep.rates)
         return sweep.model_copy(update=changes)
@@ -87,7 +90,7 @@ class Sweep(BaseModel):
 
     def overrides(self) -> list[str]:
         """Return the settings of all runs as ``key=value`` strings."""
-        return [f"{key}={json.dumps(value)}" for key, value in _flat(self.settings)]
+        return [f"{key}={literal(key, value)}" for key, value in dotted(self.settings)]
 
 
 def _variant(given: Any) -> Any:
@@ -95,8 +98,8 @@ def _variant(given: Any) -> Any:
     if not isinstance(given, Mapping) or not isinstance(given.get("method"), str):
         return given
     changes = [
-        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
-        for key, value in _flat({key: value for key, value in given.items() if key != "method"})
+        f"{key}={value if isinstance(value, str) else literal(key, value)}"
+        for key, value in dotted({key: value for key, value in given.items() if key != "method"})
     ]
     try:
         return variant_of(given["method"], changes)
@@ -104,14 +107,9 @@ def _variant(given: Any) -> Any:
         raise ValueError(f"methods: {error}") from error
 
 
-def _flat(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value
-
-
 def _beside(path: Path, name: str) -> str:
     """A file's path relative to the sweep file's folder as an absolute one; other names stay as they are."""
-    return str((path.resolve().parent / expanded(name)).resolve()) if name.lower().endswith(_FILES) else name
+    file, *division = re.split("(-dirichlet-.*)", name, maxsplit=1)  # a file's clients may be made by a draw
+    if not file.lower().endswith(_FILES):
+        return name
+    return "".join([str((path.resolve().parent / expanded(file)).resolve()), *division])

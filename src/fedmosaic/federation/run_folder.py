@@ -142,8 +142,10 @@ class RunFolder:
         """
         with self.locked():
             if (results := self.results()) is not None and settings.rounds != results.rounds:
-                done = self.path / "results.json"
-                done.rename(done.with_name(f"results.round-{results.rounds:04d}.json"))
+                for name in ("answers", "results"):  # of a kill in between the results are still there
+                    done = self.path / f"{name}.json"
+                    if done.exists():
+                        done.rename(done.with_name(f"{name}.round-{results.rounds:04d}.json"))
             write_atomically(self.path / "settings.toml", settings.to_toml())
             self.log(Changed(rounds=settings.rounds, planned=settings.horizon))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedmosaic.registry import METHODS
+from fedmosaic.registry import BASE_MODELS, METHODS
 from fedmosaic.report.record import RunRecord
 from fedmosaic.report.rows import mean_row
 from fedmosaic.report.text import flops, percent, size
@@ -60,7 +60,8 @@ def nothing(record: RunRecord) -> str:
         return "Nothing was exchanged: each client trains alone"
     bases = {client.model for client in clients}
     across = any(word in kind.heterogeneity for word in _ACROSS) or record.settings.method_settings.get("across")
-    if len(bases) == len(clients) and not across:
+    unlike = len(bases) == len(clients) and all(base in BASE_MODELS for base in bases)  # folders may hold copies of one
+    if unlike and not across:
         return (
             f"Nothing was exchanged: {record.settings.method} averages between clients of equal base models, "
             "and no two clients have the same"
