@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from fedmosaic.errors import WireError
 from fedmosaic.methods.fedmkt import Source, select
-from fedmosaic.methods.uploads import Uploads
+from fedmosaic.methods.uploads import Upload, Uploads
 from fedmosaic.training import ClientState
 from fedmosaic.training.top_k_predictions import TopKPredictions
 
@@ -180,9 +180,14 @@ def test_a_client_that_sat_out_compares_with_what_it_would_say_now():
     )
 
 
-def test_knowledge_with_impossible_tokens_is_refused():
+@pytest.mark.parametrize(("client", "vocabulary"), [(0, 24), (2, 30)])
+def test_token_ids_beyond_the_clients_vocabulary_are_refused_when_they_arrive(client, vocabulary):
     lab = make()
-    _, uploads = trained(lab)
-    uploads[2].tensors["public.tokens"][0, 0, 0] = 30
-    with pytest.raises(WireError, match="client 2"):
-        lab.method.aggregate(uploads, lab.server())
+    tensors = {name: torch.zeros(shape) for name, shape in lab.method.size(lab.settings.training).shapes().items()}
+    upload = Upload(client, MODELS[client], tensors, 12, round=1)
+    tensors["public.tokens"][0, 0, 0] = vocabulary - 1
+    lab.method.check_upload(upload)
+    for wrong in (vocabulary, 10_000_000, -1, 0.5):
+        tensors["public.tokens"][0, 0, 0] = wrong
+        with pytest.raises(WireError, match=rf"client {client} .* 0 to {vocabulary - 1}"):
+            lab.method.check_upload(upload)

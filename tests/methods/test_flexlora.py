@@ -62,11 +62,13 @@ def test_ranks_that_a_narrow_linear_cannot_use_are_zero():
     assert_close(download[B] @ download[A], mean_product(uploads), atol=1e-5, rtol=1e-4)
 
 
-def test_a_newcomer_gets_the_mean_update_in_the_adapters_rank():
-    uploads = random_uploads((1, 2))
+@pytest.mark.parametrize(("ranks", "rank"), [((1, 2), 3), ((2, 3), 4)])
+def test_a_newcomer_gets_the_mean_update_in_the_ranks_that_it_needs_and_the_adapter_has(ranks, rank):
+    uploads = random_uploads(ranks)
     start = make_method("flexlora", {}).initial_download("x", {A: (4, 7), B: (5, 4)}, uploads)
-    assert start[A].shape == (4, 7)
-    assert_close(start[B] @ start[A], mean_product(uploads), atol=1e-5, rtol=1e-4)
+    assert (start[A].shape, start[B].shape) == ((rank, 7), (5, rank))
+    u, s, vt = torch.linalg.svd(mean_product(uploads))
+    assert_close(start[B] @ start[A], u[:, :rank] * s[:rank] @ vt[:rank], atol=1e-5, rtol=1e-4)
 
 
 def test_architectures_do_not_mix():

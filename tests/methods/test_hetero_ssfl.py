@@ -4,10 +4,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.federation.scenario import small
 from tests.methods.lab import Lab, distance, same, spied
 from torch.testing import assert_close
 
-from fedmosaic.methods.hetero_ssfl import cka, gram
+from fedmosaic.errors import SettingsError
+from fedmosaic.methods.hetero_ssfl import cka, gram, unit
+from fedmosaic.methods.registry import make_method
 from fedmosaic.methods.uploads import Upload, Uploads
 
 MODELS = ("narrow", "narrow", "foreign")
@@ -50,6 +53,15 @@ def test_ckas_gradient_is_not_zero_and_is_that_of_finite_differences():
     assert torch.autograd.gradcheck(lambda rows: cka(rows @ rows.T, target), (x,))
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.37])
+def test_representations_that_are_all_alike_give_finite_numbers(value):
+    rows = torch.full((4, 8), value, requires_grad=True)
+    loss = cka(gram(rows), gram(features(1, 4, 8)))
+    (gradient,) = torch.autograd.grad(loss, rows)
+    assert loss.isfinite() and gradient.isfinite().all()
+    assert unit(gram(rows)).isfinite().all()
+
+
 def test_the_server_averages_at_unit_norm_over_the_clients_of_the_last_round():
     method = make().method
     grams = [torch.rand(8, 8, generator=torch.Generator().manual_seed(n)) for n in range(3)]
@@ -77,6 +89,35 @@ def test_the_first_round_is_plain_cross_entropy_and_only_a_gram_matrix_leaves():
     assert_close(rows, client.embed(prompts, mix="local"), atol=1e-5, rtol=1e-4)  # nothing of the answer is read yet
     assert_close(upload.tensors["gram"], rows @ rows.T)
     assert client.meter.flops > other.meter.flops
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(4, [4]), (8, [4, 4]), (9, [4, 5]), (6, [6]), (7, [4, 3]), (3, [3])])
+def test_a_last_batch_of_two_or_one_is_compared_with_the_one_before_it(count, sizes):
+    lab = make(public_samples=count)
+    client = lab.client(0, 2)
+    common = features(3, count, count).float()
+    lab.method.receive(client, {"gram": common})
+    references = lab.method._references(client)
+    samples = [sample for batch in client.public_batches(count, round_=1) for sample in batch.samples]
+    start = 0
+    for reference, size in zip(references, sizes, strict=True):
+        here = slice(start, start := start + size)
+        assert list(reference.batch.samples) == samples[here]
+        expected = client.base.collate(samples[here])
+        assert torch.equal(reference.batch.inputs.input_ids, expected.input_ids)
+        assert torch.equal(reference.batch.inputs.labels, expected.labels)
+        assert torch.equal(reference.gram, common[here, here])
+    assert start == count
+
+
+def test_batches_and_public_samples_too_few_to_compare_are_refused():
+    method = make().method
+    for size in (1, 2):
+        with pytest.raises(SettingsError, match=rf"training\.batch_size is {size}, .*set 3 or more"):
+            method.check(small("hetero-ssfl", training={"batch_size": size}))
+    method.check(small("hetero-ssfl", training={"batch_size": 3}))
+    with pytest.raises(SettingsError, match=r"public_samples"):
+        make_method("hetero-ssfl", {"public_samples": 2})
 
 
 @pytest.mark.slow

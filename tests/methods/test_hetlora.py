@@ -106,6 +106,22 @@ def test_a_client_trains_and_sends_its_own_ranks_only(method):
     assert 0 < distance(after, received) < distance(after, sent) / 5
 
 
+@pytest.mark.parametrize("method", ["hetlora", "flexlora"])
+def test_ranks_that_nobody_has_begun_start_as_in_round_1_and_are_trained(method):
+    lab = Lab(method, {"ranks": (2, 4)}, rank=4)
+    peer, newcomer = lab.client(), lab.client(1, round_=2)
+    own, shapes = newcomer.snapshot("shared"), lab.method.upload_shapes(newcomer.adapter)
+    download = lab.method.initial_download("narrow", shapes, Uploads([lab.train(peer)]))
+    lab.method.receive(newcomer, download)
+    begun = newcomer.snapshot("shared")
+    assert same(truncated(begun, 2), download)
+    for name, tensor in begun.items():
+        assert torch.equal(tensor[2:], own[name][2:]) if name.endswith(".A") else not tensor[:, 2:].any()
+    newcomer.step(lab.batch(newcomer), slots=("shared",), mix="shared")
+    for name, tensor in newcomer.snapshot("shared").items():
+        assert (tensor.any(1) if name.endswith(".A") else tensor.any(0)).all()
+
+
 def test_the_tail_is_the_product_of_norms_over_all_linears():
     lab = Lab("hetlora", rank=4)
     client = lab.client()

@@ -47,6 +47,15 @@ def test_through_disk_every_client_receives_what_it_receives_in_memory(monkeypat
     torch.testing.assert_close(found.relevance, expected.relevance)
 
 
+def test_where_nobody_of_an_architecture_receives_anything_nothing_is_mixed(monkeypatch, tmp_path):
+    uploads = made_uploads(4).towards([0, 6])  # both of model-0
+    expected = make_method("fedmosaic", {}).aggregate(uploads, State(tmp_path / "never"))
+    monkeypatch.setattr(mixtures, "_MOST_VALUES_IN_MEMORY", 0)
+    found = make_method("fedmosaic", {}).aggregate(uploads, State(tmp_path))
+    assert list(found.downloads) == [0, 6]
+    torch.testing.assert_close(dict(found.downloads), dict(expected.downloads))
+
+
 def test_of_many_clients_there_is_no_matrix(monkeypatch, tmp_path):
     monkeypatch.setattr(mixtures, "_MOST_VALUES_IN_MEMORY", 0)
     monkeypatch.setattr(fedmosaic, "MOST_CLIENTS_IN_A_MATRIX", 10)

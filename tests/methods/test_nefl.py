@@ -99,6 +99,26 @@ def test_a_download_is_taken_up_and_survives_the_first_step():
     assert 0 < distance(after, received) < distance(after, sent) / 5
 
 
+def test_layers_and_ranks_that_nobody_has_begun_start_as_in_round_1_and_are_trained():
+    lab = Lab("nefl", {"ratios": (0.25, 1.0)}, rank=4)
+    peer, newcomer = lab.client(), lab.client(1, round_=2)
+    own, shapes = newcomer.snapshot("shared"), lab.method.upload_shapes(newcomer.adapter)
+    sent = lab.train(peer).tensors
+    lab.method.receive(newcomer, lab.method.initial_download("narrow", shapes, Uploads([Upload(0, "narrow", sent)])))
+    taken = lab.method.upload(newcomer)
+    assert same(lab.method.submodel(peer).of(taken), sent)
+    for name, tensor in own.items():
+        first = 2 if name in sent else 0
+        assert (
+            torch.equal(taken[name][first:], tensor[first:])
+            if name.endswith(".A")
+            else not taken[name][:, first:].any()
+        )
+    newcomer.step(lab.batch(newcomer), slots=("shared",), mix="gate", gate=True)
+    for name, tensor in newcomer.snapshot("shared").items():
+        assert (tensor.any(1) if name.endswith(".A") else tensor.any(0)).all()
+
+
 def test_at_step_size_one_the_whole_model_is_plain_lora_and_steps_scale_it():
     lab = Lab("nefl", {"ratios": (1.0,)}, rank=4)
     client = lab.client()

@@ -160,6 +160,35 @@ def test_of_updates_a_change_is_a_change_of_what_sets_a_client_apart():
     assert [(task.client, task.round) for task in made.over] == [(0, 1)]
 
 
+@pytest.mark.parametrize("silent", [0, 1])
+def test_what_one_client_alone_has_is_not_common_to_all(silent):
+    """Only client 0 says anything; it goes on with what it has learned, and then learns something else."""
+    made = UploadMemory(MemorySettings(remembered=4), ema=1.0, centred=True)
+    for number, skill in enumerate(("count", "count", "sort"), start=1):
+        assert not any(client == 0 for client, *_ in kept(made))
+        sketches = [torch.tensor(SKILLS[skill]), *silent * [torch.zeros(3)]]
+        made = made.after(
+            Uploads(
+                Upload(client, "a", {P: torch.full((2, 2), 10.0 * number), "sketch": sketch}, 8, number)
+                for client, sketch in enumerate(sketches)
+            )
+        )
+    assert [each for each in kept(made) if each[0] == 0] == [(0, 2, 20.0)]
+
+
+@pytest.mark.parametrize("rule", ["norm-bound", "trimmed-mean", "median", "multi-krum"])
+def test_a_memory_beside_a_rule_that_counts_heads_is_refused(rule):
+    method, chosen = make_method("fedmosaic", {"remembered": 4}), {"rule": rule}
+    with pytest.raises(SettingsError, match=rf"method\.remembered=4: .*aggregation\.rule={rule} .*remembered=0"):
+        method.check(small(aggregation=chosen))
+    method.check(small(aggregation={"rule": "mean"}))
+    make_method("fedmosaic", {}).check(small(aggregation=chosen))
+    with pytest.raises(SettingsError, match=rf"aggregation\.rule={rule}"):
+        make_method("fedmosaic-proxy", {"remembered": 4, "relevance": "sketch"}).check(
+            small("fedmosaic-proxy", aggregation=chosen)
+        )
+
+
 @pytest.mark.parametrize("method", ["fedmosaic", "fedmosaic-proxy"])
 def test_a_memory_without_sketches_is_refused(method):
     settings = {"remembered": 4, "relevance": "uniform"}

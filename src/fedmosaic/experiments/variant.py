@@ -9,13 +9,21 @@ _BETWEEN = re.compile(r":(?=[\w.]+=)")  # a colon in a value, as in device=cuda:
 
 
 def method_and_changes(variant: str) -> tuple[str, list[str]]:
-    """Return the method that a variant is of, and its settings that differ as ``key=value``."""
+    """Return the method that a variant is of, and its settings that differ as ``key=value``.
+
+    Args:
+        variant: its name.
+    """
     method, _, changes = variant.partition(":")
     return method, _BETWEEN.split(changes) if changes else []
 
 
 def variant_of(method: str, changes: Sequence[str]) -> str:
     """Return the name of a variant, from which :func:`method_and_changes` finds both again.
+
+    Args:
+        method: its name.
+        changes: ``key=value`` each.
 
     Raises:
         ValueError: a value has what separates variants or settings.

@@ -202,9 +202,16 @@ class EnsembleDistiller:
 def _public_batches(reader: Client, settings: DistillationSettings) -> tuple[list[LocalBatch], list[LocalBatch]]:
     """Return a round's public samples as a model reads them: those to learn from, and those held out."""
     training = reader.settings.training
-    held_out = settings.held_out_batches(training)
+    count, size = settings.public_count(training), training.batch_size
     batches = reader.public_batches(settings.public_needed(training))
-    return batches[:-held_out], batches[-held_out:]
+    whole, rest = divmod(count, size)
+    if not rest:
+        return batches[:whole], batches[whole:]
+    # one batch has samples of both kinds: from there on they are cut anew
+    samples = [sample for batch in batches[whole:] for sample in batch.samples]
+    chunks = [samples[:rest], *(samples[start : start + size] for start in range(rest, len(samples), size))]
+    last, *held_out = [LocalBatch(chunk, reader.base.collate(chunk)) for chunk in chunks]
+    return [*batches[:whole], last], held_out
 
 
 def distil_from_all(

@@ -38,7 +38,7 @@ from fedmosaic.models import BaseModel
 from fedmosaic.training import Budget, Client, ClientState, LocalBatch
 from fedmosaic.training.distillation import TeacherPredictions, distil, distillation_targets
 from fedmosaic.training.token_alignment import vocabulary_size
-from fedmosaic.training.top_k_predictions import EXACT, TopKPredictions, TopKSize
+from fedmosaic.training.top_k_predictions import TopKPredictions, TopKSize
 
 _RECEIVED = "server."
 
@@ -114,8 +114,10 @@ class FedMkt(Method[FedMktSettings]):
         return self.upload_shapes(adapter)
 
     def check_upload(self, upload: Upload) -> None:
-        """Refuse what no model predicts; its vocabulary is known when it is used. See :meth:`Method.check_upload`."""
-        TopKPredictions.read(upload.tensors, vocabulary=EXACT, sender=f"client {upload.client}")
+        """Refuse what the client's model cannot have predicted. See :meth:`Method.check_upload`."""
+        run = self.resources
+        model = run.pool.known(run.settings.scenario.client(upload.client).model)
+        TopKPredictions.read(upload.tensors, vocabulary=vocabulary_size(model), sender=f"client {upload.client}")
 
     def aggregate(self, uploads: Uploads, state: ServerState) -> Aggregation:
         """Let each server model learn from the best client for each public sample, and then predict the samples.

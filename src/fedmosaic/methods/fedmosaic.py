@@ -130,8 +130,8 @@ class FedMosaic(Method[FedMosaicSettings]):
         return GUARANTEES[self.settings.sanitise] if self._sketches else ""
 
     def check(self, settings: RunSettings) -> None:
-        """Refuse a privacy budget that ends before the run, and a memory without sketches. See :meth:`Method.check`."""
-        self.settings.check_memory(sketches=self._sketches)
+        """Refuse a budget that ends before the run, and a memory without what it needs. See :meth:`Method.check`."""
+        self.settings.check_memory(sketches=self._sketches, rule=settings.aggregation.rule)
         if self._sketches:
             check_budget(self.settings, settings)
 

@@ -58,14 +58,15 @@ class FlexLora(RankedLora[FlexLoraSettings]):
     def initial_download(
         self, architecture: str, shapes: Mapping[str, tuple[int, ...]], uploads: Uploads
     ) -> dict[str, Tensor]:
-        """A newcomer's start: the mean update in the adapter's rank, of which it takes its first ranks.
+        """A newcomer's start: the mean update in its own rank or the adapter's, of which it takes its first ranks.
 
         See :meth:`Method.initial_download`.
         """
         peers = Uploads([upload for upload in uploads.values() if upload.architecture == architecture])
         start = next(iter(means_of_others(peers).values()), {})
         for clients, name in pairs(peers):
-            start |= _best(svd_of_mean([pair(peers[client], name) for client in clients]), name, shapes[name][0])
+            svd = svd_of_mean([pair(peers[client], name) for client in clients])
+            start |= _best(svd, name, min(shapes[name][0], len(svd[1])))  # zeros beyond could never be trained
         return start
 
 

@@ -28,10 +28,14 @@ from pydantic import Field
 from torch import Tensor
 
 from fedmosaic.adapters import Adapter, Slot, TensorShapes
-from fedmosaic.config import TrainingSettings
+from fedmosaic.config import RunSettings, TrainingSettings
+from fedmosaic.errors import SettingsError
 from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState
 from fedmosaic.methods.uploads import Tensors, Uploads
 from fedmosaic.training import Budget, Client, LocalBatch
+
+_FEWEST = 3
+"""Samples that can be alike in different ways: the CKA of two is always 1, and of one it is 0 / 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +44,7 @@ class HeteroSsflSettings(MethodSettings):
 
     mu: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     """Strength of the alignment."""
-    public_samples: Annotated[int, Field(ge=2)] = 64
+    public_samples: Annotated[int, Field(ge=_FEWEST)] = 64
     """n of a round."""
 
     def public_needed(self, training: TrainingSettings) -> int:
@@ -62,6 +66,14 @@ class HeteroSsfl(Method[HeteroSsflSettings]):
     def needed(self) -> Collection[str]:
         """The Gram matrix. See :meth:`Method.needed`."""
         return ("gram",)
+
+    def check(self, settings: RunSettings) -> None:
+        """Refuse batches too small to align anything. See :meth:`Method.check`."""
+        if (size := settings.training.batch_size) < _FEWEST:
+            raise SettingsError(
+                f"training.batch_size is {size}, but {self.title} compares the public samples of a batch with each "
+                f"other; set {_FEWEST} or more"
+            )
 
     def receive(self, client: Client, download: Tensors) -> None:
         """Keep the common Gram matrix for training. See :meth:`Method.receive`."""
@@ -122,13 +134,21 @@ class HeteroSsfl(Method[HeteroSsflSettings]):
         """The last round's public samples in batches, and what was received of each; none in the first round."""
         if "common" not in client.memory:
             return []
-        batches = client.public_batches(self.settings.public_samples, round_=client.round - 1)
+        batches = self._comparable(client, client.public_batches(self.settings.public_samples, round_=client.round - 1))
         common, references, start = client.memory["common"], [], 0
         for batch in batches:
             here = slice(start, start + len(batch.samples))
             references.append(Reference(batch, common[here, here].to(client.base.device)))
             start = here.stop
         return references
+
+    def _comparable(self, client: Client, batches: list[LocalBatch]) -> list[LocalBatch]:
+        """The batches, the last one as part of the one before it if it has too few samples."""
+        if len(batches) == 1 or len(batches[-1].samples) >= _FEWEST:
+            return batches
+        *whole, before, last = batches
+        samples = [*before.samples, *last.samples]
+        return [*whole, LocalBatch(samples, client.base.collate(samples))]
 
 
 @dataclass(frozen=True)
@@ -176,10 +196,11 @@ def unit(grams: Tensor) -> Tensor:
         grams: (n, n).
 
     Returns:
-        (n, n).
+        (n, n); finite also where all representations are alike, so that HKH is zero or a rounding error.
     """
     size: Tensor = centred(grams).norm()
-    return grams / size.clamp(min=torch.finfo(grams.dtype).tiny)
+    known = torch.finfo(grams.dtype)
+    return grams / size.clamp(min=(known.eps * grams.detach().norm()).clamp(min=known.tiny))
 
 
 def cka(one: Tensor, other: Tensor) -> Tensor:

@@ -94,7 +94,9 @@ class Mixtures(Mapping[int, dict[str, Tensor]]):
             weights: of the receivers.
             most: no row has more weights than these that are not zero; 0: all.
         """
-        receivers = torch.tensor([row for row, client in enumerate(clients) if client in self._parts])
+        receivers = torch.tensor([row for row, client in enumerate(clients) if client in self._parts], dtype=torch.long)
+        if not len(receivers):
+            return
         rule, values = uploads.rule, self._stored(uploads, names, clients)
         distances = cache(lambda: distances_between(map(values.read, range(len(values)))))
         for rows in torch.split(receivers, _RECEIVERS):

@@ -27,7 +27,14 @@ from torch import Tensor
 
 from fedmosaic.adapters import Adapter, Slot, TensorShapes, is_slot_tensor
 from fedmosaic.methods.base import Aggregation, Method, MethodSettings, ServerState
-from fedmosaic.methods.ranks import elementwise_initial_download, mean_over_holders, padded, position, truncated
+from fedmosaic.methods.ranks import (
+    elementwise_initial_download,
+    mean_over_holders,
+    overwritten,
+    padded,
+    position,
+    truncated,
+)
 from fedmosaic.methods.uploads import Tensors, Uploads
 from fedmosaic.training import Budget, Client
 
@@ -95,13 +102,12 @@ class Nefl(Method[NeflSettings]):
         )
 
     def receive(self, client: Client, download: Tensors) -> None:
-        """Take up what was received, or the submodel of the common start, and zeros outside of it.
+        """Take up what was received; what nobody has begun starts like all in round 1. Zeros outside of the submodel.
 
         See :meth:`Method.receive`.
         """
-        pairs = {name: tensor for name, tensor in download.items() if is_slot_tensor(name)}
-        steps = {name: tensor for name, tensor in download.items() if name not in pairs}
-        own = self.submodel(client).of(pairs or client.snapshot("shared"))
+        steps = {name: tensor for name, tensor in download.items() if not is_slot_tensor(name)}
+        own = self.submodel(client).of(overwritten(client.snapshot("shared"), download))
         client.adapter.load_slot("shared", padded(own, client.adapter.schema("shared")))
         client.adapter.load_gate({**client.adapter.gate_tensors(), **steps})
 

@@ -64,12 +64,12 @@ class RankedLora(Method[R]):
         return most if last == 0 else round(least + (most - least) * place / last)
 
     def receive(self, client: Client, download: Tensors) -> None:
-        """Take up what was received, or the first ranks of the common start, and zeros beyond.
+        """Take up what was received; ranks that nobody has begun start like all in round 1. Zeros beyond the client's.
 
         See :meth:`Method.receive`.
         """
-        own = truncated(download or client.snapshot("shared"), self.rank(client))
-        client.adapter.load_slot("shared", padded(own, client.adapter.schema("shared")))
+        whole = truncated(overwritten(client.snapshot("shared"), download), self.rank(client))
+        client.adapter.load_slot("shared", padded(whole, client.adapter.schema("shared")))
 
     def upload(self, client: Client) -> dict[str, Tensor]:
         """The client's ranks. See :meth:`Method.upload`."""
@@ -120,12 +120,20 @@ def padded(tensors: Mapping[str, Tensor], shapes: TensorShapes) -> dict[str, Ten
         tensors: the given values; a name may be missing.
         shapes: names and shapes of the result.
     """
-    full = {}
-    for name, shape in shapes.items():
-        full[name] = torch.zeros(shape)
-        if name in tensors:
-            full[name][tuple(map(slice, tensors[name].shape))] = tensors[name]
-    return full
+    return overwritten({name: torch.zeros(shape) for name, shape in shapes.items()}, tensors)
+
+
+def overwritten(tensors: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors whose first elements are the given values; all else stays as it is.
+
+    Args:
+        tensors: by name.
+        given: the values, not larger than the tensor of the name; a name may be missing, and others are left out.
+    """
+    whole = {name: tensor.clone() for name, tensor in tensors.items()}
+    for name in whole.keys() & given.keys():
+        whole[name][tuple(map(slice, given[name].shape))] = given[name]
+    return whole
 
 
 def mean_over_holders(tensors: Sequence[Tensor]) -> Tensor:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from fedmosaic.adapters import is_slot_tensor
 from fedmosaic.errors import SettingsError
+from fedmosaic.methods.aggregators.mean import Mean
 from fedmosaic.methods.base import Aggregation, MethodSettings, ServerState
 from fedmosaic.methods.uploads import Tensors, Upload, Uploads
 from fedmosaic.relevance.weights import common_direction, cosine_similarity, unit_rows
@@ -42,18 +43,25 @@ class MemorySettings(MethodSettings):
     changed_below: Annotated[float, Field(gt=-1, lt=1)] = 0.1
     """A client whose new sketch has a smaller cosine with those since its task began learns something else."""
 
-    def check_memory(self, *, sketches: bool) -> None:
-        """Refuse a memory without anything to tell tasks by.
+    def check_memory(self, *, sketches: bool, rule: str = Mean.name) -> None:
+        """Refuse a memory without anything to tell tasks by, or beside a rule that counts uploads by heads.
 
         Args:
             sketches: whether clients upload sketches.
+            rule: ``aggregation.rule``.
 
         Raises:
-            SettingsError: they do not.
+            SettingsError: they do not, or the rule is not ``mean``.
         """
         if self.remembered and not sketches:
             raise SettingsError(
                 f"method.remembered={self.remembered}: tasks are told by sketches; set method.relevance, too"
+            )
+        if self.remembered and rule != Mean.name:
+            raise SettingsError(
+                f"method.remembered={self.remembered}: one client may fill the memory, whose uploads "
+                f"aggregation.rule={rule} would count as those of many; set method.remembered=0, or "
+                f"aggregation.rule={Mean.name}"
             )
 
 

@@ -59,9 +59,10 @@ def common_direction(sketches: Tensor) -> Tensor:
         sketches: (N, k); rows that are zero or not finite say nothing and are not counted.
 
     Returns:
-        (k,); zero if no sketch says anything.
+        (k,); zero if fewer than two say anything: what one alone has is not common.
     """
-    return _mean_of_nonzero(unit_rows(sketches))
+    unit = unit_rows(sketches)
+    return _mean_of_nonzero(unit) if _nonzero(unit).sum() > 1 else torch.zeros_like(unit[0])
 
 
 def centred(sketches: Tensor) -> Tensor:
