@@ -4,12 +4,14 @@ import json
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from PIL import Image
 from tests.cli.calling import call
 from tests.federation.scenario import small
 from tests.text_only import make_scenario
 
 import fedmosaic as fm
+from fedmosaic.api.exporting import export
 from fedmosaic.config import load_scenario, resolve
 from fedmosaic.data.images import GivenImages
 from fedmosaic.errors import FedMosaicError, ModelError, SettingsError
@@ -102,6 +104,20 @@ def test_an_export_of_before_wordings_were_kept_asks_as_it_did(text_run, tmp_pat
     )
     exported = fm.ExportedProduct.from_pretrained(out)
     assert exported.model.inner.wording == exported.model.second.wording == Wording()
+
+
+def test_the_own_base_model_has_the_name_that_is_given(text_run, tmp_path):
+    export(text_run, 0, "lora", tmp_path / "out", base_model="some-lab/their-model")
+    named = {
+        part: json.loads((tmp_path / "out" / part / "adapter_config.json").read_text()) for part in ("own", "proxy")
+    }
+    assert named["own"]["base_model_name_or_path"] == "some-lab/their-model"
+    proxy = named["proxy"]["base_model_name_or_path"]
+    assert proxy != "some-lab/their-model"
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert f"`own` for `some-lab/their-model`, and `proxy` for `{proxy}`" in text
+    assert ModelCard(text).data.base_model[0] == "some-lab/their-model"
+    fm.ExportedProduct.from_pretrained(tmp_path / "out")  # which still finds the model where the run did
 
 
 def test_clients_with_eyes_and_a_tower_adapter_do_too(monkeypatch, capsys, tmp_path):

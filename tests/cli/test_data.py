@@ -1,6 +1,7 @@
 """``fedmosaic data``: own files are checked, and become a scenario that runs."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,37 @@ def test_tasks_of_own_data_are_listed_and_shown(monkeypatch, capsys, mine):
     picture = mine.parent / "sheet.png"
     assert call(monkeypatch, capsys, "tasks", "show", "mine", "--data", mine.parent, "--out", picture)[0] == 0
     assert Image.open(picture).width > 100
+
+
+def test_tasks_of_a_table_with_columns_of_its_own_are_listed_and_shown(monkeypatch, capsys, tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text(
+        "\n".join(["frage;antwort;haus", *(f"Was ist {i}?;x{i};{'nord' if i % 2 else 'ost'}" for i in range(12))])
+    )
+    status, _, error = call(monkeypatch, capsys, "tasks", "list", "--data", table)
+    assert (status, "--column question=..." in error) == (2, True)  # its advice can be followed
+    names = ("--column", "question=frage", "--column", "answer=antwort", "--column", "task=haus")
+    status, out, error = call(monkeypatch, capsys, "tasks", "list", "--data", table, *names)
+    assert (status, error) == (0, "")
+    assert [line.split()[0] for line in out.splitlines() if "table/" in line] == ["table/ost", "table/nord"]
+    page = tmp_path / "page.html"
+    assert call(monkeypatch, capsys, "tasks", "show", "table/ost", "--data", table, *names, "--out", page)[0] == 0
+    shown = set(re.findall(r"\bx\d+\b", page.read_text()))
+    assert shown
+    assert shown <= {f"x{i}" for i in range(0, 12, 2)}
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ("question", ["--column question", "NAME=COLUMN"]),
+        ("question=frage", ["--column question=frage", "mosaic40", "--data"]),
+    ],
+)
+def test_a_column_of_nothing_is_refused(monkeypatch, capsys, column, words):
+    for command in (("list",), ("show", "trend@lines")):
+        status, _, error = call(monkeypatch, capsys, "tasks", *command, "--column", column)
+        assert (status, [word for word in words if word not in error]) == (2, [])
 
 
 def test_split_by_a_column_deals_whole_tasks(monkeypatch, capsys, mine, tmp_path):

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedmosaic.data.option_columns import Options
 from fedmosaic.data.options import match_answer, parse_options
 from fedmosaic.errors import DataError
 
@@ -141,3 +142,41 @@ def test_a_letter_is_first_the_letter_that_it_is() -> None:
     assert parse_options("How many?\n1. 1\n2. 2", "2") == ("1", "2")
     with pytest.raises(DataError, match="'B' is the mark of one option and the text of another"):
         parse_options("Which blood?\nA. B\nB. A\nC. AB", "B")
+
+
+@pytest.mark.parametrize(
+    ("options", "question", "named"),
+    [
+        (["red", "dark red", "light red"], "Is the car dark red or light red?", False),
+        (["red", "dark red", "light red"], "Is the car red, dark red or light red?", True),
+        (["dark red", "red"], "Red or dark red? Say red.", True),
+        (["cat", "cat food"], "Is it cat food ?", False),
+        (["cat", "cat food"], "Is it cat food or a cat?", True),
+        (["a b", "b c"], "Is it a b c?", False),
+        (["12", "7"], "Is it 7 or -12?", False),
+        (["12", "7"], "Is it 7 or \u221212?", False),
+        (["12", "-12"], "Is it -12 or 12?", True),
+        (["12", "-12"], "Is it -12?", False),
+        (["5", "1.5"], "Is it 1.5?", False),
+        (["1", "1.5"], "Is it 1.5?", False),
+        (["1", "1.5"], "Is it 1.5 or 1.", True),
+        (["5", "6"], "Is it .5 or 6?", False),
+        (["1", "2", "3"], "Choose 1/2/3.", True),
+        (["1", "2", "3"], "Choose: 1,2,3", True),
+        (["10", "12"], "Is it in 10-12?", True),
+        (["yes", "no"], "A yes-no question: is it so?", True),
+        (["yes", "no"], "(yes/no) is it so", True),
+        (["yes", "no"], "Do you know? yes", False),
+        (["C++", "C"], "Is it C++ or C?", True),
+        (["C++", "C"], "Is it C++?", False),
+        (["A", "B"], "<image> is A and <image> is B", True),
+        (["(1)", "(2)"], "Is it (1) or (2)?", True),
+    ],
+)
+def test_a_question_that_does_not_name_all_options_is_given_their_list(
+    options: list[str], question: str, named: bool
+) -> None:
+    told = Options(tuple(options), tuple("ABC"[: len(options)]), numbered=True).told_in(question)
+    assert told == (question if named else f"{question}\nChoice list:[{', '.join(options)}]")
+    if not named:
+        assert parse_options(told, options[0]) == tuple(options)

@@ -10,8 +10,10 @@ from tests.federation.scenario import SMALL
 from tests.federation.test_membership import Clients, expected, serve, upload
 from tests.federation.test_participation import settings as members
 
+import fedmosaic as fm
+from fedmosaic.api.moments import moments
 from fedmosaic.config import RunSettings, resolve
-from fedmosaic.errors import RunError, WireError
+from fedmosaic.errors import RunError, SettingsError, WireError
 from fedmosaic.evaluation import Summary
 from fedmosaic.experiments.rescoring import self_and_others
 from fedmosaic.federation import Assets, ClientRuntime, RunFolder, client_app, engines, wire
@@ -22,6 +24,7 @@ from fedmosaic.federation.grid import InProcessGrid
 from fedmosaic.federation.participation import participants
 from fedmosaic.federation.results import ExchangedScores
 from fedmosaic.io import load_tensors
+from fedmosaic.methods.fedavg import FedAvg
 
 pytestmark = pytest.mark.slow  # whole runs
 
@@ -187,6 +190,28 @@ def test_a_download_that_was_not_announced_is_refused(finished):
     content = wire.pack({"round": 1, "run": finished.settings.digest, "known": 1}, {"gate.evil": torch.zeros(2)})
     with pytest.raises(WireError, match=r"the server sent the tensor 'gate\.evil', which is not expected"):
         grid.push_messages([Message(content, 2, "evaluate.exchange", group_id="1")])
+
+
+def test_a_client_that_missed_it_is_left_out_and_says_so_when_asked(tmp_path, monkeypatch):
+    receive = FedAvg.receive_final
+
+    def failing(self, client, download):
+        if client.id == 1:
+            raise OSError("no space left")
+        receive(self, client, download)
+
+    monkeypatch.setattr(FedAvg, "receive_final", failing)
+    folder = run(tmp_path / "run", settings(participation={"min_clients": 1}))
+    told, finished = folder.results().exchanged, fm.load_run(folder.path)
+    found = finished.evaluate(after_exchange=True)
+    assert {client: score is None for client, score in found.per_client.items()} == {0: False, 1: True}
+    own, *others = (found.per_client_task[0][task] for task in PAIR.task_names)
+    assert (own, *others) == pytest.approx((told.self_.last, told.others.last))
+    assert [each.name for each in moments(finished, 0)] == ["start", "final", "exchanged"]
+    assert [each.name for each in moments(finished, 1)] == ["start", "final"]
+    for ask in (lambda client: client.load(), lambda client: client.export(tmp_path / "out")):
+        with pytest.raises(SettingsError, match=r"--after-exchange: client 1 was missing.*leave it out"):
+            ask(finished.client(1, after_exchange=True))
 
 
 def test_a_state_after_the_exchange_that_is_missing_is_named(finished, tmp_path):

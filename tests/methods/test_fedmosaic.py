@@ -106,6 +106,12 @@ def test_noise_follows_the_seed_unless_it_is_to_be_private():
     assert not torch.equal(first(private, b"a" * 32), first({}, b"a" * 32))
 
 
+@pytest.mark.parametrize("reproducible", [True, False])
+def test_private_noise_follows_from_the_samples_too(reproducible):
+    made = lab({"privacy": {"reproducible_noise": reproducible}})
+    assert made.method._sketch._releases(client(made)).by_samples != reproducible
+
+
 @pytest.mark.slow
 def test_in_deployment_noise_is_private_by_default():
     made = lab()

@@ -103,6 +103,32 @@ def test_a_repeated_message_is_answered_with_the_same_release_and_another_round_
     assert not torch.equal(first, releases(key=b"another")(batch, {}, round_=1))
 
 
+def test_a_round_redone_over_other_samples_gets_other_noise_where_the_key_is_secret():
+    """Round 3 with and without the samples of round 2: the difference of the sums would be theirs, without noise."""
+    more, fewer = (ProbeBatch(named(*numbers), rate=1.0, again=False) for numbers in ([1, 1, 0, 0], [0, 0]))
+
+    def noise(batch, exact, **changes):
+        (released,), _ = rounds(releases(planned=Exposure(), **changes), [batch])
+        return released * len(batch.samples) - exact * torch.eye(SIZE)[0]
+
+    alike = torch.corrcoef(torch.stack([noise(more, 2.0), noise(fewer, 0.0)]))[0, 1]
+    assert alike == pytest.approx(1.0, abs=1e-5)  # as it always was in runs that follow from their seed
+    sigma = releases().noise_multiplier
+    keys = [bytes([number]) for number in range(50)]
+    pairs = [(noise(more, 2.0, key=k, by_samples=True), noise(fewer, 0.0, key=k, by_samples=True)) for k in keys]
+    left, right = (torch.cat(each) for each in zip(*pairs, strict=True))
+    assert abs(float(torch.corrcoef(torch.stack([left, right]))[0, 1])) < 0.2  # of 400 numbers: 4 standard errors
+    assert float((left - right).std()) == pytest.approx(2**0.5 * sigma, rel=0.15)
+    again, _ = rounds(releases(by_samples=True), [more])
+    assert torch.equal(again[0], rounds(releases(by_samples=True), [more])[0][0])
+
+
+def test_samples_of_two_tasks_with_one_id_are_told_apart():
+    one, other = ([Sample("1", (), question, "an answer")] * 2 for question in ("a question", "another"))
+    batches = [ProbeBatch(each, rate=1.0, again=False) for each in (one, other)]
+    assert not torch.equal(*(releases(by_samples=True)(batch, {}, round_=1) for batch in batches))
+
+
 def test_a_subsample_is_divided_by_its_expected_size():
     probe = Known()
     batch = ProbeBatch(named(*[1] * 400), rate=0.25, again=False)

@@ -39,7 +39,7 @@ class Evaluation:
         mean: over clients and tasks.
         per_task: mean over the clients.
         per_task_ci95: ends of its 95 % interval, by bootstrap over the samples.
-        per_client: mean over the tasks; None for a client that has left.
+        per_client: mean over the tasks; None for a client that has left, or missed the last exchange asked for.
         agreement: with scores by generated text, if that was asked for.
         per_client_task: of every client that is there on every task.
     """

@@ -99,7 +99,7 @@ def _writer(runtime: ClientRuntime, client: int, form: str, base: str) -> Callab
             f"--as {form}: clients of {runtime.assets.method.title} answer with two models, which are no one "
             "checkpoint; --as lora writes the LoRAs of both"
         )
-    return partial(write_product, runtime, client)
+    return partial(write_product, runtime, client, base=base)
 
 
 def _with_terms(models: Iterable[str], folder: Path) -> list[str]:

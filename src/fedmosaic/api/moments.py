@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedmosaic.api.finished import ClientModel, Run
-from fedmosaic.api.opening import finished_results
+from fedmosaic.api.opening import finished_results, unexchanged
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ def moments(run: Run, client_id: int) -> list[Moment]:
     """Return a client's models, earliest first: at least the one that it began with and the one that it ended with.
 
     Beside these there is one of local-only training where the run has its reference in its folder, and one of after the
-    last exchange where that has changed anything. All but the local-only one share the base model that is loaded.
+    last exchange where that has changed anything and the client took part. All but the local-only one share the base
+    model that is loaded.
 
     Args:
         run: a finished run.
@@ -42,7 +43,8 @@ def moments(run: Run, client_id: int) -> list[Moment]:
     if (alone := run.reference) is not None and alone.done and client_id in [each.spec.id for each in alone.clients]:
         found.append(Moment("local-only", "after training alone", alone.client(client_id)))
     found.append(Moment("final", f"after {method}", run.client(client_id)))
-    if results.exchanged is not None and results.exchanged.changed:
+    changed = results.exchanged is not None and results.exchanged.changed
+    if changed and client_id not in unexchanged(results):
         exchanged = run.client(client_id, after_exchange=True)
         found.append(Moment("exchanged", f"after {method} and its last exchange", exchanged))
     return found

@@ -51,7 +51,8 @@ def open_finished(
     given.check(settings)
     torch.set_num_threads(settings.threads)
     assets = given.assets(placed_again(change(settings), device), images=images, cache=cache)
-    return ClientRuntime(assets, folder.client_folder, after_exchange=after_exchange)
+    missing = unexchanged(results)
+    return ClientRuntime(assets, folder.client_folder, after_exchange=after_exchange, unexchanged=missing)
 
 
 def finished_results(path: Path) -> RunResults:
@@ -68,6 +69,16 @@ def finished_results(path: Path) -> RunResults:
     if results is None:
         raise SettingsError(f"the run in {path} is not done; finish it with: fedmosaic run --resume --out {path}")
     return results
+
+
+def unexchanged(results: RunResults) -> frozenset[int]:
+    """Return the ids of the clients that were missing in a run's last exchange.
+
+    Args:
+        results: of the run.
+    """
+    last = ("last exchange", results.rounds)
+    return frozenset(each.client for each in results.missing if (each.exchange, each.round) == last)
 
 
 def check_exchanged(results: RunResults, path: Path) -> None:

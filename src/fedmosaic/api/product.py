@@ -95,13 +95,14 @@ class Product(Table):
     template: str = ""
 
 
-def write_product(runtime: ClientRuntime, client_id: int, folder: Path) -> str:
+def write_product(runtime: ClientRuntime, client_id: int, folder: Path, *, base: str) -> str:
     """Write the adapters of a client's models, and what is needed to answer with them.
 
     Args:
         runtime: of a finished run, whose method answers with a proxy.
         client_id: the client's id in the scenario.
         folder: for it.
+        base: what a stranger calls the base model of the client's own model.
 
     Returns:
         How the folder is used, in Markdown.
@@ -114,13 +115,14 @@ def write_product(runtime: ClientRuntime, client_id: int, folder: Path) -> str:
     assert method.proxy is not None
     client = final_client(runtime, client_id)
     assert client.proxy is not None
-    rule, models = method.proxy_weight(client), {OWN: client.spec.model, PROXY: method.proxy.model}
-    _write(client, method.answers_with, folder / OWN, models[OWN])
-    _write(client.proxy, method.proxy.answers_with, folder / PROXY, models[PROXY])
+    rule, names = method.proxy_weight(client), {OWN: base, PROXY: base_name(method.proxy.model).text}
+    _write(client, method.answers_with, folder / OWN, names[OWN])
+    _write(client.proxy, method.proxy.answers_with, folder / PROXY, names[PROXY])
     if rule.shared:
-        _write(client.proxy, method.common_slot, folder / COMMON, models[PROXY])
+        _write(client.proxy, method.common_slot, folder / COMMON, names[PROXY])
     table = {
-        **models,
+        OWN: client.spec.model,
+        PROXY: method.proxy.model,
         "weight": rule.fixed,
         "familiar": rule.familiar,
         "foreign": rule.foreign,
@@ -135,13 +137,13 @@ def write_product(runtime: ClientRuntime, client_id: int, folder: Path) -> str:
     (folder / FILE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
     if rule.known is not None:
         save_tensors(folder / KNOWN, {"known": rule.known})
-    return _usage({part: base_name(model).text for part, model in models.items()}, common=rule.shared)
+    return _usage(names, common=rule.shared)
 
 
-def _write(client: Client, weights: SlotWeights, folder: Path, model: str) -> None:
+def _write(client: Client, weights: SlotWeights, folder: Path, base: str) -> None:
     task = "CAUSAL_LM" if client.base.auto_class == "AutoModelForCausalLM" else None
     with client.adapter.mixed(weights):
-        write_lora(client.adapter, folder, base_model=base_name(model).text, task_type=task)
+        write_lora(client.adapter, folder, base_model=base, task_type=task)
 
 
 def _usage(models: dict[str, str], *, common: bool) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedmosaic.cli.columns import Columns, named
 from fedmosaic.cli.console import PlainConsole
 from fedmosaic.errors import SettingsError
 
@@ -21,15 +22,12 @@ _IN_PICTURE = 12  # tasks
 _PROBLEMS = 1
 
 _Path = Annotated[Path, typer.Argument(help="A file, or a folder of files, in one of the formats of docs/data.md.")]
-_Column = Annotated[
-    list[str] | None, typer.Option("--column", help="What a column is called: question=frage. May be repeated.")
-]
 
 
 @data.command("check")
 def check(
     path: _Path,
-    column: _Column = None,
+    column: Columns = None,
     picture: Annotated[Path | None, typer.Option(help="A .png file for the first samples of each task.")] = None,
 ) -> None:
     """Show what is understood: formats, numbers, first samples, every problem; exit status 1 if there is any."""
@@ -37,7 +35,7 @@ def check(
 
     if picture is not None and picture.suffix != ".png":
         raise SettingsError(f"--picture {picture}: the file must end in .png")
-    report = check_data(path, columns=_columns(column))
+    report = check_data(path, columns=named(column))
     console = PlainConsole()
     for file in report.files:
         _show(console, file)
@@ -62,7 +60,7 @@ def split(
     clients: Annotated[int, typer.Option(min=1, help="Number of clients.")],
     by: Annotated[str, typer.Option(help="dirichlet, or a column whose values are tasks.")],
     out: Annotated[Path, typer.Option(help="A folder for scenario.toml.")],
-    column: _Column = None,
+    column: Columns = None,
     model: Annotated[list[str] | None, typer.Option(help=r"Base models, in turn.  \[default: tiny-llama]")] = None,
     alpha: Annotated[float, typer.Option(help="The smaller, the fewer clients hold most of a task.")] = 0.5,
     seed: Annotated[int, typer.Option(min=0, help="Of the Dirichlet draw.")] = 0,
@@ -72,7 +70,7 @@ def split(
     from fedmosaic.data.dealing import deal
 
     models = model or ["tiny-llama"]
-    file = deal(path, out, clients=clients, by=by, models=models, columns=_columns(column), alpha=alpha, seed=seed)
+    file = deal(path, out, clients=clients, by=by, models=models, columns=named(column), alpha=alpha, seed=seed)
     scenario = Scenario.from_toml(file)
     PlainConsole().say(f"wrote {file}: {scenario.title}, {len(scenario.task_names)} tasks; fedmosaic run {file}")
 
@@ -88,13 +86,6 @@ def _draw(console: PlainConsole, report: DataReport, tasks: list[Task], picture:
         raise SettingsError(f"--picture {picture}: cannot be written ({error.strerror})") from error
     left = f", of {len(shown)} of {len(tasks)} tasks" if len(shown) < len(tasks) else ""
     console.say(f"wrote {picture}: the first samples{left}")
-
-
-def _columns(given: list[str] | None) -> dict[str, str]:
-    columns = dict(text.partition("=")[::2] for text in given or ())
-    if wrong := [name for name, own in columns.items() if not own]:
-        raise SettingsError(f"--column {wrong[0]}: expected NAME=COLUMN, e.g. question=frage")
-    return columns
 
 
 def _show(console: PlainConsole, file: FileReport) -> None:

@@ -11,6 +11,7 @@ import typer
 from rich.box import SIMPLE
 from rich.table import Column, Table
 
+from fedmosaic.cli.columns import Columns, named
 from fedmosaic.cli.console import PlainConsole
 from fedmosaic.data.sample import IMAGE_MARK
 from fedmosaic.errors import SettingsError
@@ -34,9 +35,9 @@ _Benchmark = Annotated[
 
 
 @tasks.command("list")
-def list_tasks(data: _Data = None, benchmark_name: _Benchmark = "mosaic40") -> None:
+def list_tasks(data: _Data = None, column: Columns = None, benchmark_name: _Benchmark = "mosaic40") -> None:
     """List all tasks with their family, sizes and a first question."""
-    benchmark = _benchmark(data, benchmark_name)
+    benchmark = _benchmark(data, benchmark_name, named(column))
     unseen = benchmark.unseen_names()
     console = PlainConsole()
     names = [*benchmark.task_names(), *(f"{name} (unseen)" for name in unseen)]
@@ -63,13 +64,14 @@ def show_task(
         int | None, typer.Option(min=0, help="Only this test sample, from 0: its pictures as files, its text printed.")
     ] = None,
     data: _Data = None,
+    column: Columns = None,
     benchmark_name: _Benchmark = "mosaic40",
 ) -> None:
     """Write a contact sheet of a task's samples with questions and answers, or what one sample shows and asks."""
     path = out or Path(f"{name.replace('/', '-')}.png")
     if path.suffix not in {".png", ".html"}:
         raise SettingsError(f"--out {path}: the file must end in .png or .html")
-    benchmark = _benchmark(data, benchmark_name)
+    benchmark = _benchmark(data, benchmark_name, named(column))
     if sample is not None:
         _show_sample(benchmark, name, sample, path)
     elif path.suffix == ".png":
@@ -82,14 +84,16 @@ def show_task(
         _write(path, contact_page(benchmark, name).encode())
 
 
-def _benchmark(data: Path | None, built_in: str) -> Benchmark:
+def _benchmark(data: Path | None, built_in: str, columns: dict[str, str]) -> Benchmark:
     from fedmosaic.config import home
     from fedmosaic.data.benchmark import load_benchmark
     from fedmosaic.data.published import published_files
 
-    if data is None:
-        return load_benchmark(built_in, home=home())
-    return load_benchmark("published" if published_files(data) else "files", home=home(), folder=data)
+    kind = built_in if data is None else "published" if published_files(data) else "files"
+    if columns and kind != "files":
+        name = next(iter(columns))
+        raise SettingsError(f"--column {name}={columns[name]}: {kind} has no columns to name; give --data with a table")
+    return load_benchmark(kind, home=home(), folder=data, columns=columns)
 
 
 def _show_sample(benchmark: Benchmark, name: str, number: int, path: Path) -> None:

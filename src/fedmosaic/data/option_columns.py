@@ -71,9 +71,12 @@ class Options:
         Args:
             question: as the record has it.
         """
-        if all(re.search(rf"(?<!\w){re.escape(option)}(?!\w)", question) for option in self.texts):
-            return question
-        return f"{question}\nChoice list:[{', '.join(map(_item, self.texts))}]"
+        rest = question
+        for option in sorted(self.texts, key=len, reverse=True):  # what names a longer one names no word of it
+            rest, count = re.subn(_by_itself(option), "\0", rest)
+            if not count:
+                return f"{question}\nChoice list:[{', '.join(map(_item, self.texts))}]"
+        return question
 
 
 def lettered(record: Mapping[str, Any]) -> tuple[str, ...]:
@@ -149,6 +152,13 @@ def _paired(marks: object, texts: object) -> dict[str, object]:
     if not isinstance(marks, list) or not isinstance(texts, list) or len(marks) != len(texts):
         raise DataError(f"its options are labels {quoted(marks)} and texts {quoted(texts)}; expected as many of each")
     return dict(zip(map(str, marks), texts, strict=True))
+
+
+def _by_itself(option: str) -> str:
+    """Return a pattern that finds an option, but neither in a longer word nor in a longer number."""
+    before = r"(?<![\w.])(?<!(?<![\w\0])[-\u2212])" if option[:1].isdigit() else r"(?<!\w)"  # no digits, no minus sign
+    after = r"(?!\w|\.\d)" if option[-1:].isdigit() else r"(?!\w)"
+    return f"{before}{re.escape(option)}{after}"
 
 
 def _item(option: str) -> str:

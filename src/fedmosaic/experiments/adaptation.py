@@ -9,7 +9,7 @@ architecture; Co-LoRA's P and Q: mean over all clients) and fine-tuned on the ne
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 
 from fedmosaic import events
 from fedmosaic.adapters import is_shared
-from fedmosaic.config import ClientSpec, Scenario
+from fedmosaic.config import ClientSpec
 from fedmosaic.experiments.local_training import train_locally
 from fedmosaic.federation.runtime import ClientRuntime
 from fedmosaic.training import ClientState
@@ -71,11 +71,14 @@ def adapt(
     slot = method.communicated or method.slots[0].name
     curves: dict[str, list[dict[int, float]]] = {"merged": [], "scratch": []}
     states = {spec.id: runtime.states.after(spec, rounds) for spec in scenario.clients}
-    specs = [next(client for client in scenario.clients if client.model == model) for model in scenario.models]
-    total = len(specs) * seeds * (1 + scratch)
-    for number, spec in enumerate(specs):
+    alike: dict[str, list[ClientSpec]] = {}
+    for client in scenario.clients:
+        alike.setdefault(assets.pool.known(client.model).architecture, []).append(client)
+    total = len(alike) * seeds * (1 + scratch)
+    for number, clients in enumerate(alike.values()):
+        spec = clients[0].model_copy(update={"start": ""})  # a newcomer brings no LoRA
         scratch_start = adapters.start(spec)
-        starts = {"merged": merged_start(scenario, spec, scratch_start, slot, states)}
+        starts = {"merged": merged_start(scratch_start, slot, states, {client.id for client in clients})}
         if scratch:
             starts["scratch"] = scratch_start
         for seed in range(seeds):
@@ -93,24 +96,22 @@ def adapt(
 
 
 def merged_start(
-    scenario: Scenario, spec: ClientSpec, start: ClientState, slot: str, states: Mapping[int, ClientState]
+    start: ClientState, slot: str, states: Mapping[int, ClientState], alike: Collection[int]
 ) -> ClientState:
     """Return the state of a newcomer who starts from the mean of all clients' weights.
 
     Args:
-        scenario: of the run.
-        spec: whose architecture the newcomer has.
-        start: of a client of this architecture that has not trained.
+        start: of a client of the newcomer's architecture that has not trained.
         slot: whose tensors are averaged; all else is that of the start.
         states: of the clients, by id.
+        alike: ids of the clients of the newcomer's architecture.
     """
-    model_of = {client.id: client.model for client in scenario.clients}
     merged = {}
     for name in start.slots[slot]:
         holders = [
             state.slots[slot][name]
             for client, state in states.items()
-            if name in state.slots.get(slot, {}) and (is_shared(name) or model_of[client] == spec.model)
+            if name in state.slots.get(slot, {}) and (is_shared(name) or client in alike)
         ]
         merged[name] = torch.stack(holders).mean(0)
     return start.with_slots({slot: merged})

@@ -60,7 +60,8 @@ def check_choices(assets: Assets, tasks: Sequence[str]) -> None:
 def examine(runtime: ClientRuntime, tasks: Sequence[str], *, rounds: int) -> tuple[Summary, Measurement]:
     """Return scores of all clients present after the last round on the given tasks, on as many samples as the run was.
 
-    They come as means over clients and tasks, and of every client on every task.
+    They come as means over clients and tasks, and of every client on every task. Clients that missed the last exchange
+    have none where answers are those after it.
 
     Args:
         runtime: of the run.
@@ -95,7 +96,8 @@ def _scores(runtime: ClientRuntime, tasks: Sequence[str], rounds: int) -> dict[i
     known = runtime.assets.settings.scenario
     runtime.inputs.check(tasks=[task for task in tasks if task in known.task_names], models=known.models)
     prepare(runtime.assets, tasks)
-    ids = participation.present(runtime.assets.settings, rounds)
+    there = participation.present(runtime.assets.settings, rounds)
+    ids = [client for client in there if client not in runtime.states.left_out]
     count, scores = runtime.assets.settings.evaluation.final_samples_per_task, {}
     for done, client in enumerate(ids):
         events.work("models", done, len(ids))
@@ -118,8 +120,9 @@ def agreement(runtime: ClientRuntime, tasks: Sequence[str], *, rounds: int) -> t
     how = runtime.assets.settings.evaluation
     pairs: list[tuple[float, bool]] = []
     for spec in runtime.assets.settings.scenario.clients:
-        node = ClientNode(runtime, spec.id)
-        with runtime.assets.method.answering(node.client_after(rounds)) as model:
+        if spec.id in runtime.states.left_out:
+            continue
+        with runtime.states.model_of(ClientNode(runtime, spec.id).client_after(rounds), rounds) as model:
             for task in tasks:
                 if task in spec.tasks or task not in runtime.assets.settings.scenario.task_names:
                     samples = runtime.assets.benchmark.task(task).split(how.split)

@@ -112,8 +112,7 @@ class ClientNode(Participant):
             RunError: the client's state is missing or damaged.
         """
         client = self.client_after(round_, known=known)
-        method = self.runtime.assets.method
-        with (method.answering if round_ else method.answering_at_start)(client) as model:
+        with self.runtime.states.model_of(client, round_, known=known) as model:
             found = self.runtime.evaluator.scores(model, tasks, count)
             answered: dict[When, list[str]] = {"final": self._example_answers(model)} if asking else {}
         if asking and not self.spec.start:  # else it begins with a LoRA of its own

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
 from fedmosaic.config import ClientSpec
-from fedmosaic.errors import RunError
+from fedmosaic.errors import RunError, SettingsError
 from fedmosaic.federation import participation
 from fedmosaic.federation.assets import Assets
 from fedmosaic.federation.client_store import ClientStore
-from fedmosaic.training import ClientState, averaged
+from fedmosaic.models import BaseModel
+from fedmosaic.training import Client, ClientState, averaged
 
 
 class ClientStates:
@@ -22,6 +24,10 @@ class ClientStates:
         assets: of the run; its settings say who trains when.
         start: gives the state of a client that has not trained yet.
         after_exchange: whether clients answer for the last round as the last exchange has left them.
+        unexchanged: ids of the clients that were missing in the last exchange.
+
+    Attributes:
+        left_out: ids of the clients that have no answer of the kind asked for, as they missed the last exchange.
     """
 
     def __init__(
@@ -31,17 +37,21 @@ class ClientStates:
         start: Callable[[ClientSpec], ClientState],
         *,
         after_exchange: bool = False,
+        unexchanged: Collection[int] = (),
     ) -> None:
         self._folder = folder
         self._assets = assets
         self._start = start
         self._after_exchange = after_exchange
+        self._unexchanged = unexchanged
+        self.left_out = frozenset(unexchanged if after_exchange else ())
         self._stores: dict[int, ClientStore] = {}
 
     @property
     def exchanged(self) -> ClientStates:
         """The same clients, who answer for the last round as the last exchange has left them."""
-        return ClientStates(self._folder, self._assets, self._start, after_exchange=True)
+        missing = self._unexchanged
+        return ClientStates(self._folder, self._assets, self._start, after_exchange=True, unexchanged=missing)
 
     def store(self, client_id: int) -> ClientStore:
         """Return the private files of one client.
@@ -87,13 +97,29 @@ class ClientStates:
 
         Raises:
             RunError: the client trained, but a state is not there.
+            SettingsError: it missed the last exchange, after which it is asked for.
         """
-        if self._after_exchange and self._assets.method.exchange_changes_answers:
-            rounds = self._assets.settings.rounds
-            if round_ == rounds and spec.id in participation.present(self._assets.settings, rounds):
-                return self.store(spec.id).load_exchanged(rounds)
+        if self._answers_exchanged(spec, round_):
+            if spec.id in self.left_out:
+                raise SettingsError(
+                    f"--after-exchange: client {spec.id} was missing in the last exchange of this run, so it has no "
+                    "state from then; leave it out to have the client as training has left it, or name another client"
+                )
+            return self.store(spec.id).load_exchanged(round_)
         trained = self._trained(spec, round_, self._window, known)
         return averaged([self.store(spec.id).load(each) for each in trained]) if trained else self._start(spec)
+
+    def model_of(self, client: Client, round_: int, *, known: int = 0) -> AbstractContextManager[BaseModel]:
+        """Yield what answers for a client after a round: as at the start, until it has trained or received something.
+
+        Args:
+            client: in the state that :meth:`answering` gives.
+            round_: from 0.
+            known: as for :meth:`after`.
+        """
+        method, spec = self._assets.method, client.spec
+        begun = self._answers_exchanged(spec, round_) or self._trained(spec, round_, 1, known)
+        return (method.answering if begun else method.answering_at_start)(client)
 
     def lacks(self, spec: ClientSpec, round_: int, *, known: int = 0) -> bool:
         """Return whether a state is missing or damaged that a client needs to go on after a round.
@@ -108,6 +134,11 @@ class ClientStates:
         except RunError:
             return True
         return False
+
+    def _answers_exchanged(self, spec: ClientSpec, round_: int) -> bool:
+        settings, changes = self._assets.settings, self._assets.method.exchange_changes_answers
+        last = round_ == settings.rounds
+        return self._after_exchange and changes and last and spec.id in participation.present(settings, round_)
 
     @property
     def _window(self) -> int:

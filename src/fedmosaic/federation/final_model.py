@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fedmosaic.adapters import Adapter
 from fedmosaic.config import ClientSpec
 from fedmosaic.errors import ModelError
+from fedmosaic.federation.client_states import ClientStates
 from fedmosaic.federation.participant import client_of
 from fedmosaic.federation.run_folder import When
 from fedmosaic.federation.runtime import ClientRuntime
@@ -39,7 +40,7 @@ def final_model(runtime: ClientRuntime, client_id: int) -> FinalModel:
         client_id: the client's id in the scenario.
 
     Raises:
-        SettingsError: there is no such client.
+        SettingsError: there is no such client, or it missed the last exchange that is asked for.
         RunError: its state is missing or damaged.
         DataError: its base model has changed since the run.
         ModelError: the method's answers are no mixture of adapters.
@@ -71,7 +72,7 @@ def answering(runtime: ClientRuntime, client_id: int, when: When | None = None) 
         when: the moment; default: at the end, as the runtime was opened.
 
     Raises:
-        SettingsError: there is no such client.
+        SettingsError: there is no such client, or it missed the last exchange that is asked for.
         RunError: its state is missing or damaged.
         DataError: its base model has changed since the run.
     """
@@ -80,8 +81,8 @@ def answering(runtime: ClientRuntime, client_id: int, when: When | None = None) 
         with client.adapter.disabled():
             yield client.base
     else:
-        method = runtime.assets.method
-        with (method.answering_at_start if when == "start" else method.answering)(client) as model:
+        states, round_ = _moment(runtime, when)
+        with states.model_of(client, round_) as model:
             yield model
 
 
@@ -94,13 +95,18 @@ def final_client(runtime: ClientRuntime, client_id: int, when: When | None = Non
         when: another moment, as for :func:`answering`.
 
     Raises:
-        SettingsError: there is no such client.
+        SettingsError: there is no such client, or it missed the last exchange that is asked for.
         RunError: its state is missing or damaged.
         DataError: its base model has changed since the run.
     """
     assets = runtime.assets
     spec, proxy = assets.settings.scenario.client(client_id), assets.method.proxy
     runtime.inputs.check(models=[spec.model, *([] if proxy is None else [proxy.model])])
-    states = runtime.states.exchanged if when == "exchanged" else runtime.states
-    round_ = 0 if when == "start" else assets.settings.rounds
+    states, round_ = _moment(runtime, when)
     return client_of(assets, runtime.adapters, spec, round_, states.answering(spec, round_))
+
+
+def _moment(runtime: ClientRuntime, when: When | None) -> tuple[ClientStates, int]:
+    """Return where a client's state at some moment of the run is found, and after which round."""
+    states = runtime.states.exchanged if when == "exchanged" else runtime.states
+    return states, 0 if when == "start" else runtime.assets.settings.rounds

@@ -19,6 +19,7 @@ class ClientRuntime:
         assets: what the run reads.
         folder: the clients' folder: private states, the alignment, and the note of what was read.
         after_exchange: whether clients answer for the last round as the last exchange has left them.
+        unexchanged: ids of the clients that were missing in it.
         only: the clients that are on this device, whose data and models are watched; default: all.
 
     Attributes:
@@ -30,10 +31,18 @@ class ClientRuntime:
     """
 
     def __init__(
-        self, assets: Assets, folder: Path, *, after_exchange: bool = False, only: Collection[int] | None = None
+        self,
+        assets: Assets,
+        folder: Path,
+        *,
+        after_exchange: bool = False,
+        unexchanged: Collection[int] = (),
+        only: Collection[int] | None = None,
     ) -> None:
         self.assets = assets
         self.adapters = AdapterFactory(assets, kept_bases=folder / "alignment")
-        self.states = ClientStates(folder, assets, self.adapters.start, after_exchange=after_exchange)
+        self.states = ClientStates(
+            folder, assets, self.adapters.start, after_exchange=after_exchange, unexchanged=unexchanged
+        )
         self.evaluator = Evaluator(assets, self.adapters)
         self.inputs = InputDigests.of(assets, folder, only=only)

@@ -160,4 +160,5 @@ class TaskSketch:
             planned=Exposure(run.horizon) if batches else Exposure(rate=max(map(self._rate, client.arrival_counts))),
             key=key,
             client=client.id,
+            by_samples=not reproducible,  # else the noise is no secret anyway, and runs keep their numbers
         )

@@ -62,6 +62,8 @@ class Releases:
         planned: exposure at the end of the run; the noise is calibrated to it.
         key: secret of the noise and of the choice of samples.
         client: its id, for error messages.
+        by_samples: whether noise and choice follow from the candidates, too, not from the round alone: where a round is
+            redone over others, the same noise on two sums would cancel.
     """
 
     probe: Probe
@@ -72,6 +74,7 @@ class Releases:
     planned: Exposure
     key: bytes
     client: int
+    by_samples: bool = False
 
     def __call__(self, batch: ProbeBatch, memory: dict[str, Tensor], *, round_: int) -> Tensor | None:
         """Return the sanitised sketch of a batch, or None if nothing may leave the client.
@@ -89,7 +92,7 @@ class Releases:
         """
         if not batch.samples:
             return None
-        key = subkey(self.key, "sketch", round_)
+        key = subkey(self.key, "sketch", round_, *(map(_named, batch.samples) if self.by_samples else ()))
         noise_key, choice_key = subkey(key, "noise"), subkey(key, "choice")
         if self.sanitise == "paper":
             return unclipped_mean(self.probe(batch.samples), noise=self.paper_noise, key=noise_key)
@@ -139,6 +142,11 @@ class Releases:
             return False
         memory["exposure"] = torch.tensor([after.releases, after.rate], dtype=torch.float64)
         return True
+
+
+def _named(sample: Sample) -> str:
+    """All that a sample's sketch depends on, and its id, which is unique within its task only."""
+    return repr((sample.id, sample.images, sample.prompt, sample.answer))
 
 
 def exposure(memory: dict[str, Tensor]) -> Exposure:

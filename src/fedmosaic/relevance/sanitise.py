@@ -3,8 +3,8 @@
 Clipping bounds what one sample can do to the sum; Gaussian noise in proportion hides whether it was there
 (:mod:`fedmosaic.relevance.privacy` says how well). A sketch with a value that is NaN or infinite (of a sample on which
 the probe overflows) counts as zero, as if the sample said nothing. Sums are taken in float64. The noise is a function
-of a secret key and the round: a message that the server repeats is answered with the same vector, so that noise cannot
-be averaged away.
+of a secret key, the round and, where the key is one client's own, the samples: a message that the server repeats is
+answered with the same vector, so that noise cannot be averaged away.
 """
 
 from __future__ import annotations
