@@ -9,6 +9,7 @@ import statistics
 from html.parser import HTMLParser
 
 import pytest
+from tests.report.scores import drawn
 
 from fedmosaic.errors import SettingsError
 from fedmosaic.federation import RunFolder
@@ -120,6 +121,8 @@ def test_cards_and_costs_are_the_results(make_run):
 def test_a_card_has_the_colour_of_a_gain_only_where_it_cannot_be_chance(make_run):
     folder = make_run(gain=0.3)
     make_run("run/reference", method="sft", gain=0.3, relevance=False)
+    drawn(folder, lambda k, task: 0.9 if f"task-{k}" in task else 0.6, samples=40, seed=1)
+    drawn(folder / "reference", lambda k, task: 0.6, samples=40, seed=2)
     found = against_alone(read_run(folder))
     assert {part: change.word for part, change in found.items()} == {"self": "higher", "others": "unclear"}
     html = write_report(folder).read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from tests.report.scores import drawn
 from tests.report.test_page import page_of
 
 from fedmosaic.data.sample import Sample
@@ -24,20 +25,6 @@ from fedmosaic.report.record import read_run
 from fedmosaic.report.switches import common_switches, switches
 from fedmosaic.report.text import spread
 from fedmosaic.report.worth import answer, change, gained
-
-
-def drawn(folder, right, *, samples, when="final", seed=0):
-    """Give a run scores of single samples: ``right(client, task)`` is the share that is right, spread at random."""
-    rng = np.random.default_rng(seed)
-    scenario = RunFolder(folder).settings.scenario
-    table = {
-        client.id: {
-            task: (rng.random(samples) < right(client.id, task)).astype(float).tolist() for task in scenario.task_names
-        }
-        for client in scenario.clients
-    }
-    RunFolder(folder).write_scores(table, when=when)
-    return table
 
 
 @pytest.fixture
