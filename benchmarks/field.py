@@ -32,6 +32,7 @@ TABLES = (
     "tower-static",
     "tower-homo",
     "tower-ablations",
+    "tower-relevance",
     "steps",
     "flops",
     "ablations",
@@ -42,7 +43,13 @@ TABLES = (
     "real-small",
     "mosaic40-real",
 )
-SHARED = {"tower-ablations": "tower", "flops": "steps", "ablations": "flops", "alignment": "ablations"}
+SHARED = {
+    "tower-ablations": "tower",
+    "tower-relevance": "tower",
+    "flops": "steps",
+    "ablations": "flops",
+    "alignment": "ablations",
+}
 """Table -> the earlier one that has runs with the same settings."""
 CHOOSERS = ("steps", "flops")
 """Tables that choose learning rates."""
