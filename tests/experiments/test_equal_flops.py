@@ -117,6 +117,14 @@ def test_a_comparison_that_is_called_again_counts_nothing_again(counted, tmp_pat
     EqualFlops(base(), kept=tmp_path / "kept.json").count(chosen, seeds=(0,))
 
 
+def test_a_count_holds_on_every_device(counted, tmp_path):
+    for device in ("cpu", "cuda"):
+        settings = base().model_copy(update={"device": device})
+        EqualFlops(settings, kept=tmp_path / "kept.json").count(variants(settings, ["fedavg"]), seeds=(0,))
+        counted.append(device)
+    assert counted[-2:] == ["cpu", "cuda"]  # nothing in between
+
+
 def test_counting_that_was_stopped_goes_on_where_it_was(counted, tmp_path):
     chosen, kept = variants(base(), ["fedavg", "ditto", "fedmkt"]), tmp_path / "kept.json"
 

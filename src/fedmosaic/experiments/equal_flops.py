@@ -185,7 +185,8 @@ def with_steps(settings: RunSettings, steps: float) -> RunSettings:
 
 
 def _key(local: RunSettings, settings: RunSettings) -> str:
-    return f"{settings.digest} within {local.digest}"
+    """Of settings; where models compute changes no count."""
+    return " within ".join(each.model_copy(update={"device": "auto"}).digest for each in (settings, local))
 
 
 def _seeded(settings: RunSettings, seed: int) -> RunSettings:
