@@ -21,8 +21,11 @@ SETTINGS = (
     "method.weight=2",
     "method.restart=0.56",
     "method.common=0.25",
+    "evaluation.final_samples_per_task=80",
 )
-"""As in docs/field.md: a small proxy model that all clients share learns most, and stays each client's own in part."""
+"""As in docs/field.md: a small proxy model that all clients share learns most, and stays each client's own in part.
+
+The end is scored on two thirds of the test questions, which saves a minute."""
 
 
 def demo(
