@@ -24,6 +24,7 @@ from fedmosaic.experiments import comparison
 from fedmosaic.experiments.equal_flops import EqualFlops
 from fedmosaic.experiments.sweep import Plan, at_best_rates, plan, rate_plans, rate_scores, take_finished, variants
 from fedmosaic.experiments.sweep_file import Sweep
+from fedmosaic.experiments.variant import method_and_changes
 from fedmosaic.federation import divided
 from fedmosaic.federation.name_checks import check_names
 from fedmosaic.models.from_module import OwnModel
@@ -96,7 +97,7 @@ def compare(
         raise SettingsError(f"jobs={jobs}: objects and method classes cannot be given to other processes; use jobs=1")
     names = [name_of(each) for each in chosen]
     for name in names:
-        METHODS.check(name.partition(":")[0])
+        METHODS.check(method_and_changes(name)[0])
     make_trackers(track)  # that they can be made
     overrides = [*asked.overrides(), *overrides_of(settings)]
     check_shared(overrides)

@@ -20,6 +20,7 @@ from fedmosaic.cli.progress import logging, teller
 from fedmosaic.cli.sweep import take_options
 from fedmosaic.config import load_scenario, resolve
 from fedmosaic.experiments.sweep_file import Sweep
+from fedmosaic.experiments.variant import method_and_changes
 from fedmosaic.registry import METHODS, TRACKERS
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def compare(
         else []
     )
     for each in names:
-        METHODS.check(each.partition(":")[0])
+        METHODS.check(method_and_changes(each)[0])
     for each in track or ():
         TRACKERS.check(each)
     chosen = load_scenario(scenario)

@@ -1,6 +1,7 @@
 """Scenario and run settings, validated before anything is touched."""
 
 from fedmosaic.config.home import home
+from fedmosaic.config.overrides import dotted
 from fedmosaic.config.scenario import ClientSpec, Scenario
 from fedmosaic.config.scenarios import builtin_names, load_scenario
 from fedmosaic.config.settings import (
@@ -8,7 +9,6 @@ from fedmosaic.config.settings import (
     EvaluationSettings,
     RunSettings,
     TrainingSettings,
-    dotted,
     resolve,
     varied,
     whole,

@@ -6,14 +6,15 @@ import copy
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
-from fedmosaic.config.paths import OF_SETTINGS, folder, name_or_path, rooted
+from fedmosaic.config.overrides import apply_override
+from fedmosaic.config.paths import folder, name_or_path, rooted
 from fedmosaic.config.scenario import Scenario
 from fedmosaic.config.validation import RegisteredName, registered, validate
 from fedmosaic.errors import SettingsError
@@ -353,7 +354,7 @@ def resolve(scenario: Scenario, *, overrides: Sequence[str] = (), **explicit: An
     table = defaults_of(scenario)
     table["scenario"] = rooted(scenario.model_dump(mode="json"), Path.cwd(), _ALWAYS_PATHS)
     for override in overrides:
-        _apply_override(table, override)
+        apply_override(table, override)
     table.update({key: value for key, value in explicit.items() if value is not None})
     settings = validate(RunSettings, table, source="the settings")
     METHODS.check(settings.method)
@@ -393,49 +394,5 @@ def varied(settings: RunSettings, overrides: Sequence[str]) -> RunSettings:
     """
     table = settings.model_dump(mode="json")
     for override in overrides:
-        _apply_override(table, override)
+        apply_override(table, override)
     return validate(RunSettings, table, source="the settings")
-
-
-def dotted(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values of nested tables by dotted keys; an empty table is a value.
-
-    Args:
-        table: settings, or a part of them.
-        prefix: put before each key.
-
-    Yields:
-        Key and value.
-    """
-    for name, value in table.items():
-        if isinstance(value, Mapping) and value:
-            yield from dotted(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _apply_override(table: dict[str, Any], override: str) -> None:
-    key, sign, text = override.partition("=")
-    path = key.strip().split(".")
-    if not sign or not all(path):
-        raise SettingsError(f"--set takes key=value with a dotted key, e.g. training.steps=10; got {override!r}")
-    if path[:2] == ["scenario", "settings"]:  # a scenario's defaults have been read by now
-        raise SettingsError(f"--set {override} would change nothing; set the key itself: {'.'.join(path[2:]) or 'KEY'}")
-    if path[0] == "method" and len(path) > 1:
-        path[0] = "method_settings"
-    for part in path[:-1]:
-        table = table.setdefault(part, {})
-        if not isinstance(table, dict):
-            raise SettingsError(f"--set {override}: {part!r} is a single value and has no keys below it")
-    value, place = _literal(text.strip()), tuple(path)
-    if place in OF_SETTINGS and isinstance(value, str):
-        value = OF_SETTINGS[place](value, Path.cwd())
-    table[path[-1]] = value
-
-
-def _literal(text: str) -> Any:
-    """A TOML literal if it is one, else the text itself, so that strings need no quotes."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):
-        return text
